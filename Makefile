@@ -1,0 +1,39 @@
+# Every target sets up what it needs: a virtual environment in .venv with pinned versions.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test slow check format clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(PIP) -e ".[dev]"
+	touch $@
+
+demo: $(VENV)/.core  ## segment the bundled photograph; writes out/demo
+	$(BIN)/python -m dslo_jax.demo --out out/demo
+
+test: $(VENV)/.dev  ## the default tests
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.dev  ## the long tests
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.dev  ## linter, formatter and types, as pre-commit runs them
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) out
