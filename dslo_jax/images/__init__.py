@@ -1,0 +1,14 @@
+"""Photos: finding them, reading them as 8-bit sRGB, and bringing them to size."""
+
+from dslo_jax.images.finding import FoundPhoto as FoundPhoto, find_photos as find_photos
+from dslo_jax.images.reading import (
+    MAX_PIXELS as MAX_PIXELS,
+    MIN_SIDE as MIN_SIDE,
+    Photo as Photo,
+    open_image as open_image,
+    read_photo as read_photo,
+)
+from dslo_jax.images.resizing import (
+    resize_photo as resize_photo,
+    short_side_size as short_side_size,
+)

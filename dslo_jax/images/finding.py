@@ -1,0 +1,191 @@
+"""Finding photos in files, folders and globs, and naming what comes out of them."""
+
+import glob
+import hashlib
+import itertools
+import logging
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from dslo_jax.errors import ImageError
+from dslo_jax.images.reading import irregular_kind, no_such_path
+
+
+# HEIC cannot be read, but is found, so that reading it can say what to do.
+_PHOTO_NAME = re.compile(
+    r"[^.].*\.(avif|bmp|gif|hei[cf]|jfif|jp2|jpe|jpe?g|p[gnp]m|png|tiff?|webp)",
+    re.IGNORECASE | re.DOTALL,
+)
+_FORBIDDEN = frozenset('<>:"|?*\\/')
+# File systems stop at 255 bytes; results append up to 55 for their own suffixes.
+_MAX_NAME_BYTES = 200
+
+_logger = logging.getLogger("dslo_jax")
+
+
+class FoundPhoto(NamedTuple):
+    """A photo to read, and what to call its results.
+
+    Attributes:
+        path: Where the photo is.
+        name: Path of the photo under the folder that was searched, suffix included,
+            with ``/`` between parts, safe to use under any output folder, and unique
+            in its list, upper and lower case taken as equal.
+    """
+
+    path: Path
+    name: str
+
+
+def _log_skipped(path: Path, reason: str) -> None:
+    _logger.info("skipped %s: %s", path, reason)
+
+
+def find_photos(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    recursive: bool = False,
+    on_skip: Callable[[Path, str], None] = _log_skipped,
+) -> list[FoundPhoto]:
+    """List the photos that files, folders and globs stand for.
+
+    A named file is taken whatever its suffix. In folders and globs, files with the
+    suffix of an image are taken and hidden ones are not, in natural order (``2``
+    before ``10``). Pipes, devices, broken links and links to folders are skipped, so
+    no walk is endless. A file reached twice is listed once.
+
+    Args:
+        paths: Files, folders and glob patterns.
+        recursive: Whether to search folders below the folders.
+        on_skip: Called with every path that is skipped and the reason.
+
+    Returns:
+        The photos, in the order of ``paths``.
+
+    Raises:
+        ImageError: A path does not exist, or nothing at all was found (``I01``).
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    found: list[FoundPhoto] = []
+    seen: set[str] = set()
+    taken: set[str] = set()
+    for path in map(Path, given):
+        for root, file in _photos_of(path, recursive, on_skip):
+            if (absolute := os.path.abspath(file)) in seen:
+                continue
+            seen.add(absolute)
+            name = _unused(safe_name(file.relative_to(root)), taken)
+            taken.add(name.casefold())
+            found.append(FoundPhoto(file, name))
+    if not found:
+        searched = ", ".join(map(str, given)) or "an empty list of paths"
+        hint = "" if recursive else "; folders below are searched only when recursive"
+        raise ImageError("I01", f"no photo found in {searched}{hint}")
+    return found
+
+
+def safe_name(relative: PurePath) -> str:
+    """A relative path that any file system takes and that leads nowhere else.
+
+    Invisible characters (control, direction, surrogates of undecodable bytes) and
+    those that some file system forbids become ``_``, as do ``..``, ``.`` and
+    drives; parts over 200 bytes are cut, with a digest in place of what is lost.
+
+    Args:
+        relative: Path under the folder that was searched.
+
+    Returns:
+        The parts, with ``/`` between them.
+    """
+    return "/".join(map(_safe_part, relative.parts))
+
+
+def _safe_part(part: str) -> str:
+    safe = "".join(
+        "_" if char in _FORBIDDEN or unicodedata.category(char)[0] == "C" else char
+        for char in part
+    )
+    if not safe.strip(". "):
+        return "_"
+    if len(safe.encode()) <= _MAX_NAME_BYTES:
+        return safe
+    stem, suffix = os.path.splitext(safe)
+    suffix = suffix if len(suffix.encode()) <= 8 else ""
+    digest = hashlib.sha256(os.fsencode(part)).hexdigest()[:8]
+    room = _MAX_NAME_BYTES - len(digest) - 1 - len(suffix)
+    return f"{stem.encode()[:room].decode(errors='ignore')}~{digest}{suffix}"
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """The name itself, or the first of ``a~2.jpg``, ``a~3.jpg``, ... that is free."""
+    stem, suffix = os.path.splitext(name)
+    numbered = (f"{stem}~{number}{suffix}" for number in itertools.count(2))
+    return next(
+        n for n in itertools.chain([name], numbered) if n.casefold() not in taken
+    )
+
+
+def _photos_of(
+    path: Path, recursive: bool, on_skip: Callable[[Path, str], None]
+) -> list[tuple[Path, Path]]:
+    """Pairs of the folder that was searched and a photo in it."""
+    if os.path.isdir(path):
+        files = [file for file in _walk(path, recursive, on_skip) if _is_photo(file)]
+        root = path
+    elif os.path.lexists(path):
+        files, root = [path], path.parent
+    else:
+        pattern = str(path)
+        fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
+        root = Path(*fixed)
+        matches = glob.glob(pattern, recursive=recursive)
+        if not matches:
+            raise no_such_path(path)
+        files = [file for file in map(Path, matches) if _is_photo(file)]
+    files.sort(key=_natural_key)
+    return [(root, file) for file in files if _is_regular(file, on_skip)]
+
+
+def _walk(
+    folder: Path, recursive: bool, on_skip: Callable[[Path, str], None]
+) -> Iterator[Path]:
+    def skip_unreadable(error: OSError) -> None:
+        on_skip(Path(error.filename), error.strerror or str(error))
+
+    for parent, folders, files in os.walk(folder, onerror=skip_unreadable):
+        for name in folders if recursive else ():
+            if os.path.islink(os.path.join(parent, name)):
+                reason = "a link to a folder; name it directly to search it"
+                on_skip(Path(parent, name), reason)
+        folders[:] = [name for name in folders if recursive and name[0] != "."]
+        yield from (Path(parent, name) for name in files)
+
+
+def _is_photo(path: Path) -> bool:
+    return _PHOTO_NAME.fullmatch(path.name) is not None
+
+
+def _is_regular(path: Path, on_skip: Callable[[Path, str], None]) -> bool:
+    try:
+        reason = irregular_kind(path.stat().st_mode)
+    except OSError as error:  # a link that is broken or leads to itself
+        reason = error.strerror or str(error)
+    if reason is not None:
+        on_skip(path, reason)
+    return reason is None
+
+
+def _natural_key(path: Path) -> list[list[str | int]]:
+    """Digits compare as numbers; the spelling itself settles what is left."""
+    keys: list[list[str | int]] = [
+        [
+            int(piece) if index % 2 else piece.casefold()
+            for index, piece in enumerate(re.split(r"([0-9]+)", part))
+        ]
+        for part in path.parts
+    ]
+    return [*keys, [str(path)]]
