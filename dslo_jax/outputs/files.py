@@ -1,0 +1,145 @@
+"""Results on disk: maps and JSON, each written whole or not at all."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import math
+import os
+import secrets
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dslo_jax.errors import ImageError
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
+    """Write a file that appears under its name only when it is complete.
+
+    The bytes go to a hidden neighbour, are flushed to the disk and renamed. Whatever
+    happens before leaves the old file, or none. Missing folders are made.
+
+    Args:
+        path: The file to write; an existing one is replaced.
+
+    Yields:
+        The open neighbour.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    neighbour = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with neighbour.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        neighbour.replace(path)
+    finally:
+        neighbour.unlink(missing_ok=True)
+
+
+def output_path(folder: str | os.PathLike[str], name: str) -> Path:
+    """Where a result goes, guaranteed to lie inside the output folder.
+
+    Args:
+        folder: The output folder, existing or not.
+        name: Relative path of the result, such as the ``name`` of a ``FoundPhoto``
+            with a suffix.
+
+    Returns:
+        ``folder / name``.
+
+    Raises:
+        ImageError: The path would leave the folder, through ``..``, an absolute name
+            or a link (``I08``).
+    """
+    path = Path(folder) / name
+    if not path.resolve().is_relative_to(Path(folder).resolve()):
+        raise ImageError(
+            "I08",
+            f"{name!r} leads to {str(path.resolve())!r}, outside the output folder "
+            f"{os.fspath(folder)!r}; remove the link or rename the photo",
+        )
+    return path
+
+
+def save_maps(path: str | os.PathLike[str], maps: Mapping[str, np.ndarray]) -> None:
+    """Save named number maps as a compressed NPZ, which ``numpy.load`` reads.
+
+    Equal maps give equal bytes: no clock goes into the file.
+
+    Args:
+        path: The NPZ to write.
+        maps: Name to array, usually class name to ``[height, width]``. Any name will
+            do, ``"file"`` included.
+
+    Raises:
+        ValueError: An array does not hold plain numbers.
+        OSError: The disk refuses.
+    """
+    for name, values in maps.items():
+        if values.dtype.kind not in "biuf":
+            raise ValueError(
+                f"`maps` holds {values.dtype} under {name!r}, expected plain numbers"
+            )
+    with (
+        atomic_file(path) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name, values in maps.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, values, allow_pickle=False)
+            member = zipfile.ZipInfo(f"{name}.npy")
+            archive.writestr(member, buffer.getvalue(), zipfile.ZIP_DEFLATED)
+
+
+def save_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Save a value as strict JSON, in UTF-8 and with the keys in their order.
+
+    NumPy and JAX values become numbers and lists, dataclasses and named tuples become
+    objects, paths become strings. NaN and infinity, which JSON does not know, become
+    ``null``.
+
+    Args:
+        path: The JSON to write.
+        value: What to write.
+
+    Raises:
+        TypeError: A value has no form in JSON.
+        OSError: The disk refuses.
+    """
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_file(path) as file:
+        # Undecodable bytes of a file name live on as escapes that JSON itself knows.
+        file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) or value is None:
+        return value if value is None or math.isfinite(value) else None
+    if isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, type):
+        raise TypeError(f"the class {value.__name__} has no form in JSON")
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: _plain(getattr(value, name)) for name in names}
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no form in JSON: {value!r}")

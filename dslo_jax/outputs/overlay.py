@@ -1,0 +1,233 @@
+"""A photo with its regions in colour, and a legend that never covers it."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from dslo_jax.outputs.labels import check_labels
+from dslo_jax.outputs.palette import palette
+
+
+_MIN_SIDE = 360  # geometric mean of the sides, below which photos are enlarged
+_MAX_LONG = 4096  # enlarging stops here
+_MIN_FONT = 15
+_MAX_ENTRIES = 60
+_PAPER = (255, 255, 255)
+_INK = (32, 33, 36)
+_PALE_INK = (110, 113, 118)
+
+
+class _Entry(NamedTuple):
+    """One line of the legend; no colour for the line that counts the rest."""
+
+    colour: tuple[int, int, int] | None
+    name: str
+    share: str
+
+
+class _Grid(NamedTuple):
+    """Where the lines of a legend go, in pixels."""
+
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    unit: int  # height of the letters, and the margin all around
+    line: int  # from one line to the next
+    columns: int
+    rows: int
+    column_width: int  # without the gap that follows
+
+    @property
+    def gap(self) -> int:
+        return 2 * self.unit
+
+    @property
+    def width(self) -> int:
+        columns = self.columns * (self.column_width + self.gap) - self.gap
+        return columns + 2 * self.unit
+
+    @property
+    def height(self) -> int:
+        return self.rows * self.line + 2 * self.unit
+
+
+def draw_overlay(
+    pixels: UInt8[np.ndarray, "height width 3"],
+    labels: Integer[np.ndarray, "height width"],
+    names: Sequence[str],
+    *,
+    opacity: float = 0.55,
+    outlines: bool = True,
+    legend: bool = True,
+) -> Image.Image:
+    """Lay the colours of the classes over a photo, whose own colours fade.
+
+    The legend lists the classes that are present, largest first, with the share of the
+    photo that they cover. It stands below photos that are wider than high, else to
+    the right. Small photos are enlarged by a whole factor, so that there is room for
+    words; photos are never made smaller.
+
+    Args:
+        pixels: The photo.
+        labels: Class ids, 0 to ``len(names) - 1``.
+        names: Class names.
+        opacity: Strength of the colours, from 0 (photo alone) to 1.
+        outlines: Whether to draw thin lines between regions.
+        legend: Whether to add the legend.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        ValueError: The opacity is not in [0, 1], or a label is not the id of a class.
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"`opacity` is {opacity}, expected 0 to 1")
+    check_labels(labels, len(names))
+    colours = palette(names)
+    picture = _blend(pixels, labels, colours, opacity, outlines)
+    if not legend:
+        return picture
+    entries = _entries(labels, names, colours)
+    below = picture.width > picture.height
+    grid = _grid(entries, picture, below=below)
+    if below:
+        corner = (0, picture.height)
+        size = (max(picture.width, grid.width), picture.height + grid.height)
+    else:
+        corner = (picture.width, 0)
+        size = (picture.width + grid.width, max(picture.height, grid.height))
+    canvas = Image.new("RGB", size, _PAPER)
+    canvas.paste(picture)
+    _draw_legend(ImageDraw.Draw(canvas), corner, entries, grid)
+    return canvas
+
+
+def _blend(
+    pixels: UInt8[np.ndarray, "height width 3"],
+    labels: Integer[np.ndarray, "height width"],
+    colours: UInt8[np.ndarray, "classes 3"],
+    opacity: float,
+    outlines: bool,
+) -> Image.Image:
+    """Photo and colours mixed, enlarged where needed, with outlines."""
+    height, width = labels.shape
+    factor = math.ceil(_MIN_SIDE / math.sqrt(height * width))
+    factor = max(min(factor, _MAX_LONG // max(height, width)), 1)
+    size = (width * factor, height * factor)
+    photo = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+    # Its own colours would shift those of the classes away from the legend.
+    photo = Image.blend(photo, photo.convert("L").convert("RGB"), opacity)
+    labels = labels.repeat(factor, axis=0).repeat(factor, axis=1)
+    picture = Image.blend(photo, Image.fromarray(colours[labels]), opacity)
+    if not outlines:
+        return picture
+    thickness = max(1, round(math.sqrt(labels.size) / 500))
+    mask = Image.fromarray(_borders(labels, thickness))
+    picture.paste(_PAPER, mask=mask.convert("L"))
+    return picture
+
+
+def _borders(
+    labels: Integer[np.ndarray, "height width"], thickness: int
+) -> Bool[np.ndarray, "height width"]:
+    """Pixels with another class within ``thickness`` below or to the right."""
+    border = np.zeros(labels.shape, bool)
+    for step in range(1, thickness + 1):
+        border[:-step] |= labels[:-step] != labels[step:]
+        border[:, :-step] |= labels[:, :-step] != labels[:, step:]
+    return border
+
+
+def _entries(
+    labels: Integer[np.ndarray, "height width"],
+    names: Sequence[str],
+    colours: UInt8[np.ndarray, "classes 3"],
+) -> list[_Entry]:
+    """The classes present, largest first; the tail of a long list is summed."""
+    counts = np.bincount(labels.ravel(), minlength=len(names))
+    largest_first: list[int] = np.argsort(-counts, kind="stable").tolist()
+    order = [index for index in largest_first if counts[index]]
+    kept = order if len(order) <= _MAX_ENTRIES else order[: _MAX_ENTRIES - 1]
+    entries = [
+        _Entry(
+            (int(colours[index, 0]), int(colours[index, 1]), int(colours[index, 2])),
+            _printable(names[index]),
+            _percent(int(counts[index]) / labels.size),
+        )
+        for index in kept
+    ]
+    if len(kept) < len(order):
+        rest = order[len(kept) :]
+        share = _percent(int(counts[rest].sum()) / labels.size)
+        entries.append(_Entry(None, f"and {len(rest)} more", share))
+    return entries
+
+
+def _printable(name: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in name)
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    if percent < 0.1:
+        return "<0.1%"
+    return "100%" if share == 1 else f"{min(percent, 99.9):.1f}%"
+
+
+def _grid(entries: Sequence[_Entry], picture: Image.Image, *, below: bool) -> _Grid:
+    """Fit the legend below the picture in its width, or beside it in its height."""
+    unit = max(_MIN_FONT, round(0.024 * math.sqrt(picture.width * picture.height)))
+    line = round(1.55 * unit)
+    font = ImageFont.load_default(unit)
+    share_width = max(font.getlength(entry.share) for entry in entries)
+    name_width = max(font.getlength(entry.name) for entry in entries)
+    # Swatch and gaps; a name may take some 30 letters before it is cut.
+    column_width = math.ceil(min(name_width, 16 * unit) + share_width + 3 * unit)
+    if below:
+        room = picture.width - 2 * unit
+        column_width = min(column_width, max(room, 8 * unit))
+        columns = max(1, (room + 2 * unit) // (column_width + 2 * unit))
+    else:
+        columns = math.ceil(len(entries) / max(1, picture.height // line - 2))
+    rows = math.ceil(len(entries) / columns)
+    columns = math.ceil(len(entries) / rows)
+    return _Grid(font, unit, line, columns, rows, column_width)
+
+
+def _draw_legend(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    entries: Sequence[_Entry],
+    grid: _Grid,
+) -> None:
+    for index, entry in enumerate(entries):
+        column, row = divmod(index, grid.rows)
+        left = corner[0] + grid.unit + column * (grid.column_width + grid.gap)
+        middle = corner[1] + grid.unit + row * grid.line + grid.line // 2
+        right = left + grid.column_width
+        if entry.colour is not None:
+            half = grid.unit // 2
+            box = (left, middle - half, left + 2 * half, middle + half)
+            draw.rounded_rectangle(box, radius=grid.unit // 4, fill=entry.colour)
+        start = left + round(1.6 * grid.unit)
+        end = right - grid.font.getlength(entry.share)
+        name = _elide(entry.name, grid.font, end - start - grid.unit)
+        draw.text((start, middle), name, _INK, grid.font, anchor="lm")
+        draw.text((right, middle), entry.share, _PALE_INK, grid.font, anchor="rm")
+
+
+def _elide(
+    name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float
+) -> str:
+    """The name, or as much of its start as fits before an ellipsis."""
+    if font.getlength(name) <= room:
+        return name
+    fitting = [
+        length
+        for length in range(1, len(name))
+        if font.getlength(f"{name[:length].rstrip()}…") <= room
+    ]
+    return f"{name[: max(fitting, default=1)].rstrip()}…"
