@@ -1,0 +1,1 @@
+"""What runs anywhere: a bundled photograph and checkpoints made on the spot."""
