@@ -1,0 +1,156 @@
+"""The CLIP side: dense image features, text features, and their cosines.
+
+Runs on the weights of a ``transformers`` ``CLIPModel`` as they are.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from dslo_jax.config import ClipAttention
+
+
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@torch.no_grad()
+def dense_features(
+    clip: Any, pixels: Float[Tensor, "height width 3"], *, attention: ClipAttention
+) -> Float[Tensor, "grid_height grid_width channels"]:
+    """One feature of unit length per whole patch of the photo.
+
+    Args:
+        clip: A ``CLIPModel``.
+        pixels: RGB in [0, 1], already resized. A last partial patch is dropped.
+        attention: Attention of the last block. ``vanilla`` leaves it as trained.
+            Otherwise the values of the last block are averaged with weights
+            softmax(k k^T / sqrt(d)), softmax(q q^T / sqrt(d)) or softmax(q k^T /
+            sqrt(d)), head by head the mean over all blocks, and its residual and MLP
+            are left out.
+
+    Returns:
+        Features on the grid of floor(height / patch) x floor(width / patch) patches.
+    """
+    vision = clip.vision_model
+    tokens, grid = _embed(vision, pixels)
+    tokens = vision.pre_layrnorm(tokens)
+    *blocks, last = vision.encoder.layers
+    maps = []
+    for block in blocks:
+        maps.append(_attention_map(block, tokens, attention))
+        tokens = block(tokens, attention_mask=None)
+    maps.append(_attention_map(last, tokens, attention))
+    if attention == "vanilla":
+        patches = last(tokens, attention_mask=None)[:, 1:]
+    else:
+        # Class token out of rows and columns, without renormalising what remains.
+        mean_map = torch.stack(maps).mean(dim=0)[:, :, 1:, 1:]
+        mixed = (
+            mean_map @ _heads(last.self_attn, last.layer_norm1(tokens), "v")[:, :, 1:]
+        )
+        merged = mixed.transpose(1, 2).flatten(2)
+        patches = last.self_attn.out_proj(merged)
+    features = clip.visual_projection(vision.post_layernorm(patches))[0]
+    return F.normalize(features, dim=-1).reshape(*grid, -1)
+
+
+@torch.no_grad()
+def text_features(
+    clip: Any, tokenizer: Any, names: Sequence[str], templates: Sequence[str]
+) -> Float[Tensor, "names channels"]:
+    """One feature of unit length per name: the mean over all templates.
+
+    Args:
+        clip: A ``CLIPModel``.
+        tokenizer: Its ``CLIPTokenizer``.
+        names: Names or synonyms, in plain words.
+        templates: Sentences with one ``{}``.
+
+    Returns:
+        Features, normalised before and after the mean.
+    """
+    features = []
+    for name in names:
+        tokens = tokenizer(
+            [template.format(name) for template in templates],
+            padding="max_length",
+            max_length=clip.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        ids = tokens.input_ids.to(clip.device)
+        sentences = clip.get_text_features(ids).pooler_output
+        mean = F.normalize(sentences, dim=-1).mean(dim=0)
+        features.append(F.normalize(mean, dim=-1))
+    return torch.stack(features)
+
+
+def class_logits(
+    features: Float[Tensor, "height width channels"],
+    text: Float[Tensor, "names channels"],
+    class_of_name: Sequence[int],
+) -> Float[Tensor, "classes height width"]:
+    """Cosine of every class in every patch: the largest among its names.
+
+    Args:
+        features: Image features of unit length.
+        text: Text features of unit length.
+        class_of_name: The class that each name belongs to; every class has a name.
+    """
+    cosines = torch.einsum("hwd,nd->nhw", features, text)
+    classes = []
+    for index in range(max(class_of_name) + 1):
+        of_class = [n for n, owner in enumerate(class_of_name) if owner == index]
+        classes.append(cosines[of_class].amax(dim=0))
+    return torch.stack(classes)
+
+
+def _embed(vision: Any, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Tokens with their positions, class token first, and the grid of patches."""
+    mean, std = pixels.new_tensor(_MEAN), pixels.new_tensor(_STD)
+    normalised = ((pixels - mean) / std).permute(2, 0, 1)[None]
+    patches = vision.embeddings.patch_embedding(normalised)
+    height, width = patches.shape[2:]
+    tokens = patches.flatten(2).transpose(1, 2)
+    first = vision.embeddings.class_embedding.expand(1, 1, -1)
+    positions = _positions(vision.embeddings.position_embedding.weight, height, width)
+    return torch.cat([first, tokens], dim=1) + positions, (height, width)
+
+
+def _positions(table: Tensor, height: int, width: int) -> Tensor:
+    """The position embedding of a grid, sampled bicubically from the trained one.
+
+    The extra tenth of a patch in the scale is the convention of DINO, which the dense
+    CLIP literature took over: it shifts the sampling points and keeps floor() off the
+    edge.
+    """
+    side = int((len(table) - 1) ** 0.5)
+    if (height, width) == (side, side):
+        return table
+    trained = table[1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    sampled = F.interpolate(
+        trained,
+        scale_factor=((height + 0.1) / side, (width + 0.1) / side),
+        mode="bicubic",
+        align_corners=False,
+    )
+    return torch.cat([table[:1], sampled[0].flatten(1).T])
+
+
+def _attention_map(block: Any, tokens: Tensor, attention: ClipAttention) -> Tensor:
+    """softmax(a b^T / sqrt(d)) over all tokens: [1, heads, tokens, tokens]."""
+    first, second = "qk" if attention == "vanilla" else attention[:2]
+    normalised = block.layer_norm1(tokens)
+    left = _heads(block.self_attn, normalised, first)
+    right = _heads(block.self_attn, normalised, second)
+    return torch.softmax(left @ right.mT * left.shape[-1] ** -0.5, dim=-1)
+
+
+def _heads(attention: Any, tokens: Tensor, which: str) -> Tensor:
+    """Queries, keys or values of one block: [1, heads, tokens, channels]."""
+    projected = getattr(attention, f"{which}_proj")(tokens)
+    return projected.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)

@@ -1,0 +1,112 @@
+"""The Stable Diffusion side: the self-attention of one noise-free pass.
+
+Runs on the weights of ``diffusers`` and ``transformers`` modules as they are.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+UP_LAYERS = (
+    ("up_blocks.3.attentions.0.transformer_blocks.0.attn1", 0.5),
+    ("up_blocks.3.attentions.1.transformer_blocks.0.attn1", 0.5),
+)
+
+
+class Diffusion(NamedTuple):
+    """The parts of a Stable Diffusion pipeline that the method uses.
+
+    Attributes:
+        vae: An ``AutoencoderKL``.
+        unet: A ``UNet2DConditionModel``.
+        text_encoder: A ``CLIPTextModel``.
+        tokenizer: Its ``CLIPTokenizer``.
+    """
+
+    vae: Any
+    unet: Any
+    text_encoder: Any
+    tokenizer: Any
+
+
+@torch.no_grad()
+def diffusion_affinity(
+    parts: Diffusion,
+    pixels: Float[Tensor, "size size 3"],
+    *,
+    layers: Sequence[tuple[str, float]] = UP_LAYERS,
+    timestep: int = 0,
+    temperature: float = 1.0,
+) -> Float[Tensor, "patches patches"]:
+    """Weighted self-attention between the patches of a photo; rows sum to 1 (Eq. 5).
+
+    Args:
+        parts: The networks.
+        pixels: RGB in [0, 1], already resized.
+        layers: Attention modules of the UNet by their path, and their weights.
+        timestep: What the UNet is told; the latent holds no noise.
+        temperature: Every row becomes softmax(log(row) / temperature).
+
+    Returns:
+        The affinity in float32. Memory: heads x patches^2 floats per captured layer.
+    """
+    latent = encode(parts.vae, pixels)
+    maps: dict[str, Tensor] = {}
+    handles = [
+        parts.unet.get_submodule(name).register_forward_pre_hook(
+            _capture(maps, name), with_kwargs=True
+        )
+        for name, _ in layers
+    ]
+    try:
+        prompt = empty_prompt(parts.text_encoder, parts.tokenizer)
+        parts.unet(latent, timestep, encoder_hidden_states=prompt)
+    finally:
+        for handle in handles:
+            handle.remove()
+    total = torch.stack([weight * maps[name] for name, weight in layers]).sum(dim=0)
+    affinity = total / total.sum(dim=1, keepdim=True)
+    if temperature == 1:
+        return affinity
+    return torch.softmax(affinity.log() / temperature, dim=1)
+
+
+@torch.no_grad()
+def encode(
+    vae: Any, pixels: Float[Tensor, "height width 3"]
+) -> Float[Tensor, "1 latent_channels latent_height latent_width"]:
+    """The scaled mean of the latent posterior of a photo in [0, 1]."""
+    scaled = (2 * pixels - 1).permute(2, 0, 1)[None].to(vae.dtype)
+    return vae.config.scaling_factor * vae.encode(scaled).latent_dist.mode()
+
+
+@torch.no_grad()
+def empty_prompt(
+    text_encoder: Any, tokenizer: Any
+) -> Float[Tensor, "1 tokens channels"]:
+    """What the text encoder makes of an empty prompt."""
+    tokens = tokenizer(
+        [""],
+        padding="max_length",
+        max_length=text_encoder.config.max_position_embeddings,
+        return_tensors="pt",
+    )
+    ids = tokens.input_ids.to(text_encoder.device)
+    return text_encoder(ids).last_hidden_state
+
+
+def _capture(maps: dict[str, Tensor], name: str) -> Any:
+    """A hook that computes the attention of a module from the tokens that enter it."""
+
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tokens = args[0] if args else kwargs["hidden_states"]
+        query = module.to_q(tokens)[0].unflatten(-1, (module.heads, -1)).transpose(0, 1)
+        key = module.to_k(tokens)[0].unflatten(-1, (module.heads, -1)).transpose(0, 1)
+        scores = query.float() @ key.float().mT * module.scale
+        maps[name] = torch.softmax(scores, dim=-1).mean(dim=0)
+
+    return hook

@@ -1,0 +1,234 @@
+"""The whole method, from pixels and names to labels, stage by stage."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from dslo_jax.config import SegmenterConfig
+from torch_bridge.reference.clip import class_logits, dense_features, text_features
+from torch_bridge.reference.diffusion import UP_LAYERS, Diffusion, diffusion_affinity
+from torch_bridge.reference.divergence import kl_map
+from torch_bridge.reference.logits import normalize, reject_classes, resize, suppress
+from torch_bridge.reference.markov import maximum_velocity
+from torch_bridge.reference.sinkhorn import optimal_path
+from torch_bridge.reference.upsample import (
+    dense_bilateral_upsample,
+    joint_bilateral_upsample,
+)
+
+
+class Reference(NamedTuple):
+    """The labels of a photo, and everything on the way to them.
+
+    Attributes:
+        labels: The class of every pixel.
+        logits: Cosines of all classes on the grid of the affinity.
+        affinity: Averaged self-attention.
+        active: The classes that survived early rejection, ascending.
+        source: Normalised logits of the active classes.
+        discrepancy: Solved maps of the active classes.
+        upsampled: The same at the size of the photo.
+        seconds: Wall time of every stage.
+    """
+
+    labels: Int64[Tensor, "height width"]
+    logits: Float[Tensor, "classes patches"]
+    affinity: Float[Tensor, "patches patches"]
+    active: Int64[Tensor, " active"]
+    source: Float[Tensor, "active patches"]
+    discrepancy: Float[Tensor, "active patches"]
+    upsampled: Float[Tensor, "active height width"]
+    seconds: dict[str, float]
+
+
+def segment(
+    photo: UInt8[Tensor, "height width 3"],
+    classes: Sequence[Sequence[str]],
+    clip: Any,
+    tokenizer: Any,
+    diffusion: Diffusion,
+    *,
+    clip_pixels: Float[Tensor, "clip_height clip_width 3"],
+    affinity_pixels: Float[Tensor, "size size 3"],
+    templates: Sequence[str],
+    config: SegmenterConfig | None = None,
+) -> Reference:
+    """Segment a photo in eager PyTorch.
+
+    Resizing is the caller's, so that a comparison tests the method and not the
+    resampler.
+
+    Args:
+        photo: RGB; the labels have its size.
+        classes: The synonyms of every class.
+        clip: A ``CLIPModel``.
+        tokenizer: Its ``CLIPTokenizer``.
+        diffusion: Where the affinity comes from.
+        clip_pixels: The photo as CLIP shall see it, in [0, 1].
+        affinity_pixels: The photo as the diffusion model shall see it, in [0, 1].
+        templates: Sentences with one ``{}``; they take the place of
+            ``config.templates``.
+        config: Choices of the method.
+
+    Returns:
+        Labels, intermediate results and timings.
+    """
+    config = config or SegmenterConfig()
+    seconds: dict[str, float] = {}
+    names = [name for synonyms in classes for name in synonyms]
+    class_of_name = [index for index, group in enumerate(classes) for _ in group]
+    text = _timed(seconds, "text", text_features, clip, tokenizer, names, templates)
+    features = _timed(
+        seconds,
+        "clip",
+        lambda: dense_features(clip, clip_pixels, attention=config.clip_attention),
+    )
+    affinity = _timed(
+        seconds,
+        "affinity",
+        lambda: diffusion_affinity(
+            diffusion,
+            affinity_pixels,
+            layers=config.affinity_layers or UP_LAYERS,
+            timestep=config.timestep,
+            temperature=config.affinity_temperature,
+        ),
+    )
+    side = affinity_pixels.shape[0] // _latent_factor(diffusion.vae)
+    result = segment_logits(
+        class_logits(features, text, class_of_name),
+        affinity,
+        (side, side),
+        photo,
+        config=config,
+    )
+    return result._replace(seconds=seconds | result.seconds)
+
+
+def segment_logits(
+    logits: Float[Tensor, "classes clip_height clip_width"],
+    affinity: Float[Tensor, "patches patches"],
+    grid: tuple[int, int],
+    photo: UInt8[Tensor, "height width 3"],
+    *,
+    config: SegmenterConfig | None = None,
+) -> Reference:
+    """The method after the networks: cosines and self-attention become labels.
+
+    Args:
+        logits: Cosine of every class in every patch of CLIP.
+        affinity: Self-attention between the patches of its own grid.
+        grid: Height and width of that grid.
+        photo: RGB; guides the upsampling.
+        config: Choices of the method.
+    """
+    config = config or SegmenterConfig()
+    seconds: dict[str, float] = {}
+
+    def prepare() -> tuple[Tensor, Tensor, Tensor]:
+        flat = resize(logits, grid).flatten(1)
+        keep = suppress(
+            flat, method=config.suppression, threshold=config.suppression_threshold
+        )
+        every = torch.arange(len(flat), device=flat.device)
+        active = reject_classes(flat) if config.early_rejection else every
+        source = normalize(flat, keep, scale=config.source_scale)
+        return flat, active, source[active]
+
+    flat, active, source = _timed(seconds, "logits", prepare)
+    discrepancy = _timed(
+        seconds, "solver", solve, flat[active], source, affinity, config
+    )
+    maps = discrepancy.unflatten(1, grid)
+    upsampled = _timed(seconds, "upsample", upsample, maps, photo, config)
+    labels = _timed(seconds, "labels", lambda: active[upsampled.argmax(dim=0)])
+    return Reference(
+        labels, flat, affinity, active, source, discrepancy, upsampled, seconds
+    )
+
+
+def solve(
+    logits: Float[Tensor, "classes patches"],
+    source: Float[Tensor, "classes patches"],
+    affinity: Float[Tensor, "patches patches"],
+    config: SegmenterConfig,
+) -> Float[Tensor, "classes patches"]:
+    """The discrepancy that the configuration asks for."""
+
+    def path() -> Tensor:
+        return optimal_path(
+            source,
+            affinity,
+            epsilon=config.epsilon,
+            num_steps=config.path_steps,
+            norm=config.norm,
+        )
+
+    def velocity() -> Tensor:
+        return maximum_velocity(
+            source,
+            affinity,
+            threshold=config.threshold,
+            criterion=config.criterion,
+            balancing_rounds=config.balancing_steps,
+            max_steps=config.velocity_steps,
+        )
+
+    match config.mode:
+        case "logits":
+            return logits
+        case "kl":
+            return kl_map(source)
+        case "path":
+            return path()
+        case "velocity":
+            return velocity()
+        case "fused":
+            return (_unit(path()) + _unit(velocity())) / 2
+
+
+def upsample(
+    maps: Float[Tensor, "classes grid_height grid_width"],
+    photo: UInt8[Tensor, "height width 3"],
+    config: SegmenterConfig,
+) -> Float[Tensor, "classes height width"]:
+    """From the patch grid to the photo."""
+    if config.upsampling == "bilinear":
+        return resize(maps, (photo.shape[0], photo.shape[1]))
+    bilateral = (
+        joint_bilateral_upsample
+        if config.upsampling == "bilateral"
+        else dense_bilateral_upsample
+    )
+    return bilateral(
+        maps,
+        photo.to(maps.dtype) / 255,
+        spatial_variance=config.spatial_variance,
+        range_variance=config.range_variance,
+    )
+
+
+def _unit(values: Tensor) -> Tensor:
+    """Scaled to [0, 1] over all classes at once, so that classes stay comparable."""
+    return (values - values.min()) / (values.max() - values.min())
+
+
+def _latent_factor(vae: Any) -> int:
+    """Pixels per latent pixel: every block but the last halves the size."""
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def _timed(
+    seconds: dict[str, float], stage: str, function: Callable[..., Any], *args: Any
+) -> Any:
+    """Run one stage and note its wall time, pending GPU work included."""
+    start = time.perf_counter()
+    result = function(*args)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    seconds[stage] = time.perf_counter() - start
+    return result

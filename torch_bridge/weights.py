@@ -1,0 +1,149 @@
+"""Live torch modules as checkpoints: read in place, or written for ``dslo_jax``.
+
+Both directions of use need no pickle::
+
+    unet = load_module(build, weights_of(torch_unet))     # no file at all
+    save_checkpoint(torch_unet, Path("model/unet"))       # a folder dslo_jax opens
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from torch_bridge.arrays import BridgeError
+
+
+class TorchWeights(Mapping[str, np.ndarray]):
+    """The tensors of a state dict as NumPy arrays, copied one at a time when asked for.
+
+    Args:
+        tensors: Tensor key to tensor, on any device.
+    """
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]):
+        self._tensors = dict(tensors)
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        # A copy: JAX may keep the memory it is given, and PyTorch may go on training.
+        tensor = plain_tensor(key, self._tensors[key]).cpu()
+        if tensor.dtype is torch.bfloat16:  # NumPy itself has no such type
+            return tensor.view(torch.uint16).numpy().view(jnp.bfloat16.dtype)
+        return tensor.numpy()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def weights_of(module: torch.nn.Module | Mapping[str, torch.Tensor]) -> TorchWeights:
+    """The weights of a live module, for ``dslo_jax.models.checkpoint.load_module``.
+
+    Args:
+        module: A module of transformers, diffusers or your own, or a state dict. Its
+            keys must be spelt as in the checkpoint format of the network.
+
+    Returns:
+        A mapping from tensor key to array that copies on demand.
+
+    Raises:
+        BridgeError: An entry is not a plain tensor (``B01``).
+    """
+    return TorchWeights(state_of(module))
+
+
+def save_checkpoint(
+    module: torch.nn.Module | Mapping[str, torch.Tensor],
+    folder: Path | str,
+    config: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a live module as a checkpoint folder that ``dslo_jax`` opens.
+
+    Modules of transformers and diffusers write themselves, because they know which of
+    their tensors are tied and how their keys are spelt in files.
+
+    Args:
+        module: A module or a state dict.
+        folder: Where to write; created when missing.
+        config: The Hugging Face configuration, for a plain module or a state dict.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BridgeError: The configuration is missing or superfluous (``B06``), or an entry
+            is not a plain tensor (``B01``).
+    """
+    folder = Path(folder)
+    writes_itself = hasattr(module, "save_pretrained")
+    if writes_itself == (config is not None):
+        raise BridgeError(
+            "B06",
+            f"{type(module).__name__} has a configuration of its own; drop config"
+            if writes_itself
+            else f"{type(module).__name__} has no configuration; pass config=",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    if config is None:
+        cast(Any, module).save_pretrained(folder)
+        return folder
+    stem = "diffusion_pytorch_model" if "_class_name" in config else "model"
+    write_safetensors(state_of(module), folder / f"{stem}.safetensors")
+    write_atomically(folder / "config.json", json.dumps(dict(config), indent=2) + "\n")
+    return folder
+
+
+def state_of(
+    module: torch.nn.Module | Mapping[str, torch.Tensor],
+) -> dict[str, torch.Tensor]:
+    """The state dict of a module, or the given one, as a plain dictionary."""
+    return dict(module.state_dict() if isinstance(module, torch.nn.Module) else module)
+
+
+def plain_tensor(key: str, value: object) -> torch.Tensor:
+    """A contiguous copy of one entry that shares no memory with any other.
+
+    Raises:
+        BridgeError: It is not a dense tensor with values (``B01``).
+    """
+    if not isinstance(value, torch.Tensor):
+        raise BridgeError("B01", f"{key} is {type(value).__name__}, expected a tensor")
+    if value.is_meta or value.is_quantized or value.layout is not torch.strided:
+        raise BridgeError(
+            "B01",
+            f"{key} is a {value.dtype} tensor of layout {value.layout} on "
+            f"{value.device}, expected a dense tensor with values",
+        )
+    return value.detach().clone(memory_format=torch.contiguous_format)
+
+
+def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors to one file, whole or not at all.
+
+    Tied tensors are written once per name: the format knows no sharing.
+    """
+    copies = {key: plain_tensor(key, value).cpu() for key, value in tensors.items()}
+    part = path.with_name(f".{path.name}.part")
+    try:
+        save_file(copies, part, metadata={"format": "pt"})
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small text file, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
