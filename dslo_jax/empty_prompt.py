@@ -1,0 +1,151 @@
+"""The context of the empty prompt: one constant of a Stable Diffusion checkpoint.
+
+It costs a text encoder to compute and 300 kB to keep. It is looked for, in this order,
+
+1. in ``empty_prompt.safetensors`` of the pipeline folder,
+2. in the cache, under a fingerprint of everything that determines it,
+3. in the text encoder itself, which is loaded once, used once and dropped.
+
+The fingerprint is the SHA-256 of the names, sizes, modification times and headers of
+the text encoder's safetensors files (not of their gigabytes) and of the full contents
+of its ``config.json`` and of the tokenizer's files.
+"""
+
+import hashlib
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from dslo_jax.errors import CheckpointError
+from dslo_jax.models.clip_text import load_text_encoder
+from dslo_jax.prompts import load_tokenizer
+
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "empty_prompt.safetensors"
+
+_TENSOR = "context"
+_TEXT_ENCODER = "text_encoder"
+_TOKENIZER = "tokenizer"
+
+
+def load_empty_prompt(folder: Path) -> np.ndarray:
+    """The context of the empty prompt of a pipeline folder.
+
+    Args:
+        folder: A diffusers pipeline.
+
+    Returns:
+        float32 ``[1 tokens channels]``: the last hidden state of the text encoder for
+        an empty text, padded by the folder's tokenizer.
+
+    Raises:
+        CheckpointError: There is neither a text encoder nor a stored context
+            (``W01``), the stored context is damaged (``W04``), or the text encoder or
+            the tokenizer is at fault.
+    """
+    stored = folder / FILE_NAME
+    if stored.is_file():
+        context = _read(stored)
+        if context is None:
+            raise CheckpointError(
+                "W04",
+                f"{stored} is damaged: expected one finite tensor {_TENSOR!r} of shape "
+                "(1, tokens, channels); download it again",
+            )
+        return context
+    if not (folder / _TEXT_ENCODER / "config.json").is_file():
+        raise CheckpointError(
+            "W01",
+            f"{folder} has neither {_TEXT_ENCODER}/ nor {FILE_NAME}; download the "
+            f"pipeline with its text encoder and its tokenizer",
+        )
+    cached = _cache_folder() / f"empty-prompt-{_fingerprint(folder)}.safetensors"
+    context = _read(cached) if cached.is_file() else None
+    if context is None:
+        context = _encode(folder)
+        try:
+            save_empty_prompt(context, cached)
+        except OSError as error:
+            logger.warning("the empty prompt is not cached: %s", error)
+    return context
+
+
+def save_empty_prompt(context: np.ndarray, path: Path) -> None:
+    """Write a context so that a reader sees all of it or nothing.
+
+    Args:
+        context: ``[1 tokens channels]``.
+        path: File to write; its folder is created when missing.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    os.close(handle)
+    try:
+        save_file({_TENSOR: np.ascontiguousarray(context, np.float32)}, draft)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+def _encode(folder: Path) -> np.ndarray:
+    """Run the text encoder on the empty text."""
+    tokenizer = load_tokenizer(folder / _TOKENIZER)
+    encoder = load_text_encoder(folder / _TEXT_ENCODER)
+    ids = tokenizer(
+        "",
+        padding="max_length",
+        truncation=True,
+        max_length=min(
+            tokenizer.model_max_length, encoder.config.max_position_embeddings
+        ),
+    )["input_ids"]
+    with jax.default_matmul_precision("highest"):
+        return np.asarray(encoder(jnp.asarray([ids], jnp.int32)))
+
+
+def _read(path: Path) -> np.ndarray | None:
+    """The context in a file, or ``None`` where the file holds anything else."""
+    try:
+        context = load_file(path)[_TENSOR].astype(np.float32)
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError):
+        return None
+    usable = context.ndim == 3 and len(context) == 1 and np.isfinite(context).all()
+    return context if usable else None
+
+
+def _cache_folder() -> Path:
+    """Where constants are kept between runs."""
+    if folder := os.environ.get("DSLO_CACHE"):
+        return Path(folder)
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "dslo-jax"
+
+
+def _fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted((folder / _TEXT_ENCODER).glob("*.safetensors")):
+        status = path.stat()
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode())
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            digest.update(file.read(min(length, status.st_size)))
+    small = [folder / _TEXT_ENCODER / "config.json"]
+    small += sorted((folder / _TOKENIZER).glob("*"))
+    for path in small:
+        if path.is_file():
+            digest.update(path.name.encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:32]

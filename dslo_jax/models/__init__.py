@@ -1,0 +1,30 @@
+"""The networks: Flax NNX modules that load Hugging Face checkpoints without torch."""
+
+from dslo_jax.models.checkpoint import (
+    Weights as Weights,
+    load_module as load_module,
+    open_weights as open_weights,
+    read_config as read_config,
+    save_module as save_module,
+)
+from dslo_jax.models.clip import Clip as Clip, load_clip as load_clip
+from dslo_jax.models.clip_config import (
+    ClipConfig as ClipConfig,
+    ClipTextConfig as ClipTextConfig,
+    ClipVisionConfig as ClipVisionConfig,
+)
+from dslo_jax.models.clip_text import (
+    TextModel as TextModel,
+    load_text_encoder as load_text_encoder,
+)
+from dslo_jax.models.clip_vision import VisionModel as VisionModel
+from dslo_jax.models.hub import (
+    PRESETS as PRESETS,
+    check_folder as check_folder,
+    kind_of as kind_of,
+    resolve as resolve,
+    verify as verify,
+)
+from dslo_jax.models.unet import UNet as UNet, load_unet as load_unet
+from dslo_jax.models.unet_config import UNetConfig as UNetConfig
+from dslo_jax.models.vae import VAE as VAE, VAEConfig as VAEConfig, load_vae as load_vae

@@ -1,0 +1,399 @@
+"""Safetensors checkpoints in Hugging Face layout, to and from Flax NNX modules.
+
+Modules name their attributes as the checkpoint names its tensors, so that the path of
+a parameter *is* its key. What remains is the layout of a leaf:
+
+====================  ===========  ==========================================
+NNX leaf              file         layout in the file
+====================  ===========  ==========================================
+``kernel`` (2-d)      ``weight``   transposed, or a 1 x 1 convolution
+``kernel`` (4-d)      ``weight``   output, input, height, width
+``scale``             ``weight``   as it is
+``embedding``         ``weight``   as it is
+anything else         same name    as it is
+====================  ===========  ==========================================
+
+No torch and no pickle: ``.bin``, ``.ckpt`` and ``.pt`` files can run code when they are
+opened and are refused with the command that converts them.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from dslo_jax.errors import CheckpointError
+
+
+Module = TypeVar("Module", bound=nnx.Module)
+
+_STEMS = ("model", "diffusion_pytorch_model")
+_VARIANTS = ("", ".fp16", ".bf16")
+_REFUSED = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5")
+_MAX_HEADER_BYTES = 100_000_000  # what the safetensors library allows
+_TYPES = tuple("F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL".split())  # noqa: SIM905
+_MAX_FAULTS_SHOWN = 12
+
+
+class Weights(Mapping[str, np.ndarray]):
+    """The tensors of one checkpoint folder, read one at a time.
+
+    Every tensor is a fresh copy and no file stays open between two reads.
+
+    Args:
+        files: Where each tensor lives, key to file.
+    """
+
+    def __init__(self, files: Mapping[str, Path]):
+        self._files = dict(files)
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        # NumPy knows bfloat16 from jax, which is why jax is imported before any read.
+        with safe_open(self._files[key], framework="numpy") as tensors:
+            return tensors.get_tensor(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+class _Fault(NamedTuple):
+    """Why a tensor of the file cannot become a parameter of the network."""
+
+    code: str
+    text: str
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the ``config.json`` of a checkpoint folder.
+
+    Args:
+        folder: A model folder in transformers or diffusers layout.
+
+    Returns:
+        The configuration as plain values.
+
+    Raises:
+        CheckpointError: The file is missing or is not a JSON object (``W08``).
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(
+            "W08", f"{folder} has no config.json; expected a Hugging Face model folder"
+        )
+    return _read_object(path)
+
+
+def open_weights(folder: Path) -> Weights:
+    """Read the headers of the safetensors files of a model folder, whole or sharded.
+
+    Args:
+        folder: A folder with ``model.safetensors``,
+            ``diffusion_pytorch_model.safetensors``, their ``.fp16`` or ``.bf16``
+            variants, or an ``*.safetensors.index.json`` and its shards. The plain file
+            is preferred to its variants.
+
+    Returns:
+        A mapping from tensor key to array that reads on demand.
+
+    Raises:
+        CheckpointError: Nothing usable is there (``W01``; ``W05`` for pickles), a file
+            is something else than weights (``W03``) or damaged (``W04``), or a shard
+            is missing or misplaced (``W08``).
+    """
+    for stem in _STEMS:
+        for variant in _VARIANTS:
+            index = folder / f"{stem}.safetensors.index{variant}.json"
+            if index.is_file():
+                return Weights(_shards(index))
+            single = folder / f"{stem}{variant}.safetensors"
+            if single.is_file():
+                return Weights(dict.fromkeys(_tensor_keys(single), single))
+    raise _nothing_usable(folder)
+
+
+def load_module(
+    build: Callable[[], Module],
+    weights: Mapping[str, np.ndarray],
+    *,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    device: jax.Device | None = None,  # pyright: ignore[reportInvalidTypeForm]
+    rename: Callable[[str], str] = lambda key: key,
+    ignored: Iterable[str] = (),
+) -> Module:
+    """Build a module and fill every one of its parameters from a checkpoint.
+
+    No parameter is ever initialised at random: the module is built abstractly. Both
+    directions are checked, and all faults are reported in one error.
+
+    Args:
+        build: Makes the module; called under ``nnx.eval_shape``.
+        weights: Tensor key to array. The arrays are handed over: a CPU device may keep
+            their memory, so nobody may write to them afterwards.
+        dtype: Type that floating parameters are stored in; others keep the type that
+            the module gives them.
+        device: Where the parameters go; the default device when ``None``.
+        rename: Maps the spelling of a key in the file to the module's.
+        ignored: Regular expressions of keys in the file that the module does not
+            need (matched against the whole renamed key).
+
+    Returns:
+        The module with all its parameters.
+
+    Raises:
+        CheckpointError: A key is missing, unused or used twice, a shape or kind of
+            number differs (``W04``), or a tensor holds NaN or infinity, in the file
+            or after the conversion to ``dtype`` (``W07``).
+
+    Memory:
+        The parameters, and less than three more tensors on the host.
+    """
+    graph, state = nnx.split(nnx.eval_shape(build))
+    wanted = dict(nnx.to_flat_state(state))
+    names, faults = _match_keys(weights, wanted, rename, tuple(ignored))
+    leaves = []
+    for path, name in names.items():
+        variable = wanted[path]
+        leaf = _as_leaf(name, weights[name], path, variable.get_value(), dtype, device)
+        if isinstance(leaf, _Fault):
+            faults.append(leaf)
+        else:
+            leaves.append((path, variable.replace(leaf)))
+    if faults:
+        raise _misfit(faults)
+    return nnx.merge(graph, nnx.from_flat_state(leaves))
+
+
+def save_module(
+    module: nnx.Module,
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    stem: str = "model",
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> None:
+    """Write a module as a checkpoint folder that transformers or diffusers can load.
+
+    Args:
+        module: The module whose parameters are written.
+        folder: Created when missing; ``config.json`` and one safetensors file.
+        config: The Hugging Face configuration of the module.
+        stem: ``"model"`` (transformers) or ``"diffusion_pytorch_model"`` (diffusers).
+        dtype: Type of the floating parameters in the file; others keep theirs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for path, variable in nnx.to_flat_state(nnx.state(module)):
+        value = _to_file(np.asarray(variable.get_value()), path)
+        if jnp.issubdtype(value.dtype, jnp.floating):
+            value = value.astype(jnp.dtype(dtype))
+        tensors[_tensor_of(path)] = np.asarray(value, order="C")
+    save_file(tensors, folder / f"{stem}.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(dict(config), indent=2) + "\n")
+
+
+def _tensor_of(path: tuple[Any, ...]) -> str:
+    """The checkpoint key of a parameter path."""
+    *parents, leaf = (str(part) for part in path)
+    if leaf in ("kernel", "scale", "embedding"):
+        leaf = "weight"
+    return ".".join([*parents, leaf])
+
+
+def _to_file(value: np.ndarray, path: tuple[Any, ...]) -> np.ndarray:
+    """A parameter in the layout of the file."""
+    if path[-1] != "kernel":
+        return value
+    return value.T if value.ndim == 2 else value.transpose(3, 2, 0, 1)
+
+
+def _from_file(
+    value: np.ndarray, path: tuple[Any, ...], shape: tuple[int, ...]
+) -> np.ndarray:
+    """A tensor of the file in the layout of the parameter."""
+    if path[-1] != "kernel":
+        return value
+    if value.ndim == 4 and len(shape) == 2 and value.shape[2:] == (1, 1):
+        value = value[:, :, 0, 0]  # a 1 x 1 convolution is a linear map
+    if value.ndim == 2:
+        return value.T
+    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
+
+
+def _match_keys(
+    weights: Iterable[str],
+    wanted: Mapping[tuple[Any, ...], Any],
+    rename: Callable[[str], str],
+    ignored: tuple[str, ...],
+) -> tuple[dict[tuple[Any, ...], str], list[_Fault]]:
+    """Pair parameter paths with file keys; everything unpaired is a fault."""
+    path_of = {_tensor_of(path): path for path in wanted}
+    names: dict[tuple[Any, ...], str] = {}
+    faults = []
+    for name in weights:
+        key = rename(name)
+        path = path_of.get(key)
+        if path is None:
+            if not any(re.fullmatch(pattern, key) for pattern in ignored):
+                faults.append(f"{name}: in the file, unknown to the network")
+        elif path in names:
+            faults.append(f"{name}: the same parameter as {names[path]}")
+        else:
+            names[path] = name
+    faults += [
+        f"{_tensor_of(path)}: needed by the network, not in the file"
+        for path in wanted
+        if path not in names
+    ]
+    return names, [_Fault("W04", text) for text in faults]
+
+
+def _as_leaf(
+    name: str,
+    value: np.ndarray,
+    path: tuple[Any, ...],
+    like: jax.ShapeDtypeStruct,
+    dtype: jax.typing.DTypeLike,
+    device: jax.Device | None,  # pyright: ignore[reportInvalidTypeForm]
+) -> jax.Array | _Fault:
+    """The parameter that a tensor of the file becomes, or why it cannot."""
+    leaf = _from_file(value, path, like.shape)
+    if leaf.shape != like.shape:
+        # The network's shape is shown in the layout of the file, to be compared.
+        needed = _to_file(np.broadcast_to(0, like.shape), path).shape
+        return _Fault(
+            "W04", f"{name}: shape {value.shape} in the file, {needed} in the network"
+        )
+    floating = jnp.issubdtype(like.dtype, jnp.floating)
+    if jnp.issubdtype(leaf.dtype, jnp.floating) != floating:
+        return _Fault(
+            "W04", f"{name}: {leaf.dtype} in the file, {like.dtype} in the network"
+        )
+    stored = jnp.dtype(dtype) if floating else like.dtype
+    with np.errstate(over="ignore"):  # an overflow becomes infinite and is found below
+        leaf = leaf.astype(stored, copy=False)
+    bad = leaf.size - np.count_nonzero(np.isfinite(leaf))
+    if bad == 0:  # waiting keeps copies under way from piling up on the host
+        return jax.device_put(leaf, device).block_until_ready()
+    if np.isfinite(value).all():
+        return _Fault("W07", f"{name}: {bad} of {leaf.size} overflow {leaf.dtype}")
+    return _Fault("W07", f"{name}: {bad} of {leaf.size} are NaN or infinite")
+
+
+def _misfit(faults: list[_Fault]) -> CheckpointError:
+    """All faults in one error; a structural fault outweighs damaged numbers."""
+    lines = [fault.text for fault in faults[:_MAX_FAULTS_SHOWN]]
+    if len(faults) > len(lines):
+        lines.append(f"... and {len(faults) - len(lines)} more")
+    text = "\n  ".join(["the checkpoint does not fit the network:", *lines])
+    return CheckpointError(min(fault.code for fault in faults), text)
+
+
+def _tensor_keys(path: Path) -> tuple[str, ...]:
+    """Check the header of a safetensors file and list its tensors.
+
+    The library checks offsets, overlaps and sizes. It accepts duplicate keys, and
+    types that NumPy cannot hold; both are refused here.
+    """
+    with path.open("rb") as file:
+        start = file.read(256)
+        length = int.from_bytes(start[:8], "little")
+        available = path.stat().st_size - 8
+        if length > min(available, _MAX_HEADER_BYTES):
+            raise _not_safetensors(path, start, length, available)
+        file.seek(8)
+        text = file.read(length)
+    try:
+        header = json.loads(text, object_pairs_hook=_refuse_duplicates)
+        with safe_open(path, framework="numpy") as tensors:
+            keys = tuple(tensors.keys())
+        for key in keys:
+            if header[key]["dtype"] not in _TYPES:
+                raise ValueError(f"{key} is {header[key]['dtype']}, an unusable type")
+    except (ValueError, RecursionError, SafetensorError) as error:
+        raise CheckpointError("W04", f"{path} is damaged: {error}") from error
+    return keys
+
+
+def _not_safetensors(
+    path: Path, start: bytes, length: int, available: int
+) -> CheckpointError:
+    """What a file is whose first eight bytes are no plausible header length."""
+    if start.startswith(b"version https://git-lfs"):
+        return CheckpointError(
+            "W03", f"{path} is a git-lfs pointer, not weights; run: git lfs pull"
+        )
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{"):
+        return CheckpointError(
+            "W03", f"{path} is a web page or a message, not weights; download it again"
+        )
+    return CheckpointError(
+        "W04",
+        f"{path} is truncated or is not safetensors: its header claims {length} bytes, "
+        f"{max(available, 0)} follow; download it again",
+    )
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {key!r} appears twice in the header")
+        content[key] = value
+    return content
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError("W08", f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError("W08", f"{path} is not a JSON object")
+    return content
+
+
+def _shards(index: Path) -> dict[str, Path]:
+    """Where each tensor of a sharded checkpoint lives."""
+    places = _read_object(index).get("weight_map")
+    if not isinstance(places, dict):
+        raise CheckpointError("W08", f"{index} is not an index with a 'weight_map'")
+    present = {path.name for path in index.parent.iterdir() if path.is_file()}
+    files: dict[str, Path] = {}
+    for name in sorted({str(name) for name in places.values()}):
+        if name not in present:  # nor can a name with a folder be: no way out
+            raise CheckpointError(
+                "W08", f"{index} names {name!r}, which is not in {index.parent}"
+            )
+        shard = index.parent / name
+        for key in _tensor_keys(shard):
+            if key in files:
+                raise CheckpointError("W04", f"{key!r} is in two shards of {index}")
+            files[key] = shard
+    for key, name in places.items():
+        if key not in files or files[key].name != name:
+            raise CheckpointError("W08", f"{index} promises {key!r}, {name} lacks it")
+    return files
+
+
+def _nothing_usable(folder: Path) -> CheckpointError:
+    if not folder.is_dir():
+        return CheckpointError("W01", f"there is no model folder {folder}")
+    refused = sorted(p.name for p in folder.iterdir() if p.suffix in _REFUSED)
+    if refused:
+        return CheckpointError(
+            "W05",
+            f"{folder / refused[0]} is refused: only safetensors cannot run code when "
+            f"opened; convert it once with: python -m torch_bridge.convert {folder}",
+        )
+    return CheckpointError("W01", f"{folder} holds no .safetensors file")

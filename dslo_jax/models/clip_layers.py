@@ -1,0 +1,242 @@
+"""The transformer that both halves of CLIP are made of.
+
+Attributes are named as the tensors of the checkpoint (``self_attn.q_proj``, ...).
+Parameters may be bfloat16 or float16: a block computes in their type, except that
+softmax and the statistics of the layer norms are float32.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from dslo_jax.models.clip_config import ClipTextConfig, ClipVisionConfig
+
+
+class Heads(NamedTuple):
+    """What one block's attention is made of, head by head.
+
+    Args:
+        query: What a token looks for.
+        key: What a token is found by.
+        value: What a token passes on.
+    """
+
+    query: Float[Array, "batch heads tokens size"]
+    key: Float[Array, "batch heads tokens size"]
+    value: Float[Array, "batch heads tokens size"]
+
+
+def attention_weights(
+    first: Float[Array, "batch heads tokens size"],
+    second: Float[Array, "batch heads tokens size"],
+    mask: Bool[Array, "tokens tokens"] | None = None,
+) -> Float[Array, "batch heads tokens tokens"]:
+    """Softmax over the second argument's tokens of first @ second.T / sqrt(size).
+
+    Args:
+        first: One row of weights per token.
+        second: One column of weights per token.
+        mask: True where a row may look at a column; every row needs one True.
+
+    Returns:
+        Float32 weights, rows sum to 1.
+
+    Memory:
+        4 * batch * heads * tokens**2 bytes.
+    """
+    products = jnp.einsum(
+        "bhid,bhjd->bhij", first, second, preferred_element_type=jnp.float32
+    )
+    products = products * first.shape[-1] ** -0.5
+    if mask is not None:
+        products = jnp.where(mask[None, None], products, -jnp.inf)
+    return jax.nn.softmax(products, axis=-1)
+
+
+def weighted_mean(
+    weights: Float[Array, "batch heads tokens tokens"],
+    value: Float[Array, "batch heads tokens size"],
+) -> Float[Array, "batch heads tokens size"]:
+    """What every token receives from the others: weights @ value.
+
+    Args:
+        weights: From ``attention_weights``.
+        value: What the tokens pass on.
+
+    Returns:
+        Float32 sums, whatever the type of the values.
+    """
+    return jnp.einsum(
+        "bhij,bhjd->bhid",
+        weights.astype(value.dtype),
+        value,
+        preferred_element_type=jnp.float32,
+    )
+
+
+class LayerNorm(nnx.Module):
+    """Standardise every token over its channels, then scale and shift.
+
+    Computed in float32 around the mean, as torch does; the result has the type of the
+    tokens.
+
+    Args:
+        size: Channels.
+        epsilon: Added to the variance.
+    """
+
+    def __init__(self, size: int, epsilon: float):
+        self.epsilon = epsilon
+        self.scale = nnx.Param(jnp.ones(size))
+        self.bias = nnx.Param(jnp.zeros(size))
+
+    def __call__(
+        self, hidden: Float[Array, "batch tokens channels"]
+    ) -> Float[Array, "batch tokens channels"]:
+        """Normalise tokens."""
+        scale, bias = (
+            parameter[...].astype(jnp.float32)[None, None]
+            for parameter in (self.scale, self.bias)
+        )
+        centred = hidden.astype(jnp.float32)
+        centred = centred - centred.mean(axis=-1, keepdims=True)
+        variance = jnp.square(centred).mean(axis=-1, keepdims=True)
+        normalised = centred * jax.lax.rsqrt(variance + self.epsilon)
+        return (normalised * scale + bias).astype(hidden.dtype)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention.
+
+    Args:
+        config: Sizes.
+        rngs: Streams that initialise the parameters.
+    """
+
+    def __init__(self, config: ClipTextConfig | ClipVisionConfig, *, rngs: nnx.Rngs):
+        self.num_heads = config.num_attention_heads
+        size = config.hidden_size
+        self.q_proj = nnx.Linear(size, size, rngs=rngs)
+        self.k_proj = nnx.Linear(size, size, rngs=rngs)
+        self.v_proj = nnx.Linear(size, size, rngs=rngs)
+        self.out_proj = nnx.Linear(size, size, rngs=rngs)
+
+    def heads(self, hidden: Float[Array, "batch tokens channels"]) -> Heads:
+        """Project normalised tokens to queries, keys and values."""
+
+        def split(x: Array) -> Array:
+            batch, tokens, channels = x.shape
+            x = x.reshape(batch, tokens, self.num_heads, channels // self.num_heads)
+            return x.transpose(0, 2, 1, 3)
+
+        return Heads(
+            query=split(self.q_proj(hidden)),
+            key=split(self.k_proj(hidden)),
+            value=split(self.v_proj(hidden)),
+        )
+
+    def join(
+        self, mixed: Float[Array, "batch heads tokens size"]
+    ) -> Float[Array, "batch tokens channels"]:
+        """Put the heads side by side and project."""
+        batch, heads, tokens, size = mixed.shape
+        joined = mixed.transpose(0, 2, 1, 3).reshape(batch, tokens, heads * size)
+        return self.out_proj(joined.astype(self.out_proj.kernel.dtype))
+
+
+class Mlp(nnx.Module):
+    """Two linear maps around a gelu.
+
+    Args:
+        config: Sizes and activation.
+        rngs: Streams that initialise the parameters.
+    """
+
+    def __init__(self, config: ClipTextConfig | ClipVisionConfig, *, rngs: nnx.Rngs):
+        self.hidden_act = config.hidden_act
+        self.fc1 = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
+        self.fc2 = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
+
+    def __call__(self, hidden: Float[Array, "*any"]) -> Float[Array, "*any"]:
+        """Transform every token on its own."""
+        hidden = self.fc1(hidden)
+        if self.hidden_act == "quick_gelu":
+            hidden = hidden * jax.nn.sigmoid(1.702 * hidden)
+        else:
+            hidden = jax.nn.gelu(hidden, approximate=False)
+        return self.fc2(hidden)
+
+
+class EncoderLayer(nnx.Module):
+    """One block: attention, then MLP, each after a layer norm and with a residual.
+
+    Args:
+        config: Sizes, activation, epsilon.
+        rngs: Streams that initialise the parameters.
+    """
+
+    def __init__(self, config: ClipTextConfig | ClipVisionConfig, *, rngs: nnx.Rngs):
+        size, epsilon = config.hidden_size, config.layer_norm_eps
+        self.self_attn = Attention(config, rngs=rngs)
+        self.layer_norm1 = LayerNorm(size, epsilon)
+        self.mlp = Mlp(config, rngs=rngs)
+        self.layer_norm2 = LayerNorm(size, epsilon)
+
+    def __call__(
+        self,
+        hidden: Float[Array, "batch tokens channels"],
+        mask: Bool[Array, "tokens tokens"] | None = None,
+    ) -> Float[Array, "batch tokens channels"]:
+        """Pass the tokens through the block.
+
+        Args:
+            hidden: Tokens.
+            mask: True where a row may look at a column.
+
+        Returns:
+            Tokens of the same shape and type.
+        """
+        return self.update(hidden, self.heads(hidden), mask)
+
+    def heads(self, hidden: Float[Array, "batch tokens channels"]) -> Heads:
+        """Queries, keys and values of this block's attention."""
+        return self.self_attn.heads(self.layer_norm1(hidden))
+
+    def update(
+        self,
+        hidden: Float[Array, "batch tokens channels"],
+        heads: Heads,
+        mask: Bool[Array, "tokens tokens"] | None = None,
+    ) -> Float[Array, "batch tokens channels"]:
+        """The rest of the block once ``heads(hidden)`` is known."""
+        weights = attention_weights(heads.query, heads.key, mask)
+        mixed = weighted_mean(weights, heads.value)
+        hidden = hidden + self.self_attn.join(mixed)
+        return hidden + self.mlp(self.layer_norm2(hidden))
+
+
+class Encoder(nnx.Module):
+    """A stack of blocks.
+
+    Args:
+        config: Sizes, activation, epsilon, number of blocks.
+        rngs: Streams that initialise the parameters.
+    """
+
+    def __init__(self, config: ClipTextConfig | ClipVisionConfig, *, rngs: nnx.Rngs):
+        self.layers = nnx.List(
+            [EncoderLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)]
+        )
+
+    def __call__(
+        self,
+        hidden: Float[Array, "batch tokens channels"],
+        mask: Bool[Array, "tokens tokens"] | None = None,
+    ) -> Float[Array, "batch tokens channels"]:
+        """Pass the tokens through every block."""
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+        return hidden

@@ -1,0 +1,170 @@
+"""The vision transformer of CLIP, with features for every patch.
+
+CLIP was trained to summarise a photo in its class token. The last block mixes patches
+so strongly that their own features say little about where things are; replacing its
+attention by the mean self-similarity of all layers ("k-k mean", the paper's choice)
+and leaving out its residual and MLP gives features that follow the objects.
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from dslo_jax.models.clip_config import ClipVisionConfig
+from dslo_jax.models.clip_layers import (
+    Encoder,
+    Heads,
+    LayerNorm,
+    attention_weights,
+    weighted_mean,
+)
+from dslo_jax.ops.resize import resize_positions
+
+
+ATTENTIONS = ("vanilla", "kk_mean", "qq_mean", "qk_mean")
+"""How the last block mixes patches; see ``VisionModel``."""
+
+# The position embedding is stretched to a grid inflated by this much, as in the code
+# that the published numbers of CLIP segmentation come from (a habit of DINO's).
+_POSITION_OFFSET = 0.1
+
+
+class VisionEmbeddings(nnx.Module):
+    """Class token, patches, and their positions.
+
+    Args:
+        config: Sizes and pixel statistics.
+        rngs: Streams that initialise the parameters.
+    """
+
+    def __init__(self, config: ClipVisionConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        size, patch = config.hidden_size, config.patch_size
+        self.class_embedding = nnx.Param(
+            nnx.initializers.normal(size**-0.5)(rngs.params(), (size,))
+        )
+        self.patch_embedding = nnx.Conv(
+            config.num_channels,
+            size,
+            kernel_size=(patch, patch),
+            strides=(patch, patch),
+            padding="VALID",  # drops the last partial patch of either axis
+            use_bias=False,
+            rngs=rngs,
+        )
+        self.position_embedding = nnx.Embed(config.grid_size**2 + 1, size, rngs=rngs)
+
+    def __call__(
+        self, pixels: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch tokens channels"]:
+        """Normalise RGB in [0, 1] and embed it; the class token comes first."""
+        mean = np.asarray(self.config.pixel_mean, np.float32)
+        std = np.asarray(self.config.pixel_std, np.float32)
+        centred = pixels.astype(jnp.float32) - mean[None, None, None]
+        normalised = centred / std[None, None, None]
+        class_token = self.class_embedding[...]
+        patches = self.patch_embedding(normalised.astype(class_token.dtype))
+        batch, height, width, channels = patches.shape
+        tokens = jnp.concatenate(
+            [
+                jnp.broadcast_to(class_token, (batch, 1, channels)),
+                patches.reshape(batch, height * width, channels),
+            ],
+            axis=1,
+        )
+        return tokens + self.positions(height, width)[None]
+
+    def positions(self, height: int, width: int) -> Float[Array, "tokens channels"]:
+        """Position embedding of the class token and of a height x width grid."""
+        trained = self.position_embedding.embedding[...]
+        side = self.config.grid_size
+        grid = trained[1:].reshape(side, side, -1)
+        resized = resize_positions(grid, (height, width), offset=_POSITION_OFFSET)
+        return jnp.concatenate([trained[:1], resized.reshape(height * width, -1)])
+
+
+class VisionModel(nnx.Module):
+    """Vision transformer.
+
+    Every block but the last is CLIP's. The last one is, by name:
+
+    - ``"vanilla"``: CLIP's too, with residual and MLP;
+    - ``"kk_mean"``: values averaged with the mean over all layers of softmax(k k.T),
+      head by head, without the class token, residual and MLP;
+    - ``"qq_mean"``, ``"qk_mean"``: the same with softmax(q q.T), softmax(q k.T).
+
+    Args:
+        config: Sizes and pixel statistics.
+        rngs: Streams that initialise the parameters.
+    """
+
+    def __init__(self, config: ClipVisionConfig, *, rngs: nnx.Rngs):
+        size, epsilon = config.hidden_size, config.layer_norm_eps
+        self.embeddings = VisionEmbeddings(config, rngs=rngs)
+        self.pre_layrnorm = LayerNorm(size, epsilon)  # spelled as in the file
+        self.encoder = Encoder(config, rngs=rngs)
+        self.post_layernorm = LayerNorm(size, epsilon)
+
+    def __call__(
+        self, pixels: Float[Array, "batch height width 3"], attention: str
+    ) -> Float[Array, "batch patches channels"]:
+        """Features of every patch, after the last layer norm.
+
+        Args:
+            pixels: RGB in [0, 1].
+            attention: One of ``ATTENTIONS``.
+
+        Returns:
+            One feature per patch, row by row, in the type of the parameters.
+
+        Memory:
+            About 10 * batch * heads * patches**2 bytes for the attention of the layer
+            at hand, and the keys (and queries) of all layers.
+        """
+        hidden = self.pre_layrnorm(self.embeddings(pixels))
+        if attention == "vanilla":
+            patches = self.encoder(hidden)[:, 1:]
+        else:
+            patches = self._mixed_by_mean(hidden, attention)
+        return self.post_layernorm(patches)
+
+    def _mixed_by_mean(
+        self, hidden: Float[Array, "batch tokens channels"], attention: str
+    ) -> Float[Array, "batch patches channels"]:
+        """The last block's values, averaged with the mean weights of all layers.
+
+        Averaging is linear. So what each layer's weights make of the last values is
+        added up, and the weights of one layer are held at a time, not their sum. The
+        loop over layers is one of the compiler's: unrolled, it would keep the weights
+        of all layers for the end.
+        """
+        layers = self.encoder.layers
+        heads = layers[0].heads(hidden)
+        pairs = [_pair(heads, attention)]
+        for layer, following in itertools.pairwise(layers):
+            hidden = layer.update(hidden, heads)
+            heads = following.heads(hidden)
+            pairs.append(_pair(heads, attention))
+        # The class token takes part in every softmax, and passes nothing on.
+        value = heads.value.at[:, :, 0].set(0)
+
+        def add(mixed, pair):
+            return mixed + weighted_mean(attention_weights(*pair), value), None
+
+        first, second = (jnp.stack(part) for part in zip(*pairs, strict=True))
+        mixed = jnp.zeros(value.shape, jnp.float32)
+        mixed, _ = jax.lax.scan(add, mixed, (first, second))
+        return layers[-1].self_attn.join(mixed[:, :, 1:] / len(layers))
+
+
+def _pair(heads: Heads, attention: str) -> tuple[Array, Array]:
+    """What a named mean compares: its rows and its columns."""
+    return {
+        "kk_mean": (heads.key, heads.key),
+        "qq_mean": (heads.query, heads.query),
+        "qk_mean": (heads.query, heads.key),
+    }[attention]

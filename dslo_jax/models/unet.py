@@ -1,0 +1,182 @@
+"""The UNet of Stable Diffusion 1 and 2, up to the attentions that are asked for.
+
+It computes in the type of its parameters, except that scores, softmax and the
+statistics of the normalisations are float32.
+"""
+
+import math
+from collections.abc import Generator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from dslo_jax.models.checkpoint import load_module, open_weights, read_config
+from dslo_jax.models.diffusion_layers import convolution
+from dslo_jax.models.unet_blocks import DownBlock, MidBlock, QueryKey, Tap, UpBlock
+from dslo_jax.models.unet_config import UNetConfig
+
+
+# No self-attention comes after these.
+_IGNORED = (r"conv_norm_out\..*", r"conv_out\..*")
+
+_MAX_PERIOD = 10_000
+
+
+class TimeEmbedding(nnx.Module):
+    """Sinusoids of the timestep through two linear maps."""
+
+    def __init__(self, config: UNetConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        channels, width = config.block_out_channels[0], config.time_channels
+        self.linear_1 = nnx.Linear(channels, width, rngs=rngs)
+        self.linear_2 = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, timestep: int) -> Float[Array, "1 time_channels"]:
+        """Embed one timestep."""
+        waves = sinusoids(
+            timestep,
+            self.config.block_out_channels[0],
+            freq_shift=self.config.freq_shift,
+            flip_sin_to_cos=self.config.flip_sin_to_cos,
+        )
+        hidden = self.linear_1(jnp.asarray(waves, self.linear_1.kernel.dtype)[None])
+        return self.linear_2(jax.nn.silu(hidden))
+
+
+def sinusoids(
+    timestep: int, channels: int, *, freq_shift: float, flip_sin_to_cos: bool
+) -> np.ndarray:
+    """Sines and cosines of the timestep at falling frequencies.
+
+    Args:
+        timestep: 0 (no noise) ... 999.
+        channels: Length of the result, an even number.
+        freq_shift: Offset in the denominator of the exponents.
+        flip_sin_to_cos: Whether the cosines come first.
+
+    Returns:
+        float32 ``[channels]``. A constant: the timestep is known while tracing.
+    """
+    half = channels // 2
+    exponents = -math.log(_MAX_PERIOD) * np.arange(half, dtype=np.float32)
+    frequencies = np.exp(exponents / np.float32(half - freq_shift))
+    angles = np.float32(timestep) * frequencies
+    waves = [np.sin(angles), np.cos(angles)]
+    return np.concatenate(waves[::-1] if flip_sin_to_cos else waves)
+
+
+class UNet(nnx.Module):
+    """A UNet without its output layers, which no self-attention needs.
+
+    Args:
+        config: The shape of the network.
+        rngs: Keys for the initial parameters.
+    """
+
+    def __init__(self, config: UNetConfig, *, rngs: nnx.Rngs):
+        levels = range(len(config.block_out_channels))
+        self.config = config
+        self.conv_in = convolution(4, config.block_out_channels[0], rngs=rngs)
+        self.time_embedding = TimeEmbedding(config, rngs=rngs)
+        self.down_blocks = nnx.List([DownBlock(config, i, rngs=rngs) for i in levels])
+        self.mid_block = MidBlock(config, rngs=rngs)
+        self.up_blocks = nnx.List([UpBlock(config, i, rngs=rngs) for i in levels])
+
+    def __call__(
+        self,
+        latents: Float[Array, "batch height width 4"],
+        context: Float[Array, "batch context_tokens context_channels"],
+        *,
+        timestep: int,
+        taps: tuple[str, ...],
+    ) -> dict[str, QueryKey]:
+        """Run the network until the last of the taps exists, and no further.
+
+        Args:
+            latents: Scaled latents; sides of any size.
+            context: Tokens of the prompt.
+            timestep: 0 (no noise) ... 999; static.
+            taps: Paths of self-attentions, out of ``config.taps``; static.
+
+        Returns:
+            Queries and keys of each tap, ``[batch tokens heads head_channels]``.
+
+        Raises:
+            ValueError: ``taps`` is empty or names something else.
+
+        Memory:
+            The network's own attention holds the float32 scores of one head at a time,
+            ``[batch tokens tokens]``: 64 MiB per image at 4096 tokens, 1 GiB at 16384.
+        """
+        unknown = sorted(set(taps) - set(self.config.taps))
+        if unknown or not taps:
+            raise ValueError(
+                f"`taps` is {unknown or taps}, expected one or more of "
+                f"{', '.join(self.config.taps)}"
+            )
+        found: dict[str, QueryKey] = {}
+        for path, query_key in self._self_attentions(latents, context, timestep):
+            if path in taps:
+                found[path] = query_key
+            if len(found) == len(set(taps)):
+                break
+        return {tap: found[tap] for tap in taps}
+
+    def _self_attentions(
+        self,
+        latents: Float[Array, "batch height width 4"],
+        context: Float[Array, "batch context_tokens context_channels"],
+        timestep: int,
+    ) -> Generator[Tap, None, Array]:
+        """Yield every self-attention in order; returns the last block's output."""
+        dtype = self.conv_in.kernel.dtype
+        context = context.astype(dtype)
+        sample = self.conv_in(latents.astype(dtype))
+        time = self.time_embedding(timestep)
+        time = jnp.broadcast_to(time, (len(latents), time.shape[1]))
+        skips = [sample]
+        for index, block in enumerate(self.down_blocks):
+            outputs = yield from block(sample, time, context, f"down_blocks.{index}")
+            skips += outputs
+            sample = outputs[-1]
+        sample = yield from self.mid_block(sample, time, context, "mid_block")
+        for index, block in enumerate(self.up_blocks):
+            taken = len(block.resnets)
+            used, skips = skips[-taken:], skips[:-taken]
+            following = skips[-1] if skips else sample
+            sample = yield from block(
+                sample,
+                time,
+                context,
+                f"up_blocks.{index}",
+                skips=used,
+                size=following.shape[1:3],
+            )
+        return sample
+
+
+def load_unet(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> UNet:
+    """Load the ``unet`` folder of a diffusers pipeline.
+
+    Args:
+        folder: Holds ``config.json`` and safetensors weights.
+        dtype: Type of the parameters and of the computation.
+
+    Returns:
+        The network without its output layers.
+
+    Raises:
+        CheckpointError: Another architecture (``W06``, before any weight is read), or
+            a fault of the files.
+    """
+    config = UNetConfig.from_dict(read_config(folder))
+    return load_module(
+        lambda: UNet(config, rngs=nnx.Rngs(0)),
+        open_weights(folder),
+        dtype=dtype,
+        ignored=_IGNORED,
+    )

@@ -1,0 +1,270 @@
+"""The encoder of Stable Diffusion's autoencoder: from a photo to latents.
+
+The decoder is never needed and never read. The encoder computes in the type of its
+parameters, except that scores, softmax and the statistics of the normalisations are
+float32.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from dslo_jax.errors import CheckpointError
+from dslo_jax.models.checkpoint import load_module, open_weights, read_config
+from dslo_jax.models.diffusion_layers import (
+    Attention,
+    Downsample,
+    GroupNorm,
+    ResnetBlock,
+    convolution,
+    require_fields,
+)
+
+
+_EPSILON = 1e-6
+
+_WANTED = {
+    "_class_name": "AutoencoderKL",
+    "in_channels": 3,
+    "latent_channels": 4,
+    "act_fn": "silu",
+    "shift_factor": None,
+    "latents_mean": None,
+    "latents_std": None,
+    "use_quant_conv": True,
+    "mid_block_add_attention": True,
+}
+
+_IGNORED = (r"decoder\..*", r"post_quant_conv\..*")
+
+# Checkpoints from before 2023 name the attention of the middle block differently.
+_LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """The shape of an autoencoder.
+
+    Args:
+        block_out_channels: Channels of each block; all but the last halve the sides.
+        layers_per_block: Residual blocks in each block.
+        norm_num_groups: Groups of every normalisation.
+        scaling_factor: Factor between the posterior and the UNet's latents.
+    """
+
+    block_out_channels: tuple[int, ...] = (64,)
+    layers_per_block: int = 1
+    norm_num_groups: int = 32
+    scaling_factor: float = 0.18215
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> "VAEConfig":
+        """Read a diffusers configuration, with its defaults for absent fields.
+
+        Raises:
+            CheckpointError: ``W06`` for another architecture.
+        """
+        require_fields(config, _WANTED)
+        block_types = tuple(config.get("down_block_types", ("DownEncoderBlock2D",)))
+        channels = tuple(config.get("block_out_channels", cls.block_out_channels))
+        if block_types != ("DownEncoderBlock2D",) * len(channels):
+            raise CheckpointError(
+                "W06",
+                f"down_block_types is {list(block_types)}, wanted "
+                f"'DownEncoderBlock2D' for each of block_out_channels {list(channels)}",
+            )
+        return cls(
+            block_out_channels=channels,
+            layers_per_block=config.get("layers_per_block", cls.layers_per_block),
+            norm_num_groups=config.get("norm_num_groups", cls.norm_num_groups),
+            scaling_factor=float(config.get("scaling_factor", cls.scaling_factor)),
+        )
+
+    @property
+    def downscaling(self) -> int:
+        """Pixels per latent along each side."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+
+class EncoderBlock(nnx.Module):
+    """Residual blocks at one resolution, then half of it."""
+
+    def __init__(self, config: VAEConfig, index: int, *, rngs: nnx.Rngs):
+        out_channels = config.block_out_channels[index]
+        in_channels = config.block_out_channels[max(index - 1, 0)]
+        self.resnets = nnx.List(
+            [
+                ResnetBlock(
+                    in_channels if layer == 0 else out_channels,
+                    out_channels,
+                    groups=config.norm_num_groups,
+                    epsilon=_EPSILON,
+                    time_channels=None,
+                    rngs=rngs,
+                )
+                for layer in range(config.layers_per_block)
+            ]
+        )
+        last = index == len(config.block_out_channels) - 1
+        self.downsamplers = nnx.List(
+            [
+                Downsample(out_channels, padding=((0, 1), (0, 1)), rngs=rngs)
+                for _ in range(0 if last else 1)
+            ]
+        )
+
+    def __call__(
+        self, sample: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch out_height out_width out_channels"]:
+        """Apply the block."""
+        for resnet in self.resnets:
+            sample = resnet(sample)
+        for downsample in self.downsamplers:
+            sample = downsample(sample)
+        return sample
+
+
+class SpatialAttention(Attention):
+    """Single-head attention between all positions of a feature map."""
+
+    def __init__(self, channels: int, *, groups: int, rngs: nnx.Rngs):
+        super().__init__(channels, channels, heads=1, use_bias=True, rngs=rngs)
+        self.group_norm = GroupNorm(channels, groups=groups, epsilon=_EPSILON)
+
+    def __call__(
+        self, sample: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Apply the attention and add its input."""
+        batch, height, width, channels = sample.shape
+        tokens = self.group_norm(sample).reshape(batch, height * width, channels)
+        mixed = self.attend(*self.project(tokens, tokens))
+        return sample + mixed.reshape(sample.shape)
+
+
+class EncoderMidBlock(nnx.Module):
+    """Two residual blocks around one attention."""
+
+    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
+        channels, groups = config.block_out_channels[-1], config.norm_num_groups
+        self.resnets = nnx.List(
+            [
+                ResnetBlock(
+                    channels,
+                    channels,
+                    groups=groups,
+                    epsilon=_EPSILON,
+                    time_channels=None,
+                    rngs=rngs,
+                )
+                for _ in range(2)
+            ]
+        )
+        self.attentions = nnx.List(
+            [SpatialAttention(channels, groups=groups, rngs=rngs)]
+        )
+
+    def __call__(
+        self, sample: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Apply the block."""
+        sample = self.resnets[0](sample)
+        return self.resnets[1](self.attentions[0](sample))
+
+
+class Encoder(nnx.Module):
+    """From pixels to the moments of the posterior, before ``quant_conv``."""
+
+    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
+        channels = config.block_out_channels
+        self.conv_in = convolution(3, channels[0], rngs=rngs)
+        self.down_blocks = nnx.List(
+            [EncoderBlock(config, index, rngs=rngs) for index in range(len(channels))]
+        )
+        self.mid_block = EncoderMidBlock(config, rngs=rngs)
+        self.conv_norm_out = GroupNorm(
+            channels[-1], groups=config.norm_num_groups, epsilon=_EPSILON
+        )
+        self.conv_out = convolution(channels[-1], 8, rngs=rngs)
+
+    def __call__(
+        self, pixels: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch latent_height latent_width 8"]:
+        """Apply the encoder to pixels in [-1, 1]."""
+        sample = self.conv_in(pixels.astype(self.conv_in.kernel.dtype))
+        for block in self.down_blocks:
+            sample = block(sample)
+        sample = self.mid_block(sample)
+        return self.conv_out(jax.nn.silu(self.conv_norm_out(sample)))
+
+
+class VAE(nnx.Module):
+    """The encoding half of an autoencoder.
+
+    Args:
+        config: The shape of the network.
+        rngs: Keys for the initial parameters.
+    """
+
+    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.encoder = Encoder(config, rngs=rngs)
+        self.quant_conv = convolution(8, 8, size=1, padding=((0, 0), (0, 0)), rngs=rngs)
+
+    def __call__(
+        self, pixels: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch latent_height latent_width 4"]:
+        """Encode a batch of photos without sampling.
+
+        Args:
+            pixels: RGB in [-1, 1].
+
+        Returns:
+            The mean of the posterior times the scaling factor. Each of the
+            ``log2(downscaling)`` halvings rounds an odd side down.
+
+        Memory:
+            The attention of the middle block holds float32 ``[batch tokens tokens]``
+            matrices, where tokens are latents: 64 MiB each for 512 x 512 pixels.
+        """
+        moments = self.quant_conv(self.encoder(pixels))
+        return moments[..., :4] * self.config.scaling_factor
+
+
+def load_vae(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> VAE:
+    """Load the ``vae`` folder of a diffusers pipeline.
+
+    Args:
+        folder: Holds ``config.json`` and safetensors weights.
+        dtype: Type of the parameters and of the computation.
+
+    Returns:
+        The encoder; the decoder's weights are not read.
+
+    Raises:
+        CheckpointError: Another architecture (``W06``, before any weight is read), or
+            a fault of the files.
+    """
+    config = VAEConfig.from_dict(read_config(folder))
+    return load_module(
+        lambda: VAE(config, rngs=nnx.Rngs(0)),
+        open_weights(folder),
+        dtype=dtype,
+        rename=modern_key,
+        ignored=_IGNORED,
+    )
+
+
+def modern_key(key: str) -> str:
+    """Today's spelling of a key of an autoencoder checkpoint."""
+    return re.sub(
+        r"(?<=\.attentions\.0\.)(query|key|value|proj_attn)(?=\.)",
+        lambda match: _LEGACY[match[0]],
+        key,
+    )

@@ -1,0 +1,301 @@
+"""Class names and what they become: prompts, tokens, text features.
+
+A class is one name or several synonyms. The text network sees every name inside every
+template; the mean of those features stands for the name.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dslo_jax.errors import CheckpointError, ClassListError
+from dslo_jax.templates import IMAGENET_TEMPLATES, check_templates
+
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+
+_CHUNK_SIZE = 80  # prompts encoded at once: one name in all of CLIP's templates
+_LENGTH_STEP = 8  # prompts are cut to a multiple of this, so that few shapes compile
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Classes in the order of their labels.
+
+    Args:
+        synonyms: The names of every class; at least one class, one name each. Use
+            ``parse_classes``, ``split_classes`` or ``read_class_file``, which check.
+    """
+
+    synonyms: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.synonyms)
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What to call each class: its first name."""
+        return tuple(names[0] for names in self.synonyms)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, class by class."""
+        return tuple(name for names in self.synonyms for name in names)
+
+    @property
+    def class_of_name(self) -> tuple[int, ...]:
+        """The class that each of ``names`` belongs to; never decreases."""
+        return tuple(i for i, names in enumerate(self.synonyms) for _ in names)
+
+
+def parse_classes(
+    classes: ClassList | Sequence[str | Sequence[str]],
+    *,
+    allow_duplicates: bool = False,
+) -> ClassList:
+    """Check class names given in Python.
+
+    Args:
+        classes: One entry per class: a name, or a sequence of synonyms. A
+            ``ClassList`` is returned as it is.
+        allow_duplicates: Whether a name may occur twice, as "bed" does in the usual
+            COCO-Object list; the first class that has it then wins every tie.
+
+    Returns:
+        The classes, names stripped and otherwise as given.
+
+    Raises:
+        ClassListError: The list is empty or a name is blank (``C01``), two names are
+            equal but for case and blanks (``C02``), a string came instead of a list
+            (``C04``), or a name holds control characters (``C06``).
+    """
+    if isinstance(classes, ClassList):
+        return classes
+    if isinstance(classes, str):
+        guess = [part.strip() for part in classes.split(",")]
+        raise ClassListError(
+            "C04", f"`classes` is the string {classes!r}; did you mean {guess}?"
+        )
+    split = [(entry,) if isinstance(entry, str) else tuple(entry) for entry in classes]
+    return _checked(split, "class", allow_duplicates)
+
+
+def split_classes(text: str, *, allow_duplicates: bool = False) -> ClassList:
+    """Read classes from one line of text, as typed on a command line.
+
+    Args:
+        text: Commas separate classes, ``|`` separates synonyms:
+            ``"cat, sofa|couch, wall"``.
+        allow_duplicates: Whether a name may occur twice.
+
+    Returns:
+        The classes.
+
+    Raises:
+        ClassListError: As for ``parse_classes``.
+    """
+    entries = text.split(",") if text.strip() else []
+    split = [tuple(entry.split("|")) for entry in entries]
+    return _checked(split, "class", allow_duplicates)
+
+
+def read_class_file(path: Path, *, allow_duplicates: bool = False) -> ClassList:
+    """Read classes from a text file, the first line being label 0.
+
+    Args:
+        path: UTF-8 text, one class a line, commas or semicolons between synonyms. A
+            byte order mark, Windows line ends and blank lines at the end are fine.
+        allow_duplicates: Whether a name may occur twice.
+
+    Returns:
+        The classes.
+
+    Raises:
+        ClassListError: The file cannot be read as text (``C07``), or as for
+            ``parse_classes``, naming lines. A blank line is refused because it would
+            shift the labels below it.
+    """
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise ClassListError("C07", f"{path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ClassListError(
+            "C07", f"{path}, line {line}, is not UTF-8 text; save the file as UTF-8"
+        ) from error
+    lines = text.rstrip().split("\n") if text.strip() else []
+    split = [tuple(re.split("[,;]", line)) for line in lines]
+    return _checked(split, f"{path}, line", allow_duplicates)
+
+
+def load_tokenizer(folder: Path) -> "CLIPTokenizer":
+    """Load the tokenizer of a CLIP or Stable Diffusion folder.
+
+    Args:
+        folder: A folder with ``tokenizer.json``, or ``vocab.json`` and
+            ``merges.txt``.
+
+    Returns:
+        The tokenizer of transformers.
+
+    Raises:
+        CheckpointError: The files are missing (``W08``) or unreadable (``W04``).
+    """
+    layouts = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    if not any(all((folder / name).is_file() for name in names) for names in layouts):
+        raise CheckpointError(
+            "W08",
+            f"{folder} has no tokenizer; expected tokenizer.json, or vocab.json and "
+            "merges.txt",
+        )
+    from transformers import CLIPTokenizer  # here because it takes seconds
+
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever the parsers of the library raise
+        raise CheckpointError(
+            "W04", f"the tokenizer in {folder} is damaged: {error}"
+        ) from error
+
+
+def tokenize(
+    tokenizer: "CLIPTokenizer", texts: Sequence[str], *, length: int = 77
+) -> Int[np.ndarray, "batch tokens"]:
+    """Turn texts into token ids.
+
+    Args:
+        tokenizer: From ``load_tokenizer``.
+        texts: At least one.
+        length: Tokens a row, start- and end-of-text included.
+
+    Returns:
+        int32 ids [batch, length], padded as the tokenizer's folder says: CLIP repeats
+        the end-of-text token, Stable Diffusion 2 uses "!".
+
+    Raises:
+        ClassListError: A text needs more tokens (``C03``).
+    """
+    encoded = tokenizer(
+        list(texts),
+        padding="max_length",
+        max_length=length,
+        truncation=False,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    for text, ids, spans in zip(
+        texts, encoded["input_ids"], encoded["offset_mapping"], strict=True
+    ):
+        if len(ids) > length:
+            first_lost = spans[length - 1][0]
+            raise ClassListError(
+                "C03",
+                f"{text!r} needs {len(ids)} tokens, the network reads {length}; "
+                f"{text[first_lost:]!r} would be lost, shorten the name",
+            )
+    return np.asarray(encoded["input_ids"], np.int32)
+
+
+def embed_names(
+    encode: Callable[[Int[Array, "batch tokens"]], Float[Array, "batch dim"]],
+    tokenizer: "CLIPTokenizer",
+    names: Sequence[str],
+    templates: Sequence[str] = IMAGENET_TEMPLATES,
+    *,
+    length: int = 77,
+) -> Float[Array, "names dim"]:
+    """Embed names as the mean over templates of their prompts' features.
+
+    Every prompt's feature is scaled to length 1, averaged over the templates, and
+    scaled to length 1 again. Prompts are encoded in chunks of one shape, cut after the
+    longest of them; the text network looks backwards only, so that cutting the padding
+    changes nothing.
+
+    Args:
+        encode: Token ids to features, such as a compiled ``Clip.encode_text``.
+        tokenizer: From ``load_tokenizer``.
+        names: Class names.
+        templates: Texts with one ``{}`` each.
+        length: The most tokens that ``encode`` takes.
+
+    Returns:
+        float32 features of length 1.
+
+    Raises:
+        ClassListError: A prompt is too long (``C03``) or a template is bad (``C05``).
+    """
+    templates = check_templates(templates)
+    prompts = [template.format(name) for name in names for template in templates]
+    ids = _without_padding(tokenizer, tokenize(tokenizer, prompts, length=length))
+    count = len(prompts)
+    chunk = min(_CHUNK_SIZE, 1 << (count - 1).bit_length())
+    ids = np.pad(ids, ((0, -count % chunk), (0, 0)), mode="edge")
+    chunks = [encode(jnp.asarray(part)) for part in np.split(ids, len(ids) // chunk)]
+    features = np.concatenate(jax.device_get(chunks)).astype(np.float32)[:count]
+    means = _unit(features).reshape(len(names), len(templates), -1).mean(axis=1)
+    return jnp.asarray(_unit(means))
+
+
+def _without_padding(
+    tokenizer: "CLIPTokenizer", ids: Int[np.ndarray, "batch length"]
+) -> Int[np.ndarray, "batch tokens"]:
+    """Cut what comes after the longest prompt, rounded up to few lengths."""
+    ends = (ids == tokenizer.eos_token_id).argmax(axis=1)
+    longest = int(ends.max()) + 1
+    return ids[:, : -(-longest // _LENGTH_STEP) * _LENGTH_STEP]
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(features, axis=-1, keepdims=True)
+    return features / np.maximum(norm, np.finfo(np.float32).tiny)
+
+
+def _checked(
+    classes: Iterable[tuple[str, ...]], place: str, allow_duplicates: bool
+) -> ClassList:
+    """Strip and check all names; ``place`` is what the class number is put after."""
+    seen: dict[str, str] = {}
+    synonyms = []
+    for number, entry in enumerate(classes, start=1):
+        where = f"{place} {number}"
+        names = tuple(_checked_name(name, where) for name in entry)
+        if not names:
+            raise ClassListError("C01", f"{where} has no name")
+        for name in names:
+            key = " ".join(name.split()).casefold()
+            if key in seen and not allow_duplicates:
+                raise ClassListError(
+                    "C02", f"{name!r} of {where} repeats a name of {seen[key]}"
+                )
+            seen[key] = where
+        synonyms.append(names)
+    if not synonyms:
+        raise ClassListError("C01", "there is no class; name at least one")
+    return ClassList(tuple(synonyms))
+
+
+def _checked_name(name: str, where: str) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise ClassListError("C01", f"{where} has a blank name: {name!r}")
+    name = name.strip()
+    for character in name:
+        # Cc: NUL, escapes and line breaks. Cs: halves of a character, from bad bytes.
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise ClassListError(
+                "C06",
+                f"{where}: {name!a} holds the control character "
+                f"{character!a}; remove it",
+            )
+    return name

@@ -1,0 +1,310 @@
+"""From photos to affinities, against diffusers; and the constant empty prompt."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from checkpoints import diffusion
+from flax import nnx
+
+from dslo_jax import empty_prompt
+from dslo_jax.attention import (
+    AffinitySource,
+    DiffusionAffinity,
+    average_attention,
+    load_diffusion,
+)
+from dslo_jax.errors import CheckpointError
+from dslo_jax.models.unet_blocks import QueryKey
+
+
+def _layers(*heads: int, batch: int = 1, patches: int = 12) -> list[QueryKey]:
+    random = np.random.default_rng(5)
+    return [
+        QueryKey(
+            *(
+                jnp.asarray(
+                    2 * random.standard_normal((batch, patches, count, 7)), "f4"
+                )
+                for _ in range(2)
+            )
+        )
+        for count in heads
+    ]
+
+
+def _loop(layers, weights, temperature: float = 1.0) -> np.ndarray:
+    """The definition of the affinity, one row at a time, in float64."""
+    batch, patches, _, channels = layers[0].query.shape
+    affinity = np.zeros((batch, patches, patches))
+    for (query, key), weight in zip(layers, weights, strict=True):
+        query, key = np.float64(query), np.float64(key)
+        for b, i, h in np.ndindex(batch, patches, query.shape[2]):
+            row = np.exp(key[b, :, h] @ query[b, i, h] / np.sqrt(channels))
+            affinity[b, i] += weight * row / row.sum() / query.shape[2]
+    # The softmax of log A / t is A^(1/t) over its sum.
+    affinity = np.exp(np.log(affinity) / temperature)
+    return affinity / affinity.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.65, 2.0])
+def test_average_equals_the_loop(temperature):
+    layers, weights = _layers(3, 2, batch=2), (0.5, 1.5)
+    with jax.default_matmul_precision("highest"):
+        affinity = average_attention(layers, weights, temperature=temperature)
+    expected = _loop(layers, weights, temperature)
+    np.testing.assert_allclose(affinity, expected, rtol=1e-5)
+    np.testing.assert_allclose(affinity.sum(-1), 1, atol=1e-6)
+
+
+def test_half_precision_queries_are_averaged_in_float32():
+    halves = [
+        QueryKey(*(x.astype(jnp.bfloat16) for x in layer)) for layer in _layers(2)
+    ]
+    affinity = average_attention(halves, (1.0,))
+    assert affinity.dtype == jnp.float32
+    np.testing.assert_allclose(affinity, _loop(halves, (1.0,)), rtol=1e-5)
+
+
+def test_scale_of_the_weights_does_not_matter():
+    layers = _layers(2, 2)
+    small = average_attention(layers, (0.1, 0.3))
+    np.testing.assert_allclose(average_attention(layers, (1.0, 3.0)), small, rtol=1e-6)
+    alone = average_attention(layers, (1.0, 0.0))
+    np.testing.assert_allclose(alone, average_attention(layers[:1], (1.0,)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.65])
+def test_memory_is_one_affinity_beside_the_result(temperature):
+    patches = 1024
+    layer = jax.ShapeDtypeStruct((1, patches, 10, 64), jnp.float32)
+
+    def average(layers):
+        return average_attention(layers, (0.5, 0.5), temperature=temperature)
+
+    lowered = jax.jit(average).lower([QueryKey(layer, layer)] * 2)
+    memory = lowered.compile().memory_analysis()
+    affinity = 4 * patches**2
+    assert memory.output_size_in_bytes == affinity
+    # The eighth is one head's queries and keys.
+    assert memory.temp_size_in_bytes <= 1.25 * affinity
+
+
+@pytest.mark.parametrize(
+    ("weights", "temperature", "named"),
+    [
+        ((1.0,), 1.0, "`weights`"),
+        ((0.0, 0.0), 1.0, "`weights`"),
+        ((2.0, -1.0), 1.0, "`weights`"),
+        ((1.0, 1.0), 0.0, "`temperature`"),
+    ],
+)
+def test_senseless_averages_are_refused(weights, temperature, named):
+    with pytest.raises(ValueError, match=named):
+        average_attention(_layers(1, 1), weights, temperature=temperature)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    """A pipeline folder and the networks of diffusers that are in it."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    return folder, diffusion.save_pipeline(folder, seed=21)
+
+
+@pytest.fixture(scope="module")
+def source(pipeline, tmp_path_factory):
+    """That pipeline as an affinity source of 16 x 16 pixels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DSLO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return load_diffusion(pipeline[0], size=16)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Nobody's real cache is read or written."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("DSLO_CACHE", str(folder))
+    return folder
+
+
+def test_affinity_equals_diffusers(pipeline):
+    folder, (vae, unet, text_encoder) = pipeline
+    source = load_diffusion(folder, size=24, timestep=3)
+    assert source.grid == (12, 12)
+    pixels = np.random.default_rng(2).uniform(size=(2, 24, 24, 3)).astype(np.float32)
+
+    ids = torch.full((1, 77), int(_pad_id(folder)))
+    ids[0, :2] = torch.tensor(_start_and_end(folder))
+    with torch.inference_mode():
+        context = text_encoder(ids).last_hidden_state.numpy()
+    np.testing.assert_allclose(source.context.get_value(), context, atol=2e-5)
+    latents = diffusion.latents_of(vae, 2 * pixels - 1)
+    maps = diffusion.attention_maps(unet, latents, 3, np.repeat(context, 2, axis=0))
+    expected = sum(
+        0.5 * maps[f"up_blocks.1.attentions.{i}.transformer_blocks.0.attn1"].mean(1)
+        for i in range(2)
+    )
+
+    graph, state = nnx.split(source)
+
+    def call(state, pixels):
+        source = nnx.merge(graph, state)
+        latents = source.encode(pixels)
+        return latents, source.attend(latents)
+
+    with jax.default_matmul_precision("highest"):
+        compiled = jax.jit(call, compiler_options=diffusion.QUICK_COMPILE)
+        found, affinity = map(np.asarray, compiled(state, pixels))
+    assert np.abs(found - latents).max() <= 1e-5 * np.abs(latents).max()
+    assert np.abs(affinity - expected).max() <= 5e-5 * expected.max()
+    assert expected.max() > 5 / 144, "close to uniform"
+    shape = jax.eval_shape(source, jax.ShapeDtypeStruct(pixels.shape, jnp.float32))
+    assert shape.shape == affinity.shape
+
+
+def test_layers_and_half_precision_are_options(pipeline):
+    folder, _ = pipeline
+    layers = (("down_blocks.0.attentions.0", 1.0), ("up_blocks.1.attentions.1", 2.0))
+    source = load_diffusion(folder, size=8, layers=layers, dtype=jnp.bfloat16)
+    assert source.layers == layers
+    assert source.context.get_value().dtype == jnp.bfloat16
+    affinity = jax.eval_shape(source, jax.ShapeDtypeStruct((3, 8, 8, 3), jnp.float32))
+    assert affinity.shape == (3, 16, 16)
+    assert affinity.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"size": 9}, "`size`"),
+        ({"timestep": 1000}, "`timestep`"),
+        ({"layers": (("mid_block.attentions.0", 1.0),)}, "up_blocks.1.attentions.0"),
+        ({"layers": (("up_blocks.1.attentions.0", -1.0),)}, "`weights`"),
+        ({"layers": (("up_blocks.1.attentions.0", 1.0),) * 2}, "`layers`"),
+    ],
+)
+def test_senseless_options_are_refused(source, options, named):
+    with pytest.raises(ValueError, match=named):
+        DiffusionAffinity(
+            source.vae, source.unet, source.context.get_value(), **options
+        )
+
+
+def test_photos_of_another_size_are_refused(source):
+    with pytest.raises(ValueError, match="16 x 16"):
+        source(jnp.zeros((1, 24, 24, 3)))
+
+
+def test_foreign_networks_are_told_before_weights_are_read(tmp_path):
+    diffusion.save_vae(tmp_path / "vae", seed=1)
+    diffusion.save_unet(tmp_path / "unet", seed=1)
+    diffusion.edit_config(tmp_path / "vae", latent_channels=16)
+    (tmp_path / "vae" / diffusion.WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match="latent_channels") as caught:
+        load_diffusion(tmp_path)
+    assert caught.value.code == "W06"
+
+
+def test_context_of_another_width_is_refused(tmp_path):
+    diffusion.save_vae(tmp_path / "vae", seed=1)
+    diffusion.save_unet(tmp_path / "unet", seed=1, context_channels=24)
+    context = np.zeros((1, 77, 32), np.float32)
+    empty_prompt.save_empty_prompt(context, tmp_path / empty_prompt.FILE_NAME)
+    with pytest.raises(CheckpointError, match="cross_attention_dim 24") as caught:
+        load_diffusion(tmp_path)
+    assert caught.value.code == "W06"
+
+
+def _refuse(*_, **__):
+    raise AssertionError("the text encoder was loaded")
+
+
+def test_text_encoder_is_loaded_once(pipeline, cache, monkeypatch):
+    folder, _ = pipeline
+    first = empty_prompt.load_empty_prompt(folder)
+    assert first.shape == (1, 77, 32)
+    assert [path.suffix for path in cache.iterdir()] == [".safetensors"]
+    monkeypatch.setattr(empty_prompt, "load_text_encoder", _refuse)
+    np.testing.assert_array_equal(empty_prompt.load_empty_prompt(folder), first)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00" * 64, None])
+def test_damaged_cache_entry_is_computed_again(pipeline, cache, damage):
+    folder, _ = pipeline
+    expected = empty_prompt.load_empty_prompt(folder)
+    (entry,) = cache.iterdir()
+    if damage is None:
+        empty_prompt.save_empty_prompt(np.full((1, 77, 32), np.nan), entry)
+    else:
+        entry.write_bytes(damage)
+    np.testing.assert_array_equal(empty_prompt.load_empty_prompt(folder), expected)
+    np.testing.assert_array_equal(empty_prompt._read(entry), expected)
+
+
+def test_another_tokenizer_is_another_constant(pipeline, tmp_path, cache):
+    folder, _ = pipeline
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "text_encoder").symlink_to(folder / "text_encoder")
+    diffusion.save_tokenizer(copy / "tokenizer", pad_token="<|endoftext|>")
+    first = empty_prompt.load_empty_prompt(folder)
+    second = empty_prompt.load_empty_prompt(copy)
+    assert len(list(cache.iterdir())) == 2
+    assert np.abs(first - second).max() > 0.01
+
+
+def test_unwritable_cache_is_no_obstacle(pipeline, tmp_path, monkeypatch, caplog):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("DSLO_CACHE", str(blocked / "cache"))
+    assert empty_prompt.load_empty_prompt(pipeline[0]).shape == (1, 77, 32)
+    assert "not cached" in caplog.text
+
+
+def test_stored_constant_replaces_the_text_encoder(tmp_path, monkeypatch):
+    monkeypatch.setattr(empty_prompt, "load_text_encoder", _refuse)
+    with pytest.raises(CheckpointError, match="text_encoder") as caught:
+        empty_prompt.load_empty_prompt(tmp_path)
+    assert caught.value.code == "W01"
+    assert str(tmp_path) in str(caught.value)
+
+    path = tmp_path / empty_prompt.FILE_NAME
+    context = np.random.default_rng(0).standard_normal((1, 4, 3)).astype(np.float32)
+    empty_prompt.save_empty_prompt(context, path)
+    np.testing.assert_array_equal(empty_prompt.load_empty_prompt(tmp_path), context)
+
+    path.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError) as caught:
+        empty_prompt.load_empty_prompt(tmp_path)
+    assert caught.value.code == "W04"
+
+
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.delenv("DSLO_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert empty_prompt._cache_folder() == tmp_path / "dslo-jax"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert empty_prompt._cache_folder() == tmp_path / ".cache" / "dslo-jax"
+
+
+def test_it_is_what_the_protocol_asks_for(source):
+    affinity: AffinitySource = source
+    assert affinity.size == 16
+    assert affinity.grid == (8, 8)
+
+
+def _vocabulary(folder) -> dict[str, int]:
+    return json.loads((folder / "tokenizer" / "vocab.json").read_text())
+
+
+def _pad_id(folder) -> int:
+    return _vocabulary(folder)["!"]
+
+
+def _start_and_end(folder) -> list[int]:
+    vocabulary = _vocabulary(folder)
+    return [vocabulary["<|startoftext|>"], vocabulary["<|endoftext|>"]]

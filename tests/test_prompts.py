@@ -1,0 +1,240 @@
+"""Class lists, templates, tokens, and the features of names."""
+
+import numpy as np
+import pytest
+from checkpoints.clip import EOS, VOCAB_SIZE, save_tokenizer
+
+from dslo_jax.errors import CheckpointError, ClassListError
+from dslo_jax.prompts import (
+    IMAGENET_TEMPLATES,
+    ClassList,
+    check_templates,
+    embed_names,
+    load_tokenizer,
+    parse_classes,
+    read_class_file,
+    split_classes,
+    tokenize,
+)
+
+
+BOS = VOCAB_SIZE - 2
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(folder)
+    return load_tokenizer(folder)
+
+
+def refused(code, message, function, *arguments, **options):
+    with pytest.raises(ClassListError, match=message) as error:
+        function(*arguments, **options)
+    assert error.value.code == code
+
+
+# ---------------------------------------------------------------- class lists
+
+
+def test_parse_classes():
+    classes = parse_classes([" cat", ["sofa ", "Couch"], "potted  plant"])
+    assert classes.synonyms == (("cat",), ("sofa", "Couch"), ("potted  plant",))
+    assert len(classes) == 3
+    assert classes.titles == ("cat", "sofa", "potted  plant")
+    assert classes.names == ("cat", "sofa", "Couch", "potted  plant")
+    assert classes.class_of_name == (0, 1, 1, 2)
+    assert parse_classes(classes) is classes
+
+
+def test_split_classes():
+    expected = parse_classes(["cat", ("sofa", "couch"), "wall"])
+    assert split_classes("cat, sofa|couch, wall") == expected
+    refused("C01", "there is no class", split_classes, "  ")
+    refused("C01", "class 2 has a blank name", split_classes, "cat, ")
+    refused("C01", "class 1 has a blank name", split_classes, "cat|,dog")
+
+
+@pytest.mark.parametrize("name", ["🐶", "كلب", "<b>cat</b>", "a {} b", "naïve café"])
+def test_odd_names_are_kept(name):
+    assert parse_classes([name]).names == (name,)
+
+
+def test_bad_classes():
+    refused("C01", "there is no class", parse_classes, [])
+    refused("C01", "class 2 has a blank name: ' '", parse_classes, ["cat", " "])
+    refused("C01", "class 1 has no name", parse_classes, [[]])
+    refused(
+        "C02",
+        "'Sofa' of class 3 repeats a name of class 1",
+        parse_classes,
+        [["couch", "sofa "], "cat", "Sofa"],
+    )
+    refused("C02", "repeats", parse_classes, ["hot dog", "Hot  Dog"])
+    refused("C04", r"did you mean \['cat'\]", parse_classes, "cat")
+    refused("C04", r"did you mean \['cat', 'dog'\]", parse_classes, "cat, dog")
+    for character in ("\0", "\x1b", "\n", "\ud800"):
+        refused("C06", "class 1", parse_classes, [f"a{character}b"])
+
+
+def test_duplicates_can_be_allowed():
+    classes = parse_classes([["sky", "bed"], "bed"], allow_duplicates=True)
+    assert classes.class_of_name == (0, 0, 1)
+
+
+def test_read_class_file(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_bytes("\ufeffsky, wall\r\ncat;kitten\r\nship\r\n\r\n".encode())
+    assert read_class_file(path) == ClassList(
+        (("sky", "wall"), ("cat", "kitten"), ("ship",))
+    )
+
+
+def test_bad_class_files(tmp_path):
+    path = tmp_path / "classes.txt"
+    refused("C07", "cannot be read", read_class_file, path)
+    refused("C07", "cannot be read", read_class_file, tmp_path)
+    for content, code, message in (
+        (b"", "C01", "there is no class"),
+        (b"cat\n\ndog", "C01", "classes.txt, line 2 has a blank name"),
+        (b"cat\ndog, ", "C01", "line 2 has a blank name"),
+        (b"cat\ndog\nCAT", "C02", "line 3 repeats a name of .*line 1"),
+        (b"cat\nd\0g", "C06", "line 2"),
+        (b"cat\n\xff\xfe", "C07", "line 2, is not UTF-8"),
+    ):
+        path.write_bytes(content)
+        refused(code, message, read_class_file, path)
+
+
+# ---------------------------------------------------------------- templates
+
+
+def test_imagenet_templates():
+    assert len(set(IMAGENET_TEMPLATES)) == len(IMAGENET_TEMPLATES) == 80
+    assert IMAGENET_TEMPLATES[0] == "a bad photo of a {}."
+    assert IMAGENET_TEMPLATES[40] == "the origami {}."
+    assert IMAGENET_TEMPLATES[-1] == "a tattoo of the {}."
+    assert check_templates(IMAGENET_TEMPLATES) == IMAGENET_TEMPLATES
+
+
+def test_bad_templates():
+    for template in ("a photo", "{} {}", "{name}", "{0}", "{!r}", "{:>9}", "{", "{}}"):
+        refused("C05", "must hold", check_templates, ["{}", template])
+    refused("C05", r"did you mean \['a \{\}'\]", check_templates, "a {}")
+    refused("C05", "there is no template", check_templates, [])
+
+
+# ---------------------------------------------------------------- tokens
+
+
+def test_golden_ids(tokenizer):
+    """In this vocabulary: photo 515, of</w> 516, the</w> 518, cat</w> 520."""
+    found = tokenize(tokenizer, ["A photo  of the Cat.", "", "é"], length=8)
+    letter, stop = 320, 269
+    assert found.dtype == np.int32
+    assert found.tolist() == [
+        [BOS, letter, 515, 516, 518, 520, stop, EOS],
+        [BOS, EOS, EOS, EOS, EOS, EOS, EOS, EOS],
+        [BOS, 127, 358, EOS, EOS, EOS, EOS, EOS],
+    ]
+
+
+def test_padding_is_the_folders(tmp_path):
+    """Stable Diffusion 2 pads with "!", whose id is 0, and attends to the padding."""
+    save_tokenizer(tmp_path, pad_token="!")
+    found = tokenize(load_tokenizer(tmp_path), [""], length=77)
+    assert found.tolist() == [[BOS, EOS, *[0] * 75]]
+
+
+def test_saved_again_by_transformers(tokenizer, tmp_path):
+    """Newer folders hold tokenizer.json alone."""
+    tokenizer.save_pretrained(tmp_path)
+    assert not (tmp_path / "merges.txt").exists()
+    texts = ["a photo of the cat", "chien 🐶"]
+    np.testing.assert_array_equal(
+        tokenize(load_tokenizer(tmp_path), texts), tokenize(tokenizer, texts)
+    )
+
+
+def test_too_long_a_name(tokenizer):
+    text = "a photo of " + "cat " * 3 + "and the Dog"
+    assert len(tokenizer(text)["input_ids"]) == 13
+    assert tokenize(tokenizer, [text], length=13)[0, -1] == EOS
+    refused(
+        "C03",
+        "needs 13 tokens, the network reads 12; 'Dog' would be lost",
+        tokenize,
+        tokenizer,
+        ["cat", text],
+        length=12,
+    )
+
+
+def test_bad_tokenizer_folders(tmp_path):
+    with pytest.raises(CheckpointError, match="W08"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="W08"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="W04"):
+        load_tokenizer(tmp_path)
+
+
+# ---------------------------------------------------------------- features
+
+
+class Encoder:
+    """A text network of one random feature per sequence, up to its end of text."""
+
+    def __init__(self):
+        self.shapes = []
+        self.table = np.random.default_rng(0).normal(size=(VOCAB_SIZE, 6))
+
+    def __call__(self, ids):
+        self.shapes.append(ids.shape)
+        rows = np.asarray(ids)
+        features = []
+        for row in rows:
+            end = row.tolist().index(EOS)
+            weights = np.arange(1, end + 1)[:, None] ** 0.5
+            features.append((self.table[row[:end]] * weights).sum(0))
+        return np.asarray(features, np.float32)
+
+
+def test_embed_names(tokenizer):
+    """The definition, one prompt at a time, in float64."""
+    names = ["cat", "the dog", "wall"]
+    templates = ["a {}.", "photo of the {} and more", "{}"]
+    encoder = Encoder()
+    found = embed_names(encoder, tokenizer, names, templates)
+    expected = []
+    for name in names:
+        mean = np.zeros(6)
+        for template in templates:
+            ids = tokenize(tokenizer, [template.format(name)])
+            feature = encoder(ids)[0].astype(np.float64)
+            mean += feature / np.linalg.norm(feature)
+        expected.append(mean / np.linalg.norm(mean))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_few_shapes_are_encoded(tokenizer):
+    encoder = Encoder()
+    embed_names(encoder, tokenizer, ["cat", "dog", "wall"], ["a {}", "the {}"])
+    assert encoder.shapes == [(8, 8)]
+    encoder.shapes.clear()
+    found = embed_names(encoder, tokenizer, ["cat", "dog"])
+    assert len(encoder.shapes) == 2
+    assert encoder.shapes[0] == encoder.shapes[1]
+    assert encoder.shapes[0][0] == 80
+    assert encoder.shapes[0][1] % 8 == 0
+    alone = embed_names(encoder, tokenizer, ["dog"])
+    np.testing.assert_allclose(alone, found[1:], atol=1e-6)
+
+
+def test_embed_names_refuses(tokenizer):
+    refused("C05", "exactly once", embed_names, Encoder(), tokenizer, ["cat"], ["a"])
+    long = ["c" * 9]
+    refused("C03", "reads 8", embed_names, Encoder(), tokenizer, long, length=8)
