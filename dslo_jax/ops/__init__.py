@@ -1,0 +1,30 @@
+"""Array steps around the solvers: logits before them, upsampling after them."""
+
+from dslo_jax.ops.cells import (
+    CellLayout as CellLayout,
+    GuideCells as GuideCells,
+    cell_layout as cell_layout,
+    slot_bucket as slot_bucket,
+)
+from dslo_jax.ops.dense import (
+    dense_bilateral_labels as dense_bilateral_labels,
+    dense_bilateral_upsample as dense_bilateral_upsample,
+)
+from dslo_jax.ops.labels import PixelLabels as PixelLabels
+from dslo_jax.ops.logits import (
+    normalize as normalize,
+    reduce_synonyms as reduce_synonyms,
+    reject_classes as reject_classes,
+    suppress as suppress,
+)
+from dslo_jax.ops.resize import (
+    resize as resize,
+    resize_positions as resize_positions,
+    resize_weights as resize_weights,
+)
+from dslo_jax.ops.upsample import (
+    bilinear_labels as bilinear_labels,
+    bilinear_upsample as bilinear_upsample,
+    joint_bilateral_labels as joint_bilateral_labels,
+    joint_bilateral_upsample as joint_bilateral_upsample,
+)

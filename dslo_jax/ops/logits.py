@@ -1,0 +1,151 @@
+"""What happens to logits before the solvers: classes, rejection, suppression, masses.
+
+All arrays are ``[classes patches]``. Nothing here hides a NaN: a row that holds one
+comes out with one. Every function can be jitted and vmapped.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+
+Suppression = Literal["minmax", "softmax", "relative", "none"]
+
+
+def reduce_synonyms(
+    logits: Float[Array, "names patches"],
+    class_of_name: Sequence[int] | Int[Array | np.ndarray, " names"],
+    num_classes: int,
+) -> Float[Array, "classes patches"]:
+    """Merge the names of each class into one row, by their maximum.
+
+    Args:
+        logits: Cosines of every name, not scaled.
+        class_of_name: Class of each name, from 0 to ``num_classes - 1``. An integer
+            array lets lists of equal length share a compiled program.
+        num_classes: Number of classes.
+
+    Returns:
+        Float32 cosines of every class.
+
+    Raises:
+        ValueError: The classes are known before tracing, and one of them has no name
+            or a name has no such class.
+    """
+    if not isinstance(class_of_name, jax.Array):
+        class_of_name = np.asarray(class_of_name, np.int32)
+        if class_of_name.shape != logits.shape[:1]:
+            raise ValueError(
+                f"class_of_name has {class_of_name.size} entries for "
+                f"{logits.shape[0]} rows of logits; expected one per row"
+            )
+        if set(class_of_name.tolist()) != set(range(num_classes)):
+            raise ValueError(
+                f"class_of_name names the classes {sorted(set(class_of_name.tolist()))}"
+                f"; expected each of 0 to {num_classes - 1} at least once"
+            )
+    return jax.ops.segment_max(
+        logits.astype(jnp.float32), jnp.asarray(class_of_name), num_classes
+    )
+
+
+def reject_classes(logits: Float[Array, "classes patches"]) -> Bool[Array, " classes"]:
+    """Early rejection: a class stays when some patch prefers it (Algorithm 1, line 2).
+
+    Args:
+        logits: Cosines of every class.
+
+    Returns:
+        True for the classes that stay, at least one. A tie goes to the lowest index.
+    """
+    winners = jnp.argmax(logits, axis=0)
+    return jnp.zeros(logits.shape[0], bool).at[winners].set(True)
+
+
+def suppress(
+    logits: Float[Array, "classes patches"],
+    *,
+    method: Suppression = "minmax",
+    threshold: float = 0.9,
+    scale: float = 100.0,
+    active: Bool[Array, " classes"] | None = None,
+) -> Bool[Array, "classes patches"]:
+    """Non-maximum suppression: which patches speak for each class.
+
+    A class whose patches all fall below the threshold keeps its best one; patches that
+    share the best score are kept together, so that a flat map keeps everything. No
+    class is ever left without a patch.
+
+    Args:
+        logits: Cosines of every class.
+        method: ``"minmax"`` compares the class's own map, stretched to [0, 1];
+            ``"softmax"`` the probability among classes; ``"relative"`` that
+            probability as a fraction of the class's highest; ``"none"`` keeps all.
+        threshold: From 0 (keep all) to 1 (keep the best).
+        scale: Multiplies the cosines before the softmax among classes; 100 is what
+            CLIP was trained to. Unused by ``"minmax"``.
+        active: Classes that take part in the softmax; all unless told. Rows that only
+            pad a shape must not take probability from real ones.
+
+    Returns:
+        True where a patch is kept.
+
+    Raises:
+        ValueError: The threshold lies outside [0, 1], or the method is unknown.
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
+    if method == "none":
+        return jnp.ones(logits.shape, bool)
+    logits = logits.astype(jnp.float32)
+    if method == "minmax":
+        # Multiplied out: a flat map would divide 0 by 0.
+        score = logits - logits.min(axis=1, keepdims=True)
+        limit = threshold * score.max(axis=1, keepdims=True)
+    elif method in ("softmax", "relative"):
+        # Logarithms: the probability of a hopeless class underflows to a flat zero,
+        # which would keep all of its patches instead of the best one.
+        score = _log_probability(scale * logits, active)
+        limit = jnp.log(jnp.full((score.shape[0], 1), threshold, jnp.float32))
+        if method == "relative":
+            limit = limit + score.max(axis=1, keepdims=True)
+    else:
+        raise ValueError(
+            f"unknown method {method!r}; expected 'minmax', 'softmax', 'relative' or "
+            "'none'"
+        )
+    best = score.max(axis=1, keepdims=True)
+    # Not ``score >= limit``: a NaN must be kept, or the class would look empty.
+    return ~(score < jnp.minimum(limit, best))
+
+
+def normalize(
+    logits: Float[Array, "classes patches"],
+    keep: Bool[Array, "classes patches"],
+    *,
+    scale: float = 1.0,
+) -> Float[Array, "classes patches"]:
+    """Turn each class into a distribution over its kept patches (Eq. 14).
+
+    Args:
+        logits: Cosines of every class.
+        keep: Patches that carry mass, at least one per class (``suppress``).
+        scale: Multiplies the cosines before the softmax over patches; near 0 all kept
+            patches weigh the same, at 100 the best few carry nearly all.
+
+    Returns:
+        Source ``f``: float32, rows sum to 1, exactly 0 where nothing is kept.
+    """
+    return jax.nn.softmax(scale * logits.astype(jnp.float32), axis=1, where=keep)
+
+
+def _log_probability(
+    logits: Float[Array, "classes patches"], active: Bool[Array, " classes"] | None
+) -> Float[Array, "classes patches"]:
+    """Logarithm of each class's probability among the active classes."""
+    taking_part = None if active is None else active[:, None]
+    return logits - jax.nn.logsumexp(logits, axis=0, where=taking_part, keepdims=True)

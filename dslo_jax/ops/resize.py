@@ -1,0 +1,154 @@
+"""The resamplers that the checkpoints were used with, as two small matrix products.
+
+Resampling is separable and linear, so each axis has a weight matrix that depends on
+lengths alone. The matrices are computed on the host in float64; no general-purpose
+resize has the cubic (a = -0.75), the missing antialiasing and the inflated step that
+the published CLIP results rest on.
+"""
+
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+
+Method = Literal["bilinear", "bicubic", "area"]
+
+_CUBIC = -0.75  # the free parameter of the cubic convolution kernel
+
+
+def resize_weights(
+    length: int, size: int, method: Method = "bilinear", *, step: float | None = None
+) -> Float[np.ndarray, "size length"]:
+    """Weights that resample one axis: ``resampled = weights @ samples``.
+
+    Pixel centres lie at half-integers (``align_corners=False``), samples beyond the
+    edge repeat the edge, and nothing is antialiased. Every row sums to 1.
+
+    Args:
+        length: Number of samples at hand.
+        size: Number of samples wanted.
+        method: ``"bilinear"``; ``"bicubic"`` with a = -0.75; ``"area"``, the exact mean
+            of the samples under each wanted one, fractions of samples included.
+        step: Samples between two wanted ones, where the first one's cell starts at the
+            edge; ``length / size`` unless told.
+
+    Returns:
+        Float32 weights.
+
+    Raises:
+        ValueError: A length is not positive, or the method is unknown.
+    """
+    if length < 1 or size < 1:
+        raise ValueError(
+            f"length and size must be at least 1, got length={length}, size={size}"
+        )
+    step = length / size if step is None else step
+    if method == "area":
+        return _area_weights(length, size, step).astype(np.float32)
+    if method not in ("bilinear", "bicubic"):
+        raise ValueError(
+            f"unknown method {method!r}; expected 'bilinear', 'bicubic' or 'area'"
+        )
+    positions = (np.arange(size) + 0.5) * step - 0.5
+    first = np.floor(positions).astype(int)
+    weights = np.zeros((size, length))
+    for tap in (0, 1) if method == "bilinear" else (-1, 0, 1, 2):
+        distances = np.abs(positions - (first + tap))
+        column = np.clip(first + tap, 0, length - 1)
+        kernel = 1 - distances if method == "bilinear" else _cubic(distances)
+        # Taps beyond the edge share the edge's column: add, never assign.
+        np.add.at(weights, (np.arange(size), column), kernel)
+    return weights.astype(np.float32)
+
+
+def resize(
+    values: Float[Array, "*shape"],
+    size: tuple[int, int],
+    method: Method = "bilinear",
+    *,
+    axes: tuple[int, int] = (-2, -1),
+) -> Float[Array, "*resized"]:
+    """Resample two axes of an array.
+
+    Args:
+        values: Any array; computed in float32, returned in its own type.
+        size: Wanted lengths of the two axes.
+        method: As in ``resize_weights``.
+        axes: The axes of height and width: the last two for ``[classes height width]``,
+            ``(-3, -2)`` for channels-last arrays.
+
+    Returns:
+        The array with the two axes resampled.
+
+    Raises:
+        ValueError: As in ``resize_weights``.
+    """
+    resampled = values.astype(jnp.float32)
+    for axis, wanted in zip(axes, size, strict=True):
+        weights = resize_weights(values.shape[axis], wanted, method)
+        resampled = _resample(resampled, weights, axis)
+    return resampled.astype(values.dtype)
+
+
+def resize_positions(
+    embeddings: Float[Array, "native_height native_width channels"],
+    size: tuple[int, int],
+    *,
+    offset: float = 0.1,
+) -> Float[Array, "height width channels"]:
+    """Fit learned position embeddings to another grid.
+
+    Bicubic, as the CLIP and DINO families do: the grid is enlarged by
+    ``(wanted + offset) / native`` and then cut to the wanted size. The offset once
+    guarded a rounding and remains as a slight, systematic shift of every position.
+
+    Args:
+        embeddings: Embeddings of the native grid, class token left out.
+        size: Wanted ``(height, width)`` of the grid.
+        offset: 0.1 for CLIP and DINO; 0 samples the grid evenly.
+
+    Returns:
+        Embeddings of the wanted grid; the native ones, untouched, at the native size.
+
+    Raises:
+        ValueError: A wanted length is not positive.
+    """
+    if embeddings.shape[:2] == tuple(size):
+        return embeddings
+    resampled = embeddings.astype(jnp.float32)
+    for axis, (native, wanted) in enumerate(
+        zip(embeddings.shape[:2], size, strict=True)
+    ):
+        weights = resize_weights(
+            native, wanted, "bicubic", step=native / (wanted + offset)
+        )
+        resampled = _resample(resampled, weights, axis)
+    return resampled.astype(embeddings.dtype)
+
+
+def _resample(
+    values: Float[Array, "*shape"], weights: Float[np.ndarray, "size length"], axis: int
+) -> Float[Array, "*resized"]:
+    moved = jnp.tensordot(
+        weights, values, axes=((1,), (axis,)), precision=lax.Precision.HIGHEST
+    )
+    return jnp.moveaxis(moved, 0, axis)
+
+
+def _cubic(distances: np.ndarray) -> np.ndarray:
+    """Cubic convolution kernel for distances from 0 to 2 samples."""
+    a, x = _CUBIC, distances
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x <= 1, near, far)
+
+
+def _area_weights(length: int, size: int, step: float) -> np.ndarray:
+    """Share of every sample in the cell ``[i * step, (i + 1) * step)``."""
+    starts = np.arange(size)[:, None] * step
+    samples = np.arange(length)
+    overlap = np.minimum(starts + step, samples + 1) - np.maximum(starts, samples)
+    return np.maximum(overlap, 0) / step

@@ -1,0 +1,242 @@
+"""From the patch grid to the pixels of the photo (Eq. 23), for a photo of any size.
+
+Joint bilateral upsampling averages neighbours ``q`` of a pixel ``p`` with weights
+``exp(-d^2 / spatial_variance) * exp(-|I_p - I_q|^2 / range_variance)``: ``d`` in cells
+of the grid, colours in [0, 1]. Here the neighbours are the cells around the pixel's
+own, and the colour of a cell is the mean of the photo over its area; ``dense.py`` has
+the reading in which they are pixels. Bilinear upsampling ignores the photo.
+
+Neighbours outside the photo are left out and the weights renormalised. There are maps
+(``..._upsample``), and labels that never hold the maps of all classes at full size
+(``..._labels``). Values must be finite.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float
+
+from dslo_jax.ops.cells import GuideCells, by_rows, cell_layout
+from dslo_jax.ops.labels import PixelLabels, Reduction, keep_labels, keep_maps
+from dslo_jax.ops.resize import resize
+
+
+def bilinear_upsample(
+    values: Float[Array, "classes h w"], size: tuple[int, int]
+) -> Float[Array, "classes height width"]:
+    """Enlarge maps bilinearly (``align_corners=False``).
+
+    Args:
+        values: Maps on the patch grid.
+        size: ``(height, width)`` of the photo.
+
+    Returns:
+        Maps at the size of the photo.
+    """
+    return resize(values, size, "bilinear")
+
+
+@jax.jit
+def bilinear_labels(
+    values: Float[Array, "classes h w"],
+    cells: GuideCells,
+    active: Bool[Array, " classes"] | None = None,
+) -> PixelLabels:
+    """Labels of ``bilinear_upsample``, by cells.
+
+    Args:
+        values: Maps on the patch grid.
+        cells: The folded photo; its colours do not matter.
+        active: Classes that may win; all unless told.
+
+    Returns:
+        ``[h slots_y w slots_x]`` labels and ties, for ``CellLayout.unfold``.
+    """
+
+    def weigh(dy, colors, means):
+        return _hat_weights(dy, cells.dx)
+
+    # A pixel needs its own cell and one neighbour on each axis; the other neighbour's
+    # hat is 0. Renormalising at the edge is the same as repeating the edge.
+    return _by_cells(values, cells, active, weigh, 1, keep_labels)
+
+
+def joint_bilateral_upsample(
+    values: Float[Array, "classes h w"],
+    guide: Float[Array | np.ndarray, "height width 3"],
+    *,
+    spatial_variance: float = 1.0,
+    range_variance: float = 0.1,
+    radius: int = 2,
+) -> Float[Array, "classes height width"]:
+    """Joint bilateral upsampling over neighbouring cells (Eq. 23).
+
+    Args:
+        values: Maps on the patch grid.
+        guide: The photo, RGB in [0, 1]; larger or smaller than the grid.
+        spatial_variance: Positive, in squared cells.
+        range_variance: Positive, in squared RGB distance.
+        radius: Neighbours on each side of the pixel's cell; 2 looks at 5 x 5.
+
+    Returns:
+        Float32 maps at the size of the photo, within the range of their values.
+        Memory: twice the maps, and the folded photo.
+
+    Raises:
+        ValueError: A variance or the radius is not positive, or the guide is not
+            floating.
+    """
+    _check(spatial_variance, range_variance, radius)
+    (height, width, _), (_, h, w) = guide.shape, values.shape
+    layout = cell_layout((height, width), (h, w))
+    maps = _joint(
+        values,
+        layout.fold(guide),
+        None,
+        spatial_variance,
+        range_variance,
+        radius=radius,
+        reduce=keep_maps,
+    )
+    return jnp.asarray(layout.unfold(maps))
+
+
+def joint_bilateral_labels(
+    values: Float[Array, "classes h w"],
+    cells: GuideCells,
+    active: Bool[Array, " classes"] | None = None,
+    *,
+    spatial_variance: float = 1.0,
+    range_variance: float = 0.1,
+    radius: int = 2,
+) -> PixelLabels:
+    """Labels of ``joint_bilateral_upsample``, by cells.
+
+    One compiled program serves all photos with the same grid and slots.
+
+    Args:
+        values: Maps on the patch grid.
+        cells: The folded photo.
+        active: Classes that may win; all unless told.
+        spatial_variance: As in ``joint_bilateral_upsample``.
+        range_variance: As in ``joint_bilateral_upsample``.
+        radius: As in ``joint_bilateral_upsample``.
+
+    Returns:
+        ``[h slots_y w slots_x]`` labels and ties, for ``CellLayout.unfold``. Memory:
+        5 bytes per slot, and the weights of one row of cells.
+
+    Raises:
+        ValueError: A variance or the radius is not positive.
+    """
+    _check(spatial_variance, range_variance, radius)
+    return _joint(
+        values,
+        cells,
+        active,
+        spatial_variance,
+        range_variance,
+        radius=radius,
+        reduce=keep_labels,
+    )
+
+
+@partial(jax.jit, static_argnames=("radius", "reduce"))
+def _joint(
+    values: Float[Array, "classes h w"],
+    cells: GuideCells,
+    active: Bool[Array, " classes"] | None,
+    spatial_variance: ArrayLike,
+    range_variance: ArrayLike,
+    *,
+    radius: int,
+    reduce: Reduction,
+):
+    def weigh(dy, colors, means):
+        return _bilateral_weights(
+            dy, cells.dx, colors, means, spatial_variance, range_variance
+        )
+
+    return _by_cells(values, cells, active, weigh, radius, reduce)
+
+
+def _by_cells(values, cells, active, weigh, radius, reduce):
+    """Average neighbouring cells with weights per slot, one row of cells at a time.
+
+    All slots of a cell share their neighbours: one small matrix product per cell. A
+    map of ones, zero beyond the grid as all maps are, adds up the weights.
+    """
+    h, slots_y, w, slots_x, _ = cells.colors.shape
+    span = 2 * radius + 1
+    border = ((radius, radius), (radius, radius))
+    ones = jnp.ones((1, h, w), jnp.float32)
+    values = jnp.concatenate([values.astype(jnp.float32), ones])
+    values = jnp.pad(values, ((0, 0), *border))
+    # Infinitely far in colour, so that no weight is measured against the border.
+    means = jnp.pad(cells.means, (*border, (0, 0)), constant_values=jnp.inf)
+    columns = np.arange(w)[:, None] + np.arange(span)
+
+    def row(inputs):
+        index, dy, colors = inputs
+        near = lax.dynamic_slice_in_dim(values, index, span, axis=1)[:, :, columns]
+        near_means = lax.dynamic_slice_in_dim(means, index, span)[:, columns]
+        near = near.transpose(2, 0, 1, 3).reshape(w, -1, span * span)
+        weights = weigh(dy, colors.swapaxes(0, 1), near_means.swapaxes(0, 1))
+        sums = jnp.einsum(
+            "wct,wts->wcs", near, weights, precision=lax.Precision.HIGHEST
+        )
+        maps = sums[:, :-1] / sums[:, -1:]
+        return jax.vmap(reduce, in_axes=(0, None))(maps, active)
+
+    rows = lax.map(row, (jnp.arange(h), cells.dy, cells.colors))
+    return jax.tree.map(lambda x: by_rows(x, (slots_y, slots_x)), rows)
+
+
+def _bilateral_weights(dy, dx, colors, means, spatial_variance, range_variance):
+    """Weights ``[w neighbours slots]`` of one row of cells (Eq. 23).
+
+    Args:
+        dy: ``[slots_y]``.
+        dx: ``[w slots_x]``.
+        colors: ``[w slots_y slots_x 3]``.
+        means: ``[w span span 3]``, colours of the neighbours.
+        spatial_variance: Positive.
+        range_variance: Positive.
+    """
+    w, span = means.shape[:2]
+    steps = jnp.arange(span, dtype=jnp.float32) - span // 2
+    down = (steps[:, None] - dy[None, :]) ** 2 / spatial_variance
+    right = (steps[None, :, None] - dx[:, None, :]) ** 2 / spatial_variance
+    exponent = down[None, :, None, :, None] + right[:, None, :, None, :]
+    for channel in range(3):  # a reduction over a last axis of 3 takes twice as long
+        mean, color = means[..., channel], colors[..., channel]
+        change = mean[:, :, :, None, None] - color[:, None, None]
+        exponent = exponent + change**2 / range_variance
+    exponent = exponent.reshape(w, span * span, -1)
+    # The heaviest neighbour weighs 1: a small variance may starve all but never all.
+    return jnp.exp(exponent.min(axis=1, keepdims=True) - exponent)
+
+
+def _hat_weights(dy, dx):
+    """Bilinear weights ``[w 9 slots]`` of one row of cells; arguments as above."""
+    steps = jnp.arange(-1, 2, dtype=jnp.float32)
+    down = jnp.maximum(0, 1 - jnp.abs(steps[:, None] - dy[None, :]))
+    right = jnp.maximum(0, 1 - jnp.abs(steps[None, :, None] - dx[:, None, :]))
+    weights = down[None, :, None, :, None] * right[:, None, :, None, :]
+    return weights.reshape(dx.shape[0], 9, -1)
+
+
+def _check(
+    spatial_variance: float, range_variance: float, radius: int | None = None
+) -> None:
+    if spatial_variance <= 0 or range_variance <= 0:
+        raise ValueError(
+            "variances must be positive, got "
+            f"spatial_variance={spatial_variance}, range_variance={range_variance}"
+        )
+    if radius is not None and radius < 1:
+        raise ValueError(f"radius must be at least 1, got {radius}")
