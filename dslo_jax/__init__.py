@@ -1,0 +1,16 @@
+"""Direct segmentation without logits optimization (DSLO), in JAX.
+
+    >>> from dslo_jax import Segmenter
+    >>> segmenter = Segmenter.from_pretrained("sd2+clip-b16")  # doctest: +SKIP
+    >>> segmenter("cat.jpg", ["cat", "sofa", "wall"]).save("out")  # doctest: +SKIP
+
+Importing this starts no JAX backend and imports no torch. The solvers
+(``dslo_jax.solvers``) and the array steps around them (``dslo_jax.ops``) are useful on
+their own, with anybody's logits and attention.
+"""
+
+from dslo_jax import ops as ops, solvers as solvers
+from dslo_jax.config import SegmenterConfig as SegmenterConfig
+from dslo_jax.errors import DsloError as DsloError
+from dslo_jax.segmentation import Segmentation as Segmentation
+from dslo_jax.segmenter import Segmenter as Segmenter

@@ -1,0 +1,76 @@
+"""A byte-level tokenizer in CLIP's file layout, for checkpoints made on the spot."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def write_tokenizer(
+    folder: Path,
+    words: Iterable[str] = (),
+    *,
+    size: int | None = None,
+    pad_token: str = END,
+) -> int:
+    """Write ``vocab.json``, ``merges.txt`` and their settings.
+
+    Args:
+        folder: Created when missing.
+        words: Lower-case words that become single tokens.
+        size: Length of the vocabulary; unused entries fill it up, and the two special
+            tokens come last. As short as possible when ``None``.
+        pad_token: What fills a row of tokens.
+
+    Returns:
+        The length of the vocabulary.
+
+    Raises:
+        ValueError: ``size`` is too small for the bytes, the words and two more.
+    """
+    symbols = _byte_symbols()
+    tokens = [*symbols, *(symbol + "</w>" for symbol in symbols)]
+    merges = list(dict.fromkeys(pair for word in words for pair in _merges(word)))
+    tokens += ["".join(pair) for pair in merges]
+    missing = 0 if size is None else size - len(tokens) - 2
+    if missing < 0:
+        raise ValueError(f"`size` is {size}, expected {len(tokens) + 2} or more")
+    tokens += [f"<|unused{index}|>" for index in range(missing)]
+    tokens += [START, END]
+    special = {
+        "bos_token": START,
+        "eos_token": END,
+        "unk_token": END,
+        "pad_token": pad_token,
+    }
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77} | special
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges), ""]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(
+        json.dumps({token: index for index, token in enumerate(tokens)})
+    )
+    (folder / "merges.txt").write_text("\n".join(lines))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
+    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2))
+    return len(tokens)
+
+
+def _merges(word: str) -> list[tuple[str, str]]:
+    """Pairs that grow a word from its first letter."""
+    parts = [*word[:-1], word[-1] + "</w>"]
+    return [("".join(parts[:i]), parts[i]) for i in range(1, len(parts))]
+
+
+def _byte_symbols() -> list[str]:
+    """A printable character for each of the 256 bytes.
+
+    Printable bytes of Latin-1 stand for themselves and come first; the others borrow
+    the characters from 256 on. CLIP's own vocabulary has this order.
+    """
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [
+        chr(256 + index) for index in range(len(others))
+    ]

@@ -1,0 +1,248 @@
+"""The compiled stages between a resized photo and its labels.
+
+Each stage is a pure function of arrays, compiled once per shape in this process and
+shared by every ``Segmenter``. The axes are ``batch`` (photos), ``names`` (synonyms),
+``classes``, ``active`` (the classes that survive early rejection, padded to a bucket),
+``patches`` and ``slots`` (pixels in the cell layout of ``ops.upsample``).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int32, UInt8
+
+from dslo_jax import ops, solvers
+from dslo_jax.config import SegmenterConfig
+from dslo_jax.stages import Stage
+
+
+class Sources(NamedTuple):
+    """What the solver starts from, for a batch of photos.
+
+    Attributes:
+        logits: Cosine of every class in every patch, in [-1, 1].
+        source: Logits suppressed and normalised over the patches; rows sum to 1.
+        active: Whether a class survived early rejection.
+        support: Patches in which any active class has mass, per photo.
+        non_finite: Patches with a NaN or infinite logit, per class.
+    """
+
+    logits: Float[Array, "batch classes patches"]
+    source: Float[Array, "batch classes patches"]
+    active: Bool[Array, "batch classes"]
+    support: Int32[Array, " batch"]
+    non_finite: Int32[Array, "batch classes"]
+
+
+class Discrepancy(NamedTuple):
+    """The solved maps of the active classes of a batch of photos.
+
+    Attributes:
+        values: Discrepancy of every active class in every patch.
+        num_steps: Solver steps taken.
+        error: The solver's error, as its docstring defines it.
+        converged: Whether the solver met its own criterion.
+    """
+
+    values: Float[Array, "batch active patches"]
+    num_steps: Int32[Array, "batch active"]
+    error: Float[Array, "batch active"]
+    converged: Bool[Array, "batch active"]
+
+
+def _encode_text(
+    state: nnx.State, ids: Int32[Array, "prompts tokens"], *, graph: Any
+) -> Float[Array, "prompts channels"]:
+    return nnx.merge(graph, state).encode_text(ids)
+
+
+def _dense_features(
+    state: nnx.State,
+    pixels: UInt8[Array, "batch height width 3"],
+    *,
+    graph: Any,
+    attention: str,
+) -> Float[Array, "batch grid_height grid_width channels"]:
+    clip = nnx.merge(graph, state)
+    return clip.dense_features(_unit_range(pixels), attention=attention)
+
+
+def _encode_photo(
+    state: nnx.State, pixels: UInt8[Array, "batch size size 3"], *, graph: Any
+) -> Float[Array, "batch latent_height latent_width 4"]:
+    return nnx.merge(graph, state).encode(_unit_range(pixels))
+
+
+def _attend(
+    state: nnx.State, latents: Float[Array, "batch _ _ 4"], *, graph: Any
+) -> Float[Array, "batch patches patches"]:
+    return nnx.merge(graph, state).attend(latents)
+
+
+def _unit_range(pixels: UInt8[Array, "*axes"]) -> Float[Array, "*axes"]:
+    return pixels.astype(jnp.float32) / 255.0
+
+
+def _prepare(
+    features: Float[Array, "batch grid_height grid_width channels"],
+    text: Float[Array, "names channels"],
+    class_of_name: Int32[Array, " names"],
+    *,
+    num_classes: int,
+    grid: tuple[int, int],
+    config: SegmenterConfig,
+) -> Sources:
+    """Cosines, class reduction, resampling, rejection, suppression, normalisation."""
+
+    def prepare(features: Float[Array, "height width channels"]) -> Sources:
+        cosines = jnp.einsum(
+            "hwd,nd->nhw", features.astype(jnp.float32), text, precision="highest"
+        )
+        names = cosines.reshape(cosines.shape[0], -1)
+        classes = ops.reduce_synonyms(names, class_of_name, num_classes)
+        maps = classes.reshape(-1, *cosines.shape[1:])
+        logits = ops.resize(maps, grid, "bilinear").reshape(len(classes), -1)
+        if config.early_rejection:
+            active = ops.reject_classes(logits)
+        else:
+            active = jnp.ones(len(logits), bool)
+        keep = ops.suppress(
+            logits, method=config.suppression, threshold=config.suppression_threshold
+        )
+        used = jnp.any(keep & active[:, None], axis=0)
+        return Sources(
+            logits=logits,
+            source=ops.normalize(logits, keep, scale=config.source_scale),
+            active=active,
+            support=jnp.sum(used, dtype=jnp.int32),
+            non_finite=jnp.sum(~jnp.isfinite(logits), axis=1, dtype=jnp.int32),
+        )
+
+    return jax.vmap(prepare)(features)
+
+
+def _solve(
+    sources: Sources,
+    order: Int32[Array, "batch active"],
+    affinity: Float[Array, "batch patches patches"] | None,
+    *,
+    config: SegmenterConfig,
+    support: int,
+) -> Discrepancy:
+    """The discrepancy of the classes that ``order`` names, for every photo at once."""
+
+    def solve(sources, order, affinity):
+        logits, source = sources.logits[order], sources.source[order]
+        match config.mode:
+            case "logits":
+                return _closed_form(logits)
+            case "kl":
+                return _closed_form(solvers.kl_map(source))
+            case "path":
+                return _path(source, affinity, config, support)
+            case "velocity":
+                return _velocity(source, affinity, config)
+            case "fused":
+                path = _path(source, affinity, config, support)
+                return _fuse(path, _velocity(source, affinity, config))
+
+    return jax.vmap(solve)(sources, order, affinity)
+
+
+def _closed_form(values: Float[Array, "classes patches"]) -> Discrepancy:
+    """A map that no iteration led to."""
+    classes = len(values)
+    return Discrepancy(
+        values,
+        jnp.zeros(classes, jnp.int32),
+        jnp.zeros(classes),
+        jnp.ones(classes, bool),
+    )
+
+
+def _path(source, affinity, config: SegmenterConfig, support: int) -> Discrepancy:
+    solution = solvers.optimal_path(
+        source,
+        affinity,
+        epsilon=config.epsilon,
+        max_steps=config.path_steps,
+        tolerance=config.tolerance,
+        norm=config.norm,
+        support=support,
+    )
+    return Discrepancy(
+        solution.path, solution.num_steps, solution.error, solution.converged
+    )
+
+
+def _velocity(source, affinity, config: SegmenterConfig) -> Discrepancy:
+    solution = solvers.maximum_velocity(
+        source,
+        affinity,
+        threshold=config.threshold,
+        criterion=config.criterion,
+        balancing_steps=config.balancing_steps,
+        max_steps=config.velocity_steps,
+    )
+    return Discrepancy(
+        solution.velocity, solution.num_steps, solution.error, solution.converged
+    )
+
+
+def _fuse(path: Discrepancy, velocity: Discrepancy) -> Discrepancy:
+    """Mean of both maps, each scaled to [0, 1] over all classes (Table 2, row VII)."""
+
+    def unit(values):
+        low, high = values.min(), values.max()
+        return (values - low) / jnp.where(high > low, high - low, 1.0)
+
+    return Discrepancy(
+        values=(unit(path.values) + unit(velocity.values)) / 2,
+        num_steps=path.num_steps + velocity.num_steps,
+        error=jnp.maximum(path.error, velocity.error),
+        converged=path.converged & velocity.converged,
+    )
+
+
+def _label(
+    values: Float[Array, "active patches"],
+    count: Int32[Array, ""],
+    guide: ops.GuideCells | Float[Array, "height width 3"],
+    *,
+    grid: tuple[int, int],
+    config: SegmenterConfig,
+) -> ops.PixelLabels:
+    """The active class of every pixel; rows from ``count`` on are padding.
+
+    Pixels come folded into cells, or as they are for dense upsampling.
+    """
+    maps = values.reshape(-1, *grid)
+    real = jnp.arange(len(values)) < count
+    variances = {
+        "spatial_variance": config.spatial_variance,
+        "range_variance": config.range_variance,
+    }
+    match config.upsampling:
+        case "bilateral":
+            return ops.joint_bilateral_labels(maps, guide, real, **variances)
+        case "dense":
+            return ops.dense_bilateral_labels(maps, guide, real, **variances)
+        case "bilinear":
+            return ops.bilinear_labels(maps, guide, real)
+
+
+TEXT = Stage("text", _encode_text)
+FEATURES = Stage("clip", _dense_features)
+LATENTS = Stage("vae", _encode_photo)
+AFFINITY = Stage("unet", _attend)
+SOURCES = Stage("logits", _prepare)
+DISCREPANCY = Stage("solver", _solve)
+LABELS = Stage("labels", _label)
+STAGES = (TEXT, FEATURES, LATENTS, AFFINITY, SOURCES, DISCREPANCY, LABELS)
+
+
+def num_compilations() -> int:
+    """How many programs the stages have compiled in this process."""
+    return sum(stage.num_compilations for stage in STAGES)

@@ -1,0 +1,209 @@
+"""What a segmented photo is: labels, the maps behind them, and how they came about."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int32, UInt8
+from PIL import Image
+
+from dslo_jax import outputs
+from dslo_jax.config import SegmenterConfig
+from dslo_jax.images import Photo
+from dslo_jax.ops import PixelLabels
+from dslo_jax.pipeline import Discrepancy
+from dslo_jax.prompts import ClassList
+from dslo_jax.stages import Timing
+
+
+SCHEMA = "dslo.segmentation.v1"
+
+
+class ClassReport(NamedTuple):
+    """How one class fared.
+
+    Attributes:
+        name: The class as the caller spelled it; the first of its synonyms.
+        rejected: Whether early rejection dropped it before the solver.
+        num_steps: Solver steps taken; 0 for a rejected class.
+        error: The solver's error as its docstring defines it; 0 for a rejected class.
+        converged: Whether the solver met its own criterion.
+        area: Share of the photo's pixels with this label, in [0, 1].
+    """
+
+    name: str
+    rejected: bool
+    num_steps: int
+    error: float
+    converged: bool
+    area: float
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A label map and everything that led to it.
+
+    Attributes:
+        labels: Index into ``classes`` of every pixel of the photo.
+        classes: Class names; the first of each class's synonyms.
+        discrepancy: Discrepancy map of every class on the patch grid; zero for a
+            rejected class.
+        reports: One report per class, in the order of ``classes``.
+        ties: Share of pixels whose greatest discrepancy two classes share, in [0, 1];
+            such a pixel goes to the lower index.
+        timings: Seconds of every stage. In a batch, the batch's.
+        notes: What was noteworthy about the photo or the result, in words.
+        pixels: The photo as it was segmented, upright, sRGB.
+        config: The choices that led to this result.
+    """
+
+    labels: Int32[np.ndarray, "height width"]
+    classes: tuple[str, ...]
+    discrepancy: Float[np.ndarray, "classes grid_height grid_width"]
+    reports: tuple[ClassReport, ...]
+    ties: float
+    timings: tuple[Timing, ...]
+    notes: tuple[str, ...]
+    pixels: UInt8[np.ndarray, "height width 3"]
+    config: SegmenterConfig
+
+    @property
+    def num_steps(self) -> tuple[int, ...]:
+        """Solver steps of every class; 0 for a rejected class."""
+        return tuple(report.num_steps for report in self.reports)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the solver met its criterion for every class that was solved."""
+        return all(report.converged for report in self.reports)
+
+    def map_of(self, name: str) -> Float[np.ndarray, "grid_height grid_width"]:
+        """The discrepancy map of one class, by name.
+
+        Raises:
+            KeyError: No class has this name.
+        """
+        if name not in self.classes:
+            raise KeyError(f"{name!r} is not among the classes {list(self.classes)}")
+        return self.discrepancy[self.classes.index(name)]
+
+    def overlay(self, *, opacity: float = 0.55) -> Image.Image:
+        """Draw the labels over the photo, with a legend.
+
+        Args:
+            opacity: Of the colours, in [0, 1].
+        """
+        return outputs.draw_overlay(
+            self.pixels, self.labels, self.classes, opacity=opacity
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write everything into a folder.
+
+        ``labels.png`` (one integer a pixel, 8 or 16 bit), ``maps.npz`` (the
+        discrepancy map of every class), ``segmentation.json`` and ``overlay.png``.
+
+        Args:
+            folder: Created when missing; files of an earlier result are replaced.
+
+        Returns:
+            The folder.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        outputs.save_labels(folder / "labels.png", self.labels, len(self.classes))
+        outputs.save_maps(
+            folder / "maps.npz", dict(zip(self.classes, self.discrepancy, strict=True))
+        )
+        outputs.save_json(folder / "segmentation.json", self.summary())
+        with outputs.atomic_file(folder / "overlay.png") as file:
+            self.overlay().save(file, format="PNG")
+        return folder
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the arrays, as plain values."""
+        height, width = self.labels.shape
+        return {
+            "schema": SCHEMA,
+            "height": height,
+            "width": width,
+            "grid": list(self.discrepancy.shape[1:]),
+            "classes": [report._asdict() for report in self.reports],
+            "ties": self.ties,
+            "converged": self.converged,
+            "notes": list(self.notes),
+            "timings": [timing._asdict() for timing in self.timings],
+            "config": dataclasses.asdict(self.config),
+        }
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        shares = sorted(self.reports, key=lambda report: -report.area)
+        found = ", ".join(f"{r.name} {r.area:.0%}" for r in shares[:6] if r.area > 0)
+        return f"Segmentation({height} x {width}: {found})"
+
+
+def assemble(
+    photo: Photo,
+    classes: ClassList,
+    active: Int32[np.ndarray, " active"],
+    solved: Discrepancy,
+    labelled: PixelLabels,
+    *,
+    grid: tuple[int, int],
+    timings: tuple[Timing, ...],
+    config: SegmenterConfig,
+) -> Segmentation:
+    """Put one photo's arrays together.
+
+    Args:
+        photo: The photo.
+        classes: All classes.
+        active: Index of each class that survived early rejection.
+        solved: The maps of those classes, in the same order (then padding).
+        labelled: Row of ``active`` that wins each pixel, and the ties.
+        grid: Height and width of the patch grid.
+        timings: Seconds of every stage.
+        config: The choices that led here.
+    """
+    labels = active[labelled.labels]
+    areas = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size
+    discrepancy = np.zeros((len(classes), *grid), np.float32)
+    discrepancy[active] = solved.values[: len(active)].reshape(-1, *grid)
+    reports = [ClassReport(name, True, 0, 0.0, True, 0.0) for name in classes.titles]
+    for row, index in enumerate(active):
+        reports[index] = ClassReport(
+            name=classes.titles[index],
+            rejected=False,
+            num_steps=int(solved.num_steps[row]),
+            error=float(solved.error[row]),
+            converged=bool(solved.converged[row]),
+            area=float(areas[index]),
+        )
+    ties = float(np.mean(labelled.tied))
+    return Segmentation(
+        labels=labels,
+        classes=classes.titles,
+        discrepancy=discrepancy,
+        reports=tuple(reports),
+        ties=ties,
+        timings=timings,
+        notes=photo.notes + _notes(reports, ties),
+        pixels=photo.pixels,
+        config=config,
+    )
+
+
+def _notes(reports: list[ClassReport], ties: float) -> tuple[str, ...]:
+    """What a person should know before trusting the labels."""
+    notes = []
+    if len(reports) == 1:
+        notes.append("one class only: it has no rival and takes every pixel")
+    stuck = [report.name for report in reports if not report.converged]
+    if stuck:
+        notes.append(f"the solver did not converge for: {', '.join(stuck)}")
+    if ties > 0.01:
+        notes.append(f"{ties:.1%} of the pixels are ties, given to the lower index")
+    return tuple(notes)

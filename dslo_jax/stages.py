@@ -1,0 +1,107 @@
+"""Jitted functions that say when they compile, and how long they took."""
+
+import time
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Timing(NamedTuple):
+    """One stage of one run.
+
+    Attributes:
+        stage: Name of the stage.
+        seconds: Wall time of the computation, outputs ready; the sum where a run
+            passes through the stage several times.
+        compile_seconds: Time spent tracing and compiling before it; 0 when the shapes
+            were known already.
+    """
+
+    stage: str
+    seconds: float
+    compile_seconds: float
+
+
+class Clock:
+    """Collects the timings of one run and announces its stages.
+
+    Args:
+        announce: Called with a stage's name and whether it compiles first.
+    """
+
+    def __init__(self, announce: Callable[[str, bool], None] | None = None):
+        self._timings: dict[str, Timing] = {}
+        self._announce = announce
+
+    @property
+    def timings(self) -> tuple[Timing, ...]:
+        """The stages so far, in the order of their first pass."""
+        return tuple(self._timings.values())
+
+    def add(self, stage: str, seconds: float, compile_seconds: float = 0.0) -> None:
+        """Note a pass through a stage."""
+        known = self._timings.get(stage, Timing(stage, 0.0, 0.0))
+        self._timings[stage] = Timing(
+            stage, known.seconds + seconds, known.compile_seconds + compile_seconds
+        )
+
+    def announce(self, stage: str, compiles: bool = False) -> None:
+        """Say that a stage begins."""
+        if self._announce is not None:
+            self._announce(stage, compiles)
+
+    def time(self, stage: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Run and time a stage that happens on the host."""
+        self.announce(stage)
+        start = time.perf_counter()
+        result = function(*args)
+        self.add(stage, time.perf_counter() - start)
+        return result
+
+
+class Stage:
+    """A function that is compiled once per shape, ahead of its first call.
+
+    Matrix products run at the full precision of their operands: without that, an
+    accelerator rounds float32 operands to fewer bits.
+
+    Args:
+        name: What people call this stage.
+        function: A pure function; positional arguments are arrays (or trees of them),
+            keyword arguments are static and hashable.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]):
+        self.name = name
+        self._function = function
+        self._compiled: dict[Hashable, Any] = {}
+
+    @property
+    def num_compilations(self) -> int:
+        """How many different shapes were compiled in this process."""
+        return len(self._compiled)
+
+    def __call__(self, clock: Clock, *args: Any, **static: Hashable) -> Any:
+        """Run on ready inputs, wait for the outputs, and note the time on the clock."""
+        leaves, tree = jax.tree.flatten(args)
+        key = (
+            tree,
+            tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves),
+            tuple(sorted(static.items())),
+        )
+        compiles = key not in self._compiled
+        clock.announce(self.name, compiles)
+        start = time.perf_counter()
+        if compiles:
+            self._compiled[key] = self._compile(args, static)
+        ready = time.perf_counter()
+        result = jax.block_until_ready(self._compiled[key](*args))
+        seconds = time.perf_counter() - ready
+        clock.add(self.name, seconds, ready - start if compiles else 0.0)
+        return result
+
+    def _compile(self, args: tuple[Any, ...], static: dict[str, Hashable]) -> Any:
+        jitted = jax.jit(self._function, static_argnames=tuple(static))
+        with jax.default_matmul_precision("highest"):
+            return jitted.lower(*args, **static).compile()

@@ -1,0 +1,151 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dslo_jax import cli
+
+
+QUICK = (
+    *("--affinity-size", "64", "--short-side", "64", "--templates", "single"),
+    *("--velocity-steps", "200"),
+)
+
+
+@pytest.fixture
+def photo(tmp_path, make_photo):
+    path = tmp_path / "photo.png"
+    Image.fromarray(make_photo(50, 75)).save(path)
+    return path
+
+
+@pytest.fixture
+def run(checkpoint, tmp_path, capsys):
+    def run(*arguments, model=checkpoint):
+        code = cli.main(
+            [
+                *("segment", *map(str, arguments), "--model", str(model)),
+                *("--out", str(tmp_path / "out"), *QUICK),
+            ]
+        )
+        captured = capsys.readouterr()
+        assert code != cli.BUG, captured.err
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_segments_a_photo(run, photo, tmp_path):
+    code, out, err = run(photo, "--classes", "cat, sofa|couch, wall")
+    assert code == 0
+    assert f"{photo} -> {tmp_path / 'out' / 'photo.png'}" in out
+    assert "compiling, once" in out  # the table of times
+    assert "loading checkpoints" in err
+    folder = tmp_path / "out" / "photo.png"
+    with Image.open(folder / "labels.png") as labels:
+        assert labels.size == (75, 50)
+        assert np.asarray(labels).max() < 3
+    summary = json.loads((folder / "segmentation.json").read_text())
+    assert [c["name"] for c in summary["classes"]] == ["cat", "sofa", "wall"]
+    assert summary["config"]["affinity_size"] == 64
+
+
+def test_a_new_shape_is_announced_before_it_compiles(run, tmp_path, make_photo):
+    path = tmp_path / "wide.png"
+    Image.fromarray(make_photo(40, 290)).save(path)
+    _, _, err = run(path, "--classes", "cat, sofa")
+    assert "compiling clip (once per shape)" in err
+
+
+def test_a_folder_goes_on_after_a_bad_photo(run, tmp_path, make_photo):
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("a.png", "deep/a.png"):
+        Image.fromarray(make_photo(50, 75)).save(folder / name)
+    (folder / "b.jpg").write_text("<!DOCTYPE html>")
+    code, out, err = run(
+        folder, "--recursive", "--classes", "cat, sofa", "--batch", "2"
+    )
+    assert code == cli.PARTIAL
+    assert "I02" in err
+    assert "1 of 3 photos failed" in err
+    assert out.count(" -> ") == 2
+    assert (tmp_path / "out" / "deep" / "a.png" / "labels.png").is_file()
+
+
+def test_classes_from_a_file(run, photo, tmp_path):
+    names = tmp_path / "classes.txt"
+    names.write_bytes("\ufeffcat, kitten\r\nsofa\r\n".encode())
+    code, _, _ = run(photo, "--class-file", names)
+    assert code == 0
+
+
+def test_config_file_and_options_over_it(run, photo, tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text('mode = "path"\nepsilon = 0.05\n')
+    run(photo, "--classes", "cat, sofa", "--config", config, "--epsilon", "0.2")
+    text = (tmp_path / "out" / "photo.png" / "segmentation.json").read_text()
+    used = json.loads(text)["config"]
+    assert (used["mode"], used["epsilon"]) == ("path", 0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--classes", "cat, sofa"], 2, ["no photos"]),
+        (["PHOTO"], 2, ["--classes or --class-file"]),
+        (["PHOTO", "--classes", ""], 3, ["C01"]),
+        (["PHOTO", "--classes", "cat, , dog"], 3, ["C01", "class 2"]),
+        (["PHOTO", "--classes", "cat, Cat "], 3, ["C02", "class 2", "class 1"]),
+        (["PHOTO", "--classes", "cat" * 90], 3, ["C03", "tokens"]),
+        (["PHOTO", "--class-file", "absent.txt"], 3, ["C07", "absent.txt"]),
+        (["absent.jpg", "--classes", "cat, sofa"], 3, ["I01", "absent.jpg"]),
+        (["PHOTO", "--classes", "a, b", "--epsilon", "0"], 2, ["epsilon", "(0,"]),
+        (["PHOTO", "--classes", "a, b", "--threshold", "2"], 2, ["threshold", "(0,"]),
+        (["PHOTO", "--classes", "a, b", "--batch", "0"], 2, ["--batch 0"]),
+        (["PHOTO", "--classes", "a, b", "--mode", "best"], 2, ["mode", "velocity"]),
+        (["PHOTO", "--classes", "a, b", "--epsilom", "1"], 2, ["--epsilom"]),
+        (["PHOTO", "--classes", "a, b", "--device", "gpu"], 5, ["D02", "cpu:0"]),
+        (["PHOTO", "--classes", "a, b", "--clip", "absent/x/y"], 4, ["W0"]),
+        (["PHOTO", "--classes", "a, b", "--config", "no.toml"], 2, ["O04", "no.toml"]),
+        (["PHOTO", "--classes", "a, b", "--affinity-layers", "x", "1"], 2, ["x"]),
+    ],
+)
+def test_bad_input_says_what_and_sets_the_exit_code(run, photo, arguments, code, words):
+    arguments = [str(photo) if word == "PHOTO" else word for word in arguments]
+    got, out, err = run(*arguments)
+    assert got == code
+    assert "Traceback" not in err
+    said = " ".join((out + err).split())
+    for word in words:
+        assert word in said
+
+
+def test_a_missing_checkpoint_offers_a_remedy(run, photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    code, _, err = run(
+        photo, "--classes", "cat, sofa", "--offline", model="sd2+clip-b16"
+    )
+    assert code == 4
+    assert "dslo weights" in err
+
+
+def test_unknown_command_and_help(capsys):
+    assert cli.main(["paint"]) == 2
+    assert "dslo segment PHOTO" in capsys.readouterr().err
+    assert cli.main(["--help"]) == 0
+    assert "dslo segment PHOTO" in capsys.readouterr().out
+    assert cli.main(["segment", "--help"]) == 0
+    assert "--classes" in capsys.readouterr().out
+
+
+def test_installed_as_a_command():
+    code = "from dslo_jax.cli import main; raise SystemExit(main(['--help']))"
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "dslo segment" in finished.stdout

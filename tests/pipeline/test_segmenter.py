@@ -1,0 +1,264 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from dslo_jax import (
+    Segmenter,
+    SegmenterConfig,
+    ops,
+    pipeline,
+    segmenter as segmenter_module,
+)
+from dslo_jax.errors import (
+    CheckpointError,
+    ClassListError,
+    DeviceError,
+    OptionError,
+    SolverError,
+)
+from dslo_jax.models.checkpoint import open_weights
+from tests.pipeline.conftest import CONFIG
+
+
+CLASSES = ["cat", ("sofa", "couch"), "wall", "floor", "lamp"]
+
+
+@pytest.mark.parametrize("mode", ["velocity", "path", "fused", "kl", "logits"])
+def test_every_mode_gives_a_label_to_every_pixel(checkpoint, make_photo, mode):
+    config = dataclasses.replace(CONFIG, mode=mode)
+    segmenter = Segmenter.from_pretrained(checkpoint, config=config)
+    result = segmenter(make_photo(50, 75), CLASSES)
+    assert result.labels.shape == (50, 75)
+    assert result.labels.dtype == np.int32
+    assert set(np.unique(result.labels)) <= set(range(5))
+    assert result.discrepancy.shape == (5, 8, 8)
+    assert np.isfinite(result.discrepancy).all()
+    assert result.classes == ("cat", "sofa", "wall", "floor", "lamp")
+    assert sum(report.area for report in result.reports) == pytest.approx(1)
+    for report in result.reports:
+        assert not (report.rejected and report.area)
+        solved = not report.rejected and mode not in ("kl", "logits")
+        assert (report.num_steps > 0) == solved
+
+
+def test_labels_are_the_argmax_of_the_upsampled_discrepancy(segmenter, make_photo):
+    photo = make_photo(40, 56)
+    result = segmenter(photo, CLASSES)
+    maps = ops.joint_bilateral_upsample(
+        jnp.asarray(result.discrepancy), photo.astype(np.float32) / 255
+    )
+    active = [i for i, report in enumerate(result.reports) if not report.rejected]
+    expected = np.asarray(active)[np.argmax(np.asarray(maps)[active], axis=0)]
+    np.testing.assert_array_equal(result.labels, expected)
+
+
+def test_a_batch_equals_one_by_one(segmenter, make_photo):
+    sizes = [(50, 75), (75, 50), (50, 75), (50, 75)]
+    photos = [make_photo(*size, seed=i) for i, size in enumerate(sizes)]
+    batch = segmenter.batch(photos, CLASSES, batch_size=2)
+    for photo, together in zip(photos, batch, strict=True):
+        alone = segmenter(photo, CLASSES)
+        np.testing.assert_array_equal(together.labels, alone.labels)
+        np.testing.assert_allclose(
+            together.discrepancy, alone.discrepancy, rtol=1e-4, atol=1e-7
+        )
+        assert together.num_steps == alone.num_steps
+
+
+def test_empty_batch_is_empty(segmenter):
+    assert segmenter.batch([], CLASSES) == []
+
+
+def test_another_photo_of_the_same_bucket_compiles_nothing(segmenter, make_photo):
+    segmenter(make_photo(60, 90), CLASSES)
+    before = pipeline.num_compilations()
+    again = segmenter(make_photo(58, 87, seed=1), CLASSES)  # same slots, same grid
+    assert pipeline.num_compilations() == before
+    assert sum(timing.compile_seconds for timing in again.timings) == 0
+    segmenter(make_photo(60, 180), CLASSES)
+    assert pipeline.num_compilations() > before
+
+
+def test_labels_do_not_depend_on_the_buckets(segmenter, make_photo, monkeypatch):
+    photo = make_photo(50, 75)
+    expected = segmenter(photo, CLASSES)
+    monkeypatch.setattr(segmenter_module, "_CLASS_BUCKETS", (11,))
+    monkeypatch.setattr(segmenter_module, "_SUPPORT_STEPS", 1)
+    wider = segmenter(photo, CLASSES)
+    np.testing.assert_array_equal(wider.labels, expected.labels)
+    assert wider.ties == expected.ties
+    assert wider.num_steps == expected.num_steps
+
+
+def test_class_order_only_permutes_the_labels(segmenter, make_photo):
+    photo = make_photo(50, 75)
+    straight = segmenter(photo, CLASSES)
+    backward = segmenter(photo, CLASSES[::-1])
+    same = 4 - backward.labels == straight.labels
+    assert same.mean() >= 1 - straight.ties
+
+
+def test_without_early_rejection_every_class_is_solved(checkpoint, make_photo):
+    config = dataclasses.replace(CONFIG, early_rejection=False)
+    segmenter = Segmenter.from_pretrained(checkpoint, config=config)
+    result = segmenter(make_photo(50, 75), CLASSES)
+    assert not any(report.rejected for report in result.reports)
+    assert all(result.num_steps)
+
+
+def test_one_class_takes_everything_and_says_so(segmenter, make_photo):
+    result = segmenter(make_photo(50, 75), ["cat"])
+    assert (result.labels == 0).all()
+    assert any("one class only" in note for note in result.notes)
+
+
+def test_many_classes(segmenter, make_photo):
+    names = [f"thing {i}" for i in range(300)]
+    result = segmenter(make_photo(50, 75), names)
+    assert result.labels.max() < 300
+    assert len(result.reports) == 300
+
+
+@pytest.mark.parametrize("size", [(2, 2), (2, 300), (300, 2), (9, 7)])
+def test_photo_smaller_or_narrower_than_the_grid(segmenter, make_photo, size):
+    assert segmenter(make_photo(*size), CLASSES).labels.shape == size
+
+
+@pytest.mark.parametrize("upsampling", ["bilinear", "dense"])
+def test_other_upsampling(checkpoint, make_photo, upsampling):
+    config = dataclasses.replace(CONFIG, upsampling=upsampling)
+    segmenter = Segmenter.from_pretrained(checkpoint, config=config)
+    assert segmenter(make_photo(33, 47), CLASSES).labels.shape == (33, 47)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_networks(checkpoint, make_photo, segmenter, precision):
+    half = Segmenter.from_pretrained(checkpoint, config=CONFIG, dtype=precision)
+    leaves = jax.tree.leaves(half._clip[1])
+    assert all(leaf.dtype == precision for leaf in leaves)
+    photo = make_photo(50, 75)
+    result, full = half(photo, CLASSES), segmenter(photo, CLASSES)
+    assert result.discrepancy.dtype == np.float32
+    assert np.isfinite(result.discrepancy).all()
+    # Random features are nearly alike, so that labels flip easily; maps must not.
+    both = [
+        i
+        for i in range(5)
+        if not (result.reports[i].rejected or full.reports[i].rejected)
+    ]
+    assert both
+
+
+def test_names_are_encoded_once(checkpoint, make_photo):
+    announced = []
+    segmenter = Segmenter.from_pretrained(
+        checkpoint, config=CONFIG, announce=lambda stage, _: announced.append(stage)
+    )
+    segmenter(make_photo(50, 75), ["cat", "dog"])
+    assert "text" in announced
+    announced.clear()
+    segmenter(make_photo(50, 75), ["dog", "cat"])
+    assert "text" not in announced
+    assert {"clip", "vae", "unet", "solver", "labels"} <= set(announced)
+
+
+def test_modes_without_affinity_load_no_diffusion(checkpoint, make_photo):
+    segmenter = Segmenter.from_pretrained(
+        clip=checkpoint / "clip", attention="nowhere", mode="logits", config=CONFIG
+    )
+    assert segmenter(make_photo(50, 75), CLASSES).labels.shape == (50, 75)
+
+
+def test_save_writes_what_was_found(segmenter, make_photo, tmp_path):
+    result = segmenter(make_photo(50, 75), CLASSES)
+    folder = result.save(tmp_path / "deep" / "photo.jpg")
+    with Image.open(folder / "labels.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), result.labels)
+    with np.load(folder / "maps.npz", allow_pickle=False) as maps:
+        np.testing.assert_array_equal(maps["sofa"], result.map_of("sofa"))
+    summary = json.loads((folder / "segmentation.json").read_text())
+    assert summary["schema"] == "dslo.segmentation.v1"
+    assert [report["name"] for report in summary["classes"]] == list(result.classes)
+    assert SegmenterConfig(**_tuples(summary["config"])) == CONFIG
+    with Image.open(folder / "overlay.png") as image:
+        assert image.width >= 75
+
+
+def _tuples(value):
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def test_map_of_unknown_class(segmenter, make_photo):
+    with pytest.raises(KeyError, match="'dog' is not among"):
+        segmenter(make_photo(50, 75), CLASSES).map_of("dog")
+
+
+def test_a_bare_string_is_not_three_classes(segmenter, make_photo):
+    with pytest.raises(ClassListError, match="C04"):
+        segmenter(make_photo(50, 75), "cat")
+
+
+def _segmenter_with(checkpoint, part, change):
+    """A segmenter with a change to the parameters of one of its networks."""
+    segmenter = Segmenter.from_pretrained(checkpoint, config=CONFIG)
+    graph, state = getattr(segmenter, part)
+    setattr(segmenter, part, (graph, jax.tree.map(change, state)))
+    return segmenter
+
+
+def test_non_finite_logits_never_reach_the_labels(checkpoint, make_photo):
+    broken = _segmenter_with(checkpoint, "_clip", lambda leaf: leaf * np.nan)
+    with pytest.raises(SolverError, match=r"S01.*'cat' has 64 patches.*float32"):
+        broken(make_photo(64, 64), CLASSES)
+
+
+@pytest.mark.parametrize("mode", ["velocity", "path"])
+def test_non_finite_affinity_never_reaches_the_labels(checkpoint, make_photo, mode):
+    broken = _segmenter_with(checkpoint, "_affinity", lambda leaf: leaf * np.nan)
+    broken.config = dataclasses.replace(CONFIG, mode=mode)
+    with pytest.raises(SolverError, match=r"S03.*not finite.*float32"):
+        broken(make_photo(64, 64), CLASSES)
+
+
+def test_unknown_preset_lists_the_known_ones():
+    with pytest.raises(OptionError, match=r"'sd3' is neither.*sd2\+clip-b16"):
+        Segmenter.from_pretrained("sd3")
+
+
+def test_absent_device_lists_those_there_are(checkpoint):
+    with pytest.raises(DeviceError, match=r"D02.*'gpu'.*cpu:0.*dslo-jax\[cuda\]"):
+        Segmenter.from_pretrained(checkpoint, device="gpu")
+
+
+def test_unknown_precision(checkpoint):
+    with pytest.raises(OptionError, match=r"float64.*bfloat16"):
+        Segmenter.from_pretrained(checkpoint, dtype="float64")
+
+
+def test_swapped_checkpoints_are_told_apart(checkpoint):
+    with pytest.raises(CheckpointError, match="W0"):
+        Segmenter.from_pretrained(
+            clip=checkpoint / "diffusion", attention=checkpoint / "clip"
+        )
+
+
+def test_unknown_attention_layer_lists_the_valid_ones(checkpoint):
+    config = dataclasses.replace(CONFIG, affinity_layers=(("up9", 1.0),))
+    with pytest.raises(OptionError, match=r"up9.*up_blocks\.1\.attentions\.0"):
+        Segmenter.from_pretrained(checkpoint, config=config)
+
+
+def test_weights_are_as_the_checkpoint_holds_them(checkpoint, segmenter):
+    weights = open_weights(checkpoint / "clip")
+    state = segmenter._clip[1]
+    np.testing.assert_array_equal(
+        state["visual_projection"]["kernel"].get_value(),
+        weights["visual_projection.weight"].T,
+    )

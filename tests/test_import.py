@@ -1,0 +1,45 @@
+"""Importing the package is free of side effects, and torch is never needed."""
+
+import subprocess
+import sys
+import textwrap
+
+
+def run_python(code):
+    finished = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_importing_everything_starts_no_backend_and_imports_no_torch():
+    run_python("""
+        import pkgutil, importlib, sys
+        import dslo_jax
+        for module in pkgutil.walk_packages(dslo_jax.__path__, "dslo_jax."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+        from jax._src import xla_bridge
+        assert not xla_bridge._backends, xla_bridge._backends
+        heavy = {"torch", "transformers", "diffusers"} & set(sys.modules)
+        assert not heavy, heavy
+    """)
+
+
+def test_main_job_runs_where_torch_is_not_installed(tmp_path):
+    out = run_python(f"""
+        import sys
+        sys.modules["torch"] = None  # as if it were not installed
+        from pathlib import Path
+        import numpy as np
+        from dslo_jax import Segmenter, SegmenterConfig
+        from dslo_jax.demo.random_weights import write_random_checkpoint
+
+        folder = write_random_checkpoint(Path({str(tmp_path)!r}))
+        config = SegmenterConfig(affinity_size=64, short_side=64)
+        segmenter = Segmenter.from_pretrained(folder, config=config)
+        photo = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+        print(segmenter(photo, ["cat", "sofa"]).labels.shape)
+    """)
+    assert out.strip() == "(50, 70)"
