@@ -1,0 +1,20 @@
+"""The heart: discrepancies between class logits and the uniform distribution.
+
+Pure functions of arrays, all classes of an image at once, under ``jit`` and ``vmap``.
+Every solution says for each class how many steps it took, how large the error is, and
+whether it converged.
+"""
+
+from dslo_jax.solvers.divergence import kl_map as kl_map
+from dslo_jax.solvers.markov import (
+    Transition as Transition,
+    VelocitySolution as VelocitySolution,
+    doubly_stochastic as doubly_stochastic,
+    maximum_velocity as maximum_velocity,
+)
+from dslo_jax.solvers.sinkhorn import (
+    PathSolution as PathSolution,
+    SinkhornSolution as SinkhornSolution,
+    optimal_path as optimal_path,
+    sinkhorn as sinkhorn,
+)

@@ -1,0 +1,69 @@
+"""Pointwise Kullback-Leibler maps (Eq. 2; rows II to IV of Table 2)."""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dslo_jax.solvers._arguments import (
+    compute_dtype,
+    require_choice,
+    require_source,
+    usable_classes,
+)
+
+
+def kl_map(
+    source: Float[Array, "classes patches"],
+    *,
+    target: Float[Array, " patches"] | None = None,
+    direction: Literal["source_to_target", "target_to_source"] = "source_to_target",
+) -> Float[Array, "classes patches"]:
+    """What each patch adds to the divergence of a class from the target.
+
+    The direction matters. ``"source_to_target"``, f ln(f / t), grows with f from
+    f = t / e on, and is 0 where f is 0. ``"target_to_source"``, t ln(t / f), is the
+    paper's Eq. 2 to the letter; it *falls* as f grows, so that argmax over classes
+    picks the worst one. It is infinite at f = 0; there f is read as the smallest
+    normal number of the type, which gives the largest value, and a finite one.
+
+    Args:
+        source: Class distributions over the patches, at least 0.
+        target: The degenerate distribution; default uniform with mass 1.
+        direction: Which of the two to compute.
+
+    Returns:
+        One map per class, in nats; never NaN. A class that is not a distribution
+        (a negative or non-finite value, no mass), and any class where the target is
+        not one, has a map of zeros.
+
+    Raises:
+        ValueError: A shape or the direction is unknown.
+    """
+    require_source(source)
+    require_choice("direction", direction, ("source_to_target", "target_to_source"))
+    if target is not None and target.shape != source.shape[1:]:
+        raise ValueError(
+            f"`target` has shape {target.shape}, expected {source.shape[1:]} for a "
+            f"`source` of shape {source.shape}; it is shared by the classes"
+        )
+    dtype = compute_dtype(source)
+    source = source.astype(dtype)
+    if target is None:
+        target = jnp.full(source.shape[1], 1 / source.shape[1], dtype)
+    target = jnp.broadcast_to(target.astype(dtype), source.shape)
+    usable = usable_classes(source) & usable_classes(target)
+    source = jnp.where(usable[:, None], source, 1)
+    target = jnp.where(usable[:, None], target, 1)
+    if direction == "source_to_target":
+        return _relative_entropy(source, target)
+    return _relative_entropy(target, source)
+
+
+def _relative_entropy(
+    p: Float[Array, "classes patches"], q: Float[Array, "classes patches"]
+) -> Float[Array, "classes patches"]:
+    """P ln(p / q) with 0 ln 0 = 0 and q no smaller than the smallest normal number."""
+    tiny = jnp.finfo(p.dtype).tiny
+    log_ratio = jnp.log(jnp.maximum(p, tiny)) - jnp.log(jnp.maximum(q, tiny))
+    return jnp.where(p > 0, p * log_ratio, 0)

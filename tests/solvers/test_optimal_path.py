@@ -1,0 +1,232 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dslo_jax.solvers import optimal_path
+from dslo_jax.solvers.sinkhorn import _normalise
+from solvers import oracles
+
+
+PATCHES, CLASSES = 144, 4
+SUPPORT = 60  # 48 patches carry mass
+
+compiled = jax.jit(
+    optimal_path,
+    static_argnames=("epsilon", "max_steps", "tolerance", "norm", "support"),
+)
+
+
+def solve(source, affinity, **options):
+    """Any arrays in, the solution in NumPy."""
+    solution = compiled(jnp.asarray(source), jnp.asarray(affinity), **options)
+    return jax.tree.map(np.asarray, solution)
+
+
+@functools.cache
+def problem(seed=0, patches=PATCHES, classes=CLASSES):
+    arrays = oracles.scene(patches, classes, seed)
+    return tuple(array.astype(np.float32) for array in arrays)
+
+
+@pytest.mark.parametrize(
+    ("options", "rtol"),
+    [({}, 1e-5), ({"tolerance": 1e-6}, 1e-6), ({"tolerance": 0.0}, 1e-6)],
+)
+def test_equals_the_loop(options, rtol):
+    """Float32 against float64 on the same float32 inputs, within the tolerance."""
+    source, affinity = problem()
+    solution = solve(source, affinity, **options)
+    expected = oracles.optimal_path(
+        np.asarray(source, np.float64), np.asarray(affinity, np.float64)
+    )
+    np.testing.assert_allclose(solution.path, expected, rtol=rtol)
+    if options != {"tolerance": 0.0}:
+        assert bool(solution.converged.all())
+        assert (solution.num_steps <= 4).all()
+
+
+def test_float64_in_float64_out(x64):
+    source, affinity = oracles.scene(PATCHES, CLASSES)
+    solution = solve(source, affinity, tolerance=1e-13)
+    expected = oracles.optimal_path(source, affinity, steps=500)
+    assert solution.path.dtype == jnp.float64
+    assert bool(solution.converged.all())
+    np.testing.assert_allclose(solution.path, expected, rtol=1e-12)
+
+
+def test_one_hot_source_gives_its_row_of_the_affinity():
+    """One row carries all mass, so the columns alone fix the plan: p_j = A_ij / N."""
+    _, affinity = problem()
+    rows = np.asarray([3, 17, 60, 143])
+    solution = solve(np.eye(PATCHES, dtype=np.float32)[rows], affinity)
+    assert bool(solution.converged.all())
+    np.testing.assert_allclose(solution.path, affinity[rows] / PATCHES, rtol=1e-6)
+
+
+def test_large_epsilon_gives_one_step_of_propagation():
+    source, affinity = problem()
+    solution = solve(source, affinity, epsilon=1e4)
+    np.testing.assert_allclose(
+        solution.path, np.asarray(source) @ np.asarray(affinity) / PATCHES, rtol=1e-4
+    )
+
+
+def test_support_reads_only_rows_with_mass():
+    source, affinity = problem()
+    carries = (source > 0).any(axis=0)
+    plain = solve(source, affinity)
+    poisoned = np.where(carries[:, None], affinity, np.float32(np.nan))
+    solution = solve(source, poisoned, support=SUPPORT)
+    assert bool(solution.converged.all())
+    np.testing.assert_allclose(solution.path, plain.path, rtol=1e-6)
+
+
+def test_support_that_is_too_small_is_a_value():
+    source, affinity = problem()
+    count = int((source > 0).any(axis=0).sum())
+    solution = solve(source, affinity, support=count - 1)
+    assert not solution.converged.any()
+    assert np.isnan(np.asarray(solution.error)).all()
+    assert not np.asarray(solution.path).any()
+
+
+def test_norm():
+    source, affinity = problem()
+    path = np.asarray(solve(source, affinity).path)
+    scaled = path - path.min(axis=1, keepdims=True)
+    scaled /= scaled.max(axis=1, keepdims=True)
+    actual = solve(source, affinity, norm="minmax").path
+    np.testing.assert_allclose(actual, scaled, atol=2e-6)
+    empty = jnp.asarray(oracles.replace(path, (0, 0)))
+    actual = np.asarray(_normalise(empty, "sum"))
+    np.testing.assert_allclose(actual[1:].sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(actual[0], 0)
+    actual = np.asarray(_normalise(empty, "max"))
+    np.testing.assert_allclose(actual[1:].max(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(actual[0], 0)
+
+
+def test_minmax_does_not_stretch_the_rounding_of_a_constant_path():
+    source, _ = problem()
+    constant = np.full((PATCHES, PATCHES), 1 / PATCHES, np.float32)
+    path = solve(oracles.replace(source, (0, 0)), constant, norm="minmax").path
+    np.testing.assert_array_equal(path, 0)
+
+
+def test_unusable_classes_are_zero_and_touch_nobody():
+    source, affinity = problem()
+    bad = oracles.replace(source, (0, 0), ((1, 3), np.nan), ((2, 3), np.inf))
+    solution = solve(bad, affinity)
+    assert np.isnan(np.asarray(solution.error)).tolist() == [True, True, True, False]
+    assert solution.converged.tolist() == [False, False, False, True]
+    assert not np.asarray(solution.path[:3]).any()
+    np.testing.assert_array_equal(solution.path[3], solve(source, affinity).path[3])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_affinity_that_is_not_finite(value):
+    source, affinity = problem()
+    solution = solve(source, oracles.replace(affinity, ((5, 6), value)))
+    assert np.isnan(np.asarray(solution.error)).all()
+    assert not solution.converged.any()
+    assert not np.asarray(solution.path).any()
+
+
+def test_affinity_with_zeros_and_permutation_affinity():
+    """Zeros are costs like any other: no status, and still equal to the loop."""
+    source, affinity = problem()
+    affinities = (
+        oracles.replace(affinity, (3, 0), ((slice(None), 7), 0)),
+        np.roll(np.eye(PATCHES, dtype=np.float32), 1, axis=1),
+    )
+    for cost in affinities:
+        solution = solve(source, cost)
+        expected = oracles.optimal_path(
+            np.asarray(source, np.float64), np.asarray(cost, np.float64), steps=500
+        )
+        assert bool(solution.converged.all())
+        np.testing.assert_allclose(solution.path, expected, rtol=1e-5, atol=1e-12)
+
+
+def test_epsilon_of_a_thousandth():
+    """The exponent reaches 300 and is rounded to 300 * 6e-8 = 2e-5 before exp."""
+    source, affinity = problem()
+    solution = solve(source, affinity, epsilon=1e-3)
+    expected = oracles.optimal_path(
+        np.asarray(source, np.float64),
+        np.asarray(affinity, np.float64),
+        epsilon=1e-3,
+        steps=500,
+    )
+    assert bool(solution.converged.all())
+    np.testing.assert_allclose(solution.path, expected, rtol=5e-5, atol=1e-12)
+
+
+def test_one_hot_source_and_tiny_epsilon_underflow_into_a_status():
+    _, affinity = problem()
+    source = np.eye(CLASSES, PATCHES, dtype=np.float32)
+    solution = solve(source, affinity, epsilon=1e-3)
+    assert not solution.converged.any()
+    assert np.isnan(np.asarray(solution.error)).all()
+    assert not np.asarray(solution.path).any()
+
+
+def test_one_patch():
+    solution = solve(np.ones((1, 1), np.float32), np.ones((1, 1), np.float32))
+    assert bool(solution.converged[0])
+    assert solution.path.item() == pytest.approx(1)
+
+
+def test_batched_equals_one_by_one():
+    source, affinity = problem()
+    together = solve(source, affinity)
+    for c in range(CLASSES):
+        alone = solve(source[c : c + 1], affinity)
+        np.testing.assert_allclose(alone.path[0], together.path[c], rtol=1e-6)
+        assert int(alone.num_steps[0]) == int(together.num_steps[c])
+
+
+def test_vmapped_over_images_equals_the_loop():
+    """The second image needs more steps than the others: its costs span more."""
+    images = [problem(seed) for seed in range(3)]
+    source, affinity = (np.stack(arrays) for arrays in zip(*images, strict=True))
+    affinity *= np.asarray([1, 10, 1], np.float32)[:, None, None]
+    together = jax.jit(jax.vmap(functools.partial(optimal_path, support=SUPPORT)))(
+        jnp.asarray(source), jnp.asarray(affinity)
+    )
+    together = jax.tree.map(np.asarray, together)
+    assert bool(together.converged.all())
+    for i in range(3):
+        alone = solve(source[i], affinity[i], support=SUPPORT)
+        np.testing.assert_allclose(together.path[i], alone.path, rtol=2e-6)
+        assert together.num_steps[i].tolist() == alone.num_steps.tolist()
+    assert int(together.num_steps[1].max()) > int(together.num_steps[0].max())
+
+
+def test_narrow_inputs_are_widened_once():
+    source, affinity = (array.astype(jnp.bfloat16) for array in problem())
+    narrow = solve(source, affinity)
+    wide = solve(source.astype(np.float32), affinity.astype(np.float32))
+    assert narrow.path.dtype == jnp.float32
+    np.testing.assert_allclose(narrow.path, wide.path, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epsilon": -1.0}, "`epsilon` is -1.0, expected a number > 0; the paper"),
+        ({"norm": "softmax"}, "`norm` is 'softmax', expected one of"),
+        ({"support": 0}, "`support` is 0, expected 1 to 4"),
+        ({"support": 5}, "`support` is 5, expected 1 to 4"),
+        ({"affinity": jnp.ones((4, 3))}, r"`affinity` has shape \(4, 3\)"),
+        ({"affinity": jnp.ones((3, 3))}, "bring both to one patch grid"),
+    ],
+)
+def test_misuse_is_refused_before_tracing(unchecked, change, message):
+    arguments = {"source": jnp.ones((2, 4)), "affinity": jnp.ones((4, 4))} | change
+    source, affinity = arguments.pop("source"), arguments.pop("affinity")
+    with pytest.raises(ValueError, match=message):
+        jax.jit(functools.partial(optimal_path, **arguments))(source, affinity)
