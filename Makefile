@@ -21,7 +21,7 @@ demo: $(VENV)/.core  ## segment the bundled photograph; writes out/demo
 	$(BIN)/python -m dslo_jax.demo --out out/demo
 
 test: $(VENV)/.dev  ## the default tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 slow: $(VENV)/.dev  ## the long tests
 	$(BIN)/python -m pytest -m slow

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,27 +19,6 @@ from dslo_jax.models.vae import VAE, VAEConfig, load_vae
 
 
 _TAP = ".transformer_blocks.0.attn1"
-
-
-class AffinitySource(Protocol):
-    """Anything that turns photos into affinities.
-
-    Attributes:
-        size: Side of the square photos it takes, in pixels.
-    """
-
-    size: int
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        ...
-
-    def __call__(
-        self, pixels: Float[Array, "batch size size 3"]
-    ) -> Float[Array, "batch patches patches"]:
-        """The affinity of each photo, RGB in [0, 1]; rows sum to 1."""
-        ...
 
 
 def average_attention(
@@ -124,7 +102,8 @@ class DiffusionAffinity(nnx.Module):
         temperature: Softens (> 1) or sharpens (< 1) the affinity.
 
     Raises:
-        ValueError: ``size``, ``timestep`` or ``layers`` is out of range.
+        ValueError: ``size`` or ``timestep`` is out of range.
+        OptionError: ``layers`` names others, or a weight is no weight.
     """
 
     def __init__(
@@ -244,7 +223,8 @@ def load_diffusion(
 
     Raises:
         CheckpointError: A part is missing, foreign or damaged.
-        ValueError: ``size``, ``timestep`` or ``layers`` is out of range.
+        ValueError: ``size`` or ``timestep`` is out of range.
+        OptionError: ``layers`` names others, or a weight is no weight.
     """
     # Foreign architectures are told from their configurations, before gigabytes move.
     unet_config = UNetConfig.from_dict(read_config(folder / "unet"))

@@ -2,7 +2,9 @@
 
 import statistics
 import sys
+import tempfile
 import traceback
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,15 +19,30 @@ from rich.table import Table
 from dslo_jax import images, prompts
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import Precision
-from dslo_jax.errors import DsloError, OptionError
+from dslo_jax.errors import (
+    CheckpointError,
+    DeviceError,
+    DsloError,
+    ImageError,
+    OptionError,
+)
 from dslo_jax.images import FoundPhoto, Photo
 from dslo_jax.models import hub
 from dslo_jax.outputs import output_path
 from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Segmenter
+from dslo_jax.stages import Timing
 
 
 PARTIAL, INTERRUPTED, BUG = 6, 130, 1
+_BATCHES_AHEAD = 8
+_BIDI = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+
+class OutputError(DsloError):
+    """Results that the disk refuses (``O06``)."""
+
+    exit_code = PARTIAL
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``dslo``; returns the exit code.
 
     0 done, 1 our mistake, 2 a bad option, 3 a bad photo or class list, 4 a bad
-    checkpoint, 5 a missing device, 6 some photos failed, 130 interrupted.
+    checkpoint, 5 a device that is missing or out of memory, 6 some photos failed or
+    results could not be written, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -110,15 +128,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # the option parser has said what is wrong
         return stop.code if isinstance(stop.code, int) else OptionError.exit_code
     except DsloError as error:
-        errors.print(f"error: {error}", markup=False)
+        _say(errors, f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        errors.print("interrupted")
+        _say(errors, "interrupted")
         return INTERRUPTED
-    except Exception:
-        errors.print(traceback.format_exc(), markup=False)
-        errors.print("This is a fault of dslo-jax; please report the lines above.")
+    except Exception as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            _say(errors, f"error: {_out_of_memory(error)}")
+            return DeviceError.exit_code
+        _say(errors, traceback.format_exc())
+        _say(errors, "This is a fault of dslo-jax; please report the lines above.")
         return BUG
+
+
+def _say(console: Console, words: str) -> None:
+    """Print words; what they quote from file names and photos steers no terminal."""
+    safe = "\n".join(map(_escaped, words.split("\n")))
+    encoding = console.encoding
+    safe = safe.encode(encoding, "backslashreplace").decode(encoding)
+    console.print(safe, markup=False)
+
+
+def _escaped(text: str) -> str:
+    """Control characters, halves of characters and changes of direction, spelled out.
+
+    Invisible characters that words and emoji need (joiners) stay.
+    """
+    return "".join(
+        ascii(char)[1:-1]
+        if unicodedata.category(char) in ("Cc", "Cs")
+        or unicodedata.bidirectional(char) in _BIDI
+        else char
+        for char in text
+    )
+
+
+def _out_of_memory(error: Exception) -> DeviceError:
+    reason = str(error).splitlines()[0] if str(error) else "no more memory"
+    return DeviceError(
+        "D01",
+        f"out of memory ({reason}); try --batch 1, fewer classes, a smaller "
+        "--affinity-size or --short-side, or --precision bfloat16",
+    )
 
 
 def _run(command: str, arguments: list[str], errors: Console) -> int:
@@ -133,18 +185,18 @@ def _config_file(arguments: list[str]) -> SegmenterConfig:
     """The configuration that options on the command line then override."""
     for position, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
-        if name == "--config":
-            following = arguments[position + 1 : position + 2]
-            path = value or (following[0] if following else "")
-            return SegmenterConfig.from_toml(Path(path))
+        following = arguments[position + 1 : position + 2]
+        if name == "--config" and (value or following):
+            return SegmenterConfig.from_toml(Path(value or following[0]))
     return SegmenterConfig()
 
 
 def _weights(options: Weights) -> int:
     for name in options.names:
         kind = hub.kind_of(name) or options.kind
-        folder = hub.resolve(name, kind, offline=options.offline)
-        Console(highlight=False, soft_wrap=True).print(f"{name} {folder}", markup=False)
+        with _readable_checkpoint():
+            folder = hub.resolve(name, kind, offline=options.offline)
+        _say(Console(highlight=False, soft_wrap=True), f"{name} {folder}")
     return 0
 
 
@@ -154,11 +206,43 @@ def _segment(options: Segment, errors: Console) -> int:
     if options.batch < 1:
         raise OptionError("O01", f"--batch {options.batch}; expected at least 1")
     classes = _classes(options)
-    found = images.find_photos(options.photos, recursive=options.recursive)
-    results: list[Segmentation] = []
+    found = images.find_photos(
+        options.photos,
+        recursive=options.recursive,
+        on_skip=lambda path, reason: _say(errors, f"skipped {_name(path)}: {reason}"),
+    )
+    _require_writable(options.out)
+    runs: list[tuple[Timing, ...]] = []
     failures: list[DsloError] = []
     with _report(len(found), errors) as report:
-        segmenter = Segmenter.from_pretrained(
+        segmenter = _load(options, report)
+        # Photos of one size share a batch: look ahead for some, and not for all.
+        window = options.batch if options.batch == 1 else _BATCHES_AHEAD * options.batch
+        for start in range(0, len(found), window):
+            readable = _read(found[start : start + window], failures, report)
+            segmented = segmenter.batch(
+                [photo for _, photo in readable], classes, batch_size=options.batch
+            )
+            for (place, _), result in zip(readable, segmented, strict=True):
+                try:
+                    folder = _save(result, output_path(options.out, place.name))
+                except ImageError as error:
+                    failures.append(error)
+                    report.failure(place, error)
+                else:
+                    runs.append(result.timings)
+                    report.photo(place, result, folder)
+    _print_times(runs)
+    if failures and (runs or len(failures) > 1):
+        _say(errors, f"{len(failures)} of {len(found)} photos failed, see above")
+    if failures:
+        return PARTIAL if runs else failures[0].exit_code
+    return 0
+
+
+def _load(options: Segment, report: "_Report") -> Segmenter:
+    with _readable_checkpoint():
+        return Segmenter.from_pretrained(
             options.model,
             clip=options.clip,
             attention=options.attention,
@@ -168,29 +252,49 @@ def _segment(options: Segment, errors: Console) -> int:
             offline=options.offline,
             announce=report.stage,
         )
-        for start in range(0, len(found), options.batch):
-            readable = _read(found[start : start + options.batch], failures, report)
-            segmented = segmenter.batch(
-                [photo for _, photo in readable], classes, batch_size=options.batch
-            )
-            for (place, _), result in zip(readable, segmented, strict=True):
-                folder = output_path(options.out, place.name)
-                report.photo(place, result, result.save(folder))
-            results += segmented
-    _print_times(results)
-    if failures and (results or len(failures) > 1):
-        errors.print(f"{len(failures)} of {len(found)} photos failed, see above")
-    if failures:
-        return PARTIAL if results else failures[0].exit_code
-    return 0
+
+
+@contextmanager
+def _readable_checkpoint() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            "W01", f"a checkpoint cannot be read: {error}; check its permissions"
+        ) from error
+
+
+def _require_writable(folder: Path) -> None:
+    """Find out before minutes of work that nothing could be saved."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
+def _save(result: Segmentation, folder: Path) -> Path:
+    try:
+        return result.save(folder)
+    except OSError as error:
+        kept = "; results reported above are kept"
+        raise _cannot_write(folder, error, kept) from error
+
+
+def _cannot_write(folder: Path, error: OSError, kept: str = "") -> OutputError:
+    return OutputError(
+        "O06",
+        f"cannot write {str(folder)!r}: {error.strerror or error}{kept}; make room "
+        "there, or choose another folder with --out",
+    )
 
 
 def _classes(options: Segment) -> prompts.ClassList:
-    if (options.classes is None) == (options.class_file is None):
-        raise OptionError("O05", "give either --classes or --class-file")
-    if options.classes is not None:
+    if options.classes is not None and options.class_file is None:
         return prompts.split_classes(options.classes)
-    return prompts.read_class_file(options.class_file)
+    if options.class_file is not None and options.classes is None:
+        return prompts.read_class_file(options.class_file)
+    raise OptionError("O05", "give either --classes or --class-file")
 
 
 def _read(
@@ -240,16 +344,17 @@ class _Report:
         self._advance()
         shares = sorted(result.reports, key=lambda report: -report.area)
         words = ", ".join(f"{r.name} {r.area:.1%}" for r in shares if r.area > 0)
-        Console(highlight=False, soft_wrap=True).print(
-            f"{place.path} -> {folder}: {words}", markup=False
+        _say(
+            Console(highlight=False, soft_wrap=True),
+            f"{_name(place.path)} -> {_name(folder)}: {words}",
         )
         for note in result.notes:
-            self._console.print(f"  note: {note}", markup=False)
+            _say(self._console, f"  note: {note}")
 
     def failure(self, place: FoundPhoto, error: DsloError) -> None:
-        """A photo could not be read."""
+        """A photo could not be read, or its results have no place."""
         self._advance()
-        self._console.print(f"error: {place.path}: {error}", markup=False)
+        _say(self._console, f"error: {_name(place.path)}: {error}")
 
     def _advance(self) -> None:
         self._done += 1
@@ -257,28 +362,30 @@ class _Report:
 
     def _line(self, words: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(f"[{self._done}/{self._total}] {words}", markup=False)
+            _say(self._console, f"[{self._done}/{self._total}] {words}")
+
+
+def _name(path: Path) -> str:
+    """A path on one line, whatever its name holds."""
+    return _escaped(str(path))
 
 
 def _report(total: int, console: Console):
     return _Report(total, console).shown()
 
 
-def _print_times(results: Sequence[Segmentation]) -> None:
-    """Median seconds per stage over all photos, compilation apart."""
-    stages: dict[str, list[float]] = {}
-    compiling: dict[str, float] = {}
-    for result in results:
-        for timing in result.timings:
-            stages.setdefault(timing.stage, []).append(timing.seconds)
-            compiling[timing.stage] = (
-                compiling.get(timing.stage, 0.0) + timing.compile_seconds
-            )
+def _print_times(runs: Sequence[tuple[Timing, ...]]) -> None:
+    """Median seconds per stage of a batch, compilation apart."""
+    stages: dict[str, list[Timing]] = {}
+    for run in dict.fromkeys(runs):  # the photos of a batch share their timings
+        for timing in run:
+            stages.setdefault(timing.stage, []).append(timing)
     table = Table("stage", "median seconds", "compiling, once", box=None)
-    for stage, seconds in stages.items():
-        once = f"{compiling[stage]:.2f}" if compiling[stage] else ""
-        table.add_row(stage, f"{statistics.median(seconds):.3f}", once)
-    if results:
+    for stage, timings in stages.items():
+        once = sum(timing.compile_seconds for timing in timings)
+        median = statistics.median(timing.seconds for timing in timings)
+        table.add_row(stage, f"{median:.3f}", f"{once:.2f}" if once else "")
+    if runs:
         Console(highlight=False).print(table)
 
 

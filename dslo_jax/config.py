@@ -6,7 +6,6 @@ default, and why.
 
 import dataclasses
 import difflib
-import math
 import tomllib
 import types
 from dataclasses import dataclass
@@ -18,6 +17,10 @@ from dslo_jax.errors import OptionError
 
 Mode = Literal["velocity", "path", "fused", "kl", "logits"]
 ClipAttention = Literal["kk_mean", "qq_mean", "qk_mean", "vanilla"]
+
+# What the solvers can hold: counts are int32, and a float32 square must not overflow.
+_MAX_INT = 2**31 - 1
+_MIN_FLOAT, _MAX_FLOAT = 1e-30, 1e30
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class SegmenterConfig:
             (``saturation``), or changes by at most that (``increment``, Eq. 12).
         balancing_steps: Rounds of proportional fitting (Eq. 11).
         velocity_steps: Most steps of the Markov chain.
+        kl_direction: ``source_to_target`` is f ln(f / f_t), which rises with the
+            logits; ``target_to_source`` is Eq. 2 to the letter, which falls.
         upsampling: From the patch grid to the photo: ``bilateral`` (Eq. 23 over
             low-resolution samples), ``dense`` (over all pixels of a window), or
             ``bilinear``.
@@ -77,39 +82,40 @@ class SegmenterConfig:
     affinity_temperature: float = 1.0
     epsilon: float = 0.1
     path_steps: int = 50
-    tolerance: float = 1e-6
+    tolerance: float = 1e-5
     norm: Literal["none", "sum", "minmax", "max"] = "none"
     threshold: float = 0.3
     criterion: Literal["saturation", "increment"] = "saturation"
     balancing_steps: int = 15
     velocity_steps: int = 1000
+    kl_direction: Literal["source_to_target", "target_to_source"] = "source_to_target"
     upsampling: Literal["bilateral", "dense", "bilinear"] = "bilateral"
     spatial_variance: float = 1.0
     range_variance: float = 0.1
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            _check_type(field.name, value, field.type)
-            if field.type is float:  # 1 and 1.0 are the same choice
-                object.__setattr__(self, field.name, float(value))
+            _check_type(field.name, getattr(self, field.name), field.type)
         for name in ("short_side", "path_steps", "balancing_steps", "velocity_steps"):
-            _check_range(name, getattr(self, name), 1, math.inf)
+            _check_range(name, getattr(self, name), 1, _MAX_INT)
         for name in ("source_scale", "affinity_temperature", "epsilon"):
-            _check_range(name, getattr(self, name), 0, math.inf, open_left=True)
+            _check_range(name, getattr(self, name), _MIN_FLOAT, _MAX_FLOAT)
         for name in ("spatial_variance", "range_variance"):
-            _check_range(name, getattr(self, name), 0, math.inf, open_left=True)
-        _check_range("tolerance", self.tolerance, 0, math.inf)
+            _check_range(name, getattr(self, name), _MIN_FLOAT, _MAX_FLOAT)
+        _check_range("tolerance", self.tolerance, 0, _MAX_FLOAT)
         _check_range("suppression_threshold", self.suppression_threshold, 0, 1)
         _check_range("threshold", self.threshold, 0, 1, open_left=True)
         _check_range("timestep", self.timestep, 0, 999)
-        _check_range("affinity_size", self.affinity_size, 64, math.inf)
+        _check_range("affinity_size", self.affinity_size, 64, _MAX_INT)
         if self.affinity_size % 64:
             raise OptionError(
                 "O01",
                 f"affinity_size = {self.affinity_size} is not a multiple of 64; use "
                 f"{round(self.affinity_size / 64) * 64}",
             )
+        for field in dataclasses.fields(self):
+            if field.type is float:  # 1 and 1.0 are the same choice
+                object.__setattr__(self, field.name, float(getattr(self, field.name)))
 
     @property
     def needs_affinity(self) -> bool:
@@ -171,11 +177,11 @@ def _check_range(
     open_left: bool = False,
 ) -> None:
     inside = low < value <= high if open_left else low <= value <= high
-    if not (inside and math.isfinite(value)):
+    if not inside:  # nor is NaN
         bracket = "(" if open_left else "["
-        end = "infinity)" if high == math.inf else f"{high}]"
         raise OptionError(
-            "O01", f"{name} = {value} is out of range; expected {bracket}{low}, {end}"
+            "O01",
+            f"{name} = {value} is out of range; expected {bracket}{low}, {high}]",
         )
 
 

@@ -11,7 +11,7 @@ from dslo_jax.errors import DeviceError, OptionError
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-def find_device(name: str) -> jax.Device:
+def find_device(name: str) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]
     """The device that a person means by ``"auto"``, ``"cpu"``, ``"gpu:1"``, ...
 
     Raises:
@@ -31,7 +31,10 @@ def find_device(name: str) -> jax.Device:
         ) from error
 
 
-def network_dtype(precision: str, device: jax.Device) -> jnp.dtype:
+def network_dtype(
+    precision: str,
+    device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
+) -> jnp.dtype:
     """The type that a precision means on a device.
 
     Args:

@@ -14,7 +14,6 @@ of its ``config.json`` and of the tokenizer's files.
 import hashlib
 import logging
 import os
-import tempfile
 from pathlib import Path
 
 import jax
@@ -24,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from dslo_jax.errors import CheckpointError
+from dslo_jax.files import atomic_file
 from dslo_jax.models.clip_text import load_text_encoder
 from dslo_jax.prompts import load_tokenizer
 
@@ -89,15 +89,9 @@ def save_empty_prompt(context: np.ndarray, path: Path) -> None:
     Raises:
         OSError: The folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
-        save_file({_TENSOR: np.ascontiguousarray(context, np.float32)}, draft)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    tensors = {_TENSOR: np.ascontiguousarray(context, np.float32)}
+    with atomic_file(path) as file:
+        save_file(tensors, file.name)
 
 
 def _encode(folder: Path) -> np.ndarray:

@@ -6,7 +6,7 @@ shared by every ``Segmenter``. The axes are ``batch`` (photos), ``names`` (synon
 ``patches`` and ``slots`` (pixels in the cell layout of ``ops.upsample``).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int32, UInt8
 
 from dslo_jax import ops, solvers
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.stages import Stage
+from dslo_jax.stages import Stage, Static
 
 
 class Sources(NamedTuple):
@@ -53,32 +53,32 @@ class Discrepancy(NamedTuple):
 
 
 def _encode_text(
-    state: nnx.State, ids: Int32[Array, "prompts tokens"], *, graph: Any
+    state: nnx.State, ids: Int32[Array, "prompts tokens"], *, graph: Static
 ) -> Float[Array, "prompts channels"]:
-    return nnx.merge(graph, state).encode_text(ids)
+    return nnx.merge(graph.value, state).encode_text(ids)
 
 
 def _dense_features(
     state: nnx.State,
     pixels: UInt8[Array, "batch height width 3"],
     *,
-    graph: Any,
+    graph: Static,
     attention: str,
 ) -> Float[Array, "batch grid_height grid_width channels"]:
-    clip = nnx.merge(graph, state)
+    clip = nnx.merge(graph.value, state)
     return clip.dense_features(_unit_range(pixels), attention=attention)
 
 
 def _encode_photo(
-    state: nnx.State, pixels: UInt8[Array, "batch size size 3"], *, graph: Any
+    state: nnx.State, pixels: UInt8[Array, "batch size size 3"], *, graph: Static
 ) -> Float[Array, "batch latent_height latent_width 4"]:
-    return nnx.merge(graph, state).encode(_unit_range(pixels))
+    return nnx.merge(graph.value, state).encode(_unit_range(pixels))
 
 
 def _attend(
-    state: nnx.State, latents: Float[Array, "batch _ _ 4"], *, graph: Any
+    state: nnx.State, latents: Float[Array, "batch _ _ 4"], *, graph: Static
 ) -> Float[Array, "batch patches patches"]:
-    return nnx.merge(graph, state).attend(latents)
+    return nnx.merge(graph.value, state).attend(latents)
 
 
 def _unit_range(pixels: UInt8[Array, "*axes"]) -> Float[Array, "*axes"]:
@@ -92,7 +92,10 @@ def _prepare(
     *,
     num_classes: int,
     grid: tuple[int, int],
-    config: SegmenterConfig,
+    early_rejection: bool,
+    suppression: ops.Suppression,
+    threshold: float,
+    scale: float,
 ) -> Sources:
     """Cosines, class reduction, resampling, rejection, suppression, normalisation."""
 
@@ -104,17 +107,17 @@ def _prepare(
         classes = ops.reduce_synonyms(names, class_of_name, num_classes)
         maps = classes.reshape(-1, *cosines.shape[1:])
         logits = ops.resize(maps, grid, "bilinear").reshape(len(classes), -1)
-        if config.early_rejection:
+        if early_rejection:
             active = ops.reject_classes(logits)
         else:
             active = jnp.ones(len(logits), bool)
         keep = ops.suppress(
-            logits, method=config.suppression, threshold=config.suppression_threshold
+            logits, method=suppression, threshold=threshold, active=active
         )
         used = jnp.any(keep & active[:, None], axis=0)
         return Sources(
             logits=logits,
-            source=ops.normalize(logits, keep, scale=config.source_scale),
+            source=ops.normalize(logits, keep, scale=scale),
             active=active,
             support=jnp.sum(used, dtype=jnp.int32),
             non_finite=jnp.sum(~jnp.isfinite(logits), axis=1, dtype=jnp.int32),
@@ -123,23 +126,38 @@ def _prepare(
     return jax.vmap(prepare)(features)
 
 
-def _solve(
-    sources: Sources,
+def _choose(
+    values: Float[Array, "batch classes patches"],
     order: Int32[Array, "batch active"],
+) -> Float[Array, "batch active patches"]:
+    """The rows that ``order`` names, so that the solver never sees the class list."""
+    return jnp.take_along_axis(values, order[:, :, None], axis=1)
+
+
+def _solve(
+    source: Float[Array, "batch active patches"],
     affinity: Float[Array, "batch patches patches"] | None,
     *,
     config: SegmenterConfig,
-    support: int,
+    support: int | None,
 ) -> Discrepancy:
-    """The discrepancy of the classes that ``order`` names, for every photo at once."""
+    """The discrepancy of the active classes, for every photo at once.
 
-    def solve(sources, order, affinity):
-        logits, source = sources.logits[order], sources.source[order]
+    Args:
+        source: Distributions over the patches; logits for the mode ``"logits"``.
+        affinity: Attention between the patches; ``None`` for the modes without.
+        config: Choices of the method.
+        support: See ``solvers.optimal_path``; ``None`` for modes without a path.
+    """
+
+    def solve(source, affinity):
         match config.mode:
             case "logits":
-                return _closed_form(logits)
+                return _closed_form(source)
             case "kl":
-                return _closed_form(solvers.kl_map(source))
+                return _closed_form(
+                    solvers.kl_map(source, direction=config.kl_direction)
+                )
             case "path":
                 return _path(source, affinity, config, support)
             case "velocity":
@@ -148,7 +166,7 @@ def _solve(
                 path = _path(source, affinity, config, support)
                 return _fuse(path, _velocity(source, affinity, config))
 
-    return jax.vmap(solve)(sources, order, affinity)
+    return jax.vmap(solve)(source, affinity)
 
 
 def _closed_form(values: Float[Array, "classes patches"]) -> Discrepancy:
@@ -162,7 +180,7 @@ def _closed_form(values: Float[Array, "classes patches"]) -> Discrepancy:
     )
 
 
-def _path(source, affinity, config: SegmenterConfig, support: int) -> Discrepancy:
+def _path(source, affinity, config: SegmenterConfig, support) -> Discrepancy:
     solution = solvers.optimal_path(
         source,
         affinity,
@@ -192,7 +210,10 @@ def _velocity(source, affinity, config: SegmenterConfig) -> Discrepancy:
 
 
 def _fuse(path: Discrepancy, velocity: Discrepancy) -> Discrepancy:
-    """Mean of both maps, each scaled to [0, 1] over all classes (Table 2, row VII)."""
+    """Mean of both maps, each scaled to [0, 1] over all classes (Table 2, row VII).
+
+    The error is the greater of two that measure different things; NaN in either stays.
+    """
 
     def unit(values):
         low, high = values.min(), values.max()
@@ -212,7 +233,9 @@ def _label(
     guide: ops.GuideCells | Float[Array, "height width 3"],
     *,
     grid: tuple[int, int],
-    config: SegmenterConfig,
+    upsampling: str,
+    spatial_variance: float,
+    range_variance: float,
 ) -> ops.PixelLabels:
     """The active class of every pixel; rows from ``count`` on are padding.
 
@@ -220,17 +243,23 @@ def _label(
     """
     maps = values.reshape(-1, *grid)
     real = jnp.arange(len(values)) < count
-    variances = {
-        "spatial_variance": config.spatial_variance,
-        "range_variance": config.range_variance,
-    }
-    match config.upsampling:
-        case "bilateral":
-            return ops.joint_bilateral_labels(maps, guide, real, **variances)
-        case "dense":
-            return ops.dense_bilateral_labels(maps, guide, real, **variances)
-        case "bilinear":
-            return ops.bilinear_labels(maps, guide, real)
+    if not isinstance(guide, ops.GuideCells):
+        return ops.dense_bilateral_labels(
+            maps,
+            guide,
+            real,
+            spatial_variance=spatial_variance,
+            range_variance=range_variance,
+        )
+    if upsampling == "bilinear":
+        return ops.bilinear_labels(maps, guide, real)
+    return ops.joint_bilateral_labels(
+        maps,
+        guide,
+        real,
+        spatial_variance=spatial_variance,
+        range_variance=range_variance,
+    )
 
 
 TEXT = Stage("text", _encode_text)
@@ -238,9 +267,10 @@ FEATURES = Stage("clip", _dense_features)
 LATENTS = Stage("vae", _encode_photo)
 AFFINITY = Stage("unet", _attend)
 SOURCES = Stage("logits", _prepare)
+CHOSEN = Stage("logits", _choose)
 DISCREPANCY = Stage("solver", _solve)
 LABELS = Stage("labels", _label)
-STAGES = (TEXT, FEATURES, LATENTS, AFFINITY, SOURCES, DISCREPANCY, LABELS)
+STAGES = (TEXT, FEATURES, LATENTS, AFFINITY, SOURCES, CHOSEN, DISCREPANCY, LABELS)
 
 
 def num_compilations() -> int:

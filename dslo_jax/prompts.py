@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dslo_jax.errors import CheckpointError, ClassListError
+from dslo_jax.outputs.labels import MAX_CLASSES
 from dslo_jax.templates import IMAGENET_TEMPLATES, check_templates
 
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _CHUNK_SIZE = 80  # prompts encoded at once: one name in all of CLIP's templates
 _LENGTH_STEP = 8  # prompts are cut to a multiple of this, so that few shapes compile
+# An id and what separates it from the name, as in "0: wall", "0, wall" or "0 wall".
+_ID = re.compile(r"\s*([0-9]+)(\s*[,;:]|\s)\s*")
+_HEADERS = ("name", "names", "class", "classes", "label", "labels", "category")
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def parse_classes(
     Raises:
         ClassListError: The list is empty or a name is blank (``C01``), two names are
             equal but for case and blanks (``C02``), a string came instead of a list
-            (``C04``), or a name holds control characters (``C06``).
+            (``C04``), a name holds control characters (``C06``), or there are more
+            classes than a label map holds (``C09``).
     """
     if isinstance(classes, ClassList):
         return classes
@@ -114,16 +118,18 @@ def read_class_file(path: Path, *, allow_duplicates: bool = False) -> ClassList:
 
     Args:
         path: UTF-8 text, one class a line, commas or semicolons between synonyms. A
-            byte order mark, Windows line ends and blank lines at the end are fine.
+            byte order mark, Windows line ends and blank lines at the end are fine. A
+            column of ids, with or without a header above it, is read and left out
+            when it counts up from 0.
         allow_duplicates: Whether a name may occur twice.
 
     Returns:
         The classes.
 
     Raises:
-        ClassListError: The file cannot be read as text (``C07``), or as for
-            ``parse_classes``, naming lines. A blank line is refused because it would
-            shift the labels below it.
+        ClassListError: The file cannot be read as text (``C07``), ids have gaps or a
+            header has no ids below it (``C08``), or as for ``parse_classes``, naming
+            lines. A blank line is refused because it would shift the labels below it.
     """
     try:
         content = path.read_bytes()
@@ -136,8 +142,9 @@ def read_class_file(path: Path, *, allow_duplicates: bool = False) -> ClassList:
             "C07", f"{path}, line {line}, is not UTF-8 text; save the file as UTF-8"
         ) from error
     lines = text.rstrip().split("\n") if text.strip() else []
+    lines, first = _without_ids(lines, path)
     split = [tuple(re.split("[,;]", line)) for line in lines]
-    return _checked(split, f"{path}, line", allow_duplicates)
+    return _checked(split, f"{path}, line", allow_duplicates, first=first)
 
 
 def load_tokenizer(folder: Path) -> "CLIPTokenizer":
@@ -209,13 +216,13 @@ def tokenize(
 
 
 def embed_names(
-    encode: Callable[[Int[Array, "batch tokens"]], Float[Array, "batch dim"]],
+    encode: Callable[[Int[np.ndarray, "batch tokens"]], Float[Array, "batch dim"]],
     tokenizer: "CLIPTokenizer",
     names: Sequence[str],
     templates: Sequence[str] = IMAGENET_TEMPLATES,
     *,
     length: int = 77,
-) -> Float[Array, "names dim"]:
+) -> Float[np.ndarray, "names dim"]:
     """Embed names as the mean over templates of their prompts' features.
 
     Every prompt's feature is scaled to length 1, averaged over the templates, and
@@ -242,10 +249,10 @@ def embed_names(
     count = len(prompts)
     chunk = min(_CHUNK_SIZE, 1 << (count - 1).bit_length())
     ids = np.pad(ids, ((0, -count % chunk), (0, 0)), mode="edge")
-    chunks = [encode(jnp.asarray(part)) for part in np.split(ids, len(ids) // chunk)]
+    chunks = [encode(part) for part in np.split(ids, len(ids) // chunk)]
     features = np.concatenate(jax.device_get(chunks)).astype(np.float32)[:count]
     means = _unit(features).reshape(len(names), len(templates), -1).mean(axis=1)
-    return jnp.asarray(_unit(means))
+    return _unit(means)
 
 
 def _without_padding(
@@ -262,13 +269,51 @@ def _unit(features: np.ndarray) -> np.ndarray:
     return features / np.maximum(norm, np.finfo(np.float32).tiny)
 
 
+def _without_ids(lines: list[str], path: Path) -> tuple[list[str], int]:
+    """Leave out a column of ids and its header.
+
+    There is such a column when the first line, or the one below a header, starts with
+    the id 0 or 1. It must then agree with the labels that the classes will get.
+
+    Returns:
+        The lines that hold classes, and the number of the first of them in the file.
+    """
+    ids = [_ID.match(line) for line in lines]
+    starts = [found is not None and int(found[1]) in (0, 1) for found in ids[:2]]
+    if not any(starts):
+        if lines and lines[0].strip().casefold() in _HEADERS:
+            raise ClassListError(
+                "C08", f"{path}, line 1, {lines[0].strip()!r} is a header; remove it"
+            )
+        return lines, 1
+    header = starts.index(True)
+    for label, found in enumerate(ids[header:]):
+        if found is None or int(found[1]) != label:
+            has = "no id" if found is None else f"id {found[1]}"
+            raise ClassListError(
+                "C08",
+                f"{path}, line {header + label + 1}, has {has}, expected {label}: ids "
+                "count up from 0 without gaps, as labels do; mend or remove them",
+            )
+    names = [
+        line[found.end() :]
+        for line, found in zip(lines[header:], ids[header:], strict=True)
+        if found is not None
+    ]
+    return names, header + 1
+
+
 def _checked(
-    classes: Iterable[tuple[str, ...]], place: str, allow_duplicates: bool
+    classes: Iterable[tuple[str, ...]],
+    place: str,
+    allow_duplicates: bool,
+    *,
+    first: int = 1,
 ) -> ClassList:
-    """Strip and check all names; ``place`` is what the class number is put after."""
+    """Strip and check all names; ``place``, ``first``, ... is what errors call them."""
     seen: dict[str, str] = {}
     synonyms = []
-    for number, entry in enumerate(classes, start=1):
+    for number, entry in enumerate(classes, start=first):
         where = f"{place} {number}"
         names = tuple(_checked_name(name, where) for name in entry)
         if not names:
@@ -283,6 +328,12 @@ def _checked(
         synonyms.append(names)
     if not synonyms:
         raise ClassListError("C01", "there is no class; name at least one")
+    if len(synonyms) > MAX_CLASSES:
+        raise ClassListError(
+            "C09",
+            f"there are {len(synonyms)} classes, a label map holds {MAX_CLASSES}; "
+            "shorten the list",
+        )
     return ClassList(tuple(synonyms))
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from dslo_jax import outputs
 from dslo_jax.config import SegmenterConfig
+from dslo_jax.files import atomic_file
 from dslo_jax.images import Photo
 from dslo_jax.ops import PixelLabels
 from dslo_jax.pipeline import Discrepancy
@@ -48,8 +49,8 @@ class Segmentation:
     Attributes:
         labels: Index into ``classes`` of every pixel of the photo.
         classes: Class names; the first of each class's synonyms.
-        discrepancy: Discrepancy map of every class on the patch grid; zero for a
-            rejected class.
+        discrepancy: Discrepancy map of every class on the patch grid; minus infinity
+            for a rejected class, so that it never wins an argmax.
         reports: One report per class, in the order of ``classes``.
         ties: Share of pixels whose greatest discrepancy two classes share, in [0, 1];
             such a pixel goes to the lower index.
@@ -75,9 +76,14 @@ class Segmentation:
         return tuple(report.num_steps for report in self.reports)
 
     @property
-    def converged(self) -> bool:
-        """Whether the solver met its criterion for every class that was solved."""
-        return all(report.converged for report in self.reports)
+    def error(self) -> tuple[float, ...]:
+        """The solver's error for every class; 0 for a rejected class."""
+        return tuple(report.error for report in self.reports)
+
+    @property
+    def converged(self) -> tuple[bool, ...]:
+        """Whether the solver met its criterion, for every class."""
+        return tuple(report.converged for report in self.reports)
 
     def map_of(self, name: str) -> Float[np.ndarray, "grid_height grid_width"]:
         """The discrepancy map of one class, by name.
@@ -118,7 +124,7 @@ class Segmentation:
             folder / "maps.npz", dict(zip(self.classes, self.discrepancy, strict=True))
         )
         outputs.save_json(folder / "segmentation.json", self.summary())
-        with outputs.atomic_file(folder / "overlay.png") as file:
+        with atomic_file(folder / "overlay.png") as file:
             self.overlay().save(file, format="PNG")
         return folder
 
@@ -132,7 +138,7 @@ class Segmentation:
             "grid": list(self.discrepancy.shape[1:]),
             "classes": [report._asdict() for report in self.reports],
             "ties": self.ties,
-            "converged": self.converged,
+            "converged": all(self.converged),
             "notes": list(self.notes),
             "timings": [timing._asdict() for timing in self.timings],
             "config": dataclasses.asdict(self.config),
@@ -170,7 +176,7 @@ def assemble(
     """
     labels = active[labelled.labels]
     areas = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size
-    discrepancy = np.zeros((len(classes), *grid), np.float32)
+    discrepancy = np.full((len(classes), *grid), -np.inf, np.float32)
     discrepancy[active] = solved.values[: len(active)].reshape(-1, *grid)
     reports = [ClassReport(name, True, 0, 0.0, True, 0.0) for name in classes.titles]
     for row, index in enumerate(active):

@@ -1,6 +1,7 @@
 """A photo and a list of words become a label map: where every other module meets."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,16 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax import images, ops, pipeline, prompts
+from dslo_jax import checks, images, ops, pipeline, prompts
 from dslo_jax.attention import DiffusionAffinity, load_diffusion
 from dslo_jax.config import Mode, SegmenterConfig
 from dslo_jax.devices import find_device, network_dtype
-from dslo_jax.errors import OptionError, SolverError
+from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
 from dslo_jax.models import hub
 from dslo_jax.models.clip import Clip, load_clip
 from dslo_jax.segmentation import Segmentation, assemble
-from dslo_jax.stages import Clock
+from dslo_jax.stages import Clock, Static
 from dslo_jax.templates import IMAGENET_TEMPLATES, check_templates
 
 
@@ -27,14 +28,14 @@ Announce = Callable[[str, bool], None]
 Classes = prompts.ClassList | Sequence[str | Sequence[str]]
 
 # Names of a CLIP and an attention source that are known to go together.
-PRESETS = {
+PAIRS = {
     "sd2+clip-b16": ("clip-b16", "sd2-base"),
     "sd2+clip-l14": ("clip-l14", "sd2-base"),
 }
 
 # Static sizes that the solver compiles for. Support rows come in steps of an eighth of
-# the patches: finer steps would save less time than another compilation costs.
-_CLASS_BUCKETS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+# the patches: finer steps would save less time than another compilation costs. Active
+# classes come in powers of two, from two on.
 _SUPPORT_STEPS = 8
 
 
@@ -64,9 +65,19 @@ class Segmenter:
         announce: Announce | None = None,
     ):
         self.config = config or SegmenterConfig()
-        if self.config.needs_affinity and affinity is None:
+        if not self.config.needs_affinity:
+            affinity = None
+        elif affinity is None:
             raise OptionError(
                 "O05", f"mode {self.config.mode!r} needs an attention checkpoint"
+            )
+        else:  # what the network was built with is what happens
+            self.config = dataclasses.replace(
+                self.config,
+                affinity_size=affinity.size,
+                timestep=affinity.timestep,
+                affinity_layers=affinity.layers,
+                affinity_temperature=affinity.temperature,
             )
         self._templates = _templates(self.config)
         self._announce = announce
@@ -74,10 +85,10 @@ class Segmenter:
         self._patch = clip.config.vision.patch_size
         self._device = next(iter(clip.logit_scale.get_value().devices()))
         self._clip = self._split(clip)
-        self._affinity = self._split(affinity) if self.config.needs_affinity else None
+        self._affinity = None if affinity is None else self._split(affinity)
         # Without an affinity the maps stay on the grid that one would have.
         side = self.config.affinity_size // 8
-        self._grid = affinity.grid if affinity else (side, side)
+        self._grid = (side, side) if affinity is None else affinity.grid
         self._text: dict[str, Float[np.ndarray, " channels"]] = {}
 
     @classmethod
@@ -158,7 +169,7 @@ class Segmenter:
             ClassListError: The class list cannot be used.
             SolverError: The networks gave values that no solver can use.
         """
-        return self.batch([image], classes)[0]
+        return self.batch([image], classes, batch_size=1)[0]
 
     def batch(
         self,
@@ -176,10 +187,17 @@ class Segmenter:
         Args:
             photos: As for one photo, in any mixture of sizes.
             classes: One entry per class: a name, or a list of synonyms.
-            batch_size: Photos at once; each holds one affinity (64 MiB at 512 px).
+            batch_size: Photos at once; each holds two arrays of the size of an
+                affinity (64 MiB each at 512 px).
 
         Returns:
             One result per photo, in the order of the photos.
+
+        Raises:
+            ImageError: A photo cannot be used.
+            ClassListError: The class list cannot be used.
+            SolverError: The networks gave values that no solver can use.
+            DeviceError: The device has too little memory.
         """
         if batch_size < 1:
             raise OptionError("O01", f"batch_size = {batch_size}; expected at least 1")
@@ -188,7 +206,6 @@ class Segmenter:
             photo if isinstance(photo, Photo) else images.read_photo(photo)
             for photo in photos
         ]
-        batch_size = min(batch_size, max(len(read), 1))
         groups: dict[tuple[int, int], list[int]] = {}
         for index, photo in enumerate(read):
             groups.setdefault(self._clip_size(photo), []).append(index)
@@ -206,29 +223,26 @@ class Segmenter:
         """One batch of photos that CLIP sees at the same size."""
         clock = Clock(self._announce)
         padded = photos + [photos[-1]] * (batch_size - len(photos))
-        text = self._embed(clock, classes)
-        features = self._features(clock, padded)
-        sources = pipeline.SOURCES(
-            clock,
-            features,
-            text,
-            self._put(np.asarray(classes.class_of_name, np.int32)),
-            num_classes=len(classes),
-            grid=self._grid,
-            config=self.config,
+        sources = self._prepare(clock, padded, classes)
+        active, rows, non_finite = jax.device_get(
+            (sources.active, sources.support, sources.non_finite)
         )
-        _check_logits(np.asarray(sources.non_finite), classes)
-        order, counts = _choose_classes(np.asarray(sources.active))
+        checks.check_logits(non_finite, classes, photos)
+        order, counts = checks.choose_classes(active)
+        logits_only = self.config.mode == "logits"
         solved = pipeline.DISCREPANCY(
             clock,
-            sources,
-            self._put(order),
+            pipeline.CHOSEN(
+                clock,
+                sources.logits if logits_only else sources.source,
+                self._put(order),
+            ),
             self._attend(clock, padded),
             config=self.config,
-            support=self._support(np.asarray(sources.support)),
+            support=self._support(rows),
         )
         solved = jax.device_get(solved)
-        _check_maps(solved, self.config)
+        checks.check_maps(solved, self.config)
         labelled = [
             self._label(clock, photo, solved.values[i], int(counts[i]))
             for i, photo in enumerate(photos)
@@ -246,6 +260,23 @@ class Segmenter:
             )
             for i, photo in enumerate(photos)
         ]
+
+    def _prepare(
+        self, clock: Clock, photos: list[Photo], classes: prompts.ClassList
+    ) -> pipeline.Sources:
+        """From photos and names to what the solver starts from."""
+        return pipeline.SOURCES(
+            clock,
+            self._features(clock, photos),
+            self._embed(clock, classes),
+            self._put(np.asarray(classes.class_of_name, np.int32)),
+            num_classes=len(classes),
+            grid=self._grid,
+            early_rejection=self.config.early_rejection,
+            suppression=self.config.suppression,
+            threshold=self.config.suppression_threshold,
+            scale=self.config.source_scale,
+        )
 
     def _clip_size(self, photo: Photo) -> tuple[int, int]:
         return images.short_side_size(
@@ -265,7 +296,7 @@ class Segmenter:
                 new,
                 self._templates,
             )
-            self._text.update(zip(new, np.asarray(embedded), strict=True))
+            self._text.update(zip(new, embedded, strict=True))
         rows = np.stack([self._text[name] for name in classes.names])
         return self._put(rows)
 
@@ -289,22 +320,26 @@ class Segmenter:
         latents = pipeline.LATENTS(clock, state, pixels, graph=graph)
         return pipeline.AFFINITY(clock, state, latents, graph=graph)
 
-    def _resized(self, photos: list[Photo], size: tuple[int, int], method: str):
+    def _resized(
+        self, photos: list[Photo], size: tuple[int, int], method: images.ResizeMethod
+    ) -> Array:
         stacked = np.stack(
             [images.resize_photo(photo.pixels, size, method=method) for photo in photos]
         )
         return self._put(stacked)
 
-    def _split(self, module: nnx.Module) -> tuple[Any, Any]:
+    def _split(self, module: nnx.Module) -> tuple[Static, nnx.State]:
         """The graph and the parameters of a module, tied to this device."""
         graph, state = nnx.split(module)
-        return graph, self._put(state)
+        return Static(graph), self._put(state)
 
     def _put(self, tree: Any) -> Any:
         return jax.device_put(tree, self._device)
 
-    def _support(self, rows: np.ndarray) -> int:
-        """Static bound on the patches with mass, rounded up to a bucket."""
+    def _support(self, rows: np.ndarray) -> int | None:
+        """Static bound on the patches with mass, where a path makes use of it."""
+        if self.config.mode not in ("path", "fused"):
+            return None
         patches = self._grid[0] * self._grid[1]
         step = -(-patches // _SUPPORT_STEPS)
         return min(-(-int(rows.max()) // step) * step, patches)
@@ -323,7 +358,9 @@ class Segmenter:
             self._put(np.int32(count)),
             self._put(folded),
             grid=self._grid,
-            config=self.config,
+            upsampling=self.config.upsampling,
+            spatial_variance=self.config.spatial_variance,
+            range_variance=self.config.range_variance,
         )
         labelled = jax.device_get(labelled)
         if dense:
@@ -331,59 +368,19 @@ class Segmenter:
         return ops.PixelLabels(*(layout.unfold(cells) for cells in labelled))
 
 
-def _check_logits(non_finite: np.ndarray, classes: prompts.ClassList) -> None:
-    """NaN must not reach an argmax, where it would win."""
-    if non_finite.any():
-        photo, worst = np.argwhere(non_finite)[0]
-        raise SolverError(
-            "S01",
-            f"class {classes.titles[worst]!r} has {non_finite[photo, worst]} patches "
-            f"with NaN or infinite logits (photo {photo} of the batch); the CLIP "
-            "checkpoint overflows in this precision, use float32",
-        )
-
-
-def _check_maps(solved: pipeline.Discrepancy, config: SegmenterConfig) -> None:
-    """A class that could not be solved has error NaN, and a map of zeros."""
-    if np.isnan(solved.error).any() or not np.isfinite(solved.values).all():
-        raise SolverError(
-            "S03",
-            f"mode {config.mode!r} has no solution: the affinity is not finite, has an "
-            f"empty row or column, or epsilon = {config.epsilon} is too small for it. "
-            "Half precision may overflow: use float32 or bfloat16. An epsilon of "
-            "0.0125 or more suits every affinity",
-        )
-
-
-def _choose_classes(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The surviving classes of each photo, padded to a bucket that all share.
-
-    Padding repeats the first survivor: the solver meets nothing unusual in it, and the
-    labels leave it out.
-    """
-    counts = active.sum(axis=1)
-    bucket = next(size for size in _CLASS_BUCKETS if size >= counts.max())
-    order = np.empty((len(active), bucket), np.int32)
-    for row, survivors in zip(order, active, strict=True):
-        indices = np.flatnonzero(survivors)
-        row[:] = indices[0]
-        row[: len(indices)] = indices
-    return order, counts
-
-
 def _parts(
     name_or_path: str | Path, clip: str | Path | None, attention: str | Path | None
 ) -> tuple[str | Path, str | Path]:
     """The CLIP and the attention checkpoint that are meant."""
-    if str(name_or_path) in PRESETS:
-        preset = PRESETS[str(name_or_path)]
-    elif Path(name_or_path).is_dir():
-        preset = (Path(name_or_path) / "clip", Path(name_or_path) / "diffusion")
+    if str(name_or_path) in PAIRS:
+        preset = PAIRS[str(name_or_path)]
+    elif os.path.isdir(folder := Path(name_or_path).expanduser()):
+        preset = (folder / "clip", folder / "diffusion")
     else:
         raise OptionError(
             "O05",
             f"{str(name_or_path)!r} is neither a folder nor a preset; presets: "
-            f"{', '.join(PRESETS)}",
+            f"{', '.join(PAIRS)}",
         )
     return clip or preset[0], attention or preset[1]
 

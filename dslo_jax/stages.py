@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from dslo_jax.errors import DeviceError
+
 
 class Timing(NamedTuple):
     """One stage of one run.
@@ -60,6 +62,28 @@ class Clock:
         return result
 
 
+class Static:
+    """A static argument whose hash is computed once, as that of a network is slow.
+
+    Args:
+        value: Anything hashable.
+    """
+
+    def __init__(self, value: Any):
+        self.value = value
+        self._hash = hash(value)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Static)
+            and self._hash == other._hash
+            and self.value == other.value
+        )
+
+
 class Stage:
     """A function that is compiled once per shape, ahead of its first call.
 
@@ -83,7 +107,11 @@ class Stage:
         return len(self._compiled)
 
     def __call__(self, clock: Clock, *args: Any, **static: Hashable) -> Any:
-        """Run on ready inputs, wait for the outputs, and note the time on the clock."""
+        """Run on ready inputs, wait for the outputs, and note the time on the clock.
+
+        Raises:
+            DeviceError: The device has too little memory (``D01``).
+        """
         leaves, tree = jax.tree.flatten(args)
         key = (
             tree,
@@ -93,10 +121,19 @@ class Stage:
         compiles = key not in self._compiled
         clock.announce(self.name, compiles)
         start = time.perf_counter()
-        if compiles:
-            self._compiled[key] = self._compile(args, static)
-        ready = time.perf_counter()
-        result = jax.block_until_ready(self._compiled[key](*args))
+        try:
+            if compiles:
+                self._compiled[key] = self._compile(args, static)
+            ready = time.perf_counter()
+            result = jax.block_until_ready(self._compiled[key](*args))
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise DeviceError(
+                "D01",
+                f"stage {self.name!r} needs more memory than the device has; use a "
+                "smaller batch or affinity_size, or half precision",
+            ) from error
         seconds = time.perf_counter() - ready
         clock.add(self.name, seconds, ready - start if compiles else 0.0)
         return result

@@ -12,7 +12,6 @@ from flax import nnx
 
 from dslo_jax import empty_prompt
 from dslo_jax.attention import (
-    AffinitySource,
     DiffusionAffinity,
     average_attention,
     load_diffusion,
@@ -289,12 +288,6 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert empty_prompt._cache_folder() == tmp_path / ".cache" / "dslo-jax"
-
-
-def test_it_is_what_the_protocol_asks_for(source):
-    affinity: AffinitySource = source
-    assert affinity.size == 16
-    assert affinity.grid == (8, 8)
 
 
 def _vocabulary(folder) -> dict[str, int]:

@@ -386,14 +386,21 @@ class TestFinding:
         assert self.names(f"{folder}/*") == ["2.JPG", "10.jpg"]
         assert self.names(f"{folder}/*/*.png") == ["a/1.png"]
 
-    @pytest.mark.parametrize("path", ["nothing.jpg", "*.webp"])
-    def test_nothing_there(self, folder, path):
-        with pytest.raises(ImageError, match="I01"):
+    @pytest.mark.parametrize(
+        ("path", "said"),
+        [
+            ("1.jpg", r"there is no file .*did you mean '10.jpg'"),
+            ("*.webp", r"nothing matches the pattern '.*\*.webp' \(from "),
+            ("*.txt", "no photo found"),
+        ],
+    )
+    def test_nothing_there(self, folder, path, said):
+        with pytest.raises(ImageError, match=rf"I01.*{said}"):
             find_photos(folder / path)
 
     def test_empty_folder_mentions_recursion(self, folder):
         (folder / "a" / "1.png").rename(folder / "a" / "1.txt")
-        with pytest.raises(ImageError, match="recursive"):
+        with pytest.raises(ImageError, match="use --recursive"):
             find_photos(folder / "a")
         with pytest.raises(ImageError, match="no photo found in an empty list"):
             find_photos([])
@@ -429,6 +436,10 @@ class TestFinding:
         assert skipped.keys() == {"pipe.jpg", "loop.jpg", "zero.jpg", "gone.jpg", "up"}
         assert skipped["pipe.jpg"] == "a pipe"
         assert skipped["zero.jpg"] == "a device"
+
+    def test_a_named_pipe_is_left_to_the_reader_to_refuse(self, folder):
+        os.mkfifo(folder / "pipe.jpg")
+        assert self.names(folder / "pipe.jpg") == ["pipe.jpg"]
 
     @pytest.mark.parametrize(
         ("path", "name"),

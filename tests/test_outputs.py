@@ -13,8 +13,8 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from dslo_jax.errors import ClassListError, ImageError
+from dslo_jax.files import atomic_file
 from dslo_jax.outputs import (
-    atomic_file,
     class_areas,
     draw_overlay,
     output_path,

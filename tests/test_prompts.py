@@ -90,6 +90,52 @@ def test_read_class_file(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "0, wall\n1, cat; kitten\n2, 5 euro note",
+        "id;name\r\n0;wall\r\n1;cat;kitten\r\n2;5 euro note\r\n",
+        "Idx\tName\n0\twall\n1\tcat, kitten\n2\t5 euro note\n",
+        "0: wall\n1: cat, kitten\n2: 5 euro note",
+        "wall\ncat;kitten\n5 euro note",  # a name may start with a number
+    ],
+)
+def test_ids_in_a_class_file_are_not_names(tmp_path, content):
+    path = tmp_path / "classes.txt"
+    path.write_text(content)
+    expected = ClassList((("wall",), ("cat", "kitten"), ("5 euro note",)))
+    assert read_class_file(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("0, wall\n2, cat", "line 2, has id 2, expected 1: ids count up from 0"),
+        ("1, wall\n2, cat", "line 1, has id 1, expected 0"),
+        ("id,name\n0,wall\n0,cat", "line 3, has id 0, expected 1"),
+        ("0, wall\ncat", "line 2, has no id, expected 1"),
+        ("0, wall\n\n1, cat", "line 2, has no id, expected 1"),
+        ("Name\nwall\ncat", "line 1, 'Name' is a header; remove it"),
+    ],
+)
+def test_ids_that_are_not_the_labels_are_refused(tmp_path, content, said):
+    path = tmp_path / "classes.txt"
+    path.write_text(content)
+    refused("C08", said, read_class_file, path)
+
+
+def test_lines_are_counted_from_the_header_on(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("id,name\n0,wall\n1,Wall")
+    refused("C02", "line 3 repeats a name of .*line 2", read_class_file, path)
+
+
+def test_more_classes_than_a_label_map_holds():
+    names = [f"thing {number}" for number in range(65537)]
+    assert len(parse_classes(names[:-1])) == 65536
+    refused("C09", "there are 65537 classes.*holds 65536", parse_classes, names)
+
+
 def test_bad_class_files(tmp_path):
     path = tmp_path / "classes.txt"
     refused("C07", "cannot be read", read_class_file, path)

@@ -116,7 +116,7 @@ def to_torch(
             raise BridgeError(
                 "B01", f"PyTorch cannot take {_describe(array)}: {error}"
             ) from error
-        return shared if zero_copy else shared.clone()
+        return shared if zero_copy else _owned(shared)
     if zero_copy or not allow_host_copy:
         raise BridgeError(
             "B05" if zero_copy else "B03",
@@ -124,6 +124,14 @@ def to_torch(
             "allow_host_copy=True (without zero_copy) to go through host memory",
         )
     return to_torch(jax.device_put(np.asarray(array), jax.devices("cpu")[0]))
+
+
+def _owned(shared: torch.Tensor) -> torch.Tensor:
+    """A copy that is complete: the array behind ``shared`` may go away now."""
+    copy = shared.clone()
+    if copy.is_cuda:
+        torch.cuda.current_stream(copy.device).synchronize()
+    return copy
 
 
 def _check_tensor(tensor: torch.Tensor) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 from dslo_jax.errors import CheckpointError, DsloError
-from torch_bridge.weights import write_atomically, write_safetensors
+from dslo_jax.files import atomic_file
+from torch_bridge.weights import write_safetensors
 
 
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -160,7 +161,8 @@ def _convert_index(index: Path) -> Iterator[str]:
             "W08", f"{index} names a shard that is missing: no file became {missing[0]}"
         )
     content["weight_map"] = places
-    write_atomically(target, json.dumps(content, indent=2) + "\n")
+    with atomic_file(target) as file:
+        file.write(json.dumps(content, indent=2).encode() + b"\n")
     yield f"wrote {target} ({len(places)} tensors in {len({*places.values()})} shards)"
 
 

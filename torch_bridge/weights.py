@@ -7,7 +7,6 @@ Both directions of use need no pickle::
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from dslo_jax.files import atomic_file
 from torch_bridge.arrays import BridgeError
 
 
@@ -97,7 +97,8 @@ def save_checkpoint(
         return folder
     stem = "diffusion_pytorch_model" if "_class_name" in config else "model"
     write_safetensors(state_of(module), folder / f"{stem}.safetensors")
-    write_atomically(folder / "config.json", json.dumps(dict(config), indent=2) + "\n")
+    with atomic_file(folder / "config.json") as file:
+        file.write(json.dumps(dict(config), indent=2).encode() + b"\n")
     return folder
 
 
@@ -131,19 +132,5 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     Tied tensors are written once per name: the format knows no sharing.
     """
     copies = {key: plain_tensor(key, value).cpu() for key, value in tensors.items()}
-    part = path.with_name(f".{path.name}.part")
-    try:
-        save_file(copies, part, metadata={"format": "pt"})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        save_file(copies, file.name, metadata={"format": "pt"})

@@ -9,6 +9,7 @@ from dslo_jax.images.reading import (
     read_photo as read_photo,
 )
 from dslo_jax.images.resizing import (
+    ResizeMethod as ResizeMethod,
     resize_photo as resize_photo,
     short_side_size as short_side_size,
 )

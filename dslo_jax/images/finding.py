@@ -53,10 +53,11 @@ def find_photos(
 ) -> list[FoundPhoto]:
     """List the photos that files, folders and globs stand for.
 
-    A named file is taken whatever its suffix. In folders and globs, files with the
-    suffix of an image are taken and hidden ones are not, in natural order (``2``
-    before ``10``). Pipes, devices, broken links and links to folders are skipped, so
-    no walk is endless. A file reached twice is listed once.
+    A named file is taken whatever its suffix and kind: reading it says what is wrong
+    with it. In folders and globs, files with the suffix of an image are taken and
+    hidden ones are not, in natural order (``2`` before ``10``). Pipes, devices, broken
+    links and links to folders are skipped there, so no walk is endless. A file reached
+    twice is listed once.
 
     Args:
         paths: Files, folders and glob patterns.
@@ -67,7 +68,8 @@ def find_photos(
         The photos, in the order of ``paths``.
 
     Raises:
-        ImageError: A path does not exist, or nothing at all was found (``I01``).
+        ImageError: A path does not exist, a pattern matches nothing, or no photo at
+            all was found (``I01``).
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     found: list[FoundPhoto] = []
@@ -82,8 +84,8 @@ def find_photos(
             taken.add(name.casefold())
             found.append(FoundPhoto(file, name))
     if not found:
-        searched = ", ".join(map(str, given)) or "an empty list of paths"
-        hint = "" if recursive else "; folders below are searched only when recursive"
+        searched = ", ".join(repr(str(path)) for path in given) or "an empty list"
+        hint = "" if recursive else "; to search folders below, use --recursive"
         raise ImageError("I01", f"no photo found in {searched}{hint}")
     return found
 
@@ -137,12 +139,16 @@ def _photos_of(
         files = [file for file in _walk(path, recursive, on_skip) if _is_photo(file)]
         root = path
     elif os.path.lexists(path):
-        files, root = [path], path.parent
+        return [(path.parent, path)]
     else:
         pattern = str(path)
         fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
         root = Path(*fixed)
         matches = glob.glob(pattern, recursive=recursive)
+        if not matches and glob.has_magic(pattern):
+            raise ImageError(
+                "I01", f"nothing matches the pattern {pattern!r} (from {os.getcwd()!r})"
+            )
         if not matches:
             raise no_such_path(path)
         files = [file for file in map(Path, matches) if _is_photo(file)]

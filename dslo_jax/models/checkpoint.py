@@ -31,6 +31,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dslo_jax.errors import CheckpointError
+from dslo_jax.files import atomic_file
 
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -191,15 +192,16 @@ def save_module(
         stem: ``"model"`` (transformers) or ``"diffusion_pytorch_model"`` (diffusers).
         dtype: Type of the floating parameters in the file; others keep theirs.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
     for path, variable in nnx.to_flat_state(nnx.state(module)):
         value = _to_file(np.asarray(variable.get_value()), path)
         if jnp.issubdtype(value.dtype, jnp.floating):
             value = value.astype(jnp.dtype(dtype))
         tensors[_tensor_of(path)] = np.asarray(value, order="C")
-    save_file(tensors, folder / f"{stem}.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(dict(config), indent=2) + "\n")
+    with atomic_file(folder / f"{stem}.safetensors") as file:
+        save_file(tensors, file.name, metadata={"format": "pt"})
+    with atomic_file(folder / "config.json") as file:
+        file.write(json.dumps(dict(config), indent=2).encode() + b"\n")
 
 
 def _tensor_of(path: tuple[Any, ...]) -> str:

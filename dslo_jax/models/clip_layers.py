@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from dslo_jax.models.clip_config import ClipTextConfig, ClipVisionConfig
+from dslo_jax.models.layer_norm import LayerNorm
 
 
 class Heads(NamedTuple):
@@ -75,37 +76,6 @@ def weighted_mean(
         value,
         preferred_element_type=jnp.float32,
     )
-
-
-class LayerNorm(nnx.Module):
-    """Standardise every token over its channels, then scale and shift.
-
-    Computed in float32 around the mean, as torch does; the result has the type of the
-    tokens.
-
-    Args:
-        size: Channels.
-        epsilon: Added to the variance.
-    """
-
-    def __init__(self, size: int, epsilon: float):
-        self.epsilon = epsilon
-        self.scale = nnx.Param(jnp.ones(size))
-        self.bias = nnx.Param(jnp.zeros(size))
-
-    def __call__(
-        self, hidden: Float[Array, "batch tokens channels"]
-    ) -> Float[Array, "batch tokens channels"]:
-        """Normalise tokens."""
-        scale, bias = (
-            parameter[...].astype(jnp.float32)[None, None]
-            for parameter in (self.scale, self.bias)
-        )
-        centred = hidden.astype(jnp.float32)
-        centred = centred - centred.mean(axis=-1, keepdims=True)
-        variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-        normalised = centred * jax.lax.rsqrt(variance + self.epsilon)
-        return (normalised * scale + bias).astype(hidden.dtype)
 
 
 class Attention(nnx.Module):
@@ -181,9 +151,9 @@ class EncoderLayer(nnx.Module):
     def __init__(self, config: ClipTextConfig | ClipVisionConfig, *, rngs: nnx.Rngs):
         size, epsilon = config.hidden_size, config.layer_norm_eps
         self.self_attn = Attention(config, rngs=rngs)
-        self.layer_norm1 = LayerNorm(size, epsilon)
+        self.layer_norm1 = LayerNorm(size, epsilon=epsilon)
         self.mlp = Mlp(config, rngs=rngs)
-        self.layer_norm2 = LayerNorm(size, epsilon)
+        self.layer_norm2 = LayerNorm(size, epsilon=epsilon)
 
     def __call__(
         self,

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int
 
 from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.clip_config import ClipTextConfig
-from dslo_jax.models.clip_layers import Encoder, LayerNorm
+from dslo_jax.models.clip_layers import Encoder
+from dslo_jax.models.layer_norm import LayerNorm
 
 
 # What the config files of OpenAI's checkpoints say instead of their end-of-text token.
@@ -51,7 +52,9 @@ class TextModel(nnx.Module):
         self.config = config
         self.embeddings = TextEmbeddings(config, rngs=rngs)
         self.encoder = Encoder(config, rngs=rngs)
-        self.final_layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.final_layer_norm = LayerNorm(
+            config.hidden_size, epsilon=config.layer_norm_eps
+        )
 
     def __call__(
         self, ids: Int[Array, "batch tokens"]

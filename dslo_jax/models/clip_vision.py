@@ -18,10 +18,10 @@ from dslo_jax.models.clip_config import ClipVisionConfig
 from dslo_jax.models.clip_layers import (
     Encoder,
     Heads,
-    LayerNorm,
     attention_weights,
     weighted_mean,
 )
+from dslo_jax.models.layer_norm import LayerNorm
 from dslo_jax.ops.resize import resize_positions
 
 
@@ -105,9 +105,9 @@ class VisionModel(nnx.Module):
     def __init__(self, config: ClipVisionConfig, *, rngs: nnx.Rngs):
         size, epsilon = config.hidden_size, config.layer_norm_eps
         self.embeddings = VisionEmbeddings(config, rngs=rngs)
-        self.pre_layrnorm = LayerNorm(size, epsilon)  # spelled as in the file
+        self.pre_layrnorm = LayerNorm(size, epsilon=epsilon)  # spelled as in the file
         self.encoder = Encoder(config, rngs=rngs)
-        self.post_layernorm = LayerNorm(size, epsilon)
+        self.post_layernorm = LayerNorm(size, epsilon=epsilon)
 
     def __call__(
         self, pixels: Float[Array, "batch height width 3"], attention: str

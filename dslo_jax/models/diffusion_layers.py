@@ -107,34 +107,10 @@ class GroupNorm(nnx.Module):
         return mean.reshape(batch, 1, channels)
 
 
-class LayerNorm(nnx.Module):
-    """Normalisation over the channels of each token.
-
-    Args:
-        channels: Channels of a token.
-        epsilon: Added to the variance.
-    """
-
-    def __init__(self, channels: int, *, epsilon: float):
-        self.scale = nnx.Param(jnp.ones(channels))
-        self.bias = nnx.Param(jnp.zeros(channels))
-        self.epsilon = epsilon
-
-    def __call__(
-        self, tokens: Float[Array, "batch tokens channels"]
-    ) -> Float[Array, "batch tokens channels"]:
-        """Normalise, scale and shift; the result has the type of ``tokens``."""
-        rows = tokens.astype(jnp.float32)
-        centred = rows - rows.mean(axis=2, keepdims=True)
-        variance = jnp.square(centred).mean(axis=2, keepdims=True)
-        normed = _scale_and_shift(centred, variance + self.epsilon, self)
-        return normed.astype(tokens.dtype)
-
-
 def _scale_and_shift(
     centred: Float[Array, "batch rows channels"],
     variance: Array,
-    norm: GroupNorm | LayerNorm,
+    norm: GroupNorm,
 ) -> Float[Array, "batch rows channels"]:
     scale, bias = (
         parameter.get_value().astype(jnp.float32)[None, None]

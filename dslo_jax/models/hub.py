@@ -63,10 +63,10 @@ class _Network(NamedTuple):
     value: str
 
 
-# No preset carries hashes yet: whoever wrote this table could not download the files,
-# and a hash that nobody computed protects nobody. Revisions were read in public code
-# that pins them; a mirror without one was seen by name only. Public code that pins
-# openai/clip-vit-base-patch16 reads pytorch_model.bin: it may offer no safetensors.
+# No preset carries hashes yet: none has been computed from the files. Revisions were
+# read in public code that pins them; a mirror without one was seen by name only. Public
+# code that pins openai/clip-vit-base-patch16 reads pytorch_model.bin: it may offer no
+# safetensors.
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "clip-b16": Preset("clip", (Mirror("openai/clip-vit-base-patch16"),)),
@@ -375,12 +375,14 @@ def _no_mirror(name: str, errors: Mapping[Mirror, CheckpointError]) -> Checkpoin
 def _hint(folder: Path, kind: Kind) -> str:
     """What a folder of the wrong kind seems to be."""
     if folder.is_file():
-        return "; expected a model folder, not a single file"
+        convert = f"python -m torch_bridge.convert {folder.parent}"
+        return f"; expected a model folder, not a single file (a pickle? run {convert})"
     is_diffusion = (folder / "unet").is_dir() or (folder / "model_index.json").is_file()
     if kind == "clip" and is_diffusion:
         return "; this is a diffusion pipeline, pass it with --attention"
     has_config = (folder / "config.json").is_file()
-    if has_config and read_config(folder).get("model_type") == "clip":
+    is_clip = has_config and read_config(folder).get("model_type") == "clip"
+    if kind == "diffusion" and is_clip:
         return "; this is a CLIP folder, pass it with --clip"
     return ""
 

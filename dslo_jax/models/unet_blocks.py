@@ -17,10 +17,10 @@ from dslo_jax.models.diffusion_layers import (
     Attention,
     Downsample,
     GroupNorm,
-    LayerNorm,
     ResnetBlock,
     convolution,
 )
+from dslo_jax.models.layer_norm import LayerNorm
 from dslo_jax.models.unet_config import UNetConfig
 
 

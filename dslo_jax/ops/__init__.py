@@ -12,6 +12,7 @@ from dslo_jax.ops.dense import (
 )
 from dslo_jax.ops.labels import PixelLabels as PixelLabels
 from dslo_jax.ops.logits import (
+    Suppression as Suppression,
     normalize as normalize,
     reduce_synonyms as reduce_synonyms,
     reject_classes as reject_classes,

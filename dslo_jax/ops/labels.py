@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 
 
@@ -16,8 +17,8 @@ class PixelLabels(NamedTuple):
         tied: Whether several share it.
     """
 
-    labels: Int32[Array, "*pixels"]
-    tied: Bool[Array, "*pixels"]
+    labels: Int32[Array | np.ndarray, "*pixels"]
+    tied: Bool[Array | np.ndarray, "*pixels"]
 
 
 # What becomes of the maps of one cell or tile, before those of the next are computed.

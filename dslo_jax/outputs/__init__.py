@@ -1,7 +1,6 @@
 """What people take away: overlays with a legend, label maps, maps and JSON."""
 
 from dslo_jax.outputs.files import (
-    atomic_file as atomic_file,
     output_path as output_path,
     save_json as save_json,
     save_maps as save_maps,

@@ -1,49 +1,19 @@
 """Results on disk: maps and JSON, each written whole or not at all."""
 
-import contextlib
 import dataclasses
 import io
 import json
 import math
 import os
-import secrets
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dslo_jax.errors import ImageError
-
-
-@contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
-    """Write a file that appears under its name only when it is complete.
-
-    The bytes go to a hidden neighbour, are flushed to the disk and renamed. Whatever
-    happens before leaves the old file, or none. Missing folders are made.
-
-    Args:
-        path: The file to write; an existing one is replaced.
-
-    Yields:
-        The open neighbour.
-
-    Raises:
-        OSError: The disk refuses.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    neighbour = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with neighbour.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        neighbour.replace(path)
-    finally:
-        neighbour.unlink(missing_ok=True)
+from dslo_jax.files import atomic_file
 
 
 def output_path(folder: str | os.PathLike[str], name: str) -> Path:

@@ -14,7 +14,7 @@ from dslo_jax.outputs.files import atomic_file
 from dslo_jax.outputs.palette import voc_palette
 
 
-_MAX_CLASSES = 65536
+MAX_CLASSES = 65536
 
 
 def save_labels(
@@ -37,10 +37,10 @@ def save_labels(
         ValueError: A label is not the id of a class.
         OSError: The disk refuses.
     """
-    if num_classes > _MAX_CLASSES:
+    if num_classes > MAX_CLASSES:
         raise ClassListError(
             "C09",
-            f"{num_classes} classes do not fit a PNG, which holds {_MAX_CLASSES}; "
+            f"{num_classes} classes do not fit a PNG, which holds {MAX_CLASSES}; "
             "shorten the list",
         )
     check_labels(labels, num_classes)

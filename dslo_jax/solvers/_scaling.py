@@ -69,7 +69,7 @@ def prepare(
     )
     index, is_row, fits = _rows_with_mass(source, support)
     source = jnp.where(is_row[..., None], source.T[index], 0)
-    shift, bound = _statistics(cost, index, epsilon, dtype)
+    shift, bound = _statistics(cost, index, is_row, epsilon, dtype)
     return Problem(cost, index, source, target, shift, bound), usable & fits
 
 
@@ -96,22 +96,27 @@ def _rows_with_mass(
 def _statistics(
     cost: Float[Array, "patches targets"],
     index: Int[Array, "blocks rows"],
+    is_row: Bool[Array, "blocks rows"],
     epsilon: float,
     dtype: jax.typing.DTypeLike,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The mean cost, and Birkhoff's bound on what is left relative to a change.
+    """Mean cost without padding, and Birkhoff's bound on what is left after a change.
 
     A kernel whose logarithm spans ``r`` contracts Hilbert's metric by a factor of
     at most ``k = tanh(r / 2)``; k / (1 - k) = (exp(r) - 1) / 2.
     """
 
-    def visit(_: None, rows: Array) -> tuple[None, tuple[Array, Array, Array]]:
-        block = cost[rows].astype(dtype)
-        return None, (jnp.mean(block), jnp.min(block), jnp.max(block))
+    def visit(
+        _: None, rows: tuple[Array, Array]
+    ) -> tuple[None, tuple[Array, Array, Array]]:
+        block = cost[rows[0]].astype(dtype)
+        means = jnp.where(rows[1], jnp.mean(block, axis=1), 0)
+        return None, (means, jnp.min(block), jnp.max(block))
 
-    _, (means, lows, highs) = jax.lax.scan(visit, None, index)
+    _, (means, lows, highs) = jax.lax.scan(visit, None, (index, is_row))
     log_range = (jnp.max(highs) - jnp.min(lows)) / epsilon
-    return jnp.mean(means), jnp.expm1(log_range) / 2
+    count = jnp.maximum(jnp.sum(is_row), 1).astype(dtype)
+    return jnp.sum(means) / count, jnp.expm1(log_range) / 2
 
 
 def scale(

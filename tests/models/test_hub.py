@@ -182,6 +182,14 @@ def test_a_single_file_is_no_checkpoint(tmp_path):
     error = refusal(path, "diffusion")
     assert error.code == "W01"
     assert "not a single file" in str(error)
+    assert f"run python -m torch_bridge.convert {tmp_path}" in str(error)
+
+
+def test_a_folder_of_the_right_kind_is_not_sent_elsewhere(tmp_path):
+    folder = write_clip(tmp_path / "clip")
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    assert str(refusal(folder, "clip")).endswith("lacks tokenizer.json")
 
 
 # ---- names ---------------------------------------------------------------------------

@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from dslo_jax import Segmenter, SegmenterConfig
+from dslo_jax import Segmenter, SegmenterConfig, cli
 from dslo_jax.demo.random_weights import write_random_checkpoint
 
 
 CONFIG = SegmenterConfig(
     affinity_size=64, short_side=64, templates="single", velocity_steps=200
+)
+QUICK = (
+    *("--affinity-size", "64", "--short-side", "64", "--templates", "single"),
+    *("--velocity-steps", "200"),
 )
 
 
@@ -35,3 +40,26 @@ def make_photo():
         return np.clip(blocks[rows][:, columns] + noise, 0, 255).astype(np.uint8)
 
     return make
+
+
+@pytest.fixture
+def photo(tmp_path, make_photo):
+    path = tmp_path / "photo.png"
+    Image.fromarray(make_photo(50, 75)).save(path)
+    return path
+
+
+@pytest.fixture
+def run(checkpoint, tmp_path, capsys):
+    def run(*arguments, model=checkpoint):
+        code = cli.main(
+            [
+                *("segment", *map(str, arguments), "--model", str(model)),
+                *("--out", str(tmp_path / "out"), *QUICK),
+            ]
+        )
+        captured = capsys.readouterr()
+        assert code != cli.BUG, captured.err
+        return code, captured.out, captured.err
+
+    return run

@@ -10,6 +10,7 @@ from PIL import Image
 from dslo_jax import (
     Segmenter,
     SegmenterConfig,
+    checks,
     ops,
     pipeline,
     segmenter as segmenter_module,
@@ -37,10 +38,10 @@ def test_every_mode_gives_a_label_to_every_pixel(checkpoint, make_photo, mode):
     assert result.labels.dtype == np.int32
     assert set(np.unique(result.labels)) <= set(range(5))
     assert result.discrepancy.shape == (5, 8, 8)
-    assert np.isfinite(result.discrepancy).all()
     assert result.classes == ("cat", "sofa", "wall", "floor", "lamp")
     assert sum(report.area for report in result.reports) == pytest.approx(1)
-    for report in result.reports:
+    for report, values in zip(result.reports, result.discrepancy, strict=True):
+        assert (values == -np.inf if report.rejected else np.isfinite(values)).all()
         assert not (report.rejected and report.area)
         solved = not report.rejected and mode not in ("kl", "logits")
         assert (report.num_steps > 0) == solved
@@ -84,10 +85,20 @@ def test_another_photo_of_the_same_bucket_compiles_nothing(segmenter, make_photo
     assert pipeline.num_compilations() > before
 
 
+def test_another_class_list_compiles_no_solver(segmenter, make_photo):
+    photo = make_photo(60, 90)
+    segmenter(photo, CLASSES)
+    stages = (pipeline.DISCREPANCY, pipeline.LABELS, pipeline.FEATURES)
+    before = [stage.num_compilations for stage in stages]
+    segmenter(photo, [*CLASSES, "chair"])  # of the same bucket, once rejected
+    segmenter(make_photo(60, 90, seed=3), CLASSES)  # another support
+    assert [stage.num_compilations for stage in stages] == before
+
+
 def test_labels_do_not_depend_on_the_buckets(segmenter, make_photo, monkeypatch):
     photo = make_photo(50, 75)
     expected = segmenter(photo, CLASSES)
-    monkeypatch.setattr(segmenter_module, "_CLASS_BUCKETS", (11,))
+    monkeypatch.setattr(checks, "_bucket", lambda count: 11)
     monkeypatch.setattr(segmenter_module, "_SUPPORT_STEPS", 1)
     wider = segmenter(photo, CLASSES)
     np.testing.assert_array_equal(wider.labels, expected.labels)
@@ -144,7 +155,6 @@ def test_half_precision_networks(checkpoint, make_photo, segmenter, precision):
     photo = make_photo(50, 75)
     result, full = half(photo, CLASSES), segmenter(photo, CLASSES)
     assert result.discrepancy.dtype == np.float32
-    assert np.isfinite(result.discrepancy).all()
     # Random features are nearly alike, so that labels flip easily; maps must not.
     both = [
         i
@@ -184,7 +194,7 @@ def test_save_writes_what_was_found(segmenter, make_photo, tmp_path):
     summary = json.loads((folder / "segmentation.json").read_text())
     assert summary["schema"] == "dslo.segmentation.v1"
     assert [report["name"] for report in summary["classes"]] == list(result.classes)
-    assert SegmenterConfig(**_tuples(summary["config"])) == CONFIG
+    assert SegmenterConfig(**_tuples(summary["config"])) == result.config
     with Image.open(folder / "overlay.png") as image:
         assert image.width >= 75
 

@@ -158,7 +158,7 @@ def test_affinity_is_the_weighted_attention_of_diffusers(diffusion):
     pixels = photo(64, 64)
     layers = (
         *UP_LAYERS,
-        ("down_blocks.0.attentions.1.transformer_blocks.0.attn1", 0.3),
+        ("down_blocks.0.attentions.1", 0.3),
     )
     affinity = reference.diffusion_affinity(diffusion, pixels, layers=layers)
     assert affinity.shape == (64, 64)

@@ -58,9 +58,7 @@ def test_network_options_reach_their_networks(run, plain):
     other = run(
         clip_attention="vanilla",
         timestep=300,
-        affinity_layers=(
-            ("down_blocks.0.attentions.0.transformer_blocks.0.attn1", 1.0),
-        ),
+        affinity_layers=(("down_blocks.0.attentions.0", 1.0),),
         affinity_temperature=0.65,
     )
     assert (other.logits - plain.logits).abs().max() > 1e-4

@@ -12,9 +12,12 @@ from torch import Tensor
 
 
 UP_LAYERS = (
-    ("up_blocks.3.attentions.0.transformer_blocks.0.attn1", 0.5),
-    ("up_blocks.3.attentions.1.transformer_blocks.0.attn1", 0.5),
+    ("up_blocks.3.attentions.0", 0.5),
+    ("up_blocks.3.attentions.1", 0.5),
 )
+
+
+_SELF_ATTENTION = ".transformer_blocks.0.attn1"
 
 
 class Diffusion(NamedTuple):
@@ -41,15 +44,18 @@ def diffusion_affinity(
     layers: Sequence[tuple[str, float]] = UP_LAYERS,
     timestep: int = 0,
     temperature: float = 1.0,
+    prompt: Float[Tensor, "1 tokens channels"] | None = None,
 ) -> Float[Tensor, "patches patches"]:
     """Weighted self-attention between the patches of a photo; rows sum to 1 (Eq. 5).
 
     Args:
         parts: The networks.
         pixels: RGB in [0, 1], already resized.
-        layers: Attention modules of the UNet by their path, and their weights.
+        layers: Transformers of the UNet by their path, and the weights of their
+            self-attention.
         timestep: What the UNet is told; the latent holds no noise.
         temperature: Every row becomes softmax(log(row) / temperature).
+        prompt: What ``empty_prompt`` gives, where it is known already.
 
     Returns:
         The affinity in float32. Memory: heads x patches^2 floats per captured layer.
@@ -57,13 +63,14 @@ def diffusion_affinity(
     latent = encode(parts.vae, pixels)
     maps: dict[str, Tensor] = {}
     handles = [
-        parts.unet.get_submodule(name).register_forward_pre_hook(
+        parts.unet.get_submodule(name + _SELF_ATTENTION).register_forward_pre_hook(
             _capture(maps, name), with_kwargs=True
         )
         for name, _ in layers
     ]
     try:
-        prompt = empty_prompt(parts.text_encoder, parts.tokenizer)
+        if prompt is None:
+            prompt = empty_prompt(parts.text_encoder, parts.tokenizer)
         parts.unet(latent, timestep, encoder_hidden_states=prompt)
     finally:
         for handle in handles:

@@ -131,13 +131,13 @@ def segment_logits(
 
     def prepare() -> tuple[Tensor, Tensor, Tensor]:
         flat = resize(logits, grid).flatten(1)
-        keep = suppress(
-            flat, method=config.suppression, threshold=config.suppression_threshold
-        )
         every = torch.arange(len(flat), device=flat.device)
         active = reject_classes(flat) if config.early_rejection else every
-        source = normalize(flat, keep, scale=config.source_scale)
-        return flat, active, source[active]
+        chosen = flat[active]
+        keep = suppress(
+            chosen, method=config.suppression, threshold=config.suppression_threshold
+        )
+        return flat, active, normalize(chosen, keep, scale=config.source_scale)
 
     flat, active, source = _timed(seconds, "logits", prepare)
     discrepancy = _timed(
@@ -182,7 +182,7 @@ def solve(
         case "logits":
             return logits
         case "kl":
-            return kl_map(source)
+            return kl_map(source, direction=config.kl_direction)
         case "path":
             return path()
         case "velocity":

@@ -1,0 +1,215 @@
+"""The main job against eager PyTorch, stage by stage: parity and time in one run.
+
+Both load the same checkpoint and see the same resized pixels.
+
+    python benchmarks/make_checkpoint.py CHECKPOINT
+    python benchmarks/pipeline.py CHECKPOINT --repeats 3
+"""
+
+import argparse
+import dataclasses
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from flax import nnx
+from harness import describe_machine, save
+from transformers import CLIPModel, CLIPTextModel
+
+from dslo_jax import Segmenter, SegmenterConfig, images, prompts
+from dslo_jax.attention import load_diffusion
+from dslo_jax.demo.__main__ import PHOTO
+from dslo_jax.models.clip import load_clip
+from dslo_jax.templates import IMAGENET_TEMPLATES
+from torch_bridge import reference
+
+
+CLASSES = "coffee, cup|mug, saucer|plate, spoon, wooden table"
+MODES = ("path", "velocity")
+
+
+def load_torch(folder: Path) -> tuple[Any, reference.Diffusion]:
+    """The same networks in torch."""
+    parts = folder / "diffusion"
+    diffusion = reference.Diffusion(
+        vae=AutoencoderKL.from_pretrained(parts / "vae").eval(),
+        unet=UNet2DConditionModel.from_pretrained(parts / "unet").eval(),
+        text_encoder=CLIPTextModel.from_pretrained(parts / "text_encoder").eval(),
+        tokenizer=prompts.load_tokenizer(parts / "tokenizer"),
+    )
+    return CLIPModel.from_pretrained(folder / "clip").eval(), diffusion
+
+
+def run_torch(networks, constants, photo, classes, inputs, config):
+    """One photo through the reference, both texts encoded; seconds by stage."""
+    text, prompt = constants
+    clip, diffusion = networks
+    seconds = {}
+
+    def timed(stage, function):
+        start = time.perf_counter()
+        result = function()
+        seconds[stage] = time.perf_counter() - start
+        return result
+
+    with torch.inference_mode():
+        pixels = {name: torch.from_numpy(value) for name, value in inputs.items()}
+        features = timed(
+            "clip",
+            lambda: reference.dense_features(
+                clip, pixels["clip"], attention=config.clip_attention
+            ),
+        )
+        affinity = timed(
+            "affinity",
+            lambda: reference.diffusion_affinity(
+                diffusion, pixels["affinity"], prompt=prompt
+            ),
+        )
+        result = reference.segment_logits(
+            reference.class_logits(features, text, classes.class_of_name),
+            affinity,
+            (64, 64),
+            torch.from_numpy(photo.pixels.copy()),
+            config=config,
+        )
+    return result._replace(seconds=seconds | result.seconds)
+
+
+def relative(ours: Any, theirs: Any) -> float:
+    """Greatest difference over the greatest magnitude."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def compare_networks(clip, affinity, tokenizer, networks, text, classes, inputs):
+    """Parity of every network by itself, on the same input."""
+    torch_clip, diffusion = networks
+    with torch.inference_mode():
+        pixels = torch.from_numpy(inputs["affinity"])
+        latents = reference.encode(diffusion.vae, pixels).permute(0, 2, 3, 1)
+        attention = reference.diffusion_affinity(diffusion, pixels)
+        features = {
+            variant: reference.dense_features(
+                torch_clip, torch.from_numpy(inputs["clip"]), attention=variant
+            )
+            for variant in ("vanilla", "kk_mean", "qq_mean", "qk_mean")
+        }
+    dense = jax.jit(
+        lambda state, pixels, attention: nnx.merge(graph, state).dense_features(
+            pixels, attention=attention
+        ),
+        static_argnames="attention",
+    )
+    graph, state = nnx.split(clip)
+    result = {
+        f"clip dense features, {variant}": relative(
+            dense(state, jnp.asarray(inputs["clip"])[None], attention=variant)[0],
+            theirs,
+        )
+        for variant, theirs in features.items()
+    }
+    encode_text = jax.jit(lambda state, ids: nnx.merge(graph, state).encode_text(ids))
+    embedded = prompts.embed_names(
+        lambda ids: encode_text(state, ids),
+        tokenizer,
+        classes.names,
+        IMAGENET_TEMPLATES,
+    )
+    result["clip text features"] = relative(embedded, text)
+    encode = nnx.jit(lambda module, pixels: module.encode(pixels))
+    attend = nnx.jit(lambda module, latents: module.attend(latents))
+    ours = encode(affinity, jnp.asarray(inputs["affinity"])[None])
+    result["vae latents"] = relative(ours, latents)
+    same = jnp.asarray(np.ascontiguousarray(latents))
+    result["unet affinity, same latents"] = relative(
+        attend(affinity, same)[0], attention
+    )
+    result["vae and unet affinity"] = relative(attend(affinity, ours)[0], attention)
+    return result
+
+
+def medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Median seconds of every stage."""
+    return {stage: statistics.median(run[stage] for run in runs) for stage in runs[0]}
+
+
+def main() -> None:
+    """Compare, time, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--name", default="pipeline-cpu")
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
+    options = parser.parse_args()
+    classes = prompts.split_classes(CLASSES)
+    config = SegmenterConfig()
+    photo = images.read_photo(PHOTO)
+    networks = load_torch(options.checkpoint)
+    tokenizer = prompts.load_tokenizer(options.checkpoint / "clip")
+    patch = networks[0].config.vision_config.patch_size
+    clip_size = images.short_side_size(photo.pixels.shape[:2], config.short_side, patch)
+    inputs = {
+        "clip": images.resize_photo(photo.pixels, clip_size, method=config.resample),
+        "affinity": images.resize_photo(photo.pixels, (512, 512), method="area"),
+    }
+    inputs = {name: pixels.astype(np.float32) / 255 for name, pixels in inputs.items()}
+    result: dict[str, Any] = {"schema": "dslo.bench.pipeline.v1"} | describe_machine()
+    result |= {"photo": PHOTO.name, "classes": CLASSES, "parity": {}, "seconds": {}}
+
+    start = time.perf_counter()
+    with torch.inference_mode():
+        text = reference.text_features(
+            networks[0], tokenizer, classes.names, IMAGENET_TEMPLATES
+        )
+    torch_text = time.perf_counter() - start
+    prompt = reference.empty_prompt(networks[1].text_encoder, networks[1].tokenizer)
+    for precision in options.precisions:
+        clip = load_clip(options.checkpoint / "clip", dtype=precision)
+        affinity = load_diffusion(options.checkpoint / "diffusion", dtype=precision)
+        with jax.default_matmul_precision("highest"):
+            result["parity"][precision] = compare_networks(
+                clip, affinity, tokenizer, networks, text, classes, inputs
+            )
+        for mode in MODES:
+            chosen = dataclasses.replace(config, mode=mode)
+            segmenter = Segmenter(clip, tokenizer, affinity, chosen)
+            samples: dict[str, list[dict[str, float]]] = {"dslo": [], "torch": []}
+            for _ in range(options.repeats + 1):
+                ours = segmenter(photo, classes)
+                theirs = run_torch(
+                    networks, (text, prompt), photo, classes, inputs, chosen
+                )
+                samples["dslo"].append({t.stage: t.seconds for t in ours.timings})
+                samples["torch"].append(theirs.seconds)
+                if len(samples["dslo"]) == 1:
+                    first = {t.stage: t.compile_seconds for t in ours.timings}
+                    our_text = samples["dslo"][0]["text"]  # once per segmenter
+            active = theirs.active.numpy()
+            result["parity"][precision] |= {
+                f"{mode}, discrepancy": relative(
+                    ours.discrepancy[active].reshape(len(active), -1),
+                    theirs.discrepancy,
+                ),
+                f"{mode}, share of equal labels": float(
+                    np.mean(ours.labels == theirs.labels.numpy())
+                ),
+            }
+            result["seconds"][f"{precision}, {mode}"] = {
+                "compiling": first,
+                "dslo": {"text": our_text} | medians(samples["dslo"][1:]),
+                "torch": {"text": torch_text} | medians(samples["torch"][1:]),
+            }
+            print(precision, mode, result["seconds"][f"{precision}, {mode}"])
+        print(result["parity"][precision], save(options.name, result))
+        del clip, affinity, segmenter
+
+
+if __name__ == "__main__":
+    main()

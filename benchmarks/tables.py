@@ -1,0 +1,125 @@
+"""Write the tables of the README and the documents from ``results/*.json``.
+
+python benchmarks/tables.py          # writes
+python benchmarks/tables.py --check  # exits with 1 where a table is stale
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+_STAGES = (
+    ("text, 80 templates, 7 names", ("text",), ("text",)),
+    ("clip", ("clip",), ("clip",)),
+    ("affinity (VAE and UNet)", ("vae", "unet"), ("affinity",)),
+    ("solver", ("solver",), ("solver",)),
+    ("upsampling and labels", ("fold", "labels"), ("upsample", "labels")),
+)
+
+
+def read(name: str) -> dict[str, Any]:
+    """One committed result."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def provenance(result: dict[str, Any]) -> str:
+    """Where and with what a figure was measured."""
+    machine = result.get("machine", result)
+    versions = machine["versions"]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['device']['platform']}; "
+        f"jax {versions['jax']}, torch {versions['torch']}; "
+        f"{machine['started_utc'][:10]}, commit {machine['commit']}; "
+        f"`{machine['command']}`"
+    )
+
+
+def stages_table() -> str:
+    """Seconds per stage of the main job, next to torch."""
+    result = read("pipeline-cpu")
+    lines = [
+        "| stage, full size | torch float32 | dslo-jax float32 | dslo-jax bfloat16 |",
+        "|---|---|---|---|",
+    ]
+    for mode in ("path", "velocity"):
+        runs = {
+            precision: result["seconds"][f"{precision}, {mode}"]
+            for precision in ("float32", "bfloat16")
+        }
+        for title, ours, theirs in _STAGES:
+            if mode == "velocity" and title != "solver":
+                continue
+            torch = sum(runs["float32"]["torch"][stage] for stage in theirs)
+            cells = [sum(run["dslo"][stage] for stage in ours) for run in runs.values()]
+            name = f"{title}, {mode}" if title == "solver" else title
+            row = [name, f"{torch:.2f} s", *(f"{cell:.3g} s" for cell in cells)]
+            lines.append("| " + " | ".join(row) + " |")
+    return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
+
+
+def parity_table() -> str:
+    """Greatest difference from torch, relative to the greatest magnitude."""
+    parity = read("pipeline-cpu")["parity"]
+    lines = [
+        "| | float32 | bfloat16 networks |",
+        "|---|---|---|",
+    ]
+    for name, value in parity["float32"].items():
+        half = parity["bfloat16"][name]
+        form = ".2%" if name.endswith("labels") else ".1e"
+        lines.append(f"| {name} | {value:{form}} | {half:{form}} |")
+    return "\n".join([*lines, "", f"{provenance(read('pipeline-cpu'))}."])
+
+
+def solvers_table() -> str:
+    """Milliseconds of the solvers, and how many times faster than batched PyTorch."""
+    result = read("solvers")
+    columns = sorted({row["classes"] for row in result["rows"]})
+    heads = " | ".join(f"{classes} classes" for classes in columns)
+    lines = [f"| 4096 patches | {heads} |", "|---" * (len(columns) + 1) + "|"]
+    cells: dict[str, list[str]] = {}
+    for row in result["rows"]:
+        times = f"{1e3 * row['median_s']:.3g} ms"
+        if row["torch_over_this"] != 1:
+            times += f" (x{row['torch_over_this']:.0f})"
+        cells.setdefault(row["name"], []).append(times)
+    lines += [f"| {name} | {' | '.join(times)} |" for name, times in cells.items()]
+    return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
+
+
+TABLES = {
+    "README.md": {"stages": stages_table, "solvers": solvers_table},
+    "docs/parity.md": {"parity": parity_table},
+}
+
+
+def main() -> int:
+    """Write or check every table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = []
+    for name, tables in TABLES.items():
+        path = ROOT / name
+        text = old = path.read_text()
+        for key, table in tables.items():
+            marks = f"<!-- table:{key} -->", f"<!-- /table:{key} -->"
+            pattern = re.escape(marks[0]) + ".*?" + re.escape(marks[1])
+            new = f"{marks[0]}\n{table()}\n{marks[1]}"
+            text = re.sub(pattern, lambda _, new=new: new, text, flags=re.DOTALL)
+        if text != old:
+            stale.append(name)
+            if not check:
+                path.write_text(text)
+    print("stale:" if check else "written:", ", ".join(stale) or "none")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

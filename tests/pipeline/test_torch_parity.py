@@ -1,0 +1,88 @@
+"""The whole job against the eager PyTorch reference, on checkpoints that torch wrote.
+
+Both see the same files and the same resized pixels: the real loaders, the real
+tokenizer, every stage, labels at the size of the photo.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from checkpoints.clip import save_clip
+from checkpoints.diffusion import save_pipeline
+
+from dslo_jax import Segmenter, SegmenterConfig, images, prompts
+from torch_bridge import reference
+
+
+CLASSES = ["cat", ("dog", "wall"), "photo", "the wall of a cat"]
+TEMPLATES = ("a photo of a {}.", "the {}")
+CONFIG = SegmenterConfig(
+    affinity_size=64,
+    short_side=70,
+    templates=TEMPLATES,
+    early_rejection=False,
+    velocity_steps=200,
+)
+
+
+@pytest.fixture(scope="module", params=[14, 16])
+def pair(request, tmp_path_factory):
+    """A segmenter, and the same networks in torch."""
+    folder = tmp_path_factory.mktemp(f"patch{request.param}")
+    clip = save_clip(folder / "clip", seed=3, patch_size=request.param)
+    vae, unet, text = save_pipeline(folder / "diffusion", seed=4)
+    segmenter = Segmenter.from_pretrained(folder, config=CONFIG)
+    tokenizer = prompts.load_tokenizer(folder / "diffusion" / "tokenizer")
+    diffusion = reference.Diffusion(vae, unet, text, tokenizer)
+    return folder, segmenter, clip.eval(), diffusion
+
+
+def run_reference(pair, photo, config):
+    folder, _, clip, diffusion = pair
+    patch = clip.config.vision_config.patch_size
+    sizes = {
+        "clip_pixels": images.short_side_size(photo.shape[:2], 70, patch),
+        "affinity_pixels": (config.affinity_size, config.affinity_size),
+    }
+    methods = {"clip_pixels": config.resample, "affinity_pixels": "area"}
+    inputs = {
+        name: torch.from_numpy(
+            images.resize_photo(photo, size, method=methods[name]).astype(np.float32)
+        )
+        / 255
+        for name, size in sizes.items()
+    }
+    with torch.inference_mode():
+        return reference.segment(
+            torch.from_numpy(photo),
+            prompts.parse_classes(CLASSES).synonyms,
+            clip,
+            prompts.load_tokenizer(folder / "clip"),
+            diffusion,
+            templates=TEMPLATES,
+            config=config,
+            **inputs,
+        )
+
+
+@pytest.mark.parametrize(
+    ("mode", "size"),
+    [("path", (77, 101)), ("velocity", (101, 77)), ("fused", (64, 64))],
+)
+def test_maps_and_labels_equal_the_reference(pair, make_photo, mode, size):
+    photo = make_photo(*size, seed=5)
+    segmenter = pair[1]
+    segmenter.config = dataclasses.replace(segmenter.config, mode=mode)
+    ours = segmenter(photo, CLASSES)
+    theirs = run_reference(pair, photo, segmenter.config)
+    expected = theirs.discrepancy.numpy().reshape(ours.discrepancy.shape)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(ours.discrepancy / scale, expected / scale, atol=1e-4)
+    assert len(np.unique(ours.labels)) > 1
+    # A pixel may differ only where the reference itself is within rounding of a tie.
+    top = theirs.upsampled.topk(2, dim=0).values
+    clear = ((top[0] - top[1]) > 2e-4 * scale).numpy()
+    assert clear.mean() > 0.5
+    np.testing.assert_array_equal(ours.labels[clear], theirs.labels.numpy()[clear])
