@@ -54,7 +54,7 @@ def describe_machine() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", *sys.argv]),
+        "command": _command(),
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
@@ -72,6 +72,12 @@ def save(name: str, result: Mapping[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(dict(result), indent=1, allow_nan=False) + "\n")
     return path
+
+
+def _command() -> str:
+    """What was run; of paths of this machine only the last part."""
+    words = [Path(word).name if word.startswith("/") else word for word in sys.argv]
+    return " ".join(["python", *words])
 
 
 def _version(name: str) -> str | None:

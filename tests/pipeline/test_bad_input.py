@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from dslo_jax import Segmentation, Segmenter, SegmenterConfig, cli, segmenter
+from dslo_jax import Segmentation, Segmenter, SegmenterConfig, checks, cli
 from dslo_jax.errors import SolverError
 from dslo_jax.pipeline import Discrepancy
 from tests.pipeline.conftest import QUICK
@@ -286,7 +286,7 @@ def test_what_has_no_solution_is_blamed_on_what_was_used(mode):
     nothing = np.zeros((1, 2, 4), np.float32)
     solved = Discrepancy(nothing, *(np.full((1, 2), value) for value in (0, np.nan, 0)))
     with pytest.raises(SolverError, match=r"S03.*temperature = 1e-30 is too") as caught:
-        segmenter._check_maps(solved, config)
+        checks.check_maps(solved, config)
     assert ("epsilon = 0.1" in str(caught.value)) == (mode != "velocity")
 
 

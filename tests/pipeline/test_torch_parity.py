@@ -23,6 +23,9 @@ CONFIG = SegmenterConfig(
     short_side=70,
     templates=TEMPLATES,
     early_rejection=False,
+    # Enough seeds, unevenly weighted, that no two classes start from the same patch.
+    suppression_threshold=0.5,
+    source_scale=30.0,
     velocity_steps=200,
 )
 
@@ -81,8 +84,9 @@ def test_maps_and_labels_equal_the_reference(pair, make_photo, mode, size):
     scale = np.abs(expected).max()
     np.testing.assert_allclose(ours.discrepancy / scale, expected / scale, atol=1e-4)
     assert len(np.unique(ours.labels)) > 1
-    # A pixel may differ only where the reference itself is within rounding of a tie.
+    # A pixel may differ only where the reference itself is within that error of a tie.
+    error = np.abs(ours.discrepancy - expected).max() + 1e-6 * scale
     top = theirs.upsampled.topk(2, dim=0).values
-    clear = ((top[0] - top[1]) > 2e-4 * scale).numpy()
+    clear = ((top[0] - top[1]) > 2 * error).numpy()
     assert clear.mean() > 0.5
     np.testing.assert_array_equal(ours.labels[clear], theirs.labels.numpy()[clear])
