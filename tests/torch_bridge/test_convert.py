@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,7 +152,7 @@ def test_damaged_files_are_told_apart(tmp_path, tensors, cut):
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path, tensors, monkeypatch):
     def full(tensors, path, **_):
-        path.write_bytes(b"half")
+        Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     torch.save(tensors, tmp_path / "pytorch_model.bin")
