@@ -88,51 +88,47 @@ def relative(ours: Any, theirs: Any) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-def compare_networks(clip, affinity, tokenizer, networks, text, classes, inputs):
-    """Parity of every network by itself, on the same input."""
-    torch_clip, diffusion = networks
-    with torch.inference_mode():
-        pixels = torch.from_numpy(inputs["affinity"])
-        latents = reference.encode(diffusion.vae, pixels).permute(0, 2, 3, 1)
-        attention = reference.diffusion_affinity(diffusion, pixels)
-        features = {
-            variant: reference.dense_features(
-                torch_clip, torch.from_numpy(inputs["clip"]), attention=variant
-            )
-            for variant in ("vanilla", "kk_mean", "qq_mean", "qk_mean")
-        }
+def compare_clip(
+    clip, tokenizer, torch_clip, text, classes, pixels, templates=IMAGENET_TEMPLATES
+) -> dict:
+    """Parity of CLIP by itself."""
+    graph, state = nnx.split(clip)
     dense = jax.jit(
         lambda state, pixels, attention: nnx.merge(graph, state).dense_features(
             pixels, attention=attention
         ),
         static_argnames="attention",
     )
-    graph, state = nnx.split(clip)
-    result = {
-        f"clip dense features, {variant}": relative(
-            dense(state, jnp.asarray(inputs["clip"])[None], attention=variant)[0],
-            theirs,
-        )
-        for variant, theirs in features.items()
-    }
-    encode_text = jax.jit(lambda state, ids: nnx.merge(graph, state).encode_text(ids))
+    encode = jax.jit(lambda state, ids: nnx.merge(graph, state).encode_text(ids))
+    result = {}
+    for variant in ("vanilla", "kk_mean", "qq_mean", "qk_mean"):
+        with torch.inference_mode():
+            theirs = reference.dense_features(
+                torch_clip, torch.from_numpy(pixels), attention=variant
+            )
+        ours = dense(state, jnp.asarray(pixels)[None], attention=variant)[0]
+        result[f"clip dense features, {variant}"] = relative(ours, theirs)
     embedded = prompts.embed_names(
-        lambda ids: encode_text(state, ids),
-        tokenizer,
-        classes.names,
-        IMAGENET_TEMPLATES,
+        lambda ids: encode(state, ids), tokenizer, classes.names, templates
     )
-    result["clip text features"] = relative(embedded, text)
+    return result | {"clip text features": relative(embedded, text)}
+
+
+def compare_diffusion(affinity, diffusion, pixels) -> dict:
+    """Parity of the VAE and the UNet, apart and together."""
+    with torch.inference_mode():
+        photo = torch.from_numpy(pixels)
+        latents = reference.encode(diffusion.vae, photo).permute(0, 2, 3, 1)
+        attention = reference.diffusion_affinity(diffusion, photo)
     encode = nnx.jit(lambda module, pixels: module.encode(pixels))
     attend = nnx.jit(lambda module, latents: module.attend(latents))
-    ours = encode(affinity, jnp.asarray(inputs["affinity"])[None])
-    result["vae latents"] = relative(ours, latents)
+    ours = encode(affinity, jnp.asarray(pixels)[None])
     same = jnp.asarray(np.ascontiguousarray(latents))
-    result["unet affinity, same latents"] = relative(
-        attend(affinity, same)[0], attention
-    )
-    result["vae and unet affinity"] = relative(attend(affinity, ours)[0], attention)
-    return result
+    return {
+        "vae latents": relative(ours, latents),
+        "unet affinity, same latents": relative(attend(affinity, same)[0], attention),
+        "vae and unet affinity": relative(attend(affinity, ours)[0], attention),
+    }
 
 
 def medians(runs: list[dict[str, float]]) -> dict[str, float]:
@@ -174,9 +170,9 @@ def main() -> None:
         clip = load_clip(options.checkpoint / "clip", dtype=precision)
         affinity = load_diffusion(options.checkpoint / "diffusion", dtype=precision)
         with jax.default_matmul_precision("highest"):
-            result["parity"][precision] = compare_networks(
-                clip, affinity, tokenizer, networks, text, classes, inputs
-            )
+            result["parity"][precision] = compare_clip(
+                clip, tokenizer, networks[0], text, classes, inputs["clip"]
+            ) | compare_diffusion(affinity, networks[1], inputs["affinity"])
         for mode in MODES:
             chosen = dataclasses.replace(config, mode=mode)
             segmenter = Segmenter(clip, tokenizer, affinity, chosen)
