@@ -95,6 +95,7 @@ TABLES = {
     "README.md": {"stages": stages_table, "solvers": solvers_table},
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
+        "parity-l14": partial(parity_table, "clip-l14-cpu"),
     },
 }
 
