@@ -7,6 +7,7 @@ nothing.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +58,7 @@ def write_random_checkpoint(folder: Path, *, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     clip = _clip_config(write_tokenizer(folder / "clip"))
     networks = (
-        (
-            "clip",
-            "model",
-            clip,
-            lambda rngs: Clip(ClipConfig.from_dict(clip), rngs=rngs),
-        ),
+        ("clip", "model", clip, partial(_build_clip, clip)),
         ("diffusion/unet", _DIFFUSERS, _UNET, _build_unet),
         ("diffusion/vae", _DIFFUSERS, _VAE, _build_vae),
     )
