@@ -202,6 +202,12 @@ def caption(names: Sequence[str], rng: np.random.Generator) -> str:
     return pick(rng, _OPENINGS).format(words)
 
 
+def wordings() -> list[str]:
+    """The texts that captions are put together from."""
+    names = [name for each in CLASSES for name in (each.name, *each.synonyms)]
+    return [*names, *_OPENINGS, *_JOINTS, "a an the and"]
+
+
 def random_crop(
     scene: Scene, rng: np.random.Generator, *, min_side: float = 0.25
 ) -> Scene:

@@ -1,7 +1,8 @@
 """A byte-level tokenizer in CLIP's file layout, for checkpoints made on the spot."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 
@@ -32,7 +33,7 @@ def write_tokenizer(
     """
     symbols = _byte_symbols()
     tokens = [*symbols, *(symbol + "</w>" for symbol in symbols)]
-    merges = list(dict.fromkeys(pair for word in words for pair in _merges(word)))
+    merges = _merges(words)
     tokens += ["".join(pair) for pair in merges]
     missing = 0 if size is None else size - len(tokens) - 2
     if missing < 0:
@@ -57,10 +58,34 @@ def write_tokenizer(
     return len(tokens)
 
 
-def _merges(word: str) -> list[tuple[str, str]]:
-    """Pairs that grow a word from its first letter."""
-    parts = [*word[:-1], word[-1] + "</w>"]
-    return [("".join(parts[:i]), parts[i]) for i in range(1, len(parts))]
+def _merges(words: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs that make every word whole, the most urgent first.
+
+    A pair of one word may tear another apart. So what the pairs so far make of a word
+    is what further ones put together; being less urgent, they leave the words before
+    it whole.
+    """
+    ranks: dict[tuple[str, str], int] = {}
+    for word in words:
+        first, *others = _pieces([*word[:-1], word[-1] + "</w>"], ranks)
+        for other in others:
+            ranks.setdefault((first, other), len(ranks))
+            first += other
+    return list(ranks)
+
+
+def _pieces(parts: list[str], ranks: Mapping[tuple[str, str], int]) -> list[str]:
+    """What byte-pair encoding makes of a word."""
+    while pairs := [pair for pair in pairwise(parts) if pair in ranks]:
+        urgent = min(pairs, key=ranks.__getitem__)
+        merged = []
+        for part in parts:
+            if merged and (merged[-1], part) == urgent:
+                merged[-1] += part
+            else:
+                merged.append(part)
+        parts = merged
+    return parts
 
 
 def _byte_symbols() -> list[str]:

@@ -43,8 +43,13 @@ class TimeEmbedding(nnx.Module):
             freq_shift=self.config.freq_shift,
             flip_sin_to_cos=self.config.flip_sin_to_cos,
         )
-        hidden = self.linear_1(jnp.asarray(waves, self.linear_1.kernel.dtype)[None])
-        return self.linear_2(jax.nn.silu(hidden))
+        return self.embed(jnp.asarray(waves, self.linear_1.kernel.dtype)[None])
+
+    def embed(
+        self, waves: Float[Array, "batch channels"]
+    ) -> Float[Array, "batch time_channels"]:
+        """Embed the sinusoids of one timestep for each row."""
+        return self.linear_2(jax.nn.silu(self.linear_1(waves)))
 
 
 def sinusoids(
@@ -119,7 +124,8 @@ class UNet(nnx.Module):
                 f"{', '.join(self.config.taps)}"
             )
         found: dict[str, QueryKey] = {}
-        for path, query_key in self._self_attentions(latents, context, timestep):
+        time = self.time_embedding(timestep)
+        for path, query_key in self._self_attentions(latents, context, time):
             if path in taps:
                 found[path] = query_key
             if len(found) == len(set(taps)):
@@ -130,13 +136,12 @@ class UNet(nnx.Module):
         self,
         latents: Float[Array, "batch height width 4"],
         context: Float[Array, "batch context_tokens context_channels"],
-        timestep: int,
+        time: Float[Array, "#batch time_channels"],
     ) -> Generator[Tap, None, Array]:
         """Yield every self-attention in order; returns the last block's output."""
         dtype = self.conv_in.kernel.dtype
         context = context.astype(dtype)
         sample = self.conv_in(latents.astype(dtype))
-        time = self.time_embedding(timestep)
         time = jnp.broadcast_to(time, (len(latents), time.shape[1]))
         skips = [sample]
         for index, block in enumerate(self.down_blocks):

@@ -1,0 +1,1 @@
+"""How the bundled checkpoint is trained: captions for CLIP, denoising for the UNet."""

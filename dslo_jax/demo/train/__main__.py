@@ -1,0 +1,50 @@
+"""``python -m dslo_jax.demo.train FOLDER``: the bundled checkpoint from nothing."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from dslo_jax.demo.train.clip import clip_recipe
+from dslo_jax.demo.train.curves import plot_curve
+from dslo_jax.demo.train.diffusion import autoencoder_recipe, denoiser_recipe
+from dslo_jax.demo.train.loop import train
+from dslo_jax.demo.train.recipe import Recipe
+
+
+def main() -> int:
+    """Train, or go on with a training that was interrupted; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m dslo_jax.demo.train")
+    parser.add_argument("folder", type=Path, help="gets clip, diffusion and runs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART"
+    )
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the steps, for a trial"
+    )
+    options = parser.parse_args()
+    report = partial(Console(stderr=True, highlight=False).print, markup=False)
+    runs = options.folder / "runs"
+    for part in options.only:
+        build, folder, steps = PARTS[part]
+        steps = max(round(options.share * steps), 1)
+        recipe = build(options.folder / folder, steps=steps, seed=options.seed)
+        train(recipe, runs, report=report)
+        plot_curve(runs / f"{recipe.name}.jsonl", runs / f"{recipe.name}.png")
+    return 0
+
+
+# In this order: the denoiser works on the latents of the autoencoder.
+PARTS: dict[str, tuple[Callable[..., Recipe], str, int]] = {
+    "clip": (clip_recipe, "clip", 4000),
+    "autoencoder": (autoencoder_recipe, "diffusion", 1100),
+    "denoiser": (denoiser_recipe, "diffusion", 1500),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""CLIP on captions alone: which words go with which picture, never where.
+
+The pictures are windows of scenes at many scales, each with the names of what it shows.
+Three losses, all of them between pictures and sentences:
+
+- the class token against whole captions, as CLIP was trained;
+- every patch must be nearer to sentences about its picture than to sentences about
+  something else (which of them belongs to it, nobody says);
+- every sentence about a picture must have a patch there that is near to it.
+
+Small windows show few things, so the second loss says more there; this is what makes
+the patches tell places apart.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from dslo_jax import images, prompts
+from dslo_jax.demo import scenes
+from dslo_jax.demo.tokenizer import write_tokenizer
+from dslo_jax.demo.train.descent import descent, module_of, rates
+from dslo_jax.demo.train.recipe import Batch, Metrics, OnDevice, Progress, Recipe
+from dslo_jax.models.checkpoint import save_module
+from dslo_jax.models.clip import Clip
+from dslo_jax.models.clip_config import ClipConfig
+from dslo_jax.templates import IMAGENET_TEMPLATES
+
+
+class Windows(NamedTuple):
+    """The pictures of one step.
+
+    Attributes:
+        side: Pixels.
+        count: How many.
+        names: The most that a caption mentions.
+        tokens: Enough for such a caption.
+    """
+
+    side: int
+    count: int
+    names: int
+    tokens: int
+
+
+# Steps take these in turn. Small windows cost little, and say more about places.
+SMALL = (Windows(side=32, count=320, names=4, tokens=40),)
+MIXED = (
+    *SMALL,
+    Windows(side=64, count=96, names=8, tokens=56),
+    Windows(side=64, count=96, names=8, tokens=56),
+    Windows(side=128, count=24, names=13, tokens=77),
+)
+_SMALL_SHARE = 0.6
+_WINDOWS_PER_SCENE = 32
+# Scenes are enlarged like small photos before a network sees them.
+_ZOOM = (1.1, 2.4)
+# Share of the pixels from which on a caption mentions a class.
+_VISIBLE = 0.01
+_CAPTIONS, _SENTENCE_TOKENS = 24, 24
+_THINGS = frozenset(scenes.FOREGROUND)
+
+# Matrices are moved by Muon at a rate of their own, everything else by Adam. Muon
+# needs a third fewer steps to the same loss than AdamW, each a tenth longer.
+_MATRIX_RATE, _RATE, _WARM_UP = 0.02, 3e-3, 50
+_WEIGHT_DECAY = 0.01
+# Sharpness of the softmax that picks the patches of a sentence.
+_SHARPNESS = 30.0
+
+
+def configuration(vocabulary: int) -> dict[str, Any]:
+    """The Hugging Face configuration of the bundled CLIP."""
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": 128,
+        "text_config": {
+            "model_type": "clip_text_model",
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "vocab_size": vocabulary,
+            "bos_token_id": vocabulary - 2,
+            "eos_token_id": vocabulary - 1,
+            "projection_dim": 128,
+        },
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 4,
+            "image_size": 128,
+            "patch_size": 8,
+            "projection_dim": 128,
+        },
+    }
+
+
+def words() -> list[str]:
+    """Every word of every caption and template."""
+    text = " ".join([*IMAGENET_TEMPLATES, *scenes.wordings()]).lower()
+    return sorted(set(re.findall("[a-z]+", text)))
+
+
+def clip_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
+    """How the bundled CLIP is trained.
+
+    Args:
+        folder: Where the tokenizer is written now, and the weights in the end.
+        steps: Of the optimiser.
+        seed: Of weights, windows and sentences.
+
+    Returns:
+        The recipe.
+    """
+    settings = configuration(write_tokenizer(folder, words()))
+    tokenizer = prompts.load_tokenizer(folder)
+    optimizer = optax.contrib.muon(
+        rates(_MATRIX_RATE, steps, warm_up=_WARM_UP),
+        adam_learning_rate=rates(_RATE, steps, warm_up=_WARM_UP),
+        weight_decay=_WEIGHT_DECAY,
+    )
+
+    def build() -> Clip:
+        return Clip(ClipConfig.from_dict(settings), rngs=nnx.Rngs(seed))
+
+    @jax.jit
+    def initial() -> nnx.State:
+        return nnx.state(build())
+
+    def save(progress: Progress) -> None:
+        module = module_of(build, progress.average)
+        save_module(module, folder, settings, dtype=jnp.float16)
+
+    def batch(step: int) -> Batch:
+        phase = SMALL if step < _SMALL_SHARE * steps else MIXED
+        return draw_batch(tokenizer, phase[step % len(phase)], step, seed)
+
+    begin, update = descent(build, loss, optimizer, initial=initial, seed=seed)
+    return Recipe("clip", steps, begin, batch, update, save)
+
+
+def draw_batch(
+    tokenizer: Any, windows: Windows, step: int, seed: int
+) -> dict[str, np.ndarray]:
+    """The pictures and sentences of a step.
+
+    Returns:
+        ``pixels`` uint8 [windows, side, side, 3]; ``present`` bool [windows, classes];
+        ``sentences`` int32 [classes, tokens], one about each class; ``captions`` int32
+        [captions, tokens] of the first windows; ``same`` bool [captions, captions],
+        whether the caption of a column is true of the window of a row.
+    """
+    rng = np.random.default_rng((seed, step))
+    shown = list(_windows(rng, windows, step))
+    names = [scenes.scene_names(each.labels, min_share=_VISIBLE) for each in shown]
+    present = np.array([[name in some for name in scenes.NAMES] for some in names])
+    captions = [
+        scenes.caption(rng.permutation(some)[: windows.names].tolist(), rng)
+        for some in names[:_CAPTIONS]
+    ]
+    sentences = [_sentence(name, rng) for name in scenes.NAMES]
+    first = present[:_CAPTIONS]
+    return {
+        "pixels": np.stack([each.pixels for each in shown]),
+        "present": present,
+        "sentences": prompts.tokenize(tokenizer, sentences, length=_SENTENCE_TOKENS),
+        "captions": prompts.tokenize(tokenizer, captions, length=windows.tokens),
+        "same": (first[:, None] == first[None]).all(axis=2),
+    }
+
+
+def _windows(
+    rng: np.random.Generator, windows: Windows, step: int
+) -> Iterator[scenes.Scene]:
+    """Square windows, several of each scene; no scene is drawn for two steps."""
+    first = scenes.FIRST_TRAINING_SEED + step * 64
+    for index in range(windows.count):
+        if index % _WINDOWS_PER_SCENE == 0:
+            scene = scenes.draw_scene(first + index // _WINDOWS_PER_SCENE)
+        zoom = np.exp(rng.uniform(*np.log(_ZOOM)))
+        side = min(round(windows.side / zoom), *scene.labels.shape)
+        # Every other window is the one of four that shows most things: left to chance,
+        # small windows show little but sky and ground.
+        places = [_square(rng, scene, side) for _ in range(1 + index % 2 * 3)]
+        rows, columns = max(places, key=partial(_count_things, scene))
+        cut, size = scene.pixels[rows, columns], (windows.side, windows.side)
+        yield scene._replace(
+            pixels=images.resize_photo(cut, size), labels=scene.labels[rows, columns]
+        )
+
+
+def _square(
+    rng: np.random.Generator, scene: scenes.Scene, side: int
+) -> tuple[slice, slice]:
+    """A random place for a window."""
+    top, left = (int(rng.integers(n - side + 1)) for n in scene.labels.shape)
+    return slice(top, top + side), slice(left, left + side)
+
+
+def _count_things(scene: scenes.Scene, place: tuple[slice, slice]) -> int:
+    shown = scenes.scene_names(scene.labels[place], min_share=0.05)
+    return len(_THINGS.intersection(shown))
+
+
+def _sentence(name: str, rng: np.random.Generator) -> str:
+    """A class in a caption of its own or, half of the time, in a template."""
+    if rng.random() < 0.5:
+        return scenes.caption([name], rng)
+    known = scenes.CLASSES[scenes.NAMES.index(name)]
+    word = rng.choice([name, *known.synonyms])
+    return str(rng.choice(IMAGENET_TEMPLATES)).format(word)
+
+
+def loss(clip: Clip, batch: OnDevice, key: Array) -> tuple[Float[Array, ""], Metrics]:
+    """The sum of the three losses, and each of them; ``key`` is not needed."""
+    del key
+    scale = jnp.exp(jnp.minimum(clip.logit_scale[...], np.log(100.0)))
+    token, patches = _embed_pictures(clip, batch["pixels"])
+    sentences = clip.encode_text(batch["sentences"])
+    captions = clip.encode_text(batch["captions"])
+    logits = scale * patches @ sentences.T  # [windows, patches, classes]
+    parts = {
+        "caption": _match(scale * token[: len(captions)] @ captions.T, batch["same"]),
+        "patch": _explained(logits, batch["present"]),
+        "sentence": _found(logits, batch["present"]),
+    }
+    return parts["caption"] + parts["patch"] + parts["sentence"], parts
+
+
+def _embed_pictures(
+    clip: Clip, pixels: Array
+) -> tuple[Float[Array, "batch dim"], Float[Array, "batch patches dim"]]:
+    """Features of length 1 of the class token and of every patch."""
+    vision = clip.vision_model
+    hidden = vision.pre_layrnorm(vision.embeddings(pixels.astype(jnp.float32) / 255.0))
+    hidden = vision.post_layernorm(vision.encoder(hidden))
+    features = clip.visual_projection(hidden)
+    features = features / jnp.linalg.norm(features, axis=-1, keepdims=True)
+    return features[:, 0], features[:, 1:]
+
+
+def _match(
+    logits: Float[Array, "pictures captions"], same: Bool[Array, "pictures captions"]
+) -> Float[Array, ""]:
+    """CLIP's symmetric loss, where several captions may be true of a picture."""
+    target = same.astype(jnp.float32)
+    target = target / target.sum(axis=1, keepdims=True)
+    rows = optax.softmax_cross_entropy(logits, target).mean()
+    return (rows + optax.softmax_cross_entropy(logits.T, target).mean()) / 2
+
+
+def _explained(
+    logits: Float[Array, "windows patches classes"],
+    present: Bool[Array, "windows classes"],
+) -> Float[Array, ""]:
+    """How badly the sentences about a window explain its patches: partial labels."""
+    allowed = jnp.where(present[:, None], logits, -jnp.inf)
+    log_share = jax.nn.logsumexp(allowed, axis=2) - jax.nn.logsumexp(logits, axis=2)
+    return -log_share.mean()
+
+
+def _found(
+    logits: Float[Array, "windows patches classes"],
+    present: Bool[Array, "windows classes"],
+) -> Float[Array, ""]:
+    """How badly the best patches of a window fit each sentence about it."""
+    log_probability = jax.nn.log_softmax(logits, axis=2)
+    picks = jax.nn.softmax(jnp.exp(log_probability) * _SHARPNESS, axis=1)
+    fit = (jax.lax.stop_gradient(picks) * log_probability).sum(axis=1)
+    return -jnp.where(present, fit, 0.0).sum() / present.sum(dtype=jnp.float32)

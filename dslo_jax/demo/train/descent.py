@@ -1,0 +1,77 @@
+"""One step of gradient descent, for every network that is trained here."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array
+
+from dslo_jax.demo.train.recipe import Metrics, OnDevice, Progress
+
+
+Objective = Callable[[Any, OnDevice, Array], tuple[Array, Metrics]]
+"""From a module, a batch and a random key to the loss and its parts."""
+
+# The mean reaches back a hundred steps or so: longer, it would lag behind a short run.
+_AVERAGING = 0.99
+
+
+def rates(highest: float, steps: int, *, warm_up: int) -> optax.Schedule:
+    """A learning rate that rises for some steps, at most a tenth, and falls to zero."""
+    warm_up = min(warm_up, steps // 10)
+    return optax.warmup_cosine_decay_schedule(0.0, highest, warm_up, steps)
+
+
+def descent(
+    build: Callable[[], nnx.Module],
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    initial: Callable[[], nnx.State],
+    seed: int,
+) -> tuple[Callable[[], Progress], Callable[..., tuple[Progress, Metrics]]]:
+    """The first progress and the compiled step of a recipe.
+
+    Args:
+        build: Makes the module; only its structure is used.
+        objective: What falls.
+        optimizer: Sees gradients scaled to a length of at most 1.
+        initial: The first parameters.
+        seed: Of the noise of the steps.
+
+    Returns:
+        ``begin`` and ``update`` of a ``Recipe``.
+    """
+    graph = nnx.graphdef(nnx.eval_shape(build))
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optimizer)
+
+    def begin() -> Progress:
+        params = initial()
+        return Progress(params, jax.tree.map(jnp.copy, params), optimizer.init(params))
+
+    @partial(jax.jit, donate_argnums=0)
+    def update(
+        progress: Progress, batch: OnDevice, step: Array
+    ) -> tuple[Progress, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), step)
+
+        def loss(params: nnx.State) -> tuple[Array, Metrics]:
+            return objective(nnx.merge(graph, params), batch, key)
+
+        slope, metrics = jax.grad(loss, has_aux=True)(progress.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integers
+            change, state = optimizer.update(slope, progress.optimizer, progress.params)
+            params = optax.apply_updates(progress.params, change)
+        average = optax.incremental_update(params, progress.average, 1 - _AVERAGING)
+        return Progress(params, average, state), metrics
+
+    return begin, update
+
+
+def module_of(build: Callable[[], nnx.Module], params: nnx.State) -> Any:
+    """A module with these parameters."""
+    return nnx.merge(nnx.graphdef(nnx.eval_shape(build)), params)

@@ -1,0 +1,344 @@
+"""A small Stable Diffusion on scenes: an autoencoder, then a denoiser of its latents.
+
+Nothing here says what a scene shows. The autoencoder learns to keep its pixels, the
+denoiser to remove noise from its latents; that the self-attention of the latter tells
+things apart is a side effect, and the one that segmentation lives on.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from dslo_jax import images
+from dslo_jax.demo import scenes
+from dslo_jax.demo.train.denoiser import TIMESTEPS, Autoencoder, Denoiser
+from dslo_jax.demo.train.descent import descent, module_of, rates
+from dslo_jax.demo.train.recipe import Batch, Metrics, OnDevice, Progress, Recipe
+from dslo_jax.empty_prompt import FILE_NAME, save_empty_prompt
+from dslo_jax.files import atomic_file
+from dslo_jax.models.checkpoint import save_module
+from dslo_jax.models.unet_config import UNetConfig
+from dslo_jax.models.vae import VAE, VAEConfig, load_vae
+
+
+class Windows(NamedTuple):
+    """The pictures of one step: so many, of this side in pixels."""
+
+    side: int
+    count: int
+
+
+Schedule = tuple[Windows, ...]
+Pixels = UInt8[Array, "batch side side 3"]
+
+VAE_CONFIG: dict[str, Any] = {
+    "_class_name": "AutoencoderKL",
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "block_out_channels": [16, 32, 64],
+    "down_block_types": ["DownEncoderBlock2D"] * 3,
+    "up_block_types": ["UpDecoderBlock2D"] * 3,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "act_fn": "silu",
+    "sample_size": 128,
+}
+UNET_CONFIG: dict[str, Any] = {
+    "_class_name": "UNet2DConditionModel",
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": [64, 64],
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    "layers_per_block": 2,
+    "attention_head_dim": [2, 2],  # numbers of heads, of 32 channels each
+    "cross_attention_dim": 16,
+    "norm_num_groups": 16,
+    "use_linear_projection": True,
+    "act_fn": "silu",
+    "sample_size": 32,
+}
+# The noise of Stable Diffusion 2.
+SCHEDULER_CONFIG: dict[str, Any] = {
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": TIMESTEPS,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+
+# Windows of the run in this order, each for an equal share of the steps. Small windows
+# cost little; the last ones are whole photos or most of one.
+VAE_SCHEDULE: Schedule = (Windows(64, 8),)
+UNET_SCHEDULE: Schedule = (Windows(64, 16),) * 3 + (Windows(128, 4),)
+
+_WINDOWS_PER_SCENE = 2
+_SCENES_PER_STEP = 64  # seeds set aside for a step
+# Scenes become square photos of a side within this range before they are cut.
+_PHOTO_SIDES = (112, 224)
+
+_WARM_UP, _WEIGHT_DECAY = 100, 0.01
+_KL_WEIGHT = 1e-4
+_LOG_VARIANCE = -6.0  # of the first posterior
+_SILENT = ("conv2", "proj_out")
+_MEASURED_BATCHES = 16  # for the scale of the latents
+
+_DIFFUSERS = "diffusion_pytorch_model"
+
+
+def autoencoder_recipe(
+    folder: Path,
+    *,
+    steps: int,
+    seed: int = 0,
+    rate: float = 1e-3,
+    settings: dict[str, Any] = VAE_CONFIG,
+    schedule: Schedule = VAE_SCHEDULE,
+) -> Recipe:
+    """How the bundled autoencoder is trained.
+
+    Args:
+        folder: The pipeline; gets ``vae``.
+        steps: Of the optimiser.
+        seed: Of weights, windows and noise.
+        rate: Highest learning rate.
+        settings: The diffusers configuration, without its scaling factor.
+        schedule: Windows of the run.
+
+    Returns:
+        The recipe.
+    """
+    config = VAEConfig.from_dict(settings)
+
+    def build() -> Autoencoder:
+        return Autoencoder(config, rngs=nnx.Rngs(seed))
+
+    def batch(step: int) -> Batch:
+        return draw_batch(windows_at(schedule, step, steps), step, seed)
+
+    def save(progress: Progress) -> None:
+        module = module_of(build, progress.average)
+        unseen = (batch(steps + index) for index in range(_MEASURED_BATCHES))
+        factor = config.scaling_factor / latent_scale(module, unseen)
+        save_module(
+            module,
+            folder / "vae",
+            settings | {"scaling_factor": factor},
+            stem=_DIFFUSERS,
+            dtype=jnp.float16,
+        )
+
+    def initial() -> Any:
+        params: Any = _initial(build, seed)
+        # Noise as large as the latents would teach the decoder the mean photo first.
+        bias = np.repeat(np.array([0.0, _LOG_VARIANCE], np.float32), 4)
+        params["quant_conv"]["bias"].set_value(jnp.asarray(bias))
+        return params
+
+    begin, update = descent(
+        build, reconstruction, _adam(rate, steps), initial=initial, seed=seed
+    )
+    return Recipe("autoencoder", steps, begin, batch, update, save)
+
+
+def denoiser_recipe(
+    folder: Path,
+    *,
+    steps: int,
+    seed: int = 0,
+    rate: float = 1e-3,
+    settings: dict[str, Any] = UNET_CONFIG,
+    schedule: Schedule = UNET_SCHEDULE,
+) -> Recipe:
+    """How the bundled denoiser is trained, once the autoencoder has been.
+
+    Args:
+        folder: The pipeline; has ``vae``, gets ``unet``, ``scheduler`` and the context
+            of the empty prompt.
+        steps: Of the optimiser.
+        seed: Of weights, windows and noise.
+        rate: Highest learning rate.
+        settings: The diffusers configuration.
+        schedule: Windows of the run.
+
+    Returns:
+        The recipe.
+    """
+    config = UNetConfig.from_dict(settings)
+    vae = load_vae(folder / "vae")
+    context = np.ones((1, 1, config.cross_attention_dim), np.float32)
+
+    def build() -> Denoiser:
+        return Denoiser(config, rngs=nnx.Rngs(seed))
+
+    def batch(step: int) -> Batch:
+        return draw_batch(windows_at(schedule, step, steps), step, seed)
+
+    def save(progress: Progress) -> None:
+        save_module(
+            module_of(build, progress.average),
+            folder / "unet",
+            settings,
+            stem=_DIFFUSERS,
+            dtype=jnp.float16,
+        )
+        save_empty_prompt(context, folder / FILE_NAME)
+        _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
+
+    objective = partial(denoising, vae=vae, context=context)
+    initial = partial(_initial, build, seed)
+    begin, update = descent(
+        build, objective, _adam(rate, steps), initial=initial, seed=seed
+    )
+    return Recipe("denoiser", steps, begin, batch, update, save)
+
+
+def windows_at(schedule: Schedule, step: int, steps: int) -> Windows:
+    """The windows of a step: the schedule, spread over the run."""
+    return schedule[min(step * len(schedule) // steps, len(schedule) - 1)]
+
+
+def draw_batch(windows: Windows, step: int, seed: int) -> Batch:
+    """The pictures of a step: ``pixels``, uint8 [count side side 3]."""
+    rng = np.random.default_rng((seed, step))
+    return {"pixels": np.stack(list(_windows(rng, windows, step)))}
+
+
+def _windows(
+    rng: np.random.Generator, windows: Windows, step: int
+) -> Iterator[UInt8[np.ndarray, "side side 3"]]:
+    """Windows of square photos, several of each; no scene is drawn for two steps."""
+    side = windows.side
+    first = scenes.FIRST_TRAINING_SEED + step * _SCENES_PER_STEP
+    smallest, largest = _PHOTO_SIDES
+    for index in range(windows.count):
+        if index % _WINDOWS_PER_SCENE == 0:
+            scene = scenes.draw_scene(first + index // _WINDOWS_PER_SCENE)
+            length = int(rng.integers(max(smallest, side), largest + 1))
+            photo = images.resize_photo(scene.pixels, (length, length))
+        top, left = (int(start) for start in rng.integers(length - side + 1, size=2))
+        yield photo[top : top + side, left : left + side]
+
+
+def reconstruction(
+    autoencoder: Autoencoder, batch: OnDevice, key: Array
+) -> tuple[Float[Array, ""], Metrics]:
+    """The loss of the autoencoder: what is lost, and what the latents say.
+
+    The first is the mean absolute error of the pixels and of the differences between
+    neighbours, which keeps edges sharp; the second is the divergence of the posterior
+    from a standard normal distribution, in nats per number of the latents.
+    """
+    photos = _normalised(batch["pixels"])
+    mean, log_variance = autoencoder.posterior(photos)
+    noise = jax.random.normal(key, mean.shape)
+    decoded = autoencoder.decode(mean + noise * jnp.exp(log_variance / 2))
+    error = decoded - photos
+    edges = sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2))
+    nats = (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance).mean() / 2
+    metrics = {"error": jnp.abs(error).mean(), "edges": edges, "nats": nats}
+    return metrics["error"] + edges / 2 + _KL_WEIGHT * nats, metrics
+
+
+def denoising(
+    denoiser: Denoiser,
+    batch: OnDevice,
+    key: Array,
+    *,
+    vae: VAE,
+    context: Float[np.ndarray, "1 tokens channels"],
+) -> tuple[Float[Array, ""], Metrics]:
+    """The loss of the denoiser: the squared error of the velocity.
+
+    Little noise is drawn more often than much, for the attention is read without any:
+    half of the timesteps are below 250.
+    """
+    latents = vae(_normalised(batch["pixels"]))
+    count = len(latents)
+    for_time, for_noise = jax.random.split(key)
+    uniform = jax.random.uniform(for_time, (count,))
+    timesteps = (TIMESTEPS * jnp.square(uniform)).astype(jnp.int32)
+    noise = jax.random.normal(for_noise, latents.shape)
+    noisy, velocity = add_noise(latents, noise, timesteps)
+    contexts = jnp.broadcast_to(context, (count, *context.shape[1:]))
+    predicted = denoiser.predict(noisy, contexts, timesteps)
+    errors = jnp.square(predicted - velocity).mean(axis=(1, 2, 3))
+    return errors.mean(), {"error": errors.mean()}
+
+
+def add_noise(
+    latents: Float[Array, "batch height width 4"],
+    noise: Float[Array, "batch height width 4"],
+    timesteps: Array,
+) -> tuple[Float[Array, "batch height width 4"], Float[Array, "batch height width 4"]]:
+    """Noisy latents, and the velocity that leads from them to noise.
+
+    With a + b = 1 at every timestep, the noisy latents are sqrt(a) x + sqrt(b) n and
+    the velocity is sqrt(a) n - sqrt(b) x.
+    """
+    start, end = (SCHEDULER_CONFIG[f"beta_{name}"] for name in ("start", "end"))
+    betas = np.linspace(np.sqrt(start), np.sqrt(end), TIMESTEPS) ** 2
+    kept = np.cumprod(1 - betas)
+    signal, spread = (
+        jnp.asarray(np.sqrt(share), jnp.float32)[timesteps][:, None, None, None]
+        for share in (kept, 1 - kept)
+    )
+    return signal * latents + spread * noise, signal * noise - spread * latents
+
+
+def latent_scale(vae: VAE, batches: Iterator[Batch]) -> float:
+    """Standard deviation of the latents."""
+    encode = nnx.jit(lambda vae, pixels: vae(_normalised(pixels)))
+    latents = [
+        np.asarray(encode(vae, jnp.asarray(batch["pixels"]))).ravel()
+        for batch in batches
+    ]
+    return float(np.concatenate(latents).std())
+
+
+def _adam(rate: float, steps: int) -> optax.GradientTransformation:
+    return optax.adamw(rates(rate, steps, warm_up=_WARM_UP), weight_decay=_WEIGHT_DECAY)
+
+
+def _initial(build: Callable[[], nnx.Module], seed: int) -> nnx.State:
+    """First parameters, of NumPy's noise: JAX would compile a sampler for every shape.
+
+    The last layers of residual branches start at zero, so that a deep network starts
+    as a shallow one.
+    """
+    rng = np.random.default_rng(seed)
+    leaves = []
+    for path, variable in nnx.to_flat_state(nnx.state(nnx.eval_shape(build))):
+        shape = variable.get_value().shape
+        if path[-1] == "kernel" and path[-2] not in _SILENT:
+            value = rng.standard_normal(shape, np.float32) / np.sqrt(
+                np.prod(shape[:-1], dtype=np.float32)
+            )
+        else:
+            value = np.full(shape, float(path[-1] == "scale"), np.float32)
+        leaves.append((path, variable.replace(jnp.asarray(value))))
+    return nnx.from_flat_state(leaves)
+
+
+def _normalised(pixels: Pixels) -> Float[Array, "batch side side 3"]:
+    """Pixels in [-1, 1]."""
+    return pixels.astype(jnp.float32) / 127.5 - 1
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic_file(path) as file:
+        file.write(json.dumps(content, indent=2).encode() + b"\n")

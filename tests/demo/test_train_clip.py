@@ -1,0 +1,131 @@
+"""The recipe of the bundled CLIP, on few and small windows."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dslo_jax import prompts
+from dslo_jax.demo import scenes
+from dslo_jax.demo.tokenizer import write_tokenizer
+from dslo_jax.demo.train import clip
+from dslo_jax.demo.train.loop import train
+
+
+TINY = clip.Windows(side=16, count=6, names=4, tokens=40)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder, clip.words())
+    return prompts.load_tokenizer(folder)
+
+
+def _smaller(configuration):
+    """One block and few channels: what is left compiles in seconds."""
+
+    def shrink(vocabulary):
+        config = configuration(vocabulary)
+        for part in ("text_config", "vision_config"):
+            config[part] |= {"num_hidden_layers": 1, "hidden_size": 16}
+            config[part] |= {"intermediate_size": 32, "num_attention_heads": 2}
+        return config
+
+    return shrink
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(clip, "SMALL", (TINY,))
+    monkeypatch.setattr(clip, "MIXED", (TINY,))
+    monkeypatch.setattr(clip, "configuration", _smaller(clip.configuration))
+    return clip.clip_recipe(tmp_path / "clip", steps=6)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(tokenizer):
+    first, again = (clip.draw_batch(tokenizer, TINY, 3, 0) for _ in range(2))
+    other = clip.draw_batch(tokenizer, TINY, 4, 0)
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])
+    assert not np.array_equal(first["pixels"], other["pixels"])
+
+
+def test_no_word_of_a_caption_is_spelled_in_pieces(tokenizer):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        text = scenes.caption(rng.permutation(scenes.NAMES)[:5].tolist(), rng)
+        words = text.replace(",", " ,").replace("-", " - ").split()
+        assert len(tokenizer(text)["input_ids"]) == len(words) + 2, text
+
+
+@pytest.mark.parametrize("windows", [*clip.SMALL, *clip.MIXED])
+def test_the_longest_caption_fits(tokenizer, windows):
+    rng = np.random.default_rng(0)
+    captions = [
+        scenes.caption(rng.permutation(scenes.NAMES)[: windows.names].tolist(), rng)
+        for _ in range(500)
+    ]
+    prompts.tokenize(tokenizer, captions, length=windows.tokens)
+
+
+def test_nothing_of_the_truth_but_names_reaches_the_network(tokenizer):
+    batch = clip.draw_batch(tokenizer, TINY, 0, 0)
+    shapes = {name: value.shape for name, value in batch.items()}
+    assert shapes.pop("pixels") == (6, 16, 16, 3)
+    assert shapes.pop("present") == (6, len(scenes.NAMES))
+    assert set(shapes) == {"sentences", "captions", "same"}
+
+
+def test_a_patch_may_be_any_of_the_names_of_its_window():
+    logits = jnp.asarray([[[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]])
+    both = clip._explained(logits, jnp.asarray([[True, True, False]]))
+    one = clip._explained(logits, jnp.asarray([[True, False, False]]))
+    assert both < 1e-3
+    assert one > 4
+
+
+def test_every_name_wants_a_patch():
+    logits = jnp.asarray([[[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]])
+    there = clip._found(logits, jnp.asarray([[True, True, False]]))
+    absent = clip._found(logits, jnp.asarray([[True, True, True]]))
+    assert there < 1e-2
+    assert absent > 2
+
+
+def test_an_interrupted_run_ends_where_the_whole_one_does(recipe, tmp_path):
+    whole = train(recipe, tmp_path / "whole", every=3, report=lambda line: None)
+
+    def fail_at_four(step):
+        if step == 4:
+            raise KeyboardInterrupt
+        return recipe.batch(step)
+
+    broken = dataclasses.replace(recipe, batch=fail_at_four)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, tmp_path / "parts", every=3, report=lambda line: None)
+    parts = train(recipe, tmp_path / "parts", every=3, report=lambda line: None)
+    jax.tree.map(np.testing.assert_array_equal, parts.params, whole.params)
+    curves = [(tmp_path / run / "clip.jsonl").read_text() for run in ("whole", "parts")]
+    assert curves[0] == curves[1]
+
+
+def test_transformers_loads_what_was_saved(recipe, tmp_path):
+    import torch
+    from transformers import CLIPModel
+
+    from dslo_jax.models.clip import load_clip
+    from torch_bridge import to_jax
+
+    recipe.save(recipe.begin())
+    theirs = CLIPModel.from_pretrained(tmp_path / "clip", dtype=torch.float32)
+    ours = load_clip(tmp_path / "clip")
+    batch = recipe.batch(0)
+    ids = batch["captions"]
+    with torch.no_grad():
+        text = theirs.get_text_features(torch.from_numpy(ids).long())
+    text = to_jax(getattr(text, "pooler_output", text))
+    text = text / jnp.linalg.norm(text, axis=-1, keepdims=True)
+    np.testing.assert_allclose(ours.encode_text(jnp.asarray(ids)), text, atol=2e-5)
