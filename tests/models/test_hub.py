@@ -261,13 +261,57 @@ def test_an_exhausted_list_gives_the_status_of_each(fake):
 def test_mirrors_that_fail_alike_share_the_code(fake):
     error = refusal("sd2-base", "diffusion", offline=True)
     assert error.code == "W10"
-    assert len(str(error).splitlines()) == 3
+    assert len(str(error).splitlines()) == 4  # a heading, two mirrors, a way out
 
 
 def test_a_repository_may_name_its_revision(tmp_path, fake):
     fake.answers["me/clip"] = write_clip(tmp_path / "clip")
     hub.resolve("me/clip@refs/pr/3", "clip")
     assert fake.asked[-1] == ("me/clip", "refs/pr/3", False)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http_error(errors.RepositoryNotFoundError, 401),
+        http_error(errors.RepositoryNotFoundError, 404),
+        not_cached(httpx2.ConnectError("no route")),
+        OSError(errno.ENETUNREACH, "no network"),
+    ],
+)
+def test_a_preset_that_cannot_be_had_offers_what_needs_no_download(fake, answer):
+    mirror = hub.PRESETS["clip-b16"].mirrors[0].repository
+    fake.answers[mirror] = answer
+    for error in (
+        refusal("clip-b16", "clip"),
+        refusal("clip-b16", "clip", offline=True),
+        refusal("sd2-base", "diffusion"),
+    ):
+        words = str(error).splitlines()[-1]
+        assert "--model demo" in words
+        assert "not photographs" in words
+        assert str(error).startswith(f"[{error.code}] ")
+
+
+def test_what_a_person_names_is_not_replaced_by_an_offer(tmp_path, fake):
+    lacking = write_clip(tmp_path / "clip")
+    (lacking / "config.json").unlink()
+    for name, kind in (
+        ("me/clip", "clip"),  # a repository of somebody's own
+        ("clip-b17", "clip"),
+        ("sd2-base", "clip"),
+        (str(lacking), "clip"),
+        (lacking, "clip"),
+        (tmp_path / "absent", "diffusion"),
+    ):
+        assert "demo" not in str(refusal(name, kind))
+
+
+def test_a_path_is_never_a_repository(fake):
+    error = refusal(Path("me/clip"), "clip")
+    assert error.code == "W01"
+    assert "is not a folder" in str(error)
+    assert fake.asked == []
 
 
 # ---- one message for each cause ------------------------------------------------------

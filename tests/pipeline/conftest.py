@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from checkpoints.random_weights import write_random_checkpoint
 from PIL import Image
 
 from dslo_jax import Segmenter, SegmenterConfig, cli
-from dslo_jax.demo.random_weights import write_random_checkpoint
 
 
 CONFIG = SegmenterConfig(

@@ -246,7 +246,7 @@ def test_weights_says_where_and_names_what_it_does_not_know(checkpoint, capsys):
 def test_a_name_that_no_file_system_takes(run, photo):
     code, _, err = run(photo, *CLASSES, model="x" * 5000)
     assert code == 2
-    assert "neither a folder nor a preset; presets: sd2+clip-b16" in err
+    assert "neither a folder nor a known pair; pairs: sd2+clip-b16" in err
 
 
 @pytest.mark.parametrize(

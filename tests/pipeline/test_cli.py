@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dslo_jax import cli
+from dslo_jax import SegmenterConfig, cli
+from dslo_jax.errors import CheckpointError
 
 
 def test_segments_a_photo(run, photo, tmp_path):
@@ -63,6 +64,78 @@ def test_config_file_and_options_over_it(run, photo, tmp_path):
     assert (used["mode"], used["epsilon"]) == ("path", 0.2)
 
 
+class TestWhereOptionsComeFrom:
+    """The command line, else --config, else the model, else the defaults."""
+
+    @pytest.fixture
+    def chosen(self, photo, tmp_path, monkeypatch):
+        """The configuration that a command line comes to; nothing is loaded."""
+        seen = []
+
+        def load(model, *, config, **_):
+            seen.append(config)
+            raise CheckpointError("W01", "seen enough")
+
+        monkeypatch.setattr(cli.Segmenter, "from_pretrained", load)
+
+        def chosen(*arguments):
+            names = ("--classes", "cat, sofa", "--out", str(tmp_path / "out"))
+            assert cli.main(["segment", str(photo), *names, *map(str, arguments)]) == 4
+            return seen[-1]
+
+        return chosen
+
+    @pytest.fixture
+    def model(self, tmp_path):
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "segmenter.toml").write_text(
+            'short_side = 64\naffinity_size = 128\nepsilon = 0.05\nmode = "path"\n'
+        )
+        return tmp_path / "model"
+
+    @pytest.fixture
+    def file(self, tmp_path):
+        (tmp_path / "config.toml").write_text("affinity_size = 192\nepsilon = 0.2\n")
+        return tmp_path / "config.toml"
+
+    def test_defaults(self, chosen, tmp_path):
+        assert chosen() == SegmenterConfig()
+        assert chosen("--model", tmp_path) == SegmenterConfig()  # no segmenter.toml
+
+    def test_the_model(self, chosen, model):
+        assert chosen("--model", model) == SegmenterConfig(
+            short_side=64, affinity_size=128, epsilon=0.05, mode="path"
+        )
+
+    def test_a_file_over_the_model(self, chosen, model, file):
+        expected = SegmenterConfig(
+            short_side=64, affinity_size=192, epsilon=0.2, mode="path"
+        )
+        assert chosen("--model", model, "--config", file) == expected
+        assert chosen(f"--config={file}", f"--model={model}") == expected
+
+    def test_the_command_line_over_the_file(self, chosen, model, file):
+        flags = ("--epsilon", 0.3, "--mode", "velocity")
+        expected = SegmenterConfig(short_side=64, affinity_size=192, epsilon=0.3)
+        assert chosen("--model", model, "--config", file, *flags) == expected
+        assert chosen(*flags, "--config", file, "--model", model) == expected
+
+    def test_a_flag_that_equals_the_default_is_a_flag_all_the_same(self, chosen, model):
+        usual = SegmenterConfig()
+        config = chosen("--model", model, "--short-side", usual.short_side)
+        assert config.short_side == usual.short_side
+        assert config.affinity_size == 128
+
+    def test_parts_of_ones_own_keep_the_choices_of_the_model(self, chosen, model):
+        assert chosen("--model", model, "--clip", "other").short_side == 64
+
+    def test_a_model_with_a_bad_file(self, run, photo, model):
+        (model / "segmenter.toml").write_text("short_sied = 64\n")
+        code, _, err = run(photo, "--classes", "cat", model=model)
+        assert code == 2
+        assert "segmenter.toml:1" in " ".join(err.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -103,6 +176,16 @@ def test_a_missing_checkpoint_offers_a_remedy(run, photo, tmp_path, monkeypatch)
     )
     assert code == 4
     assert "dslo weights" in err
+    assert "--model demo; it knows 20 things of its own drawn world" in err
+
+
+def test_a_folder_that_lacks_a_part_asks_nobody(run, photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()  # "mine/clip" could be the name of a repository
+    code, _, err = run(photo, "--classes", "cat, sofa", model="mine")
+    assert code == 4
+    assert "[W01] mine/clip is not a folder" in err
+    assert "demo" not in err
 
 
 def test_unknown_command_and_help(capsys):

@@ -237,7 +237,7 @@ def test_non_finite_affinity_never_reaches_the_labels(checkpoint, make_photo, mo
         broken(make_photo(64, 64), CLASSES)
 
 
-def test_unknown_preset_lists_the_known_ones():
+def test_unknown_pair_lists_the_known_ones():
     with pytest.raises(OptionError, match=r"'sd3' is neither.*sd2\+clip-b16"):
         Segmenter.from_pretrained("sd3")
 

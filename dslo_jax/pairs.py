@@ -1,0 +1,62 @@
+"""Which CLIP and which attention source go together, and the choices that suit them."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from dslo_jax.config import SegmenterConfig
+from dslo_jax.errors import OptionError
+
+
+class Pair(NamedTuple):
+    """A CLIP and an attention source that are known to go together.
+
+    Attributes:
+        clip: A name or a folder for ``hub.resolve``.
+        attention: Likewise.
+        config: The choices that suit them; where a user says nothing else.
+    """
+
+    clip: str | Path
+    attention: str | Path
+    config: SegmenterConfig = SegmenterConfig()
+
+
+PAIRS = {
+    "sd2+clip-b16": Pair("clip-b16", "sd2-base"),
+    "sd2+clip-l14": Pair("clip-l14", "sd2-base"),
+}
+# Folders that have a short name because they come with this package.
+BUNDLED = {"demo": Path(__file__).parent / "demo" / "checkpoint"}
+CONFIG_NAME = "segmenter.toml"
+
+
+def find_pair(name_or_path: str | Path) -> Pair:
+    """The networks that a name or a folder stands for; nothing is loaded.
+
+    Args:
+        name_or_path: ``"sd2+clip-b16"``, ``"sd2+clip-l14"``, the bundled ``"demo"``,
+            or a folder with the sub-folders ``clip`` and ``diffusion``, and with a
+            ``segmenter.toml`` where other choices than the usual ones suit it.
+
+    Returns:
+        The pair.
+
+    Raises:
+        OptionError: There is no such name and no such folder (``O05``), or the
+            ``segmenter.toml`` cannot be used (``O01`` ... ``O04``).
+    """
+    name = str(name_or_path)
+    if name in PAIRS:
+        return PAIRS[name]
+    place = BUNDLED.get(name, os.path.expanduser(name))
+    if not os.path.isdir(place):
+        raise OptionError(
+            "O05",
+            f"{name!r} is neither a folder nor a known pair; pairs: "
+            f"{', '.join([*PAIRS, *BUNDLED])}",
+        )
+    folder, config = Path(place), SegmenterConfig()
+    if (folder / CONFIG_NAME).exists():
+        config = SegmenterConfig.from_toml(folder / CONFIG_NAME)
+    return Pair(folder / "clip", folder / "diffusion", config)
