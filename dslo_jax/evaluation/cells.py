@@ -1,0 +1,50 @@
+"""One thing to measure: a configuration, and what of it is replaced by the truth."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from dslo_jax.config import SegmenterConfig
+
+
+Oracle = Literal["classes", "affinity", "seeds", "map", "shares"]
+"""A step whose result is replaced by the truth; see ``oracles``."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A configuration to measure; a cell of a table.
+
+    Args:
+        config: Every choice of the method.
+        oracles: The steps that are replaced by the truth.
+
+    Raises:
+        ValueError: Both replacements of the map are asked for.
+    """
+
+    config: SegmenterConfig
+    oracles: frozenset[Oracle] = frozenset()
+
+    def __post_init__(self):
+        if {"map", "shares"} <= self.oracles:
+            raise ValueError(
+                f"`oracles` is {sorted(self.oracles)}, expected at most one of 'map' "
+                "and 'shares'"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that the measurement depends on, as plain values."""
+        return {
+            "config": dataclasses.asdict(self.config),
+            "oracles": sorted(self.oracles),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """A short name that equal cells share, in this run and in later ones."""
+        text = json.dumps(self.describe(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

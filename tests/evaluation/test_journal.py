@@ -1,0 +1,56 @@
+import pytest
+
+from dslo_jax.errors import OptionError
+from dslo_jax.evaluation import Journal
+
+
+HEADER = {"checkpoint": "abc", "size": [1, 2]}
+FIRST = {("cell", "photo 1"): {"ties": 0.25}, ("cell", "photo 2"): {"ties": 0.5}}
+SECOND = {("cell", "photo 3"): {"ties": 0.75}}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "deep" / "journal.jsonl"
+    journal = Journal(path, HEADER)
+    journal.append(FIRST)
+    journal.append(SECOND)
+    return path
+
+
+def test_a_journal_is_read_back(path):
+    assert Journal(path, HEADER).records == FIRST | SECOND
+
+
+def test_a_torn_last_line_is_cut_off_at_every_byte(path):
+    content = path.read_bytes()
+    start = content[:-1].rfind(b"\n") + 1
+    for end in range(start, len(content)):
+        path.write_bytes(content[:end])
+        assert Journal(path, HEADER).records == FIRST
+        assert path.read_bytes() == content[:start]
+
+
+def test_what_follows_a_torn_line_is_not_glued_to_it(path):
+    path.write_bytes(path.read_bytes()[:-5])
+    Journal(path, HEADER).append(SECOND)
+    assert Journal(path, HEADER).records == FIRST | SECOND
+
+
+def test_damage_elsewhere_is_told_and_not_skipped(path):
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(b"0.25", b"0.26")
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(OptionError, match=r"O04.*line 2, is damaged"):
+        Journal(path, HEADER)
+
+
+def test_records_of_other_circumstances_are_refused(path):
+    with pytest.raises(OptionError, match=r"O04.*checkpoint = 'abc', now it is 'xyz'"):
+        Journal(path, HEADER | {"checkpoint": "xyz"})
+
+
+def test_a_file_without_a_whole_line_is_refused(path):
+    path.write_bytes(b"12345678 {")
+    with pytest.raises(OptionError, match=r"O04.*no journal"):
+        Journal(path, HEADER)

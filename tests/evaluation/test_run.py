@@ -1,0 +1,224 @@
+import copy
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from dslo_jax.errors import OptionError
+from dslo_jax.evaluation import Cell, Confusion, Journal, Row, Sweep, Table, ablate
+from dslo_jax.evaluation.layout import markdown
+from dslo_jax.evaluation.plots import draw_tables
+from dslo_jax.evaluation.run import report, run, save_report, summarise
+
+
+CIRCUMSTANCES = {
+    "device": {"platform": "cpu", "kind": "cpu"},
+    "versions": {"jax": "1", "dslo-jax": "2"},
+    "checkpoint": "0123456789abcdef",
+    "batch_size": 2,
+}
+HEADER = {"checkpoint": "0123456789abcdef"}
+
+
+@pytest.fixture(scope="module")
+def tables(base):
+    cells = [
+        Cell(dataclasses.replace(base, mode=mode, range_variance=variance))
+        for mode in ("logits", "kl")
+        for variance in (0.1, 0.01)
+    ]
+    hopeless = Cell(dataclasses.replace(base, mode="path", epsilon=1e-7))
+    return (
+        Table(
+            "variance",
+            "Variance",
+            ("logits", "KL"),
+            (
+                Row("0.1", (cells[0], cells[2]), 0.1),
+                Row("0.01", (cells[1], cells[3]), 0.01),
+            ),
+        ),
+        Table("names", "Names", ("only",), (Row("a", (cells[0],)), Row("b", (None,)))),
+        Table("none", "No solution", ("only",), (Row("epsilon", (hopeless,)),)),
+    )
+
+
+@pytest.fixture(scope="module")
+def sweep(networks, scene_set, tables):
+    cells = [cell for table in tables for cell in table.cells]
+    return Sweep(networks, scene_set.classes, cells, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def finished(sweep, tables, base, scene_set, tmp_path_factory):
+    """The journal and the report of a run that nothing disturbed."""
+    path = tmp_path_factory.mktemp("run") / "journal.jsonl"
+    seen = []
+    run(sweep, scene_set, Journal(path, HEADER), watch=lambda *each: seen.append(each))
+    assert seen == [(2, 3), (3, 3)]
+    journal = Journal(path, HEADER)
+    return path, report(tables, base, journal, scene_set, CIRCUMSTANCES)
+
+
+def without_seconds(found):
+    found = copy.deepcopy(found)
+    for cell in found["cells"].values():
+        cell.pop("seconds", None)
+    return found
+
+
+def test_an_interrupted_run_ends_in_the_same_report(
+    finished, sweep, tables, base, scene_set, tmp_path
+):
+    path, expected = finished
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3  # the header and a line for each batch
+    torn = tmp_path / "journal.jsonl"
+    torn.write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    journal = Journal(torn, HEADER)
+    measured = count_batches(sweep)
+    run(sweep, scene_set, journal)
+    assert measured == [1]  # the second batch alone was measured again
+    again = report(tables, base, Journal(torn, HEADER), scene_set, CIRCUMSTANCES)
+    assert without_seconds(again) == without_seconds(expected)
+
+
+def count_batches(sweep):
+    """Sizes of the batches that a sweep measures from here on."""
+    sizes, measure = [], sweep.measure
+
+    def counted(samples, cells):
+        sizes.append(len(samples))
+        return measure(samples, cells)
+
+    sweep.measure = counted
+    return sizes
+
+
+def test_a_finished_run_measures_nothing(finished, sweep, scene_set):
+    path, _ = finished
+    content = path.read_bytes()
+    sizes = count_batches(sweep)
+    run(sweep, scene_set, Journal(path, HEADER))
+    assert not sizes
+    assert path.read_bytes() == content
+
+
+def test_further_cells_and_photos_join(
+    finished, networks, sweep, tables, base, scene_set, tmp_path
+):
+    _, expected = finished
+    path = tmp_path / "journal.jsonl"
+    few = dataclasses.replace(scene_set, seeds=range(2))
+    first = Sweep(networks, scene_set.classes, tables[1].cells, batch_size=2)
+    run(first, few, Journal(path, HEADER))
+    run(sweep, scene_set, Journal(path, HEADER))
+    again = report(tables, base, Journal(path, HEADER), scene_set, CIRCUMSTANCES)
+    assert without_seconds(again) == without_seconds(expected)
+
+
+def test_the_report_holds_what_was_measured(finished, sweep, tables, scene_set):
+    _, found = finished
+    cell = tables[0].cells[1]
+    entry = found["cells"][cell.key]
+    total = Confusion.empty(20)
+    samples = list(scene_set)
+    for batch in (samples[:2], samples[2:]):
+        for measured in sweep.measure(batch, [cell])[cell]:
+            total += measured.confusion
+    assert entry["miou"] == total.mean_iou
+    assert entry["pixel_accuracy"] == total.pixel_accuracy
+    assert entry["photos"] == 3
+    assert entry["changes"] == {"mode": "kl"}
+    assert entry["converged"] == 1
+    assert found["dataset"]["photos"] == 3
+    assert found["classes"][:2] == ["sky", "cloud"]
+
+
+def test_a_cell_that_failed_somewhere_has_no_score(finished, tables):
+    _, found = finished
+    entry = found["cells"][tables[2].cells[0].key]
+    assert "miou" not in entry
+    assert entry["failed"] == 3
+    assert "S03" in entry["error"][0]
+    mixed = [{"error": "x"}, {"counts": []}]
+    assert "miou" not in summarise(mixed, ["a", "b"])
+
+
+def test_report_is_strict_json(finished, tmp_path):
+    _, found = finished
+    save_report(tmp_path / "ablation.json", found)
+    text = (tmp_path / "ablation.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text) == json.loads(json.dumps(found))
+
+
+def test_markdown_marks_the_best_of_each_column(finished, tables):
+    _, found = finished
+    found = copy.deepcopy(found)
+    for cell, score in zip(tables[0].cells, (0.5, 0.4, 0.25, 0.45), strict=True):
+        found["cells"][cell.key]["miou"] = score
+    lines = markdown(found).splitlines()
+    assert "| | logits | KL |" in lines
+    assert "| 0.1 | **50.0** | 40.0 |" in lines
+    assert "| 0.01 | 25.0 | **45.0** |" in lines
+    assert "| b |  |" in lines
+    assert "| epsilon | no solution |" in lines
+
+
+def test_plots_are_drawn(finished, tmp_path):
+    pytest.importorskip("matplotlib")
+    files = draw_tables(finished[1], tmp_path)
+    assert [file.name for file in files] == ["variance.png", "names.png", "none.png"]
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+
+
+def test_plots_without_matplotlib_say_what_to_install(finished, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(OptionError, match=r"O05.*dslo-jax\[plot\]"):
+        draw_tables(finished[1], tmp_path)
+
+
+def test_command_writes_report_and_tables(checkpoint, tmp_path, capsys):
+    config = tmp_path / "base.toml"
+    config.write_text('affinity_size = 64\nshort_side = 64\ntemplates = "single"\n')
+    out = tmp_path / "out"
+    arguments = (
+        *("--model", str(checkpoint), "--config", str(config), "--out", str(out)),
+        *(
+            "--seeds",
+            "0:2",
+            "--size",
+            "48x64",
+            "--batch",
+            "2",
+            "--tables",
+            "divergence",
+        ),
+    )
+    assert ablate.main(arguments) == 0
+    found = json.loads((out / "ablation.json").read_text())
+    assert found["schema"] == "dslo.ablation.v1"
+    assert [table["name"] for table in found["tables"]] == ["divergence"]
+    assert all(cell["photos"] == 2 for cell in found["cells"].values())
+    assert "Direction of the divergence" in (out / "ablation.md").read_text()
+    assert "2/2 photos" in capsys.readouterr().err
+    assert ablate.main([*arguments, "--batch", "1"]) == OptionError.exit_code
+    assert "batch_size = 2, now it is 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--seeds", "5", "FIRST:END"),
+        ("--seeds", "5:5", "is empty"),
+        ("--size", "12x160", "HEIGHTxWIDTH"),
+        ("--tables", "norm,wind", "'wind' is unknown"),
+    ],
+)
+def test_bad_options_are_told(checkpoint, tmp_path, capsys, option, value, message):
+    arguments = ["--model", str(checkpoint), "--out", str(tmp_path), option, value]
+    assert ablate.main(arguments) == OptionError.exit_code
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

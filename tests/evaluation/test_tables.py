@@ -1,0 +1,103 @@
+import dataclasses
+
+import pytest
+
+from dslo_jax import SegmenterConfig
+from dslo_jax.evaluation import TABLES, build_tables
+
+
+LAYERS = (
+    *("down_blocks.0.attentions.0", "down_blocks.0.attentions.1"),
+    *(f"up_blocks.3.attentions.{index}" for index in range(3)),
+)
+BASE = SegmenterConfig(affinity_size=128, short_side=128, source_scale=20)
+# What each table may change; everything else must stay as in the base.
+VARIED = {
+    "components": {
+        *("mode", "clip_attention", "suppression", "upsampling", "early_rejection"),
+    },
+    "divergence": {"mode", "kl_direction"},
+    "attention": {"mode", "clip_attention"},
+    "layers": {"mode", "affinity_layers"},
+    "timestep": {"mode", "timestep"},
+    "resolution": {"mode", "affinity_size"},
+    "temperature": {"mode", "affinity_temperature"},
+    "threshold": {"mode", "threshold", "criterion"},
+    "balancing": {"mode", "balancing_steps"},
+    "suppression": {"mode", "suppression", "suppression_threshold"},
+    "scale": {"mode", "source_scale"},
+    "norm": {"mode", "norm"},
+    "epsilon": {"mode", "epsilon"},
+    "upsampling": {"mode", "upsampling", "spatial_variance", "range_variance"},
+    "short_side": {"mode", "short_side"},
+    "rejection": {"mode", "early_rejection"},
+    "oracles": {"mode", "velocity_steps"},
+    "grid": {"upsampling", "spatial_variance", "range_variance"},
+}
+
+
+def changes(cell):
+    usual = dataclasses.asdict(BASE)
+    return {k for k, v in dataclasses.asdict(cell.config).items() if v != usual[k]}
+
+
+@pytest.mark.parametrize("table", build_tables(BASE, LAYERS), ids=lambda t: t.name)
+def test_a_table_varies_one_thing(table):
+    varied = set().union(*map(changes, table.cells))
+    assert varied <= VARIED[table.name]
+    for row in table.rows:
+        assert len(row.cells) == len(table.columns)
+    assert len({cell.key for cell in table.cells}) == len(set(table.cells))
+    has_oracles = any(cell.oracles for cell in table.cells)
+    assert has_oracles == (table.name in ("oracles", "grid"))
+
+
+def test_every_table_is_there_and_all_are_few_enough_cells():
+    tables = build_tables(BASE, LAYERS)
+    assert [table.name for table in tables] == list(TABLES) == list(VARIED)
+    assert len({cell for table in tables for cell in table.cells}) < 220
+
+
+def test_components_climb_one_at_a_time():
+    (table,) = build_tables(BASE, LAYERS, ["components"])
+    assert table.columns == ("vanilla", "kk_mean")
+    last = [row.cells[-1] for row in table.rows]
+    modes = [cell.config.mode for cell in last]
+    assert modes == ["logits", "kl", "kl", "kl", "path", "velocity", "fused"]
+    steps = [changes(cell) - {"mode"} for cell in last]
+    assert steps == [
+        {"suppression", "upsampling", "early_rejection"},
+        {"suppression", "upsampling"},
+        {"upsampling"},
+        *[set()] * 4,
+    ]
+    assert all(row.cells[0].config.clip_attention == "vanilla" for row in table.rows)
+
+
+def test_layers_have_the_names_of_the_paper():
+    (table,) = build_tables(BASE, LAYERS, ["layers"])
+    labels = [row.label for row in table.rows]
+    single = ["down0", "down1", "up0", "up1", "up2"]
+    assert labels == [*single, "up0 + up1", "all, equal"]
+    pair = dict(table.rows[5].cells[0].config.affinity_layers)
+    assert pair == {LAYERS[2]: 0.5, LAYERS[3]: 0.5}
+    assert sum(dict(table.rows[6].cells[0].config.affinity_layers).values()) == 1
+
+
+def test_numbers_have_a_place_on_an_axis_and_names_have_none():
+    threshold, attention = build_tables(BASE, LAYERS, ["threshold", "attention"])
+    assert threshold.rows[5].position == 0.3
+    assert [row.position for row in attention.rows] == [None] * 4
+
+
+def test_equal_cells_share_a_key_and_others_do_not():
+    one, other = build_tables(BASE, LAYERS, ["threshold", "rejection"])
+    base = dataclasses.replace(BASE, mode="velocity")
+    keys = {cell.key for cell in one.cells if cell.config == base}
+    assert keys == {other.rows[0].cells[0].key}
+    assert other.rows[0].cells[0].key != other.rows[1].cells[0].key
+
+
+def test_unknown_table_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"wind.*components, divergence"):
+        build_tables(BASE, LAYERS, ["wind"])
