@@ -17,7 +17,7 @@ $(VENV)/.dev: $(VENV)/.core
 	$(PIP) -e ".[dev]"
 	touch $@
 
-demo: $(VENV)/.core  ## segment the bundled photograph; writes out/demo
+demo: $(VENV)/.core  ## draw scenes and segment them; writes out/demo
 	$(BIN)/python -m dslo_jax.demo --out out/demo
 
 test: $(VENV)/.dev  ## the default tests

@@ -17,6 +17,8 @@ import jax
 
 
 RESULTS = Path(__file__).parent / "results"
+# CC0, by Rachel Michetti, courtesy of Pikolo Espresso Bar; from scikit-image's samples.
+PHOTO = Path(__file__).parent / "coffee.jpg"
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers", "diffusers")
 _SETTINGS = ("XLA_FLAGS", "JAX_PLATFORMS", "OMP_NUM_THREADS", "GLIBC_TUNABLES")
 

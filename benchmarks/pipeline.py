@@ -19,12 +19,11 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from flax import nnx
-from harness import describe_machine, save
+from harness import PHOTO, describe_machine, save
 from transformers import CLIPModel, CLIPTextModel
 
 from dslo_jax import Segmenter, SegmenterConfig, images, prompts
 from dslo_jax.attention import load_diffusion
-from dslo_jax.demo.__main__ import PHOTO
 from dslo_jax.models.clip import load_clip
 from dslo_jax.templates import IMAGENET_TEMPLATES
 from torch_bridge import reference

@@ -1,0 +1,41 @@
+"""The bundled networks find what is drawn: on scenes that they were not trained on."""
+
+import pytest
+
+from dslo_jax import Segmenter, pairs
+from dslo_jax.demo import scenes
+from dslo_jax.demo.sheet import SIZE, WORLD
+from dslo_jax.evaluation.metrics import Confusion
+
+
+FOLDER = pairs.BUNDLED["demo"]
+SEEDS = scenes.HELD_OUT_SEEDS[:24]
+# mIoU over all pixels of these scenes. The same inputs give the same labels but for the
+# last bits of a machine's arithmetic, which move it by less than the width of a band.
+BANDS = {"path": (0.10, 0.13), "velocity": (0.26, 0.29)}
+MEGABYTES = 12  # what the wheel has room for
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[scenes.Scene]:
+    if not (FOLDER / "clip").is_dir() or not (FOLDER / "diffusion").is_dir():
+        pytest.fail(f"the bundled networks are missing from {FOLDER}")
+    return [scenes.draw_scene(seed, size=SIZE) for seed in SEEDS]
+
+
+@pytest.mark.parametrize("mode", BANDS)
+def test_labels_are_as_good_as_they_were(drawn, mode):
+    segmenter = Segmenter.from_pretrained("demo", mode=mode, offline=True, device="cpu")
+    results = segmenter.batch([scene.pixels for scene in drawn], WORLD)
+    counted = [
+        Confusion.of(scene.labels, result.labels, len(WORLD))
+        for scene, result in zip(drawn, results, strict=True)
+    ]
+    score = sum(counted, start=Confusion.empty(len(WORLD))).mean_iou
+    low, high = BANDS[mode]
+    assert low <= score <= high, f"mIoU {score:.4f}"
+
+
+def test_fits_into_the_wheel(drawn):
+    size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
+    assert size <= MEGABYTES * 10**6
