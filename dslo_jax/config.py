@@ -15,6 +15,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 from dslo_jax.errors import OptionError
 
 
+SOLVER_FIELDS = (
+    *("mode", "kl_direction", "epsilon", "path_steps", "tolerance", "norm"),
+    *("threshold", "criterion", "balancing_steps", "velocity_steps"),
+)
+"""What the stage of the solvers depends on."""
+
 Mode = Literal["velocity", "path", "fused", "kl", "logits"]
 ClipAttention = Literal["kk_mean", "qq_mean", "qk_mean", "vanilla"]
 
@@ -121,6 +127,13 @@ class SegmenterConfig:
     def needs_affinity(self) -> bool:
         """Whether the mode uses self-attention at all."""
         return self.mode in ("velocity", "path", "fused")
+
+    def of_solver(self) -> "SegmenterConfig":
+        """The choices of the solvers, all others at their defaults.
+
+        Configurations that differ elsewhere share a compiled solver.
+        """
+        return SegmenterConfig(**{name: getattr(self, name) for name in SOLVER_FIELDS})
 
     @classmethod
     def from_toml(

@@ -33,12 +33,6 @@ Guide = tuple[ops.GuideCells | np.ndarray, ops.CellLayout]
 # classes come in powers of two, from two on.
 _SUPPORT_STEPS = 8
 
-# The fields that ``pipeline.DISCREPANCY`` reads.
-_SOLVER_FIELDS = (
-    *("mode", "kl_direction", "epsilon", "path_steps", "tolerance", "norm"),
-    *("threshold", "criterion", "balancing_steps", "velocity_steps"),
-)
-
 
 class Segmenter:
     """Segments photos into classes named in plain words, without training.
@@ -338,7 +332,7 @@ class Segmenter:
             clock,
             pipeline.CHOSEN(clock, values, self._put(order)),
             affinity,
-            config=solver_choices(self.config),
+            config=self.config.of_solver(),
             support=self._support(jax.device_get(sources.support)),
         )
         solved = jax.device_get(solved)
@@ -393,11 +387,6 @@ class Segmenter:
         if not isinstance(folded, ops.GuideCells):
             return jax.device_get(labelled)
         return ops.PixelLabels(*map(layout.unfold, jax.device_get(labelled)))
-
-
-def solver_choices(config: SegmenterConfig) -> SegmenterConfig:
-    """What the solver depends on, all else at its default: few programs to compile."""
-    return SegmenterConfig(**{name: getattr(config, name) for name in _SOLVER_FIELDS})
 
 
 def _templates(config: SegmenterConfig) -> tuple[str, ...]:

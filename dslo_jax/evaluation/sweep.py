@@ -26,7 +26,7 @@ from dslo_jax.models import hub
 from dslo_jax.models.clip import Clip, load_clip
 from dslo_jax.pairs import Pair
 from dslo_jax.pipeline import Discrepancy
-from dslo_jax.segmenter import Segmenter, solver_choices
+from dslo_jax.segmenter import Segmenter
 from dslo_jax.stages import Clock
 
 
@@ -255,7 +255,7 @@ class _Work:
         """Order and number of the surviving classes, their maps, seconds per photo."""
         sources_key, sources = self._sources(cell, segmenter)
         maps = cell.oracles & {"map", "shares"}
-        choices = solver_choices(cell.config)
+        choices = cell.config.of_solver()
         key = (sources_key, choices, cell.oracles, _pick(cell, AFFINITY_FIELDS))
 
         def solve():

@@ -3,8 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dslo_jax import Segmenter, SegmenterConfig, segmenter as segmenter_module
+from dslo_jax import Segmenter, SegmenterConfig
 from dslo_jax.attention import DiffusionAffinity
+from dslo_jax.config import SOLVER_FIELDS
 from dslo_jax.errors import SolverError
 from dslo_jax.evaluation import Cell, Confusion, Sweep, sweep as sweep_module
 from dslo_jax.evaluation.samples import batches
@@ -87,7 +88,7 @@ def test_every_field_of_the_configuration_is_part_of_some_key():
         *sweep_module.AFFINITY_FIELDS,
         *sweep_module.SOURCE_FIELDS,
         *sweep_module.LABEL_FIELDS,
-        *segmenter_module._SOLVER_FIELDS,
+        *SOLVER_FIELDS,
     )
     fields = [field.name for field in dataclasses.fields(SegmenterConfig)]
     assert sorted(keys) == sorted(fields)

@@ -52,18 +52,18 @@ class Windows(NamedTuple):
     tokens: int
 
 
-# Steps take these in turn. Small windows cost little, and say more about places.
+# Small windows cost little and say most about places, so a run begins with them; larger
+# ones teach patches to look around. Steps take the windows of a phase in turn.
 SMALL = (Windows(side=32, count=320, names=4, tokens=40),)
 MIXED = (
     *SMALL,
-    Windows(side=64, count=96, names=8, tokens=56),
-    Windows(side=64, count=96, names=8, tokens=56),
+    *3 * (Windows(side=64, count=96, names=8, tokens=56),),
     Windows(side=128, count=24, names=13, tokens=77),
 )
-_SMALL_SHARE = 0.6
+_SMALL_SHARE = 0.15
 _WINDOWS_PER_SCENE = 32
 # Scenes are enlarged like small photos before a network sees them.
-_ZOOM = (1.1, 2.4)
+_ZOOM = (1.0, 1.8)
 # Share of the pixels from which on a caption mentions a class.
 _VISIBLE = 0.01
 _CAPTIONS, _SENTENCE_TOKENS = 24, 24
