@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -35,3 +37,17 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
         neighbour.replace(path)
     finally:
         neighbour.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write a JSON object, indented as Hugging Face does it, whole or not at all.
+
+    Args:
+        path: The file to write; an existing one is replaced.
+        content: Plain values.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    with atomic_file(path) as file:
+        file.write(json.dumps(dict(content), indent=2).encode() + b"\n")

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from dslo_jax.errors import CheckpointError, DsloError
-from dslo_jax.files import atomic_file
+from dslo_jax.files import write_json
 from torch_bridge.weights import write_safetensors
 
 
@@ -161,8 +161,7 @@ def _convert_index(index: Path) -> Iterator[str]:
             "W08", f"{index} names a shard that is missing: no file became {missing[0]}"
         )
     content["weight_map"] = places
-    with atomic_file(target) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
+    write_json(target, content)
     yield f"wrote {target} ({len(places)} tensors in {len({*places.values()})} shards)"
 
 

@@ -6,7 +6,6 @@ Both directions of use need no pickle::
     save_checkpoint(torch_unet, Path("model/unet"))       # a folder dslo_jax opens
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from dslo_jax.files import atomic_file
+from dslo_jax.files import atomic_file, write_json
 from torch_bridge.arrays import BridgeError
 
 
@@ -97,8 +96,7 @@ def save_checkpoint(
         return folder
     stem = "diffusion_pytorch_model" if "_class_name" in config else "model"
     write_safetensors(state_of(module), folder / f"{stem}.safetensors")
-    with atomic_file(folder / "config.json") as file:
-        file.write(json.dumps(dict(config), indent=2).encode() + b"\n")
+    write_json(folder / "config.json", config)
     return folder
 
 

@@ -31,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dslo_jax.errors import CheckpointError
-from dslo_jax.files import atomic_file
+from dslo_jax.files import atomic_file, write_json
 
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -200,8 +200,7 @@ def save_module(
         tensors[_tensor_of(path)] = np.asarray(value, order="C")
     with atomic_file(folder / f"{stem}.safetensors") as file:
         save_file(tensors, file.name, metadata={"format": "pt"})
-    with atomic_file(folder / "config.json") as file:
-        file.write(json.dumps(dict(config), indent=2).encode() + b"\n")
+    write_json(folder / "config.json", config)
 
 
 def _tensor_of(path: tuple[Any, ...]) -> str:

@@ -59,7 +59,7 @@ class Clip(nnx.Module):
             ValueError: There are more tokens than positions.
         """
         pooled = self.text_model.pool(ids, self.text_model(ids))
-        return _unit(self.text_projection(pooled))
+        return unit(self.text_projection(pooled))
 
     def dense_features(
         self,
@@ -100,7 +100,7 @@ class Clip(nnx.Module):
                 f"`pixels` is {height} x {width}, expected at least one patch of "
                 f"{patch} x {patch}; enlarge the photo"
             )
-        features = _unit(self.visual_projection(self.vision_model(pixels, attention)))
+        features = unit(self.visual_projection(self.vision_model(pixels, attention)))
         return features.reshape(batch, rows, columns, -1)
 
 
@@ -128,7 +128,7 @@ def load_clip(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Cli
     )
 
 
-def _unit(features: Float[Array, "*any dim"]) -> Float[Array, "*any dim"]:
+def unit(features: Float[Array, "*any dim"]) -> Float[Array, "*any dim"]:
     """Scale features to length 1 in float32; a zero feature stays zero."""
     features = features.astype(jnp.float32)
     norm = jnp.linalg.norm(features, axis=-1, keepdims=True)

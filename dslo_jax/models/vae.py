@@ -93,6 +93,20 @@ class VAEConfig:
         return 2 ** (len(self.block_out_channels) - 1)
 
 
+def residual(
+    in_channels: int, out_channels: int, config: VAEConfig, *, rngs: nnx.Rngs
+) -> ResnetBlock:
+    """A residual block of an autoencoder."""
+    return ResnetBlock(
+        in_channels,
+        out_channels,
+        groups=config.norm_num_groups,
+        epsilon=_EPSILON,
+        time_channels=None,
+        rngs=rngs,
+    )
+
+
 class EncoderBlock(nnx.Module):
     """Residual blocks at one resolution, then half of it."""
 
@@ -101,12 +115,10 @@ class EncoderBlock(nnx.Module):
         in_channels = config.block_out_channels[max(index - 1, 0)]
         self.resnets = nnx.List(
             [
-                ResnetBlock(
+                residual(
                     in_channels if layer == 0 else out_channels,
                     out_channels,
-                    groups=config.norm_num_groups,
-                    epsilon=_EPSILON,
-                    time_channels=None,
+                    config,
                     rngs=rngs,
                 )
                 for layer in range(config.layers_per_block)
@@ -154,17 +166,7 @@ class EncoderMidBlock(nnx.Module):
     def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
         channels, groups = config.block_out_channels[-1], config.norm_num_groups
         self.resnets = nnx.List(
-            [
-                ResnetBlock(
-                    channels,
-                    channels,
-                    groups=groups,
-                    epsilon=_EPSILON,
-                    time_channels=None,
-                    rngs=rngs,
-                )
-                for _ in range(2)
-            ]
+            [residual(channels, channels, config, rngs=rngs) for _ in range(2)]
         )
         self.attentions = nnx.List(
             [SpatialAttention(channels, groups=groups, rngs=rngs)]

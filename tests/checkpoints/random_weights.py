@@ -5,7 +5,6 @@ that a machine can run the main job from the first file to the last; its labels 
 nothing.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from dslo_jax.demo.tokenizer import write_tokenizer
+from dslo_jax.demo.train.descent import module_of, random_parameters
 from dslo_jax.empty_prompt import FILE_NAME, save_empty_prompt
 from dslo_jax.models.checkpoint import save_module
 from dslo_jax.models.clip import Clip
@@ -84,18 +84,10 @@ def _build_vae(rngs: nnx.Rngs) -> VAE:
 def _random_module(
     build: Callable[[nnx.Rngs], nnx.Module], rng: np.random.Generator
 ) -> nnx.Module:
-    """Fill a module with NumPy's noise: JAX would compile a sampler for every shape."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
-    leaves = []
-    for path, variable in nnx.to_flat_state(state):
-        shape = variable.get_value().shape
-        if path[-1] in ("scale", "bias"):
-            value = np.full(shape, float(path[-1] == "scale"), np.float32)
-        else:
-            inputs = max(math.prod(shape[:-1]), 1)
-            value = rng.standard_normal(shape, np.float32) / math.sqrt(inputs)
-        leaves.append((path, variable.replace(value)))
-    return nnx.merge(graph, nnx.from_flat_state(leaves))
+    def network() -> nnx.Module:
+        return build(nnx.Rngs(0))
+
+    return module_of(network, random_parameters(network, rng))
 
 
 def _clip_config(vocabulary: int) -> dict:

@@ -29,9 +29,16 @@ from dslo_jax import images, prompts
 from dslo_jax.demo import scenes
 from dslo_jax.demo.tokenizer import write_tokenizer
 from dslo_jax.demo.train.descent import descent, module_of, rates
-from dslo_jax.demo.train.recipe import Batch, Metrics, OnDevice, Progress, Recipe
+from dslo_jax.demo.train.recipe import (
+    Batch,
+    Metrics,
+    OnDevice,
+    Progress,
+    Recipe,
+    first_seed,
+)
 from dslo_jax.models.checkpoint import save_module
-from dslo_jax.models.clip import Clip
+from dslo_jax.models.clip import Clip, unit
 from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.templates import IMAGENET_TEMPLATES
 
@@ -185,7 +192,7 @@ def _windows(
     rng: np.random.Generator, windows: Windows, step: int
 ) -> Iterator[scenes.Scene]:
     """Square windows, several of each scene; no scene is drawn for two steps."""
-    first = scenes.FIRST_TRAINING_SEED + step * 64
+    first = first_seed(step)
     for index in range(windows.count):
         if index % _WINDOWS_PER_SCENE == 0:
             scene = scenes.draw_scene(first + index // _WINDOWS_PER_SCENE)
@@ -246,8 +253,7 @@ def _embed_pictures(
     vision = clip.vision_model
     hidden = vision.pre_layrnorm(vision.embeddings(pixels.astype(jnp.float32) / 255.0))
     hidden = vision.post_layernorm(vision.encoder(hidden))
-    features = clip.visual_projection(hidden)
-    features = features / jnp.linalg.norm(features, axis=-1, keepdims=True)
+    features = unit(clip.visual_projection(hidden))
     return features[:, 0], features[:, 1:]
 
 

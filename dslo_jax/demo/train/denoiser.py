@@ -14,11 +14,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.models.diffusion_layers import GroupNorm, ResnetBlock, convolution
+from dslo_jax.models.diffusion_layers import GroupNorm, convolution
 from dslo_jax.models.unet import UNet, sinusoids
 from dslo_jax.models.unet_blocks import Upsample
 from dslo_jax.models.unet_config import UNetConfig
-from dslo_jax.models.vae import VAE, EncoderMidBlock, VAEConfig
+from dslo_jax.models.vae import VAE, EncoderMidBlock, VAEConfig, residual
 
 
 TIMESTEPS = 1000
@@ -97,13 +97,8 @@ class DecoderBlock(nnx.Module):
         channels, in_channels = levels[index], levels[max(index - 1, 0)]
         self.resnets = nnx.List(
             [
-                ResnetBlock(
-                    in_channels if layer == 0 else channels,
-                    channels,
-                    groups=config.norm_num_groups,
-                    epsilon=_EPSILON,
-                    time_channels=None,
-                    rngs=rngs,
+                residual(
+                    in_channels if layer == 0 else channels, channels, config, rngs=rngs
                 )
                 for layer in range(config.layers_per_block + 1)
             ]

@@ -1,11 +1,13 @@
 """One step of gradient descent, for every network that is trained here."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Container
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array
@@ -70,6 +72,37 @@ def descent(
         return Progress(params, average, state), metrics
 
     return begin, update
+
+
+def random_parameters(
+    build: Callable[[], nnx.Module],
+    seed: int | np.random.Generator,
+    *,
+    silent: Container[str] = (),
+) -> nnx.State:
+    """Parameters of NumPy's noise: JAX would compile a sampler for every shape.
+
+    Args:
+        build: Makes the module; only its shapes are used.
+        seed: Of the noise. Its variance is one over the number of inputs; scales are
+            1 and biases 0.
+        silent: Names of layers whose kernels start at zero.
+
+    Returns:
+        The parameters.
+    """
+    rng = np.random.default_rng(seed)
+    leaves = []
+    for path, variable in nnx.to_flat_state(nnx.state(nnx.eval_shape(build))):
+        shape = variable.get_value().shape
+        *_, layer, leaf = ("", *map(str, path))
+        if leaf in ("scale", "bias") or layer in silent:
+            value = np.full(shape, float(leaf == "scale"), np.float32)
+        else:
+            inputs = max(math.prod(shape[:-1]), 1)
+            value = rng.standard_normal(shape, np.float32) / math.sqrt(inputs)
+        leaves.append((path, variable.replace(jnp.asarray(value))))
+    return nnx.from_flat_state(leaves)
 
 
 def module_of(build: Callable[[], nnx.Module], params: nnx.State) -> Any:

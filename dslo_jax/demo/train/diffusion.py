@@ -5,8 +5,7 @@ denoiser to remove noise from its latents; that the self-attention of the latter
 things apart is a side effect, and the one that segmentation lives on.
 """
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +20,22 @@ from jaxtyping import Array, Float, UInt8
 from dslo_jax import images
 from dslo_jax.demo import scenes
 from dslo_jax.demo.train.denoiser import TIMESTEPS, Autoencoder, Denoiser
-from dslo_jax.demo.train.descent import descent, module_of, rates
-from dslo_jax.demo.train.recipe import Batch, Metrics, OnDevice, Progress, Recipe
+from dslo_jax.demo.train.descent import (
+    descent,
+    module_of,
+    random_parameters,
+    rates,
+)
+from dslo_jax.demo.train.recipe import (
+    Batch,
+    Metrics,
+    OnDevice,
+    Progress,
+    Recipe,
+    first_seed,
+)
 from dslo_jax.empty_prompt import FILE_NAME, save_empty_prompt
-from dslo_jax.files import atomic_file
+from dslo_jax.files import write_json
 from dslo_jax.models.checkpoint import save_module
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig, load_vae
@@ -87,13 +98,14 @@ VAE_SCHEDULE: Schedule = (Windows(64, 8),)
 UNET_SCHEDULE: Schedule = (Windows(64, 16),) * 3 + (Windows(128, 4),)
 
 _WINDOWS_PER_SCENE = 2
-_SCENES_PER_STEP = 64  # seeds set aside for a step
 # Scenes become square photos of a side within this range before they are cut.
 _PHOTO_SIDES = (112, 224)
 
 _WARM_UP, _WEIGHT_DECAY = 100, 0.01
 _KL_WEIGHT = 1e-4
 _LOG_VARIANCE = -6.0  # of the first posterior
+# The last layers of residual branches start at zero, so that a deep network starts as
+# a shallow one.
 _SILENT = ("conv2", "proj_out")
 _MEASURED_BATCHES = 16  # for the scale of the latents
 
@@ -143,7 +155,7 @@ def autoencoder_recipe(
         )
 
     def initial() -> Any:
-        params: Any = _initial(build, seed)
+        params: Any = random_parameters(build, seed, silent=_SILENT)
         # Noise as large as the latents would teach the decoder the mean photo first.
         bias = np.repeat(np.array([0.0, _LOG_VARIANCE], np.float32), 4)
         params["quant_conv"]["bias"].set_value(jnp.asarray(bias))
@@ -197,10 +209,10 @@ def denoiser_recipe(
             dtype=jnp.float16,
         )
         save_empty_prompt(context, folder / FILE_NAME)
-        _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
+        write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
 
     objective = partial(denoising, vae=vae, context=context)
-    initial = partial(_initial, build, seed)
+    initial = partial(random_parameters, build, seed, silent=_SILENT)
     begin, update = descent(
         build, objective, _adam(rate, steps), initial=initial, seed=seed
     )
@@ -223,7 +235,7 @@ def _windows(
 ) -> Iterator[UInt8[np.ndarray, "side side 3"]]:
     """Windows of square photos, several of each; no scene is drawn for two steps."""
     side = windows.side
-    first = scenes.FIRST_TRAINING_SEED + step * _SCENES_PER_STEP
+    first = first_seed(step)
     smallest, largest = _PHOTO_SIDES
     for index in range(windows.count):
         if index % _WINDOWS_PER_SCENE == 0:
@@ -314,31 +326,6 @@ def _adam(rate: float, steps: int) -> optax.GradientTransformation:
     return optax.adamw(rates(rate, steps, warm_up=_WARM_UP), weight_decay=_WEIGHT_DECAY)
 
 
-def _initial(build: Callable[[], nnx.Module], seed: int) -> nnx.State:
-    """First parameters, of NumPy's noise: JAX would compile a sampler for every shape.
-
-    The last layers of residual branches start at zero, so that a deep network starts
-    as a shallow one.
-    """
-    rng = np.random.default_rng(seed)
-    leaves = []
-    for path, variable in nnx.to_flat_state(nnx.state(nnx.eval_shape(build))):
-        shape = variable.get_value().shape
-        if path[-1] == "kernel" and path[-2] not in _SILENT:
-            value = rng.standard_normal(shape, np.float32) / np.sqrt(
-                np.prod(shape[:-1], dtype=np.float32)
-            )
-        else:
-            value = np.full(shape, float(path[-1] == "scale"), np.float32)
-        leaves.append((path, variable.replace(jnp.asarray(value))))
-    return nnx.from_flat_state(leaves)
-
-
 def _normalised(pixels: Pixels) -> Float[Array, "batch side side 3"]:
     """Pixels in [-1, 1]."""
     return pixels.astype(jnp.float32) / 127.5 - 1
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_file(path) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array
 
+from dslo_jax.demo import scenes
+
 
 Batch = dict[str, np.ndarray]
 OnDevice = dict[str, Array]
@@ -51,3 +53,12 @@ class Recipe:
     batch: Callable[[int], Batch]
     update: Callable[..., tuple[Progress, Metrics]]
     save: Callable[[Progress], None]
+
+
+# Seeds set aside for a step: no scene is drawn for two of them.
+_SCENES_PER_STEP = 64
+
+
+def first_seed(step: int) -> int:
+    """The seed of the first scene of a step; the next ones are its own too."""
+    return scenes.FIRST_TRAINING_SEED + step * _SCENES_PER_STEP
