@@ -1,6 +1,8 @@
-"""The one loop of all solvers: a cap, a tolerance, and a status per class."""
+"""The one loop of all solvers: a cap, a tolerance, a status per class, a gradient."""
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,13 +22,18 @@ class Progress(NamedTuple):
     error: Float[Array, "..."]
 
 
+Step = Callable[[Any, Any, Array], tuple[Any, Float[Array, "..."]]]
+"""Maps what is given, the state and the steps taken to the next state and its error."""
+
+
 def begin(state: Any, error: Float[Array, "..."]) -> Progress:
     """Zero steps taken. A class whose ``error`` is NaN already will never start."""
     return Progress(state, jnp.zeros(error.shape, jnp.int32), error)
 
 
 def iterate(
-    step: Callable[[Any, Int[Array, "..."]], tuple[Any, Float[Array, "..."]]],
+    step: Step,
+    given: Any,
     progress: Progress,
     *,
     max_steps: int,
@@ -40,9 +47,15 @@ def iterate(
     result does not depend on which classes share the loop. ``tolerance=0`` never
     ends a class: it asks for exactly ``max_steps``.
 
+    The gradient is that of the steps taken; the number of steps and the error have
+    none. Going back, the states are computed again from some of them: memory for
+    about ``2 * sqrt(max_steps)`` states, however many steps there were.
+
     Args:
-        step: Maps the state and the steps taken so far to the next state and its
-            error. A state that is not finite must report NaN.
+        step: Maps what is given, the state and the steps taken so far to the next
+            state and its error. A state that is not finite must report NaN.
+        given: Floating-point arrays that every step reads; only what is in here and
+            in ``progress`` can have a gradient.
         progress: Where to begin, or to go on.
         max_steps: Cap on the number of steps of each class.
         tolerance: Error at which a class is done.
@@ -51,26 +64,7 @@ def iterate(
     Returns:
         The state, number of steps and error of every class.
     """
-
-    def body(current: Progress) -> Progress:
-        active = is_running(current, max_steps=max_steps, tolerance=tolerance)
-
-        def keep(new: Array, old: Array) -> Array:
-            axes = tuple(range(active.ndim, new.ndim))
-            return jnp.where(jnp.expand_dims(active, axes), new, old)
-
-        state, error = step(current.state, current.num_steps)
-        return Progress(
-            jax.tree.map(keep, state, current.state),
-            current.num_steps + active.astype(jnp.int32),
-            keep(error, current.error),
-        )
-
-    def go_on(current: Progress) -> Bool[Array, ""]:
-        active = is_running(current, max_steps=max_steps, tolerance=tolerance)
-        return jnp.sum(active) > leave_at
-
-    return jax.lax.while_loop(go_on, body, progress)
+    return _iterate(step, _Rule(max_steps, tolerance, leave_at), given, progress)
 
 
 def is_running(
@@ -86,3 +80,117 @@ def is_running(
 def has_converged(error: Float[Array, "..."], tolerance: float) -> Bool[Array, "..."]:
     """True where the error is a number at most ``tolerance``; NaN never converges."""
     return jnp.isfinite(error) & (error <= tolerance)
+
+
+class _Rule(NamedTuple):
+    """When to stop; see ``iterate``."""
+
+    max_steps: int
+    tolerance: float
+    leave_at: int
+
+    def active(self, progress: Progress) -> Bool[Array, "..."]:
+        return is_running(progress, max_steps=self.max_steps, tolerance=self.tolerance)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _iterate(step: Step, rule: _Rule, given: Any, start: Progress) -> Progress:
+    def body(current: Progress) -> Progress:
+        active = rule.active(current)
+        state, error = step(given, current.state, current.num_steps)
+        return Progress(
+            _keep(active, state, current.state),
+            current.num_steps + active.astype(jnp.int32),
+            jnp.where(active, error, current.error),
+        )
+
+    def go_on(current: Progress) -> Bool[Array, ""]:
+        return jnp.sum(rule.active(current)) > rule.leave_at
+
+    return jax.lax.while_loop(go_on, body, start)
+
+
+def _keep(active: Bool[Array, "..."], new: Any, old: Any) -> Any:
+    """The new state of the classes that are active, the old one of the others."""
+
+    def choose(new: Array, old: Array) -> Array:
+        axes = tuple(range(active.ndim, new.ndim))
+        return jnp.where(jnp.expand_dims(active, axes), new, old)
+
+    return jax.tree.map(choose, new, old)
+
+
+def _forward(
+    step: Step, rule: _Rule, given: Any, start: Progress
+) -> tuple[Progress, Any]:
+    final: Any = _iterate(step, rule, given, start)
+    return final, (given, start, final.num_steps - start.num_steps)
+
+
+def _backward(
+    step: Step, rule: _Rule, kept: tuple[Any, Progress, Array], cotangent: Progress
+) -> tuple[Any, Progress]:
+    """Go back segment by segment, each computed again from the state it began with."""
+    given, start, taken = kept
+    length = math.isqrt(rule.max_steps - 1) + 1  # of a segment; there are no more of it
+    total = jnp.max(taken)
+
+    def advance(given: Any, state: Any, index: Array) -> Any:
+        """Step number ``index`` of this loop, by the classes that took it."""
+        num_steps = start.num_steps + jnp.minimum(index, taken)
+        new, _ = step(given, state, num_steps)
+        return _keep(index < taken, new, state)
+
+    def states_from(state: Any, first: Array, stride: int) -> Any:
+        """The states before the steps ``first + k * stride`` for every k."""
+
+        def visit(offset: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            state, rows = carry
+            is_kept = offset % stride == 0
+            row = offset // stride
+            rows = jax.tree.map(
+                lambda rows, leaf: rows.at[row].set(
+                    jnp.where(is_kept, leaf, rows[row])
+                ),
+                rows,
+                state,
+            )
+            return advance(given, state, first + offset), rows
+
+        empty = jax.tree.map(
+            lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), state
+        )
+        count = jnp.minimum(total - first, length * stride)
+        return jax.lax.fori_loop(0, count, visit, (state, empty))[1]
+
+    begun = states_from(start.state, jnp.zeros_like(total), length)
+
+    def undo_segment(number: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        segment = (total - 1) // length - number
+        first = segment * length
+        states = states_from(_row(begun, segment), first, 1)
+        count = jnp.minimum(length, total - first)
+
+        def undo(number: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            sums, flow = carry
+            offset = count - 1 - number
+            take = partial(advance, index=first + offset)
+            _, pull = jax.vjp(take, given, _row(states, offset))
+            parts, flow = pull(flow)
+            return jax.tree.map(jnp.add, sums, parts), flow
+
+        return jax.lax.fori_loop(0, count, undo, carry)
+
+    nothing = jax.tree.map(jnp.zeros_like, given)
+    sums, flow = jax.lax.fori_loop(
+        0, -(-total // length), undo_segment, (nothing, cotangent.state)
+    )
+    # Steps are counted, errors reported: neither has a gradient.
+    return sums, cotangent._replace(state=flow, error=jnp.zeros_like(start.error))
+
+
+def _row(rows: Any, index: Array) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], rows)
+
+
+_iterate.defvjp(_forward, _backward)

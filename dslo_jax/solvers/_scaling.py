@@ -1,4 +1,4 @@
-"""What ``sinkhorn`` and ``optimal_path`` share: scaling a Gibbs kernel (Eq. 6-8).
+"""Scaling a Gibbs kernel to the marginals of every class (Eq. 6-8).
 
 Three identities carry this file; ``docs/solvers.md`` derives them.
 
@@ -8,7 +8,7 @@ Three identities carry this file; ``docs/solvers.md`` derives them.
 * ``sum_i plan_ij cost_ij = column_j * (row @ (cost * K))_j``.
 
 ``K`` is recomputed from the cost, one block of rows at a time, wherever it is needed:
-no N x N array is held, and a block stays in cache.
+no second N x N array is held, and a block stays in cache.
 """
 
 from typing import NamedTuple
@@ -25,15 +25,27 @@ _BLOCK_ROWS = 256
 """Rows of the kernel at a time: 4 MiB at N = 4096, 16 MiB at N = 16384 (float32)."""
 
 
-class Problem(NamedTuple):
-    """Rows that carry mass, cut into blocks; padding repeats a row with source 0."""
+_LOSS = 1e-5
+"""Relative error by cancellation from which on a class is left to the log domain."""
 
-    cost: Float[Array, "patches targets"]
-    index: Int[Array, "blocks rows"]
+
+class Problem(NamedTuple):
+    """Rows that carry mass, cut into blocks; padding repeats a row with source 0.
+
+    The logarithm of the kernel spans ``log_range`` up to ``log_largest``.
+    """
+
+    cost: Float[Array, "blocks rows targets"]
     source: Float[Array, "blocks rows classes"]
     target: Float[Array, " targets"]
+    epsilon: Float[Array, ""]
     shift: Float[Array, ""]
-    bound: Float[Array, ""]
+    log_range: Float[Array, ""]
+    log_largest: Float[Array, ""]
+
+    def exponent(self, cost: Float[Array, "rows targets"]) -> Array:
+        """Logarithm of the kernel of some rows."""
+        return (self.shift - cost.astype(self.shift.dtype)) / self.epsilon
 
 
 class Scalings(NamedTuple):
@@ -48,7 +60,7 @@ def prepare(
     source: Float[Array, "classes patches"],
     cost: Float[Array, "patches targets"],
     target: Float[Array, " targets"] | None,
-    epsilon: float,
+    epsilon: float | Float[Array, ""],
     *,
     support: int | None,
 ) -> tuple[Problem, Bool[Array, " padded"]]:
@@ -56,21 +68,23 @@ def prepare(
     dtype = compute_dtype(source, cost)
     if target is None:
         target = jnp.full(cost.shape[1], 1 / cost.shape[1], dtype)
-    target = target.astype(dtype)
-    mass = jnp.sum(target)
+    target, epsilon = target.astype(dtype), jnp.asarray(epsilon, dtype)
     usable = usable_classes(source.astype(dtype)) & usable_classes(target[None])
+    usable &= epsilon > 0
     if source.shape[0] == 1:
         # A matrix with one column takes a slow path on CPU; an empty class is free.
         source = jnp.pad(source, ((0, 1), (0, 0)))
         usable = jnp.pad(usable, (0, 1))
     source = jnp.where(usable[:, None], source.astype(dtype), 0)
-    source *= mass / jnp.maximum(
-        jnp.sum(source, axis=1, keepdims=True), jnp.finfo(dtype).tiny
-    )
+    total = jnp.sum(source, axis=1, keepdims=True)
+    source *= jnp.sum(target) / jnp.where(total > 0, total, 1)
     index, is_row, fits = _rows_with_mass(source, support)
     source = jnp.where(is_row[..., None], source.T[index], 0)
-    shift, bound = _statistics(cost, index, is_row, epsilon, dtype)
-    return Problem(cost, index, source, target, shift, bound), usable & fits
+    # Without a choice of rows the blocks are the matrix itself, not a copy.
+    is_whole = support is None and index.size == cost.shape[0]
+    rows = cost.reshape(*index.shape, -1) if is_whole else cost[index]
+    statistics = _statistics(rows, is_row, epsilon)
+    return Problem(rows, source, target, epsilon, *statistics), usable & fits
 
 
 def _rows_with_mass(
@@ -94,39 +108,40 @@ def _rows_with_mass(
 
 
 def _statistics(
-    cost: Float[Array, "patches targets"],
-    index: Int[Array, "blocks rows"],
+    cost: Float[Array, "blocks rows targets"],
     is_row: Bool[Array, "blocks rows"],
-    epsilon: float,
-    dtype: jax.typing.DTypeLike,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean cost without padding, and Birkhoff's bound on what is left after a change.
-
-    A kernel whose logarithm spans ``r`` contracts Hilbert's metric by a factor of
-    at most ``k = tanh(r / 2)``; k / (1 - k) = (exp(r) - 1) / 2.
-    """
+    epsilon: Float[Array, ""],
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """Mean cost without padding; span and maximum of the logarithm of the kernel."""
 
     def visit(
-        _: None, rows: tuple[Array, Array]
+        _: None, block: tuple[Array, Array]
     ) -> tuple[None, tuple[Array, Array, Array]]:
-        block = cost[rows[0]].astype(dtype)
-        means = jnp.where(rows[1], jnp.mean(block, axis=1), 0)
-        return None, (means, jnp.min(block), jnp.max(block))
+        rows = block[0].astype(epsilon.dtype)
+        means = jnp.where(block[1], jnp.mean(rows, axis=1), 0)
+        return None, (means, jnp.min(rows), jnp.max(rows))
 
-    _, (means, lows, highs) = jax.lax.scan(visit, None, (index, is_row))
-    log_range = (jnp.max(highs) - jnp.min(lows)) / epsilon
-    count = jnp.maximum(jnp.sum(is_row), 1).astype(dtype)
-    return jnp.sum(means) / count, jnp.expm1(log_range) / 2
+    # Neither changes the solution, so neither has a gradient.
+    blocks = jax.lax.stop_gradient((cost, is_row))
+    _, (means, lows, highs) = jax.lax.scan(visit, None, blocks)
+    epsilon, low = jax.lax.stop_gradient(epsilon), jnp.min(lows)
+    count = jnp.maximum(jnp.sum(is_row), 1).astype(epsilon.dtype)
+    mean = jnp.sum(means) / count
+    return mean, (jnp.max(highs) - low) / epsilon, (mean - low) / epsilon
 
 
 def scale(
     problem: Problem,
     usable: Bool[Array, " classes"],
-    epsilon: float,
+    *,
     max_steps: int,
     tolerance: float,
 ) -> Progress:
-    """Run Eq. 8 from column scaling 1."""
+    """Run Eq. 8 from column scaling 1.
+
+    A class whose kernel over- or underflows, or whose subtraction loses too many
+    digits, ends with error NaN: the kernel cannot solve it.
+    """
     blocks, rows, classes = problem.source.shape
     dtype = problem.source.dtype
     state = Scalings(
@@ -135,87 +150,107 @@ def scale(
         jnp.zeros(classes, dtype),
     )
 
-    def step(state: Scalings, _: Array) -> tuple[Scalings, Array]:
-        row, column, rounding = _update(problem, state.column, epsilon)
+    def step(problem: Problem, state: Scalings, _: Array) -> tuple[Scalings, Array]:
+        row, column, rounding = _update(problem, state.column)
         ratio = jnp.where(problem.target[None] > 0, column / state.column, 1)
-        change = jnp.log(jnp.max(ratio, axis=1) / jnp.min(ratio, axis=1))
-        error = _remaining(change, state.change, problem.bound) + rounding
+        change = _log_spread(jax.lax.stop_gradient(ratio))
+        error = remaining(change, state.change, problem.log_range) + rounding
         # An infinite change is an overflow; it must not pass for a large error.
-        error = jnp.where(jnp.isfinite(change), error, jnp.nan)
-        return Scalings(row, column, change), error
+        is_exact = jnp.isfinite(change) & (rounding <= _LOSS)
+        return Scalings(row, column, change), jnp.where(is_exact, error, jnp.nan)
 
+    usable &= problem.log_largest < 0.9 * jnp.log(jnp.finfo(dtype).max)
     error = jnp.where(usable, jnp.asarray(jnp.inf, dtype), jnp.nan)
-    return iterate(step, begin(state, error), max_steps=max_steps, tolerance=tolerance)
+    start = begin(state, error)
+    return iterate(step, problem, start, max_steps=max_steps, tolerance=tolerance)
+
+
+def _log_spread(ratio: Float[Array, "classes targets"]) -> Float[Array, " classes"]:
+    return jnp.log(jnp.max(ratio, axis=1) / jnp.min(ratio, axis=1))
 
 
 def _update(
-    problem: Problem, column: Float[Array, "classes targets"], epsilon: float
+    problem: Problem, column: Float[Array, "classes targets"]
 ) -> tuple[Array, Array, Array]:
     """One step of Eq. 8 in one sweep over the blocks, and its rounding error."""
     source, target = problem.source, problem.target[None]
     total = jnp.sum(column, axis=1)
 
+    @jax.checkpoint
     def visit(reached: Array, block: tuple[Array, Array]) -> tuple[Array, Array]:
-        index, mass = block
-        hole = 1 - jnp.exp(_exponent(problem, index, epsilon))
+        cost, mass = block
+        hole = 1 - jnp.exp(problem.exponent(cost))
         kernel_column = total[None] - _dot(hole, column, 1, 1)
-        row = jnp.where(mass > 0, mass / kernel_column, 0)
+        row = _divide(mass, kernel_column)
         return reached + _dot(row, hole, 0, 0), row
 
-    reached, row = jax.lax.scan(visit, jnp.zeros_like(column), (problem.index, source))
+    reached, row = jax.lax.scan(visit, jnp.zeros_like(column), (problem.cost, source))
     row_total = jnp.sum(row, axis=(0, 1))
     kernel_row = row_total[:, None] - reached
-    new = jnp.where(target > 0, target / kernel_row, 0)
-    # sum(v) - E @ v rounds at sum(v): relative to the difference it is the quotient.
-    lost_row = jnp.max(
-        jnp.where(source > 0, row * total[None, None] / source, 0), axis=(0, 1)
-    )
+    new = _divide(target, kernel_row)
+    kept = jax.lax.stop_gradient((row, total, row_total, kernel_row))
+    return jnp.moveaxis(row, 2, 0), new, _rounding(problem, *kept)
+
+
+def _divide(mass: Array, reached: Array) -> Array:
+    """0 where there is no mass, or none is reached: infinity would break gradients."""
+    is_reached = reached > 0
+    return jnp.where(is_reached, mass / jnp.where(is_reached, reached, 1), 0)
+
+
+def _rounding(
+    problem: Problem,
+    row: Float[Array, "blocks rows classes"],
+    total: Float[Array, " classes"],
+    row_total: Float[Array, " classes"],
+    kernel_row: Float[Array, "classes targets"],
+) -> Float[Array, " classes"]:
+    """Largest relative error of ``sum(v) - E @ v``, which rounds at ``sum(v)``.
+
+    Infinite where a mass was not reached, and so has scaling 0.
+    """
+    source, target = problem.source, problem.target[None]
+    lost = jnp.where(row > 0, row * total[None, None] / source, jnp.inf)
+    lost_row = jnp.max(jnp.where(source > 0, lost, 0), axis=(0, 1))
     lost_column = jnp.max(
         jnp.where(target > 0, row_total[:, None] / kernel_row, 0), axis=1
     )
-    rounding = jnp.finfo(column.dtype).eps * jnp.maximum(lost_row, lost_column)
-    return jnp.moveaxis(row, 2, 0), new, rounding
+    return jnp.finfo(row.dtype).eps * jnp.maximum(lost_row, lost_column)
 
 
-def _remaining(
-    change: Float[Array, " classes"],
-    previous: Float[Array, " classes"],
-    bound: Float[Array, ""],
-) -> Float[Array, " classes"]:
+def remaining(
+    change: Float[Array, "..."],
+    previous: Float[Array, "..."],
+    log_range: Float[Array, ""],
+) -> Float[Array, "..."]:
     """What is left after a change: ``change * k / (1 - k)``, k^2 = change / previous.
+
+    A kernel whose logarithm spans ``r`` contracts Hilbert's metric by a factor of
+    at most ``k = tanh(r / 2)`` (Birkhoff); k / (1 - k) = (exp(r) - 1) / 2.
 
     The ratio of two changes is the factor of a whole step, two applications of the
     kernel. The first ratio, from an arbitrary start, was up to 7 times smaller than
     the later ones on our scenes; its root counts on one application only.
     Without a change smaller than the one before, there is only the bound.
     """
+    bound = jnp.expm1(log_range) / 2
     factor = jnp.sqrt(change / previous)
     observed = jnp.where(change < previous, factor / (1 - factor), jnp.inf)
     return jnp.where(change > 0, change * jnp.minimum(observed, bound), change)
 
 
-def transport(
-    problem: Problem, state: Scalings, epsilon: float
-) -> Float[Array, "classes targets"]:
+def transport(problem: Problem, state: Scalings) -> Float[Array, "classes targets"]:
     """``sum_i plan_ij cost_ij`` (Eq. 3), without the plan."""
 
+    @jax.checkpoint
     def visit(reached: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
-        index, row = block
-        carried = problem.cost[index].astype(row.dtype) * jnp.exp(
-            _exponent(problem, index, epsilon)
-        )
+        cost, row = block
+        carried = cost.astype(row.dtype) * jnp.exp(problem.exponent(cost))
         return reached + _dot(row, carried, 1, 0), None
 
     row = jnp.moveaxis(state.row, 1, 0)
-    reached, _ = jax.lax.scan(visit, jnp.zeros_like(state.column), (problem.index, row))
+    reached, _ = jax.lax.scan(visit, jnp.zeros_like(state.column), (problem.cost, row))
     return state.column * reached
-
-
-def _exponent(
-    problem: Problem, index: Int[Array, " rows"], epsilon: float
-) -> Float[Array, "rows targets"]:
-    cost = problem.cost[index].astype(problem.shift.dtype)
-    return (problem.shift - cost) / epsilon
 
 
 def _dot(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:

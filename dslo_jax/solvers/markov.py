@@ -168,7 +168,9 @@ def maximum_velocity(
     Returns:
         Velocities and status of each class. A class without mass, or with a value
         that is negative or not finite, has ``error`` NaN; so have all classes if
-        the affinity cannot be balanced.
+        the affinity cannot be balanced. Gradients reach source and affinity through
+        the balancing and the interpolated arrivals: they are those of the steps
+        taken, and 0 for whole steps.
 
     Raises:
         ValueError: A shape or an option is out of range.
@@ -190,22 +192,18 @@ def maximum_velocity(
     dtype = compute_dtype(source, affinity)
     source, affinity = source.astype(dtype), affinity.astype(dtype)
     usable = usable_classes(source)
+    source = jnp.where(usable[:, None], source, 0)
     transition = _balance(affinity, balancing_steps, 0.0)
-
-    def advance(state: Array) -> Array:
-        rows = state * transition.row_scaling[None]
-        moved = jnp.matmul(rows, affinity, precision=_HIGHEST)
-        return moved * transition.column_scaling[None]
-
+    chain = _Chain(affinity, transition.row_scaling, transition.column_scaling)
     if criterion == "saturation":
         start = _begin_saturation(source, threshold)
-        step = _saturation_step(advance, threshold, interpolate)
+        step = _saturation_step(threshold, interpolate)
     else:
         start = _Walk(source, jnp.full_like(source, jnp.inf))
-        step = _increment_step(advance, threshold)
+        step = _increment_step(threshold)
     solvable = usable & ~jnp.isnan(transition.error)
     error = jnp.where(solvable, _share_missing(start), jnp.nan)
-    final = _walk(step, begin(start, error), max_steps)
+    final = _walk(step, chain, begin(start, error), max_steps)
     return _velocities(final, max_steps, first=float(criterion == "saturation"))
 
 
@@ -217,6 +215,18 @@ class _Balance(NamedTuple):
     column_sums: Float[Array, " patches"]
 
 
+class _Chain(NamedTuple):
+    """The transition as it is applied."""
+
+    affinity: Float[Array, "patches patches"]
+    row: Float[Array, " patches"]
+    column: Float[Array, " patches"]
+
+    def advance(self, state: Float[Array, "classes patches"]) -> Array:
+        moved = jnp.matmul(state * self.row[None], self.affinity, precision=_HIGHEST)
+        return moved * self.column[None]
+
+
 class _Walk(NamedTuple):
     """State of the chain; ``arrival`` is infinite until a patch arrives."""
 
@@ -225,7 +235,7 @@ class _Walk(NamedTuple):
 
 
 _Step = Callable[
-    [_Walk, Int[Array, " classes"]], tuple[_Walk, Float[Array, " classes"]]
+    [_Chain, _Walk, Int[Array, " classes"]], tuple[_Walk, Float[Array, " classes"]]
 ]
 
 
@@ -235,21 +245,22 @@ def _balance(
     """Eq. 11 on the scaling vectors: two passes over the affinity a round."""
     ones = jnp.ones(affinity.shape[0], affinity.dtype)
 
-    def column_sums(row: Array) -> Array:
+    def column_sums(affinity: Array, row: Array) -> Array:
         return jnp.matmul(row[None], affinity, precision=_HIGHEST)[0]
 
-    def step(state: _Balance, _: Array) -> tuple[_Balance, Array]:
+    def step(affinity: Array, state: _Balance, _: Array) -> tuple[_Balance, Array]:
         column = _reciprocal(state.column_sums)
         row_sums = jnp.matmul(affinity, column[:, None], precision=_HIGHEST)[:, 0]
         row = _reciprocal(row_sums)
-        sums = column_sums(row)
+        sums = column_sums(affinity, row)
         error = jnp.max(jnp.abs(column * sums - 1))
         balanced = (jnp.min(row) > 0) & (jnp.min(column) > 0)
         return _Balance(row, column, sums), jnp.where(balanced, error, jnp.nan)
 
-    start = _Balance(ones, ones, column_sums(ones))
+    start = _Balance(ones, ones, column_sums(affinity, ones))
     error = jnp.where(jnp.min(affinity) >= 0, jnp.asarray(jnp.inf, ones.dtype), jnp.nan)
-    final = iterate(step, begin(start, error), max_steps=max_steps, tolerance=tolerance)
+    start = begin(start, error)
+    final = iterate(step, affinity, start, max_steps=max_steps, tolerance=tolerance)
     return Transition(
         final.state.row,
         final.state.column,
@@ -261,28 +272,30 @@ def _balance(
 
 def _reciprocal(sums: Float[Array, " patches"]) -> Float[Array, " patches"]:
     """1 / sums, and 0 for a sum that is zero or not finite."""
-    return jnp.where((sums > 0) & jnp.isfinite(sums), 1 / sums, 0)
+    is_number = (sums > 0) & jnp.isfinite(sums)
+    # 1 / 0 would make gradients NaN, although nobody reads it.
+    return jnp.where(is_number, 1 / jnp.where(is_number, sums, 1), 0)
 
 
 def _begin_saturation(
     source: Float[Array, "classes patches"], threshold: float
 ) -> _Walk:
-    state = source / jnp.max(source, axis=1, keepdims=True)
+    peak = jnp.max(source, axis=1, keepdims=True)
+    state = source / jnp.where(peak > 0, peak, 1)
     return _Walk(state, jnp.where(state > threshold, 0, jnp.full_like(state, jnp.inf)))
 
 
-def _saturation_step(
-    advance: Callable[[Array], Array], threshold: float, interpolate: bool
-) -> _Step:
-    def step(walk: _Walk, num_steps: Array) -> tuple[_Walk, Array]:
-        state = advance(walk.state)
+def _saturation_step(threshold: float, interpolate: bool) -> _Step:
+    def step(chain: _Chain, walk: _Walk, num_steps: Array) -> tuple[_Walk, Array]:
+        state = chain.advance(walk.state)
         peak = jnp.max(state, axis=1, keepdims=True)
-        state /= peak
+        state /= jnp.where(peak > 0, peak, 1)
         arrives = (state > threshold) & jnp.isinf(walk.arrival)
         arrival = (num_steps + 1).astype(state.dtype)[:, None]
         if interpolate:
             is_first = num_steps[:, None] == 0
             gain = jnp.where(is_first, 1 - threshold, state - walk.state)
+            gain = jnp.where(arrives, gain, 1)  # 0 would make gradients NaN
             # Rounding must not put a patch ahead of the step before.
             arrival -= jnp.minimum((state - threshold) / gain, 1)
         walk = _Walk(state, jnp.where(arrives, arrival, walk.arrival))
@@ -291,9 +304,9 @@ def _saturation_step(
     return step
 
 
-def _increment_step(advance: Callable[[Array], Array], threshold: float) -> _Step:
-    def step(walk: _Walk, num_steps: Array) -> tuple[_Walk, Array]:
-        state = advance(walk.state)
+def _increment_step(threshold: float) -> _Step:
+    def step(chain: _Chain, walk: _Walk, num_steps: Array) -> tuple[_Walk, Array]:
+        state = chain.advance(walk.state)
         is_still = jnp.abs(state - walk.state) <= threshold
         arrival = (num_steps + 1).astype(state.dtype)[:, None]
         arrives = is_still & jnp.isinf(walk.arrival)
@@ -309,7 +322,7 @@ def _share_missing(walk: _Walk) -> Float[Array, " classes"]:
     return jnp.mean(jnp.isinf(walk.arrival).astype(walk.state.dtype), axis=1)
 
 
-def _walk(step: _Step, progress: Progress, max_steps: int) -> Progress:
+def _walk(step: _Step, chain: _Chain, progress: Progress, max_steps: int) -> Progress:
     """Run the chain; a class that has arrived leaves the matrix product.
 
     Some classes need many more steps than others. Whenever those still on their way
@@ -322,7 +335,12 @@ def _walk(step: _Step, progress: Progress, max_steps: int) -> Progress:
     for smaller in [*sizes[1:], 0]:
         part = jax.tree.map(lambda leaf, ids=ids: leaf[ids], progress)
         part = iterate(
-            step, part, max_steps=max_steps, tolerance=tolerance, leave_at=smaller
+            step,
+            chain,
+            part,
+            max_steps=max_steps,
+            tolerance=tolerance,
+            leave_at=smaller,
         )
         progress = jax.tree.map(
             lambda leaf, new, ids=ids: leaf.at[ids].set(new), progress, part

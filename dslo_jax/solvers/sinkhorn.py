@@ -1,11 +1,13 @@
 """Entropic optimal transport to a uniform target, and its path (Eq. 3-8).
 
-The plan ``diag(row) K diag(column)`` with ``K = exp((shift - cost) / epsilon)`` is
-never formed; ``_scaling`` says how, and ``docs/solvers.md`` why that is exact.
+The plan ``diag(row) K diag(column)`` is never formed; ``_scaling`` and ``_log_domain``
+say how, and ``docs/solvers.md`` why that is exact.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -17,29 +19,33 @@ from dslo_jax.solvers._arguments import (
     require_steps,
     require_tolerance,
 )
-from dslo_jax.solvers._loop import Progress, has_converged
-from dslo_jax.solvers._scaling import prepare, scale, transport
+from dslo_jax.solvers._log_domain import NOTHING, log_or_nothing, scale_logs
+from dslo_jax.solvers._loop import has_converged
+from dslo_jax.solvers._scaling import Problem, prepare, scale, transport
+
+
+Domain = Literal["auto", "kernel", "log"]
 
 
 class SinkhornSolution(NamedTuple):
-    """Scalings of the transport plans, one plan per class.
+    """Potentials of the transport plans, one plan per class.
 
-    The plan of class ``c`` is ``row_scaling[c, i] * exp((shift - cost[i, j]) /
-    epsilon) * column_scaling[c, j]``; it does not depend on ``shift``.
+    The plan of class ``c`` is ``exp((row_potential[c, i] + column_potential[c, j] -
+    cost[i, j]) / epsilon)``. Adding a constant to all rows and taking it from all
+    columns changes nothing.
 
     Attributes:
-        row_scaling: The paper's mu. Zeros where the class carries no mass.
-        column_scaling: The paper's nu.
-        shift: The mean cost. Without it the kernel of a large cost would underflow.
-        num_steps: Steps taken, each one an update of both scalings.
+        row_potential: ``epsilon * log(mu)`` of Eq. 8, in units of the cost; minus
+            infinity where the class carries no mass.
+        column_potential: ``epsilon * log(nu)``; minus infinity where the target is 0.
+        num_steps: Steps taken, each one an update of both.
         error: Estimated relative error of the scalings (see ``sinkhorn``); NaN where
-            a class could not be solved, and then both scalings are zero.
+            a class could not be solved, and then both potentials are minus infinity.
         converged: True where ``error`` is a number at most ``tolerance``.
     """
 
-    row_scaling: Float[Array, "classes patches"]
-    column_scaling: Float[Array, "classes targets"]
-    shift: Float[Array, ""]
+    row_potential: Float[Array, "classes patches"]
+    column_potential: Float[Array, "classes targets"]
     num_steps: Int[Array, " classes"]
     error: Float[Array, " classes"]
     converged: Bool[Array, " classes"]
@@ -66,9 +72,10 @@ def sinkhorn(
     cost: Float[Array, "patches targets"],
     *,
     target: Float[Array, " targets"] | None = None,
-    epsilon: float = 0.1,
+    epsilon: float | Float[Array, ""] = 0.1,
     max_steps: int = 50,
     tolerance: float = 1e-5,
+    domain: Domain = "auto",
 ) -> SinkhornSolution:
     """Scale a Gibbs kernel to the given marginals, for all classes at once (Eq. 6-8).
 
@@ -77,29 +84,36 @@ def sinkhorn(
     columns, in which a step is a contraction. ``error`` is Banach's estimate of what
     is left, ``change * k / (1 - k)``, with ``k`` from the observed ratio of changes
     and never above the bound that the range of the cost gives; plus the rounding
-    error of the subtraction in ``sum(v) - E @ v``.
+    error of the subtraction in ``sum(v) - E @ v``. Gradients reach source, cost,
+    target and epsilon: they are those of the steps taken.
 
     Args:
         source: Row marginals, at least 0; scaled to the mass of ``target``.
         cost: Cost from patch (row) to target (column); any sign.
         target: Column marginals, at least 0, shared by the classes. Default:
             uniform with mass 1.
-        epsilon: Regulariser, > 0, in units of the cost.
+        epsilon: Regulariser, > 0, in units of the cost. May be traced.
         max_steps: Cap on the number of steps.
         tolerance: Stops a class whose ``error`` is at most this. 0 runs exactly
             ``max_steps``, as the paper does.
+        domain: ``"kernel"`` multiplies with the kernel; a class for which it under- or
+            overflows, or cancellation costs more than 1e-5, has ``error`` NaN.
+            ``"log"`` adds logarithms: any epsilon, but one class after another and
+            tens of times slower. ``"auto"`` takes to ``"log"`` what ``"kernel"``
+            cannot solve.
 
     Returns:
-        Scalings and status of each class. A class without mass, or with a value that
-        is negative or not finite, has ``error`` NaN; so have all classes if a cost is
-        not finite or ``epsilon`` is so small that the kernel under- or overflows.
+        Potentials and status of each class. A class without mass, or with a value
+        that is negative or not finite, has ``error`` NaN; so have all classes if a
+        cost is not finite, or a traced ``epsilon`` not positive.
 
     Raises:
         ValueError: A shape or an option is out of range.
 
     Memory:
-        No N x N array: two blocks of 256 rows, 8 MiB together at N = 4096, 32 MiB
-        at N = 16384.
+        No N x N array beside the cost: two blocks of 256 rows, 8 MiB together at
+        N = 4096, 32 MiB at N = 16384. (A copy of the cost if its rows are not a
+        multiple of the blocks they are cut into.)
     """
     require_source(source)
     if cost.ndim != 2 or cost.shape[0] != source.shape[1] or cost.shape[1] == 0:
@@ -112,18 +126,17 @@ def sinkhorn(
             f"`target` has shape {target.shape}, expected {cost.shape[1:]} for a "
             f"`cost` of shape {cost.shape}; it is shared by the classes"
         )
-    _require_options(epsilon, max_steps, tolerance)
+    _require_options(epsilon, max_steps, tolerance, domain)
     classes, patches = source.shape
     problem, usable = prepare(source, cost, target, epsilon, support=None)
-    final = scale(problem, usable, epsilon, max_steps, tolerance)
-    row, column = _solved(final, (_rows_of(final.state.row), final.state.column))
+    solved = _solve(problem, usable, max_steps, tolerance, domain)
+    row = solved.row_log.reshape(solved.row_log.shape[0], -1)[:classes, :patches]
     return SinkhornSolution(
-        row[:classes, :patches],
-        column[:classes],
-        problem.shift,
-        final.num_steps[:classes],
-        final.error[:classes],
-        has_converged(final.error, tolerance)[:classes],
+        _potential(row, problem.epsilon) + problem.shift,
+        _potential(solved.column_log[:classes], problem.epsilon),
+        solved.num_steps[:classes],
+        solved.error[:classes],
+        has_converged(solved.error, tolerance)[:classes],
     )
 
 
@@ -131,22 +144,24 @@ def optimal_path(
     source: Float[Array, "classes patches"],
     affinity: Float[Array, "patches patches"],
     *,
-    epsilon: float = 0.1,
+    epsilon: float | Float[Array, ""] = 0.1,
     max_steps: int = 50,
     tolerance: float = 1e-5,
     norm: Literal["none", "sum", "minmax", "max"] = "none",
     support: int | None = None,
+    domain: Domain = "auto",
 ) -> PathSolution:
     """Cost of the optimal transport that arrives at each patch (Eq. 3-8).
 
     The affinity itself is the cost (Eq. 5), so a patch gets much where the source
-    attends to it: the path is close to ``source @ affinity / N``.
+    attends to it: the path is close to ``source @ affinity / N``. Gradients reach
+    source, affinity and epsilon, those of rows that are not read being 0.
 
     Args:
         source: Class distributions over the patches; scaled to sum 1.
         affinity: Attention from patch (row) to patch (column), not rescaled: with
             entries stretched to [0, 1] the same formula avoids similar patches.
-        epsilon: Regulariser, > 0.
+        epsilon: Regulariser, > 0. May be traced.
         max_steps: Cap on the number of Sinkhorn steps.
         tolerance: Stops a class whose ``error`` is at most this; 0 runs exactly
             ``max_steps``.
@@ -157,6 +172,7 @@ def optimal_path(
             of the affinity are read. None reads all of them. The result is the
             same, for rows without mass never matter; if more patches carry mass,
             every class gets ``error`` NaN and is not converged.
+        domain: See ``sinkhorn``.
 
     Returns:
         Paths and status of each class; see ``sinkhorn`` for what makes NaN.
@@ -165,12 +181,12 @@ def optimal_path(
         ValueError: A shape or an option is out of range.
 
     Memory:
-        No N x N array: two blocks of 256 rows, 8 MiB together at N = 4096, 32 MiB
-        at N = 16384.
+        The rows with mass, as narrow as the affinity is, and two blocks of 256 rows
+        in float32: 8 MiB together at N = 4096, 32 MiB at N = 16384.
     """
     require_source(source)
     require_affinity(affinity, source)
-    _require_options(epsilon, max_steps, tolerance)
+    _require_options(epsilon, max_steps, tolerance, domain)
     require_choice("norm", norm, ("none", "sum", "minmax", "max"))
     classes, patches = source.shape
     if support is not None and not 1 <= support <= patches:
@@ -179,31 +195,84 @@ def optimal_path(
             "None uses all of them"
         )
     problem, usable = prepare(source, affinity, None, epsilon, support=support)
-    final = scale(problem, usable, epsilon, max_steps, tolerance)
-    path = transport(problem, final.state, epsilon)
-    (path,) = _solved(final, (path,))
+    solved = _solve(problem, usable, max_steps, tolerance, domain)
     return PathSolution(
-        _normalise(path[:classes], norm),
-        final.num_steps[:classes],
-        final.error[:classes],
-        has_converged(final.error, tolerance)[:classes],
+        _normalise(solved.path[:classes], norm),
+        solved.num_steps[:classes],
+        solved.error[:classes],
+        has_converged(solved.error, tolerance)[:classes],
     )
 
 
-def _require_options(epsilon: float, max_steps: int, tolerance: float) -> None:
-    require_positive("epsilon", epsilon, "the paper uses 0.1")
+class _Solved(NamedTuple):
+    """What either domain finds; a class that failed has no mass anywhere."""
+
+    row_log: Float[Array, "classes blocks rows"]
+    column_log: Float[Array, "classes targets"]
+    path: Float[Array, "classes targets"]
+    num_steps: Int[Array, " classes"]
+    error: Float[Array, " classes"]
+
+
+def _solve(
+    problem: Problem,
+    usable: Bool[Array, " classes"],
+    max_steps: int,
+    tolerance: float,
+    domain: str,
+) -> _Solved:
+    options = {"max_steps": max_steps, "tolerance": tolerance}
+    if domain == "log":
+        return _in_log_domain(problem, usable, options)
+    solved = _with_kernel(problem, usable, options)
+    if domain == "kernel":
+        return solved
+    lost = jnp.isnan(solved.error)
+    logs = _in_log_domain(problem, usable & lost, options)
+
+    def choose(log: Array, kernel: Array) -> Array:
+        return jnp.where(jnp.expand_dims(lost, range(1, log.ndim)), log, kernel)
+
+    return jax.tree.map(choose, logs, solved)
+
+
+def _with_kernel(problem: Problem, usable: Array, options: dict) -> _Solved:
+    final = scale(problem, usable, **options)
+    state, failed = final.state, jnp.isnan(final.error)
+    # What an overflow left must reach neither the result nor a gradient.
+    state = state._replace(
+        row=jnp.where(failed[:, None, None], 0, state.row),
+        column=jnp.where(failed[:, None], 0, state.column),
+    )
+    path = transport(problem, state)
+    logs = log_or_nothing(state.row), log_or_nothing(state.column)
+    return _Solved(*logs, path, final.num_steps, final.error)
+
+
+def _in_log_domain(problem: Problem, needed: Array, options: dict) -> _Solved:
+    final, path = scale_logs(problem, needed, **options)
+    failed = jnp.isnan(final.error)
+    row = jnp.where(failed[:, None, None], NOTHING, final.state.row)
+    column, path = (
+        jnp.where(failed[:, None], nothing, values)
+        for nothing, values in ((NOTHING, final.state.column), (0, path))
+    )
+    return _Solved(row, column, path, final.num_steps, final.error)
+
+
+def _potential(logs: Float[Array, "classes places"], epsilon: Array) -> Array:
+    return jnp.where(logs == NOTHING, -jnp.inf, epsilon * logs)
+
+
+def _require_options(
+    epsilon: Any, max_steps: int, tolerance: float, domain: str
+) -> None:
+    # A traced epsilon has no value yet; it is judged when it has one.
+    if not isinstance(epsilon, jax.core.Tracer):
+        require_positive("epsilon", float(epsilon), "the paper uses 0.1")
     require_steps("max_steps", max_steps)
     require_tolerance(tolerance)
-
-
-def _rows_of(row: Float[Array, "classes blocks rows"]) -> Array:
-    return row.reshape(row.shape[0], -1)
-
-
-def _solved(final: Progress, values: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Zeros in place of the values of classes that failed."""
-    failed = jnp.isnan(final.error)[:, None]
-    return tuple(jnp.where(failed, 0, value) for value in values)
+    require_choice("domain", domain, get_args(Domain))
 
 
 def _normalise(

@@ -15,7 +15,7 @@ SUPPORT = 60  # 48 patches carry mass
 
 compiled = jax.jit(
     optimal_path,
-    static_argnames=("epsilon", "max_steps", "tolerance", "norm", "support"),
+    static_argnames=("epsilon", "max_steps", "tolerance", "norm", "support", "domain"),
 )
 
 
@@ -165,13 +165,29 @@ def test_epsilon_of_a_thousandth():
     np.testing.assert_allclose(solution.path, expected, rtol=5e-5, atol=1e-12)
 
 
-def test_one_hot_source_and_tiny_epsilon_underflow_into_a_status():
+def test_one_hot_source_and_tiny_epsilon():
+    """The kernel underflows into a status; the log domain gives the exact answer."""
     _, affinity = problem()
     source = np.eye(CLASSES, PATCHES, dtype=np.float32)
-    solution = solve(source, affinity, epsilon=1e-3)
+    solution = solve(source, affinity, epsilon=1e-3, domain="kernel")
     assert not solution.converged.any()
-    assert np.isnan(np.asarray(solution.error)).all()
-    assert not np.asarray(solution.path).any()
+    assert np.isnan(solution.error).all()
+    assert not solution.path.any()
+    solution = solve(source, affinity, epsilon=1e-3)
+    assert bool(solution.converged.all())
+    np.testing.assert_allclose(solution.path, affinity[:CLASSES] / PATCHES, rtol=5e-6)
+
+
+def test_traced_epsilon_that_is_not_positive_is_a_status():
+    source, affinity = (jnp.asarray(array) for array in problem())
+    solve_at = jax.jit(lambda epsilon: optimal_path(source, affinity, epsilon=epsilon))
+    for epsilon in (0.0, -0.1, np.nan):
+        solution = solve_at(epsilon)
+        assert np.isnan(np.asarray(solution.error)).all()
+        assert not np.asarray(solution.path).any()
+    # A constant epsilon is divided by in another way.
+    expected = solve(source, affinity).path
+    np.testing.assert_allclose(solve_at(0.1).path, expected, rtol=1e-6)
 
 
 def test_one_patch():

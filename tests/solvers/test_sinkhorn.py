@@ -15,7 +15,9 @@ PATCHES, CLASSES = 64, 4
 PROPERTY = settings(derandomize=True, max_examples=8, deadline=None)
 SEEDS = st.integers(0, 2**16)
 
-compiled = jax.jit(sinkhorn, static_argnames=("epsilon", "max_steps", "tolerance"))
+compiled = jax.jit(
+    sinkhorn, static_argnames=("epsilon", "max_steps", "tolerance", "domain")
+)
 
 
 def solve(source, cost, *, target=None, tolerance=1e-6, **options):
@@ -34,11 +36,9 @@ def problem(seed=0, patches=PATCHES, classes=CLASSES):
 
 def plans(solution, cost, epsilon=0.1):
     """The plans in float64, from the documented formula."""
-    cost = np.asarray(cost, np.float64)
-    kernel = np.exp((float(solution.shift) - cost) / epsilon)
-    row = np.asarray(solution.row_scaling, np.float64)
-    column = np.asarray(solution.column_scaling, np.float64)
-    return row[:, :, None] * kernel * column[:, None, :]
+    row = solution.row_potential.astype(np.float64)[:, :, None]
+    column = solution.column_potential.astype(np.float64)[:, None, :]
+    return np.exp((row + column - np.asarray(cost, np.float64)) / epsilon)
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.02])
@@ -111,8 +111,8 @@ def test_rectangular_cost_and_own_target():
     solution = solve(source, cost, target=target, epsilon=0.5)
     expected = oracles.sinkhorn(source, cost, target=target, epsilon=0.5)
     assert bool(solution.converged.all())
-    assert float(solution.row_scaling[0, 3]) == 0
-    assert not np.asarray(solution.column_scaling[:, 2]).any()
+    assert solution.row_potential[0, 3] == -np.inf
+    assert (solution.column_potential[:, 2] == -np.inf).all()
     np.testing.assert_allclose(plans(solution, cost, 0.5), expected, rtol=1e-5)
 
 
@@ -120,14 +120,14 @@ def test_target_that_is_no_distribution():
     source, cost, target = rectangular()
     solution = solve(source, cost, target=-target, epsilon=0.5)
     assert np.isnan(np.asarray(solution.error)).all()
-    assert not np.asarray(solution.column_scaling).any()
+    assert (solution.column_potential == -np.inf).all()
 
 
 def test_source_is_scaled_to_the_mass_of_the_target():
     source, cost = problem()
     doubled = solve(source * 2, cost)
     plain = solve(source, cost)
-    np.testing.assert_allclose(doubled.row_scaling, plain.row_scaling, rtol=1e-6)
+    np.testing.assert_allclose(doubled.row_potential, plain.row_potential, rtol=1e-6)
 
 
 def test_steps():
@@ -163,10 +163,12 @@ def test_unusable_classes_do_not_touch_the_others():
     assert np.isnan(np.asarray(solution.error)).tolist() == [True, True, True, False]
     assert solution.converged.tolist() == [False, False, False, True]
     assert solution.num_steps.tolist()[:3] == [0, 0, 0]
-    assert not np.asarray(solution.row_scaling[:3]).any()
-    assert not np.asarray(solution.column_scaling[:3]).any()
-    np.testing.assert_array_equal(solution.row_scaling[3], good.row_scaling[3])
-    np.testing.assert_array_equal(solution.column_scaling[3], good.column_scaling[3])
+    assert (solution.row_potential[:3] == -np.inf).all()
+    assert (solution.column_potential[:3] == -np.inf).all()
+    np.testing.assert_array_equal(solution.row_potential[3], good.row_potential[3])
+    np.testing.assert_array_equal(
+        solution.column_potential[3], good.column_potential[3]
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -175,30 +177,73 @@ def test_cost_that_is_not_finite(value):
     solution = solve(source, oracles.replace(cost, ((5, 6), value)))
     assert np.isnan(np.asarray(solution.error)).all()
     assert not solution.converged.any()
-    assert not np.asarray(solution.column_scaling).any()
+    assert (solution.column_potential == -np.inf).all()
 
 
-def test_kernel_that_underflows_is_reported():
+def test_a_kernel_that_underflows_is_reported():
     """One row in costs that span 1000 epsilon: a column with K = 0 cannot be met."""
     source = np.eye(CLASSES, PATCHES)
     cost = np.random.default_rng(0).uniform(0, 100, (PATCHES, PATCHES))
-    solution = solve(source, cost)
+    solution = solve(source, cost, domain="kernel")
     assert not solution.converged.any()
     assert np.isnan(np.asarray(solution.error)).all()
-    assert not np.asarray(solution.column_scaling).any()
+    assert (solution.column_potential == -np.inf).all()
 
 
-def test_cancellation_is_part_of_the_error():
-    """K of the only row spans e^12, so sum(v) - E @ v loses what error must admit."""
+def test_cancellation_is_reported():
+    """K of the only row spans e^12, so sum(v) - E @ v loses more than 1e-5."""
     source = np.eye(CLASSES, PATCHES)
     cost = oracles.replace(np.zeros((PATCHES, PATCHES)), ((slice(None), 0), 1.2))
+    assert np.isnan(solve(source, cost, domain="kernel").error).all()
     solution = solve(source, cost)
-    truth = oracles.sinkhorn(np.asarray(source), np.asarray(cost, np.float64))
-    used = truth > 0
-    lost = np.abs(plans(solution, cost)[used] / truth[used] - 1).max()
-    assert not solution.converged.any()
-    assert lost < float(solution.error.min())
-    assert float(solution.error.max()) < 0.1
+    assert bool(solution.converged.all())
+    np.testing.assert_allclose(
+        plans(solution, cost), oracles.sinkhorn(source, cost), rtol=3e-6
+    )
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1e-2, 1e-3])
+def test_log_domain_equals_the_kernel(epsilon):
+    """With sources that are spread, the kernel lasts to costs of 300 epsilon."""
+    source, cost = problem()
+    kernel, log = (
+        solve(source, cost, epsilon=epsilon, domain=domain)
+        for domain in ("kernel", "log")
+    )
+    assert bool(kernel.converged.all() & log.converged.all())
+    atol = 1e-6 * max(epsilon, cost.max() / 10)
+    np.testing.assert_allclose(log.row_potential, kernel.row_potential, atol=atol)
+    np.testing.assert_allclose(log.column_potential, kernel.column_potential, atol=atol)
+
+
+def test_log_domain_meets_the_marginals_where_no_kernel_can():
+    """Costs of any sign that span 400 epsilon, dense and sparse sources together."""
+    rng = np.random.default_rng(0)
+    cost = rng.uniform(-1, 3, (20, 30))
+    source = rng.dirichlet(np.ones(20), 3)
+    source[0], source[1, 5:] = np.eye(20)[4], 0
+    solution = solve(source, cost, epsilon=1e-2, max_steps=5000, tolerance=1e-3)
+    plan = plans(solution, cost, epsilon=1e-2)
+    assert bool(solution.converged.all())
+    np.testing.assert_allclose(plan.sum(axis=1), 1 / 30, rtol=2e-3)
+    source[1] /= source[1].sum()
+    np.testing.assert_allclose(plan.sum(axis=2), source, atol=1e-4)
+
+
+def test_classes_in_either_domain_do_not_touch_each_other():
+    source, cost = problem()
+    mixed = oracles.replace(source, (0, np.eye(PATCHES)[7]))
+    wide = oracles.replace(cost, ((7, 0), 1.2))
+    together = solve(mixed, wide)
+    assert np.isnan(solve(mixed, wide, domain="kernel").error).tolist() == [
+        True,
+        *[False] * 3,
+    ]
+    assert bool(together.converged.all())
+    alone = solve(source, wide)
+    np.testing.assert_array_equal(
+        together.column_potential[1:], alone.column_potential[1:]
+    )
 
 
 def test_blocks_do_not_change_the_result(monkeypatch):
@@ -208,10 +253,10 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     cut = jax.jit(lambda *arrays: sinkhorn(*arrays, tolerance=1e-6))(
         jnp.asarray(source), jnp.asarray(cost)
     )
-    assert cut.row_scaling.shape == whole.row_scaling.shape
+    assert cut.row_potential.shape == whole.row_potential.shape
     # Both stop at an error of 1e-6 of their own.
-    np.testing.assert_allclose(cut.row_scaling, whole.row_scaling, rtol=3e-6)
-    np.testing.assert_allclose(cut.column_scaling, whole.column_scaling, rtol=3e-6)
+    np.testing.assert_allclose(cut.row_potential, whole.row_potential, atol=4e-7)
+    np.testing.assert_allclose(cut.column_potential, whole.column_potential, atol=4e-7)
 
 
 @PROPERTY
@@ -246,10 +291,10 @@ def test_permuted_patches_permute_the_scalings(seed):
     plain = solve(source, cost)
     permuted = solve(source[:, order], cost[order][:, order])
     np.testing.assert_allclose(
-        permuted.row_scaling, plain.row_scaling[:, order], rtol=2e-6
+        permuted.row_potential, plain.row_potential[:, order], atol=4e-7
     )
     np.testing.assert_allclose(
-        permuted.column_scaling, plain.column_scaling[:, order], rtol=2e-6
+        permuted.column_potential, plain.column_potential[:, order], atol=4e-7
     )
 
 
@@ -259,7 +304,7 @@ def test_cost_and_epsilon_scale_together(seed):
     source, cost = problem(seed)
     plain = solve(source, cost)
     scaled = solve(source, cost * 4, epsilon=0.4)
-    np.testing.assert_allclose(scaled.row_scaling, plain.row_scaling, rtol=1e-6)
+    np.testing.assert_allclose(scaled.row_potential, 4 * plain.row_potential, atol=1e-6)
 
 
 @PROPERTY
@@ -282,6 +327,7 @@ def test_more_steps_never_violate_the_rows_more(seed):
         ({"max_steps": 0}, "`max_steps` is 0, expected an integer >= 1"),
         ({"tolerance": -1.0}, "`tolerance` is -1.0, expected a number >= 0"),
         ({"tolerance": float("nan")}, "`tolerance` is nan"),
+        ({"domain": "float"}, "`domain` is 'float', expected one of"),
         ({"source": jnp.ones(4)}, r"`source` has shape \(4,\)"),
         ({"source": jnp.ones((0, 4))}, "at least one of each"),
         ({"cost": jnp.ones((5, 4))}, r"`cost` has shape \(5, 4\), expected \[4, tar"),

@@ -1,0 +1,62 @@
+"""Learn the weights of five self-attentions, and epsilon, from a few labelled scenes.
+
+    python -m dslo_jax.demo.learn
+
+A tenth of the patches of each class is the source; its path must find the others.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dslo_jax.attention import load_diffusion
+from dslo_jax.demo import scenes
+from dslo_jax.evaluation.oracles import class_shares
+from dslo_jax.pairs import BUNDLED
+from dslo_jax.solvers import optimal_path
+
+
+SIDE, GRID = 128, (32, 32)
+LAYERS = (
+    *(f"up_blocks.1.attentions.{k}" for k in range(3)),
+    "down_blocks.0.attentions.0",
+)
+LAYERS += ("down_blocks.0.attentions.1",)
+
+
+def read(seeds):
+    """Sources, the affinities of every layer, and what really is in each patch."""
+    load = partial(
+        load_diffusion, BUNDLED["demo"] / "diffusion", size=SIDE, timestep=300
+    )
+    networks = [jax.jit(load(layers=((name, 1.0),))) for name in LAYERS]
+    for seed in seeds:
+        scene = scenes.draw_scene(seed, size=(SIDE, SIDE))
+        photo = jnp.asarray(scene.pixels[None] / 255, jnp.float32)
+        shares = class_shares(scene.labels, len(scenes.NAMES), GRID)
+        hidden = np.random.default_rng(seed).uniform(size=shares.shape[1]) > 0.1
+        source = jnp.asarray(np.where(hidden, 0, shares))
+        yield source, jnp.stack([network(photo)[0] for network in networks]), shares
+
+
+def loss(parameters, source, layers, shares):
+    """Cross-entropy between the class that sends most to a patch and the true one."""
+    affinity = jnp.tensordot(jax.nn.softmax(parameters["weights"]), layers, axes=1)
+    path = optimal_path(source, affinity, epsilon=jnp.exp(parameters["epsilon"])).path
+    return -jnp.mean(jnp.sum(shares * jax.nn.log_softmax(jnp.log(path + 1e-12), 0), 0))
+
+
+if __name__ == "__main__":
+    stack = partial(jax.tree.map, lambda *each: jnp.stack(each))
+    few, others = (stack(*read(seeds)) for seeds in (range(4), range(4, 8)))
+    mean = jax.jit(lambda p, batch: jax.vmap(loss, (None, 0, 0, 0))(p, *batch).mean())
+    parameters = {"weights": jnp.zeros(len(LAYERS)), "epsilon": jnp.log(0.1)}
+    optimizer, slope = optax.adam(0.2), jax.jit(jax.grad(mean))
+    state = optimizer.init(parameters)
+    for _ in range(20):
+        print(mean(parameters, few), mean(parameters, others), parameters)  # noqa: T201
+        change, state = optimizer.update(slope(parameters, few), state)
+        parameters = optax.apply_updates(parameters, change)
