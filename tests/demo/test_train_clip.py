@@ -81,16 +81,44 @@ def test_nothing_of_the_truth_but_names_reaches_the_network(tokenizer):
 
 def test_a_patch_may_be_any_of_the_names_of_its_window():
     logits = jnp.asarray([[[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]])
-    both = clip._explained(logits, jnp.asarray([[True, True, False]]))
-    one = clip._explained(logits, jnp.asarray([[True, False, False]]))
+    both = clip.explained(logits, jnp.asarray([[True, True, False]]))
+    one = clip.explained(logits, jnp.asarray([[True, False, False]]))
     assert both < 1e-3
     assert one > 4
 
 
+def test_patches_are_shared_out_among_the_names_of_their_window():
+    """All three look like the first name: one of them is still the second's."""
+    logits = jnp.asarray([[[3.0, 0.0, 0.0], [3.0, 0.0, 0.0], [3.0, 1.0, 0.0]]])
+    present = jnp.asarray([[True, True, False]])
+    slope = jax.grad(clip.shared_out)(logits, present)[0]
+    assert slope[2, 1] < 0 < slope[2, 0]
+    assert slope[0, 1] < 0
+    assert (slope[:, 2] > 0).all()
+    alone = jax.grad(clip.shared_out)(logits, jnp.asarray([[True, False, False]]))[0]
+    assert (alone[:, 0] < 0).all()
+    assert (alone[:, 1:] > 0).all()
+
+
+@pytest.mark.slow
+def test_the_second_stage_goes_on_from_the_first(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(clip, "SHARED", (TINY,))
+    train(recipe, tmp_path / "run", every=6, report=lambda line: None)
+    second = clip.sharing_recipe(tmp_path / "clip", steps=2)
+    begun = second.begin()
+    assert begun.params["logit_scale"][...].shape == ()
+    final = train(second, tmp_path / "run", every=2, report=lambda line: None)
+    moved = jax.tree.map(
+        lambda a, b: float(abs(a - b).max()), begun.params, final.params
+    )
+    assert 0 < max(jax.tree.leaves(moved)) < 1
+    assert (tmp_path / "run" / "sharing.jsonl").read_text()
+
+
 def test_every_name_wants_a_patch():
     logits = jnp.asarray([[[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]])
-    there = clip._found(logits, jnp.asarray([[True, True, False]]))
-    absent = clip._found(logits, jnp.asarray([[True, True, True]]))
+    there = clip.found(logits, jnp.asarray([[True, True, False]]))
+    absent = clip.found(logits, jnp.asarray([[True, True, True]]))
     assert there < 1e-2
     assert absent > 2
 

@@ -10,10 +10,15 @@ Three losses, all of them between pictures and sentences:
 
 Small windows show few things, so the second loss says more there; this is what makes
 the patches tell places apart.
+
+The second loss is content if all is called sky where there is sky, and so it ends: what
+is often there takes what it is often seen with. A second stage therefore shares the
+patches out among the names of their windows, to each name about as much as an equal
+part of every window that it is in, and asks for that.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +33,7 @@ from jaxtyping import Array, Bool, Float
 from dslo_jax import images, prompts
 from dslo_jax.demo import scenes
 from dslo_jax.demo.tokenizer import write_tokenizer
-from dslo_jax.demo.train.descent import descent, module_of, rates
+from dslo_jax.demo.train.descent import Objective, descent, module_of, rates
 from dslo_jax.demo.train.recipe import (
     Batch,
     Metrics,
@@ -38,7 +43,7 @@ from dslo_jax.demo.train.recipe import (
     first_seed,
 )
 from dslo_jax.models.checkpoint import save_module
-from dslo_jax.models.clip import Clip, unit
+from dslo_jax.models.clip import Clip, load_clip, unit
 from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.templates import IMAGENET_TEMPLATES
 
@@ -68,6 +73,8 @@ MIXED = (
     Windows(side=128, count=24, names=13, tokens=77),
 )
 _SMALL_SHARE = 0.15
+# The equal parts of the second stage are nearest to the truth in small windows.
+SHARED = (*2 * SMALL, MIXED[1])
 _WINDOWS_PER_SCENE = 32
 # Scenes are enlarged like small photos before a network sees them.
 _ZOOM = (1.0, 1.8)
@@ -79,9 +86,18 @@ _THINGS = frozenset(scenes.FOREGROUND)
 # Matrices are moved by Muon at a rate of their own, everything else by Adam. Muon
 # needs a third fewer steps to the same loss than AdamW, each a tenth longer.
 _MATRIX_RATE, _RATE, _WARM_UP = 0.02, 3e-3, 50
+_SHARING_RATES = 0.5  # relative to those
+# Rounds of sharing out, and how far a round goes to meet the parts: to the full (1),
+# a cloud would take as much of the sky as the sky.
+_SHARING_ROUNDS, _SHARING_FORCE = 8, 0.5
 _WEIGHT_DECAY = 0.01
 # Sharpness of the softmax that picks the patches of a sentence.
 _SHARPNESS = 30.0
+_LEAST = 1e-5  # what no share falls below
+_SHARING_STEP = 100_000  # of the first window of the second stage: no scene twice
+
+PatchLoss = Callable[[Array, Array], Float[Array, ""]]
+"""From logits [windows, patches, classes] and present [windows, classes] to a loss."""
 
 
 def configuration(vocabulary: int) -> dict[str, Any]:
@@ -131,31 +147,94 @@ def clip_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
     Returns:
         The recipe.
     """
-    settings = configuration(write_tokenizer(folder, words()))
-    tokenizer = prompts.load_tokenizer(folder)
-    optimizer = optax.contrib.muon(
-        rates(_MATRIX_RATE, steps, warm_up=_WARM_UP),
-        adam_learning_rate=rates(_RATE, steps, warm_up=_WARM_UP),
-        weight_decay=_WEIGHT_DECAY,
-    )
-
-    def build() -> Clip:
-        return Clip(ClipConfig.from_dict(settings), rngs=nnx.Rngs(seed))
 
     @jax.jit
     def initial() -> nnx.State:
-        return nnx.state(build())
+        return nnx.state(_build(folder, seed))
+
+    write_tokenizer(folder, words())
+
+    def windows_at(step: int) -> Windows:
+        phase = SMALL if step < _SMALL_SHARE * steps else MIXED
+        return phase[step % len(phase)]
+
+    return _recipe(
+        "clip",
+        folder,
+        objective=partial(loss, patch_loss=explained),
+        initial=initial,
+        windows_at=windows_at,
+        first_step=0,
+        steps=steps,
+        relative_rate=1.0,
+        seed=seed,
+    )
+
+
+def sharing_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
+    """The second stage, on what the first has saved.
+
+    Args:
+        folder: The CLIP of ``clip_recipe``; its weights are replaced.
+        steps: Of the optimiser.
+        seed: Of windows and sentences.
+
+    Returns:
+        The recipe.
+    """
+
+    def initial() -> nnx.State:
+        return nnx.state(load_clip(folder))
+
+    return _recipe(
+        "sharing",
+        folder,
+        objective=partial(loss, patch_loss=shared_out),
+        initial=initial,
+        windows_at=lambda step: SHARED[step % len(SHARED)],
+        first_step=_SHARING_STEP,
+        steps=steps,
+        relative_rate=_SHARING_RATES,
+        seed=seed,
+    )
+
+
+def _recipe(
+    name: str,
+    folder: Path,
+    *,
+    objective: Objective,
+    initial: Callable[[], nnx.State],
+    windows_at: Callable[[int], Windows],
+    first_step: int,
+    steps: int,
+    relative_rate: float,
+    seed: int,
+) -> Recipe:
+    """What both stages share."""
+    tokenizer = prompts.load_tokenizer(folder)
+    build = partial(_build, folder, seed)
+    optimizer = optax.contrib.muon(
+        rates(relative_rate * _MATRIX_RATE, steps, warm_up=_WARM_UP),
+        adam_learning_rate=rates(relative_rate * _RATE, steps, warm_up=_WARM_UP),
+        weight_decay=_WEIGHT_DECAY,
+    )
 
     def save(progress: Progress) -> None:
         module = module_of(build, progress.average)
+        settings = configuration(len(tokenizer))
         save_module(module, folder, settings, dtype=jnp.float16)
 
     def batch(step: int) -> Batch:
-        phase = SMALL if step < _SMALL_SHARE * steps else MIXED
-        return draw_batch(tokenizer, phase[step % len(phase)], step, seed)
+        return draw_batch(tokenizer, windows_at(step), first_step + step, seed)
 
-    begin, update = descent(build, loss, optimizer, initial=initial, seed=seed)
-    return Recipe("clip", steps, begin, batch, update, save)
+    begin, update = descent(build, objective, optimizer, initial=initial, seed=seed)
+    return Recipe(name, steps, begin, batch, update, save)
+
+
+def _build(folder: Path, seed: int) -> Clip:
+    settings = configuration(len(prompts.load_tokenizer(folder)))
+    return Clip(ClipConfig.from_dict(settings), rngs=nnx.Rngs(seed))
 
 
 def draw_batch(
@@ -230,7 +309,9 @@ def _sentence(name: str, rng: np.random.Generator) -> str:
     return str(rng.choice(IMAGENET_TEMPLATES)).format(word)
 
 
-def loss(clip: Clip, batch: OnDevice, key: Array) -> tuple[Float[Array, ""], Metrics]:
+def loss(
+    clip: Clip, batch: OnDevice, key: Array, *, patch_loss: PatchLoss
+) -> tuple[Float[Array, ""], Metrics]:
     """The sum of the three losses, and each of them; ``key`` is not needed."""
     del key
     scale = jnp.exp(jnp.minimum(clip.logit_scale[...], np.log(100.0)))
@@ -240,8 +321,8 @@ def loss(clip: Clip, batch: OnDevice, key: Array) -> tuple[Float[Array, ""], Met
     logits = scale * patches @ sentences.T  # [windows, patches, classes]
     parts = {
         "caption": _match(scale * token[: len(captions)] @ captions.T, batch["same"]),
-        "patch": _explained(logits, batch["present"]),
-        "sentence": _found(logits, batch["present"]),
+        "patch": patch_loss(logits, batch["present"]),
+        "sentence": found(logits, batch["present"]),
     }
     return parts["caption"] + parts["patch"] + parts["sentence"], parts
 
@@ -267,7 +348,7 @@ def _match(
     return (rows + optax.softmax_cross_entropy(logits.T, target).mean()) / 2
 
 
-def _explained(
+def explained(
     logits: Float[Array, "windows patches classes"],
     present: Bool[Array, "windows classes"],
 ) -> Float[Array, ""]:
@@ -277,7 +358,36 @@ def _explained(
     return -log_share.mean()
 
 
-def _found(
+def shared_out(
+    logits: Float[Array, "windows patches classes"],
+    present: Bool[Array, "windows classes"],
+) -> Float[Array, ""]:
+    """Cross-entropy with patches that are shared out among the names of their window.
+
+    Balanced by rounds of columns and rows, as in optimal transport with a relaxed
+    marginal: towards what the names would have if each had an equal part of every
+    window that mentions it.
+    """
+    named = present.astype(logits.dtype)
+    part = (named / named.sum(axis=1, keepdims=True)).mean(axis=0)
+    share = _rows_to_one(
+        jnp.where(present[:, None], jax.nn.softmax(logits, axis=2) + _LEAST, 0.0)
+    )
+    for _ in range(_SHARING_ROUNDS):
+        has = jnp.maximum(share.mean(axis=(0, 1)), _LEAST)
+        pull = (part / has) ** _SHARING_FORCE
+        share = _rows_to_one(share * pull[None, None])
+    goal = jax.lax.stop_gradient(share)
+    return -(goal * jax.nn.log_softmax(logits, axis=2)).sum(axis=2).mean()
+
+
+def _rows_to_one(
+    share: Float[Array, "windows patches classes"],
+) -> Float[Array, "windows patches classes"]:
+    return share / share.sum(axis=2, keepdims=True)
+
+
+def found(
     logits: Float[Array, "windows patches classes"],
     present: Bool[Array, "windows classes"],
 ) -> Float[Array, ""]:

@@ -276,14 +276,13 @@ def denoising(
 ) -> tuple[Float[Array, ""], Metrics]:
     """The loss of the denoiser: the squared error of the velocity.
 
-    Little noise is drawn more often than much, for the attention is read without any:
-    half of the timesteps are below 250.
+    All amounts of noise are drawn alike. Much of it is what makes a place look for
+    others like it: without any it knows itself well enough.
     """
     latents = vae(_normalised(batch["pixels"]))
     count = len(latents)
     for_time, for_noise = jax.random.split(key)
-    uniform = jax.random.uniform(for_time, (count,))
-    timesteps = (TIMESTEPS * jnp.square(uniform)).astype(jnp.int32)
+    timesteps = jax.random.randint(for_time, (count,), 0, TIMESTEPS)
     noise = jax.random.normal(for_noise, latents.shape)
     noisy, velocity = add_noise(latents, noise, timesteps)
     contexts = jnp.broadcast_to(context, (count, *context.shape[1:]))
