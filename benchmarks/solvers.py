@@ -1,27 +1,30 @@
-"""Time of the solvers against plain batched PyTorch, interleaved in one process.
+"""Time of the solvers against their peers, interleaved in one process.
 
-    python benchmarks/solvers.py --patches 4096 --classes 8 21 --save
+    python benchmarks/solvers.py --patches 4096 --classes 8 21 --save solvers
 
-The baseline is the paper's arithmetic on whole matrices, all classes at once: 50
-Sinkhorn steps on every row, and the transition matrix formed in 15 rounds. Its
-results are compared with ours before anything is timed. Compilation, transfers and
-the first call are not in the times. On a shared machine only the ratios mean anything.
+Every result is compared with float64 before it is timed, and its error stands next to
+its time. Compilation, transfers and the first call are not in the times. A peer whose
+first call takes longer than the budget is timed by that call alone. On a shared machine
+only the ratios mean anything.
 """
 
 import argparse
 import statistics
+import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from harness import describe_machine, interleave, ratio, save
+from harness import describe_machine, interleave, save
+from solver_peers import PATHS, VELOCITIES, torch_path, torch_velocity
 
-from dslo_jax.solvers import doubly_stochastic, maximum_velocity, optimal_path
+from dslo_jax.solvers import maximum_velocity, optimal_path
 
 
-EPSILON, THRESHOLD = 0.1, 0.3
+BASELINE = {"path": "torch, batched, 50 steps", "velocity": "torch, batched"}
 
 
 def scene(patches: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -47,109 +50,125 @@ def scene(patches: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.nda
     return source.astype(np.float32), affinity.astype(np.float32)
 
 
-def torch_path(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tensor:
-    """Eq. 3-8: 50 steps on all rows."""
-    patches = affinity.shape[0]
-    kernel = torch.exp(-affinity / EPSILON)
-    nu = torch.ones_like(source)
-    for _ in range(50):
-        mu = source / (nu @ kernel.T)
-        nu = (1 / patches) / (mu @ kernel)
-    return nu * (mu @ (kernel * affinity))
-
-
-def torch_velocity(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tensor:
-    """Eq. 10-11 on the matrix, and first passage of the rescaled state."""
-    transition = affinity
-    for _ in range(15):
-        transition = transition / transition.sum(dim=0, keepdim=True)
-        transition = transition / transition.sum(dim=1, keepdim=True)
-    state = source / source.amax(dim=1, keepdim=True)
-    arrival = torch.where(state > THRESHOLD, 0.0, torch.inf)
-    step = 0
-    while torch.isinf(arrival).any() and step < 1000:
-        new = state @ transition
-        new = new / new.amax(dim=1, keepdim=True)
-        step += 1
-        gain = 1 - THRESHOLD if step == 1 else new - state
-        part = (new - THRESHOLD) / gain
-        arrival = torch.where(
-            (new > THRESHOLD) & torch.isinf(arrival), step - part, arrival
-        )
-        state = new
-    return 1 / (1 + arrival)
-
-
 def rounded_up(count: int, multiple: int = 128) -> int:
     """Static sizes come in buckets, so that images share a compilation."""
     return -(-count // multiple) * multiple
 
 
-def contenders(patches: int, classes: int) -> dict[str, Callable[[], object]]:
-    """One function of no argument per row of the table, checked against each other."""
-    source, affinity = scene(patches, classes)
-    ours = jnp.asarray(source), jnp.asarray(affinity)
-    theirs = torch.from_numpy(source), torch.from_numpy(affinity)
-    support = min(patches, rounded_up(int((source > 0).any(axis=0).sum())))
-    path = jax.jit(lambda *arrays: optimal_path(*arrays, support=support))
-    paper = jax.jit(
-        lambda *arrays: optimal_path(*arrays, support=support, tolerance=0.0)
-    )
-    every_row = jax.jit(optimal_path)
-    velocity, balance = jax.jit(maximum_velocity), jax.jit(doubly_stochastic)
+Calls = dict[str, Callable[[], Any]]
+"""What is timed, by name; each returns paths or velocities."""
 
-    np.testing.assert_allclose(path(*ours).path, torch_path(*theirs), rtol=1e-5)
-    np.testing.assert_allclose(
-        velocity(*ours).velocity, torch_velocity(*theirs), atol=1e-4
-    )
+
+def path_calls(source: np.ndarray, affinity: np.ndarray) -> Calls:
+    """Our optimal paths."""
+    patches = affinity.shape[0]
+    support = min(patches, rounded_up(int((source > 0).any(axis=0).sum())))
+    arrays = jnp.asarray(source), jnp.asarray(affinity)
+    narrow = arrays[0], arrays[1].astype(jnp.bfloat16)
+
+    def call(arrays: tuple[jax.Array, ...], **options: Any) -> Callable[[], Any]:
+        solve = jax.jit(lambda *arrays: optimal_path(*arrays, **options).path)
+        return lambda: jax.block_until_ready(solve(*arrays))
+
     return {
-        "path: torch, batched, 50 steps": lambda: torch_path(*theirs),
-        "path: rows with mass": lambda: path(*ours),
-        "path: rows with mass, 50 steps": lambda: paper(*ours),
-        "path: all rows": lambda: every_row(*ours),
-        "velocity: torch, batched": lambda: torch_velocity(*theirs),
-        "velocity": lambda: velocity(*ours),
-        "velocity: balancing alone": lambda: balance(ours[1]),
+        "dslo-jax": call(arrays, support=support),
+        "dslo-jax, bfloat16 affinity": call(narrow, support=support),
+        "dslo-jax, all rows": call(arrays),
+        "dslo-jax, 50 steps": call(arrays, support=support, tolerance=0.0),
+        "dslo-jax, log domain": call(arrays, support=support, domain="log"),
     }
+
+
+def velocity_calls(source: np.ndarray, affinity: np.ndarray) -> Calls:
+    """Our velocities."""
+    arrays = jnp.asarray(source), jnp.asarray(affinity)
+    solve = jax.jit(lambda *arrays: maximum_velocity(*arrays).velocity)
+    return {"dslo-jax": lambda: jax.block_until_ready(solve(*arrays))}
+
+
+def measure(
+    calls: Calls, truth: np.ndarray, *, repeats: int, budget: float
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Samples in seconds, and the largest errors relative to the truth.
+
+    The first call compiles and is not timed, unless it takes longer than the budget:
+    then it is all there is.
+    """
+    samples, errors, affordable = {}, {}, {}
+    for name, call in calls.items():
+        start = time.perf_counter()
+        result = np.asarray(call())
+        seconds = time.perf_counter() - start
+        errors[name] = float(np.max(np.abs(result - truth) / np.abs(truth)))
+        if seconds > budget:
+            samples[name] = [seconds]
+        else:
+            affordable[name] = call
+    return samples | interleave(affordable, repeats=repeats), errors
+
+
+def rows_of(
+    solver: str, patches: int, classes: int, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The rows of one solver at one size."""
+    source, affinity = scene(patches, classes)
+    wide = torch.from_numpy(source).double(), torch.from_numpy(affinity).double()
+    if solver == "path":
+        peers, calls, truth = PATHS, path_calls(source, affinity), torch_path(*wide)
+    else:
+        peers, calls = VELOCITIES, velocity_calls(source, affinity)
+        truth = torch_velocity(*wide)
+    wanted = peers if options.peers == "all" else [BASELINE[solver]]
+    calls |= {name: peers[name](source, affinity) for name in wanted}
+    samples, errors = measure(
+        calls, truth.numpy(), repeats=options.repeats, budget=options.budget
+    )
+    baseline = samples[BASELINE[solver]]
+    return [
+        {
+            "solver": solver,
+            "name": name,
+            "patches": patches,
+            "classes": classes,
+            "median_s": statistics.median(seconds),
+            "samples_s": seconds,
+            "error": errors[name],
+            "baseline_over_this": statistics.median(baseline)
+            / statistics.median(seconds),
+        }
+        for name, seconds in samples.items()
+    ]
 
 
 def main() -> None:
     """Measure, print a table, and keep it if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--patches", type=int, default=4096)
+    parser.add_argument("--patches", type=int, nargs="+", default=[4096])
     parser.add_argument("--classes", type=int, nargs="+", default=[8, 21])
+    parser.add_argument("--solvers", nargs="+", default=list(BASELINE))
+    parser.add_argument("--peers", choices=("all", "torch"), default="torch")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--budget", type=float, default=20.0, help="seconds of a call")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--save", action="store_true", help="write results/solvers.json"
-    )
+    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = []
-    for classes in options.classes:
-        run = {
-            name: lambda call=call: jax.block_until_ready(call())
-            for name, call in contenders(options.patches, classes).items()
-        }
-        samples = interleave(run, repeats=options.repeats)
-        for name, seconds in samples.items():
-            peer = next(
-                key for key in samples if key.split(":")[0] == name.split(":")[0]
-            )
-            row = {
-                "name": name,
-                "patches": options.patches,
-                "classes": classes,
-                "median_s": statistics.median(seconds),
-                "samples_s": seconds,
-                "torch_over_this": ratio(samples[peer], seconds),
-            }
-            rows.append(row)
-            print(f"{options.patches:6d} {classes:4d}  {name:32s}", end="")
-            print(f"{1e3 * row['median_s']:9.1f} ms   x {row['torch_over_this']:.1f}")
-    if options.save:
-        machine = {**describe_machine(), "threads": options.threads}
-        print(save("solvers", {"machine": machine, "rows": rows}))
+    machine = {**describe_machine(), "threads": options.threads}
+    rows: list[dict[str, Any]] = []
+    for patches in options.patches:
+        for classes in options.classes:
+            for solver in options.solvers:
+                found = rows_of(solver, patches, classes, options)
+                rows += found
+                for row in found:
+                    print(
+                        f"{patches:6d} {classes:4d} {solver:8s} {row['name']:28s}"
+                        f"{1e3 * row['median_s']:10.1f} ms  error {row['error']:.1e}"
+                        f"  x {row['baseline_over_this']:.2f}",
+                        flush=True,
+                    )
+                if options.save:
+                    save(options.save, {"machine": machine, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -76,17 +76,19 @@ def parity_table(name: str) -> str:
 
 
 def solvers_table() -> str:
-    """Milliseconds of the solvers, and how many times faster than batched PyTorch."""
+    """Milliseconds of the solvers, times faster than batched PyTorch, and errors."""
     result = read("solvers")
     columns = sorted({row["classes"] for row in result["rows"]})
-    heads = " | ".join(f"{classes} classes" for classes in columns)
-    lines = [f"| 4096 patches | {heads} |", "|---" * (len(columns) + 1) + "|"]
+    heads = " | ".join(f"{classes} classes | error" for classes in columns)
+    lines = [f"| 4096 patches | {heads} |", "|---" * (2 * len(columns) + 1) + "|"]
     cells: dict[str, list[str]] = {}
-    for row in result["rows"]:
-        times = f"{1e3 * row['median_s']:.3g} ms"
-        if row["torch_over_this"] != 1:
-            times += f" (x{row['torch_over_this']:.0f})"
-        cells.setdefault(row["name"], []).append(times)
+    for row in sorted(result["rows"], key=lambda row: row["solver"]):
+        faster = f"{row['baseline_over_this']:.2g}"
+        time = 1e3 * row["median_s"]
+        time = f"{time:,.0f} ms" if time >= 100 else f"{time:.3g} ms"
+        name = f"{row['solver']}: {row['name']}"
+        found = f"{time} (x{faster}) | {row['error']:.0e}"
+        cells.setdefault(name, []).append(found)
     lines += [f"| {name} | {' | '.join(times)} |" for name, times in cells.items()]
     return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
 

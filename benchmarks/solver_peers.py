@@ -1,0 +1,191 @@
+"""The same mathematics elsewhere, each library as its documents advise.
+
+Every peer maps (source, affinity) to paths or velocities, [classes, patches]. Those
+that take one class at a time are called in a loop, as their users would.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import ot
+import torch
+
+
+EPSILON, THRESHOLD, STEPS = 0.1, 0.3, 50
+
+Peer = Callable[[np.ndarray, np.ndarray], Callable[[], object]]
+"""Moves its inputs once, and returns what is timed."""
+
+
+def torch_path(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tensor:
+    """Eq. 3-8: 50 steps on all rows, all classes at once."""
+    patches = affinity.shape[0]
+    kernel = torch.exp(-affinity / EPSILON)
+    nu = torch.ones_like(source)
+    for _ in range(STEPS):
+        mu = source / (nu @ kernel.T)
+        nu = (1 / patches) / (mu @ kernel)
+    return nu * (mu @ (kernel * affinity))
+
+
+def torch_path_loop(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tensor:
+    """The same, one class after another, with the plan."""
+    patches = affinity.shape[0]
+    kernel = torch.exp(-affinity / EPSILON)
+    paths = []
+    for mass in source:
+        nu = torch.ones_like(mass)
+        for _ in range(STEPS):
+            mu = mass / (kernel @ nu)
+            nu = (1 / patches) / (kernel.T @ mu)
+        plan = mu[:, None] * kernel * nu[None]
+        paths.append((plan * affinity).sum(dim=0))
+    return torch.stack(paths)
+
+
+def torch_path_tricks(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tensor:
+    """PyTorch with all that this project does: rows with mass, 1 - K, early stop."""
+    rows = (source > 0).any(dim=0).nonzero()[:, 0]
+    mass, cost = source[:, rows], affinity[rows]
+    kernel = torch.exp((cost.mean() - cost) / EPSILON)
+    hole = 1 - kernel
+    nu, last = torch.ones_like(source), torch.inf
+    for _ in range(STEPS):
+        mu = mass / (nu.sum(dim=1, keepdim=True) - nu @ hole.T)
+        new = 1 / source.shape[1] / (mu.sum(dim=1, keepdim=True) - mu @ hole)
+        ratio = new / nu
+        change = torch.log(ratio.amax(dim=1) / ratio.amin(dim=1)).max().item()
+        nu, factor, last = new, (change / last) ** 0.5, change
+        if factor < 1 and change * factor / (1 - factor) < 1e-5:
+            break
+    return nu * (mu @ (cost * kernel))
+
+
+def torch_velocity(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tensor:
+    """Eq. 10-11 on the matrix, and first passage of the rescaled state."""
+    return _first_passage(source, _balanced(affinity))
+
+
+def torch_velocity_loop(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tensor:
+    """The recurrence of M2N2: one class after another."""
+    transition = _balanced(affinity)
+    return torch.cat([_first_passage(mass[None], transition) for mass in source])
+
+
+def torch_velocity_tricks(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tensor:
+    """PyTorch with scaling vectors, and classes that leave when they have arrived."""
+    row = torch.ones_like(affinity[0])
+    for _ in range(15):
+        column = 1 / (row @ affinity)
+        row = 1 / (affinity @ column)
+    return _first_passage(
+        source, lambda state: ((state * row) @ affinity) * column, leave=True
+    )
+
+
+def _balanced(affinity: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    transition = affinity
+    for _ in range(15):
+        transition = transition / transition.sum(dim=0, keepdim=True)
+        transition = transition / transition.sum(dim=1, keepdim=True)
+    return lambda state: state @ transition
+
+
+def _first_passage(
+    source: torch.Tensor,
+    advance: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    leave: bool = False,
+) -> torch.Tensor:
+    state = source / source.amax(dim=1, keepdim=True)
+    arrivals = torch.full_like(state, torch.inf).masked_fill(state > THRESHOLD, 0.0)
+    walking = torch.arange(len(source))
+    for step in range(1, 1001):
+        missing = torch.isinf(arrivals[walking]).any(dim=1)
+        if not missing.any():
+            break
+        if leave:
+            walking, state = walking[missing], state[missing]
+        arrival = arrivals[walking]
+        new = advance(state)
+        new = new / new.amax(dim=1, keepdim=True)
+        gain = 1 - THRESHOLD if step == 1 else new - state
+        part = (new - THRESHOLD) / gain
+        arrives = (new > THRESHOLD) & torch.isinf(arrival)
+        arrivals[walking] = torch.where(arrives, step - part, arrival)
+        state = new
+    return 1 / (1 + arrivals)
+
+
+def in_torch(function: Callable[..., torch.Tensor]) -> Peer:
+    """A peer from a function of tensors."""
+
+    def peer(source: np.ndarray, affinity: np.ndarray) -> Callable[[], object]:
+        tensors = torch.from_numpy(source), torch.from_numpy(affinity)
+        return lambda: function(*tensors)
+
+    return peer
+
+
+def pot_path(source: np.ndarray, affinity: np.ndarray) -> Callable[[], object]:
+    """POT, class by class, on the rows with mass: it divides by the masses."""
+    uniform = np.full(affinity.shape[1], 1 / affinity.shape[1], np.float32)
+    options = {"numItermax": STEPS, "stopThr": 0.0, "warn": False}
+
+    def call() -> np.ndarray:
+        paths = []
+        for mass in source:
+            rows = np.flatnonzero(mass)
+            cost = affinity[rows]
+            plan = ot.sinkhorn(mass[rows], uniform, cost, EPSILON, **options)
+            paths.append((plan * cost).sum(axis=0))
+        return np.stack(paths)
+
+    return call
+
+
+def ott_path(lse_mode: bool) -> Peer:
+    """OTT, mapped over the classes, on the kernel or on logarithms."""
+
+    def peer(source: np.ndarray, affinity: np.ndarray) -> Callable[[], object]:
+        from ott.geometry import geometry
+        from ott.problems.linear import linear_problem
+        from ott.solvers.linear import sinkhorn
+
+        @jax.jit
+        def call(source: jax.Array, cost: jax.Array) -> jax.Array:
+            geom = geometry.Geometry(cost_matrix=cost, epsilon=EPSILON)
+            solver = sinkhorn.Sinkhorn(
+                lse_mode=lse_mode,
+                threshold=0.0,
+                min_iterations=STEPS,
+                max_iterations=STEPS,
+            )
+
+            def path(mass: jax.Array) -> jax.Array:
+                found = solver(linear_problem.LinearProblem(geom, a=mass))
+                return jnp.sum(found.matrix * cost, axis=0)
+
+            return jax.lax.map(path, source)
+
+        arrays = jnp.asarray(source), jnp.asarray(affinity)
+        return lambda: jax.block_until_ready(call(*arrays))
+
+    return peer
+
+
+PATHS: dict[str, Peer] = {
+    "torch, batched, 50 steps": in_torch(torch_path),
+    "torch, class loop, 50 steps": in_torch(torch_path_loop),
+    "torch, with our formulation": in_torch(torch_path_tricks),
+    "POT, class loop, 50 steps": pot_path,
+    "OTT, kernel, 50 steps": ott_path(lse_mode=False),
+    "OTT, log, 50 steps": ott_path(lse_mode=True),
+}
+VELOCITIES: dict[str, Peer] = {
+    "torch, batched": in_torch(torch_velocity),
+    "torch, class loop (M2N2)": in_torch(torch_velocity_loop),
+    "torch, with our formulation": in_torch(torch_velocity_tricks),
+}
