@@ -77,6 +77,8 @@ def _scale(
         error = jnp.where(jnp.isfinite(change), error, jnp.nan)
         return LogScalings(row, column, change), error
 
+    # Beyond this the exponents are rounded by more than 1: nothing would be right.
+    needed &= problem.log_range * jnp.finfo(dtype).eps < 1
     error = jnp.where(needed, jnp.asarray(jnp.inf, dtype), jnp.nan)
     start, given = begin(state, error), (problem, mass)
     return iterate(step, given, start, max_steps=max_steps, tolerance=tolerance)

@@ -105,7 +105,8 @@ def sinkhorn(
     Returns:
         Potentials and status of each class. A class without mass, or with a value
         that is negative or not finite, has ``error`` NaN; so have all classes if a
-        cost is not finite, or a traced ``epsilon`` not positive.
+        cost is not finite, a traced ``epsilon`` not positive, or smaller than what
+        float32 can tell apart (the costs span more than 2^23 of it).
 
     Raises:
         ValueError: A shape or an option is out of range.

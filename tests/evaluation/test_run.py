@@ -28,7 +28,7 @@ def tables(base):
         for mode in ("logits", "kl")
         for variance in (0.1, 0.01)
     ]
-    hopeless = Cell(dataclasses.replace(base, mode="path", epsilon=1e-7))
+    hopeless = Cell(dataclasses.replace(base, mode="path", epsilon=1e-12))
     return (
         Table(
             "variance",

@@ -156,7 +156,7 @@ def test_a_measurement_says_what_early_rejection_did(sweep, scene_set, cells, la
 
 
 def test_a_cell_without_a_solution_does_not_stop_the_others(networks, scene_set, base):
-    hopeless = Cell(dataclasses.replace(base, mode="path", epsilon=1e-7))
+    hopeless = Cell(dataclasses.replace(base, mode="path", epsilon=1e-12))
     plain = Cell(dataclasses.replace(base, mode="kl"))
     sweep = Sweep(networks, scene_set.classes, [hopeless, plain], batch_size=2)
     found = sweep.measure(list(scene_set)[:2], [hopeless, plain])
