@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
@@ -44,11 +43,6 @@ def interleave(
             function()
             samples[name].append(time.perf_counter() - start)
     return samples
-
-
-def ratio(baseline: list[float], ours: list[float]) -> float:
-    """How many times faster: the median of the pairwise ratios."""
-    return statistics.median(b / o for b, o in zip(baseline, ours, strict=True))
 
 
 def describe_machine() -> dict[str, Any]:

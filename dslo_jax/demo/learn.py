@@ -20,11 +20,8 @@ from dslo_jax.solvers import optimal_path
 
 
 SIDE, GRID = 128, (32, 32)
-LAYERS = (
-    *(f"up_blocks.1.attentions.{k}" for k in range(3)),
-    "down_blocks.0.attentions.0",
-)
-LAYERS += ("down_blocks.0.attentions.1",)
+LAYERS = [f"up_blocks.1.attentions.{k}" for k in range(3)]
+LAYERS += [f"down_blocks.0.attentions.{k}" for k in range(2)]
 
 
 def read(seeds):

@@ -20,7 +20,7 @@ NOTHING = -1e30
 
 
 class LogScalings(NamedTuple):
-    """State of the loop, of one class or of all; ``path`` is filled in at the end."""
+    """State of the loop, of one class or of all."""
 
     row: Float[Array, "*classes blocks rows"]
     column: Float[Array, "*classes targets"]
@@ -38,7 +38,7 @@ def scale_logs(
 
     Returns:
         The logarithms of the scalings with their status, and the paths (Eq. 3). A
-        class that was not needed has error NaN.
+        class that was not needed, or failed, has error NaN and path 0.
     """
 
     def solve(one: tuple[Array, Array]) -> tuple[Progress, Array]:

@@ -82,6 +82,16 @@ def has_converged(error: Float[Array, "..."], tolerance: float) -> Bool[Array, "
     return jnp.isfinite(error) & (error <= tolerance)
 
 
+def choose(which: Bool[Array, "..."], these: Any, those: Any) -> Any:
+    """Class by class, ``these`` where ``which`` holds, elsewhere ``those``."""
+
+    def leaf(this: Array, that: Array) -> Array:
+        axes = tuple(range(which.ndim, this.ndim))
+        return jnp.where(jnp.expand_dims(which, axes), this, that)
+
+    return jax.tree.map(leaf, these, those)
+
+
 class _Rule(NamedTuple):
     """When to stop; see ``iterate``."""
 
@@ -99,7 +109,7 @@ def _iterate(step: Step, rule: _Rule, given: Any, start: Progress) -> Progress:
         active = rule.active(current)
         state, error = step(given, current.state, current.num_steps)
         return Progress(
-            _keep(active, state, current.state),
+            choose(active, state, current.state),
             current.num_steps + active.astype(jnp.int32),
             jnp.where(active, error, current.error),
         )
@@ -108,16 +118,6 @@ def _iterate(step: Step, rule: _Rule, given: Any, start: Progress) -> Progress:
         return jnp.sum(rule.active(current)) > rule.leave_at
 
     return jax.lax.while_loop(go_on, body, start)
-
-
-def _keep(active: Bool[Array, "..."], new: Any, old: Any) -> Any:
-    """The new state of the classes that are active, the old one of the others."""
-
-    def choose(new: Array, old: Array) -> Array:
-        axes = tuple(range(active.ndim, new.ndim))
-        return jnp.where(jnp.expand_dims(active, axes), new, old)
-
-    return jax.tree.map(choose, new, old)
 
 
 def _forward(
@@ -139,7 +139,7 @@ def _backward(
         """Step number ``index`` of this loop, by the classes that took it."""
         num_steps = start.num_steps + jnp.minimum(index, taken)
         new, _ = step(given, state, num_steps)
-        return _keep(index < taken, new, state)
+        return choose(index < taken, new, state)
 
     def states_from(state: Any, first: Array, stride: int) -> Any:
         """The states before the steps ``first + k * stride`` for every k."""

@@ -20,7 +20,7 @@ from dslo_jax.solvers._arguments import (
     require_tolerance,
 )
 from dslo_jax.solvers._log_domain import NOTHING, log_or_nothing, scale_logs
-from dslo_jax.solvers._loop import has_converged
+from dslo_jax.solvers._loop import choose, has_converged
 from dslo_jax.solvers._scaling import Problem, prepare, scale, transport
 
 
@@ -229,22 +229,14 @@ def _solve(
     if domain == "kernel":
         return solved
     lost = jnp.isnan(solved.error)
-    logs = _in_log_domain(problem, usable & lost, options)
-
-    def choose(log: Array, kernel: Array) -> Array:
-        return jnp.where(jnp.expand_dims(lost, range(1, log.ndim)), log, kernel)
-
-    return jax.tree.map(choose, logs, solved)
+    return choose(lost, _in_log_domain(problem, usable & lost, options), solved)
 
 
 def _with_kernel(problem: Problem, usable: Array, options: dict) -> _Solved:
     final = scale(problem, usable, **options)
-    state, failed = final.state, jnp.isnan(final.error)
     # What an overflow left must reach neither the result nor a gradient.
-    state = state._replace(
-        row=jnp.where(failed[:, None, None], 0, state.row),
-        column=jnp.where(failed[:, None], 0, state.column),
-    )
+    nothing = jax.tree.map(jnp.zeros_like, final.state)
+    state = choose(jnp.isnan(final.error), nothing, final.state)
     path = transport(problem, state)
     logs = log_or_nothing(state.row), log_or_nothing(state.column)
     return _Solved(*logs, path, final.num_steps, final.error)
@@ -252,13 +244,9 @@ def _with_kernel(problem: Problem, usable: Array, options: dict) -> _Solved:
 
 def _in_log_domain(problem: Problem, needed: Array, options: dict) -> _Solved:
     final, path = scale_logs(problem, needed, **options)
-    failed = jnp.isnan(final.error)
-    row = jnp.where(failed[:, None, None], NOTHING, final.state.row)
-    column, path = (
-        jnp.where(failed[:, None], nothing, values)
-        for nothing, values in ((NOTHING, final.state.column), (0, path))
-    )
-    return _Solved(row, column, path, final.num_steps, final.error)
+    nothing = jax.tree.map(lambda leaf: jnp.full_like(leaf, NOTHING), final.state)
+    state = choose(jnp.isnan(final.error), nothing, final.state)
+    return _Solved(state.row, state.column, path, final.num_steps, final.error)
 
 
 def _potential(logs: Float[Array, "classes places"], epsilon: Array) -> Array:

@@ -42,7 +42,7 @@ from dslo_jax.demo.train.recipe import (
     Recipe,
     first_seed,
 )
-from dslo_jax.models.checkpoint import save_module
+from dslo_jax.models.checkpoint import read_config, save_module
 from dslo_jax.models.clip import Clip, load_clip, unit
 from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.templates import IMAGENET_TEMPLATES
@@ -147,12 +147,11 @@ def clip_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
     Returns:
         The recipe.
     """
+    settings = configuration(write_tokenizer(folder, words()))
 
     @jax.jit
     def initial() -> nnx.State:
-        return nnx.state(_build(folder, seed))
-
-    write_tokenizer(folder, words())
+        return nnx.state(_build(settings, seed))
 
     def windows_at(step: int) -> Windows:
         phase = SMALL if step < _SMALL_SHARE * steps else MIXED
@@ -161,6 +160,7 @@ def clip_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
     return _recipe(
         "clip",
         folder,
+        settings,
         objective=partial(loss, patch_loss=explained),
         initial=initial,
         windows_at=windows_at,
@@ -189,6 +189,7 @@ def sharing_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
     return _recipe(
         "sharing",
         folder,
+        read_config(folder),
         objective=partial(loss, patch_loss=shared_out),
         initial=initial,
         windows_at=lambda step: SHARED[step % len(SHARED)],
@@ -202,6 +203,7 @@ def sharing_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
 def _recipe(
     name: str,
     folder: Path,
+    settings: dict[str, Any],
     *,
     objective: Objective,
     initial: Callable[[], nnx.State],
@@ -213,7 +215,7 @@ def _recipe(
 ) -> Recipe:
     """What both stages share."""
     tokenizer = prompts.load_tokenizer(folder)
-    build = partial(_build, folder, seed)
+    build = partial(_build, settings, seed)
     optimizer = optax.contrib.muon(
         rates(relative_rate * _MATRIX_RATE, steps, warm_up=_WARM_UP),
         adam_learning_rate=rates(relative_rate * _RATE, steps, warm_up=_WARM_UP),
@@ -222,7 +224,6 @@ def _recipe(
 
     def save(progress: Progress) -> None:
         module = module_of(build, progress.average)
-        settings = configuration(len(tokenizer))
         save_module(module, folder, settings, dtype=jnp.float16)
 
     def batch(step: int) -> Batch:
@@ -232,8 +233,7 @@ def _recipe(
     return Recipe(name, steps, begin, batch, update, save)
 
 
-def _build(folder: Path, seed: int) -> Clip:
-    settings = configuration(len(prompts.load_tokenizer(folder)))
+def _build(settings: dict[str, Any], seed: int) -> Clip:
     return Clip(ClipConfig.from_dict(settings), rngs=nnx.Rngs(seed))
 
 
