@@ -126,7 +126,12 @@ class SegmenterConfig:
     @property
     def needs_affinity(self) -> bool:
         """Whether the mode uses self-attention at all."""
-        return self.mode in ("velocity", "path", "fused")
+        return self.mode == "velocity" or self.needs_path
+
+    @property
+    def needs_path(self) -> bool:
+        """Whether the mode solves for an optimal path."""
+        return self.mode in ("path", "fused")
 
     def of_solver(self) -> "SegmenterConfig":
         """The choices of the solvers, all others at their defaults.

@@ -140,6 +140,7 @@ def _solve(
     *,
     config: SegmenterConfig,
     support: int | None,
+    domain: solvers.Domain,
 ) -> Discrepancy:
     """The discrepancy of the active classes, for every photo at once.
 
@@ -148,6 +149,7 @@ def _solve(
         affinity: Attention between the patches; ``None`` for the modes without.
         config: Choices of the method.
         support: See ``solvers.optimal_path``; ``None`` for modes without a path.
+        domain: Likewise; other modes have no use for it.
     """
 
     def solve(source, affinity):
@@ -159,11 +161,11 @@ def _solve(
                     solvers.kl_map(source, direction=config.kl_direction)
                 )
             case "path":
-                return _path(source, affinity, config, support)
+                return _path(source, affinity, config, support, domain)
             case "velocity":
                 return _velocity(source, affinity, config)
             case "fused":
-                path = _path(source, affinity, config, support)
+                path = _path(source, affinity, config, support, domain)
                 return _fuse(path, _velocity(source, affinity, config))
 
     return jax.vmap(solve)(source, affinity)
@@ -180,7 +182,7 @@ def _closed_form(values: Float[Array, "classes patches"]) -> Discrepancy:
     )
 
 
-def _path(source, affinity, config: SegmenterConfig, support) -> Discrepancy:
+def _path(source, affinity, config: SegmenterConfig, support, domain) -> Discrepancy:
     solution = solvers.optimal_path(
         source,
         affinity,
@@ -189,6 +191,7 @@ def _path(source, affinity, config: SegmenterConfig, support) -> Discrepancy:
         tolerance=config.tolerance,
         norm=config.norm,
         support=support,
+        domain=domain,
     )
     return Discrepancy(
         solution.path, solution.num_steps, solution.error, solution.converged

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -328,14 +329,20 @@ class Segmenter:
     ) -> pipeline.Discrepancy:
         """The maps of the classes that ``order`` names, on the host."""
         values = sources.logits if self.config.mode == "logits" else sources.source
-        solved = pipeline.DISCREPANCY(
+        solve = partial(
+            pipeline.DISCREPANCY,
             clock,
             pipeline.CHOSEN(clock, values, self._put(order)),
             affinity,
             config=self.config.of_solver(),
             support=self._support(jax.device_get(sources.support)),
         )
-        solved = jax.device_get(solved)
+        solved = jax.device_get(solve(domain="kernel"))
+        unsolved = np.isnan(solved.error).any(axis=1)
+        if unsolved.any() and self.config.needs_path:
+            # Logarithms take as long to compile as all the rest, and few need them.
+            with_logs = jax.device_get(solve(domain="auto"))
+            solved = _choose_photos(unsolved, with_logs, solved)
         checks.check_maps(solved, self.config)
         return solved
 
@@ -355,7 +362,7 @@ class Segmenter:
 
     def _support(self, rows: np.ndarray) -> int | None:
         """Static bound on the patches with mass, where a path makes use of it."""
-        if self.config.mode not in ("path", "fused"):
+        if not self.config.needs_path:
             return None
         patches = self._grid[0] * self._grid[1]
         step = -(-patches // _SUPPORT_STEPS)
@@ -387,6 +394,17 @@ class Segmenter:
         if not isinstance(folded, ops.GuideCells):
             return jax.device_get(labelled)
         return ops.PixelLabels(*map(layout.unfold, jax.device_get(labelled)))
+
+
+def _choose_photos(
+    which: np.ndarray, these: pipeline.Discrepancy, those: pipeline.Discrepancy
+) -> pipeline.Discrepancy:
+    """Photo by photo, ``these`` where ``which`` holds, elsewhere ``those``."""
+
+    def leaf(this: np.ndarray, that: np.ndarray) -> np.ndarray:
+        return np.where(np.expand_dims(which, tuple(range(1, this.ndim))), this, that)
+
+    return jax.tree.map(leaf, these, those)
 
 
 def _templates(config: SegmenterConfig) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from dslo_jax.solvers.markov import (
     maximum_velocity as maximum_velocity,
 )
 from dslo_jax.solvers.sinkhorn import (
+    Domain as Domain,
     PathSolution as PathSolution,
     SinkhornSolution as SinkhornSolution,
     optimal_path as optimal_path,

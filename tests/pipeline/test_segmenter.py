@@ -106,6 +106,29 @@ def test_labels_do_not_depend_on_the_buckets(segmenter, make_photo, monkeypatch)
     assert wider.num_steps == expected.num_steps
 
 
+def test_only_photos_that_no_kernel_can_solve_pay_for_logarithms(
+    checkpoint, make_photo, monkeypatch
+):
+    config = dataclasses.replace(CONFIG, mode="path", epsilon=1e-5)
+    segmenter = Segmenter.from_pretrained(checkpoint, config=config)
+    domains = []
+    solver = pipeline.DISCREPANCY
+
+    def spy(*args, domain, **options):
+        domains.append(domain)
+        return solver(*args, domain=domain, **options)
+
+    monkeypatch.setattr(pipeline, "DISCREPANCY", spy)
+    photo = make_photo(50, 75)
+    small = segmenter(photo, CLASSES)
+    assert domains == ["kernel", "auto"]
+    assert np.isfinite(small.discrepancy).any(axis=(1, 2)).any()
+    usual = dataclasses.replace(config, epsilon=0.1)
+    domains.clear()
+    Segmenter.from_pretrained(checkpoint, config=usual)(photo, CLASSES)
+    assert domains == ["kernel"]
+
+
 def test_class_order_only_permutes_the_labels(segmenter, make_photo):
     photo = make_photo(50, 75)
     straight = segmenter(photo, CLASSES)
