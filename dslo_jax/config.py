@@ -43,6 +43,8 @@ class SegmenterConfig:
         templates: ``"imagenet"`` for the 80 of OpenAI, ``"single"`` for one, or your
             own, each with one ``{}``.
         early_rejection: Drop classes that win no patch (Algorithm 1, line 2).
+        rejection_share: Share of the patches, in [0, 1], that a class must exceed to
+            survive early rejection; what wins most always does.
         suppression: How low-confidence patches are told (NMS).
         suppression_threshold: Confidence below which a patch is noise, in [0, 1].
         source_scale: Factor on the logits before the softmax over patches.
@@ -79,6 +81,7 @@ class SegmenterConfig:
     resample: Literal["antialias", "bilinear", "area"] = "antialias"
     templates: Literal["imagenet", "single"] | tuple[str, ...] = "imagenet"
     early_rejection: bool = True
+    rejection_share: float = 0.0
     suppression: Literal["minmax", "softmax", "relative", "none"] = "minmax"
     suppression_threshold: float = 0.9
     source_scale: float = 1.0
@@ -109,6 +112,7 @@ class SegmenterConfig:
         for name in ("spatial_variance", "range_variance"):
             _check_range(name, getattr(self, name), _MIN_FLOAT, _MAX_FLOAT)
         _check_range("tolerance", self.tolerance, 0, _MAX_FLOAT)
+        _check_range("rejection_share", self.rejection_share, 0, 1)
         _check_range("suppression_threshold", self.suppression_threshold, 0, 1)
         _check_range("threshold", self.threshold, 0, 1, open_left=True)
         _check_range("timestep", self.timestep, 0, 999)

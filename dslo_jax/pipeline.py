@@ -93,6 +93,7 @@ def _prepare(
     num_classes: int,
     grid: tuple[int, int],
     early_rejection: bool,
+    rejection_share: float,
     suppression: ops.Suppression,
     threshold: float,
     scale: float,
@@ -108,7 +109,7 @@ def _prepare(
         maps = classes.reshape(-1, *cosines.shape[1:])
         logits = ops.resize(maps, grid, "bilinear").reshape(len(classes), -1)
         if early_rejection:
-            active = ops.reject_classes(logits)
+            active = ops.reject_classes(logits, share=rejection_share)
         else:
             active = jnp.ones(len(logits), bool)
         keep = ops.suppress(

@@ -269,6 +269,7 @@ class Segmenter:
             num_classes=len(classes),
             grid=self._grid,
             early_rejection=self.config.early_rejection,
+            rejection_share=self.config.rejection_share,
             suppression=self.config.suppression,
             threshold=self.config.suppression_threshold,
             scale=self.config.source_scale,

@@ -4,6 +4,7 @@ All arrays are ``[classes patches]``. Nothing here hides a NaN: a row that holds
 comes out with one. Every function can be jitted and vmapped.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -53,17 +54,24 @@ def reduce_synonyms(
     )
 
 
-def reject_classes(logits: Float[Array, "classes patches"]) -> Bool[Array, " classes"]:
-    """Early rejection: a class stays when some patch prefers it (Algorithm 1, line 2).
+def reject_classes(
+    logits: Float[Array, "classes patches"], *, share: float = 0.0
+) -> Bool[Array, " classes"]:
+    """Early rejection: a class stays when patches prefer it (Algorithm 1, line 2).
 
     Args:
         logits: Cosines of every class.
+        share: A class must win more than this share of the patches; 0 asks for a
+            single patch, as the paper does. What wins most always stays.
 
     Returns:
-        True for the classes that stay, at least one. A tie goes to the lowest index.
+        True for the classes that stay, at least one. A tied patch is won by the lowest
+        index.
     """
+    classes, patches = logits.shape
     winners = jnp.argmax(logits, axis=0)
-    return jnp.zeros(logits.shape[0], bool).at[winners].set(True)
+    wins = jnp.zeros(classes, jnp.int32).at[winners].add(1)
+    return wins > jnp.minimum(math.floor(share * patches), wins.max() - 1)
 
 
 def suppress(

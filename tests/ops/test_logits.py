@@ -83,6 +83,17 @@ def test_rejection_equals_the_unique_winners():
     np.testing.assert_array_equal(reject_classes(jnp.asarray(logits)), stays)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.04, 0.05, 0.1, 0.3, 0.99])
+def test_a_class_stays_when_it_wins_more_than_a_share(share):
+    logits = cosines(classes=8, patches=20)
+    wins = np.bincount(logits.argmax(axis=0), minlength=8)
+    stays = wins > 20 * share
+    if not stays.any():
+        stays = wins == wins.max()
+    found = reject_classes(jnp.asarray(logits), share=share)
+    np.testing.assert_array_equal(found, stays)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("threshold", [0.3, 0.9])
 def test_suppression_equals_its_definition(method, threshold):

@@ -12,6 +12,8 @@ from torch_bridge import reference
 def test_rejection_keeps_the_winners_in_order():
     logits = torch.tensor([[0.3, 0.1, 0.3], [0.2, 0.1, 0.1], [0.3, 0.2, 0.0]])
     assert reference.reject_classes(logits).tolist() == [0, 2]
+    assert reference.reject_classes(logits, share=0.4).tolist() == [0]
+    assert reference.reject_classes(logits, share=0.9).tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def random_scene():
         {"spatial_variance": 0.3},
         {"range_variance": 0.01},
         {"early_rejection": False},
+        {"rejection_share": 0.5},
     ],
     ids=str,
 )

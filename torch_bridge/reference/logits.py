@@ -22,10 +22,15 @@ def resize(
 
 
 def reject_classes(
-    logits: Float[Tensor, "classes patches"],
+    logits: Float[Tensor, "classes patches"], *, share: float = 0.0
 ) -> Int64[Tensor, " active"]:
-    """The classes that win a patch (Algorithm 1, line 2), in ascending order."""
-    return logits.argmax(dim=0).unique(sorted=True)
+    """The classes that win patches (Algorithm 1, line 2), in ascending order.
+
+    More than a share of the patches; or, where none does, the most of all.
+    """
+    classes, wins = logits.argmax(dim=0).unique(sorted=True, return_counts=True)
+    stays = wins > share * logits.shape[1]
+    return classes[stays if stays.any() else wins == wins.max()]
 
 
 def suppress(

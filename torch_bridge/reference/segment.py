@@ -132,7 +132,11 @@ def segment_logits(
     def prepare() -> tuple[Tensor, Tensor, Tensor]:
         flat = resize(logits, grid).flatten(1)
         every = torch.arange(len(flat), device=flat.device)
-        active = reject_classes(flat) if config.early_rejection else every
+        active = (
+            reject_classes(flat, share=config.rejection_share)
+            if config.early_rejection
+            else every
+        )
         chosen = flat[active]
         keep = suppress(
             chosen, method=config.suppression, threshold=config.suppression_threshold
