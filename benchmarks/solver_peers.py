@@ -45,7 +45,9 @@ def torch_path_loop(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tenso
     return torch.stack(paths)
 
 
-def torch_path_tricks(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tensor:
+def torch_path_tricks(
+    source: torch.Tensor, affinity: torch.Tensor, tolerance: float = 1e-5
+) -> torch.Tensor:
     """PyTorch with all that this project does: rows with mass, 1 - K, early stop."""
     rows = (source > 0).any(dim=0).nonzero()[:, 0]
     mass, cost = source[:, rows], affinity[rows]
@@ -58,7 +60,7 @@ def torch_path_tricks(source: torch.Tensor, affinity: torch.Tensor) -> torch.Ten
         ratio = new / nu
         change = torch.log(ratio.amax(dim=1) / ratio.amin(dim=1)).max().item()
         nu, factor, last = new, (change / last) ** 0.5, change
-        if factor < 1 and change * factor / (1 - factor) < 1e-5:
+        if factor < 1 and change * factor / (1 - factor) < tolerance:
             break
     return nu * (mu @ (cost * kernel))
 
@@ -146,6 +148,26 @@ def pot_path(source: np.ndarray, affinity: np.ndarray) -> Callable[[], object]:
     return call
 
 
+def geomloss_path(source: np.ndarray, affinity: np.ndarray) -> Callable[[], object]:
+    """GeomLoss, class by class, on the rows with mass: it takes their logarithm."""
+    from geomloss import ot as geomloss
+
+    masses, costs = torch.from_numpy(source), torch.from_numpy(affinity)
+    uniform = torch.full_like(costs[0], 1 / costs.shape[1])
+    options = {"reg": EPSILON, "b": uniform, "max_iter": STEPS}
+
+    def call() -> torch.Tensor:
+        paths = []
+        for mass in masses:
+            rows = mass.nonzero()[:, 0]
+            cost = costs[rows]
+            plan = geomloss.solve(cost, a=mass[rows], **options).plan
+            paths.append((plan * cost).sum(dim=0))
+        return torch.stack(paths)
+
+    return call
+
+
 def ott_path(lse_mode: bool) -> Peer:
     """OTT, mapped over the classes, on the kernel or on logarithms."""
 
@@ -181,6 +203,7 @@ PATHS: dict[str, Peer] = {
     "torch, class loop, 50 steps": in_torch(torch_path_loop),
     "torch, with our formulation": in_torch(torch_path_tricks),
     "POT, class loop, 50 steps": pot_path,
+    "GeomLoss, class loop, 50 steps": geomloss_path,
     "OTT, kernel, 50 steps": ott_path(lse_mode=False),
     "OTT, log, 50 steps": ott_path(lse_mode=True),
 }

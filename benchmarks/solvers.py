@@ -1,6 +1,8 @@
 """Time of the solvers against their peers, interleaved in one process.
 
-    python benchmarks/solvers.py --patches 4096 --classes 8 21 --save solvers
+    python benchmarks/solvers.py --peers all --save solvers
+    python benchmarks/solvers.py --peers sizes --patches 1024 4096 9216 16384
+        --classes 1 8 21 171 --save solver-sizes
 
 Every result is compared with float64 before it is timed, and its error stands next to
 its time. Compilation, transfers and the first call are not in the times. A peer whose
@@ -19,12 +21,23 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from harness import describe_machine, interleave, save
-from solver_peers import PATHS, VELOCITIES, torch_path, torch_velocity
+from solver_peers import (
+    PATHS,
+    VELOCITIES,
+    torch_path,
+    torch_path_tricks,
+    torch_velocity,
+    torch_velocity_tricks,
+)
 
 from dslo_jax.solvers import maximum_velocity, optimal_path
 
 
 BASELINE = {"path": "torch, batched, 50 steps", "velocity": "torch, batched"}
+SAME_TRICKS = "torch, with our formulation"
+# Above this many patches the plain loops take minutes and gigabytes in float64; then
+# the truth is our formulation in float64, run to the end.
+_PLAIN_TRUTH = 4096
 
 
 def scene(patches: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -86,6 +99,17 @@ def velocity_calls(source: np.ndarray, affinity: np.ndarray) -> Calls:
     return {"dslo-jax": lambda: jax.block_until_ready(solve(*arrays))}
 
 
+def truth_of(solver: str, source: np.ndarray, affinity: np.ndarray) -> np.ndarray:
+    """Paths or velocities in float64."""
+    wide = torch.from_numpy(source).double(), torch.from_numpy(affinity).double()
+    is_small = len(affinity) <= _PLAIN_TRUTH
+    if solver == "path":
+        truth = torch_path(*wide) if is_small else torch_path_tricks(*wide, 1e-14)
+    else:
+        truth = (torch_velocity if is_small else torch_velocity_tricks)(*wide)
+    return truth.numpy()
+
+
 def measure(
     calls: Calls, truth: np.ndarray, *, repeats: int, budget: float
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
@@ -112,16 +136,21 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """The rows of one solver at one size."""
     source, affinity = scene(patches, classes)
-    wide = torch.from_numpy(source).double(), torch.from_numpy(affinity).double()
+    truth = truth_of(solver, source, affinity)
     if solver == "path":
-        peers, calls, truth = PATHS, path_calls(source, affinity), torch_path(*wide)
+        peers, calls = PATHS, path_calls(source, affinity)
     else:
         peers, calls = VELOCITIES, velocity_calls(source, affinity)
-        truth = torch_velocity(*wide)
-    wanted = peers if options.peers == "all" else [BASELINE[solver]]
+    if options.peers == "sizes":
+        calls = {"dslo-jax": calls["dslo-jax"]}
+    wanted = {
+        "all": list(peers),
+        "torch": [BASELINE[solver]],
+        "sizes": [BASELINE[solver], SAME_TRICKS],
+    }[options.peers]
     calls |= {name: peers[name](source, affinity) for name in wanted}
     samples, errors = measure(
-        calls, truth.numpy(), repeats=options.repeats, budget=options.budget
+        calls, truth, repeats=options.repeats, budget=options.budget
     )
     baseline = samples[BASELINE[solver]]
     return [
@@ -146,7 +175,7 @@ def main() -> None:
     parser.add_argument("--patches", type=int, nargs="+", default=[4096])
     parser.add_argument("--classes", type=int, nargs="+", default=[8, 21])
     parser.add_argument("--solvers", nargs="+", default=list(BASELINE))
-    parser.add_argument("--peers", choices=("all", "torch"), default="torch")
+    parser.add_argument("--peers", choices=("all", "torch", "sizes"), default="torch")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--budget", type=float, default=20.0, help="seconds of a call")
     parser.add_argument("--threads", type=int, default=2)

@@ -1,0 +1,196 @@
+"""Time of the steps around the solvers against PyTorch, interleaved in one process.
+
+    python benchmarks/stages.py --save stages
+
+Upsampling from 64 x 64 patches to 512 x 512 pixels, self-attention of ten heads summed
+up, and the whole way from cosines and affinity to labels. PyTorch runs the reference of
+``torch_bridge``, which states the method plainly, one class after the other.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from harness import describe_machine, interleave, save
+from solvers import scene
+
+from dslo_jax import checks, ops, pipeline
+from dslo_jax.attention import average_attention
+from dslo_jax.config import SegmenterConfig
+from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.stages import Clock
+from torch_bridge.reference import segment_logits
+from torch_bridge.reference.upsample import (
+    dense_bilateral_upsample,
+    joint_bilateral_upsample,
+)
+
+
+SIDE, PIXELS, HEADS, CHANNELS = 64, 512, 10, 64
+
+Pair = tuple[Callable[[], Any], Callable[[], Any]]
+"""Ours and PyTorch's; both return what is compared."""
+
+
+def upsampling(classes: int, *, dense: bool) -> Pair:
+    """Maps of the classes, brought to the pixels."""
+    rng = np.random.default_rng(classes)
+    maps = rng.random((classes, SIDE, SIDE), np.float32)
+    photo = rng.random((PIXELS, PIXELS, 3), np.float32)
+    ours = ops.dense_bilateral_upsample if dense else ops.joint_bilateral_upsample
+    theirs = dense_bilateral_upsample if dense else joint_bilateral_upsample
+    arrays = jnp.asarray(maps), jnp.asarray(photo)
+    tensors = torch.from_numpy(maps), torch.from_numpy(photo)
+    compiled = jax.jit(ours)
+    return lambda: jax.block_until_ready(compiled(*arrays)), lambda: theirs(*tensors)
+
+
+def aggregation() -> Pair:
+    """Two layers of self-attention, averaged over their heads."""
+    rng = np.random.default_rng(0)
+    shape = (2, SIDE * SIDE, HEADS // 2, CHANNELS)
+    query, key = rng.normal(size=(2, *shape)).astype(np.float32)
+    ours = jax.jit(lambda pairs: average_attention(pairs, (0.5, 0.5))[0])
+    pairs = tuple(
+        QueryKey(jnp.asarray(q)[None], jnp.asarray(k)[None])
+        for q, k in zip(query, key, strict=True)
+    )
+    tensors = torch.from_numpy(query), torch.from_numpy(key)
+
+    def theirs() -> torch.Tensor:
+        q, k = (tensor.permute(0, 2, 1, 3).flatten(0, 1) for tensor in tensors)
+        total = q.new_zeros(q.shape[1], q.shape[1])
+        for head_q, head_k in zip(q, k, strict=True):  # a stack of maps takes 1.3 GB
+            total += torch.softmax(head_q @ head_k.T / CHANNELS**0.5, dim=1)
+        return total / total.sum(dim=1, keepdim=True)
+
+    return lambda: jax.block_until_ready(ours(pairs)), theirs
+
+
+def labelling(mode: str, classes: int = 21) -> Pair:
+    """Cosines and an affinity become labels; about a third of the classes survive."""
+    rng = np.random.default_rng(0)
+    _, affinity = scene(SIDE * SIDE, classes)
+    names = rng.normal(size=(classes, 512)).astype(np.float32)
+    names /= np.linalg.norm(names, axis=1, keepdims=True)
+    place = rng.integers(0, classes // 3, (4, 4)).repeat(6, axis=0).repeat(7, axis=1)
+    noise = 0.02 * rng.normal(size=(24, 28, 512))
+    features = (names[place] + noise).astype(np.float32)
+    features /= np.linalg.norm(features, axis=2, keepdims=True)
+    photo = rng.integers(0, 256, (PIXELS, PIXELS, 3)).astype(np.uint8)
+    config = SegmenterConfig(mode=mode)
+    cosines = torch.from_numpy(np.einsum("hwd,nd->nhw", features, names))
+    theirs = partial(
+        segment_logits,
+        cosines,
+        torch.from_numpy(affinity),
+        (SIDE, SIDE),
+        torch.from_numpy(photo),
+        config=config,
+    )
+    layout = ops.cell_layout((PIXELS, PIXELS), (SIDE, SIDE))
+    device = jax.device_put((features[None], names, affinity[None]))
+
+    def ours() -> np.ndarray:
+        clock = Clock()
+        dense, text, maps = device
+        sources = pipeline.SOURCES(
+            clock,
+            dense,
+            text,
+            jnp.arange(classes, dtype=jnp.int32),
+            num_classes=classes,
+            grid=(SIDE, SIDE),
+            early_rejection=config.early_rejection,
+            rejection_share=config.rejection_share,
+            suppression=config.suppression,
+            threshold=config.suppression_threshold,
+            scale=config.source_scale,
+        )
+        order, counts = checks.choose_classes(np.asarray(sources.active))
+        patches = SIDE * SIDE
+        rows = -(-int(sources.support[0]) // (patches // 8)) * (patches // 8)
+        solved = pipeline.DISCREPANCY(
+            clock,
+            pipeline.CHOSEN(clock, sources.source, jnp.asarray(order)),
+            maps,
+            config=config.of_solver(),
+            support=min(rows, patches) if config.needs_path else None,
+            domain="kernel",
+        )
+        folded = layout.fold(photo.astype(np.float32) / 255)
+        labelled = pipeline.LABELS(
+            clock,
+            solved.values[0],
+            jnp.asarray(counts[0], jnp.int32),
+            jax.device_put(folded),
+            grid=(SIDE, SIDE),
+            upsampling=config.upsampling,
+            spatial_variance=config.spatial_variance,
+            range_variance=config.range_variance,
+        )
+        return order[0][layout.unfold(np.asarray(labelled.labels))]
+
+    return ours, lambda: theirs().labels
+
+
+PAIRS: dict[str, Callable[[], Pair]] = {
+    "upsampling, 5 x 5 patches, 8 classes": lambda: upsampling(8, dense=False),
+    "upsampling, 5 x 5 patches, 21 classes": lambda: upsampling(21, dense=False),
+    "upsampling, dense, 8 classes": lambda: upsampling(8, dense=True),
+    "self-attention, 10 heads": aggregation,
+    "cosines to labels, path": lambda: labelling("path"),
+    "cosines to labels, velocity": lambda: labelling("velocity"),
+}
+
+
+def row_of(name: str, pair: Pair, repeats: int) -> dict[str, Any]:
+    """Times of both, and how far apart their results are."""
+    ours, theirs = pair
+    mine, other = np.asarray(ours()), np.asarray(theirs())
+    samples = interleave({"dslo-jax": ours, "torch": theirs}, repeats=repeats)
+    medians = {key: statistics.median(times) for key, times in samples.items()}
+    if np.issubdtype(mine.dtype, np.integer):
+        difference = float(np.mean(mine != other))
+    else:
+        difference = float(np.max(np.abs(mine - other)) / np.max(np.abs(other)))
+    return {
+        "name": name,
+        "median_s": medians,
+        "samples_s": samples,
+        "difference": difference,
+        "torch_over_this": medians["torch"] / medians["dslo-jax"],
+    }
+
+
+def main() -> None:
+    """Measure, print a table, and keep it if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    machine = {**describe_machine(), "threads": options.threads}
+    rows = []
+    for name, make in PAIRS.items():
+        row = row_of(name, make(), options.repeats)
+        rows.append(row)
+        print(
+            f"{name:40s}{1e3 * row['median_s']['dslo-jax']:9.1f} ms"
+            f"{1e3 * row['median_s']['torch']:9.1f} ms  x {row['torch_over_this']:.2f}"
+            f"  difference {row['difference']:.1e}",
+            flush=True,
+        )
+    if options.save:
+        save(options.save, {"machine": machine, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
