@@ -14,7 +14,8 @@ from dslo_jax.demo.train import clip
 from dslo_jax.demo.train.loop import train
 
 
-TINY = clip.Windows(side=16, count=6, names=4, tokens=40)
+TINY = clip.Windows(side=16, count=6, per_scene=3, names=4, tokens=40)
+TILED = TINY._replace(tiles=2)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_no_word_of_a_caption_is_spelled_in_pieces(tokenizer):
         assert len(tokenizer(text)["input_ids"]) == len(words) + 2, text
 
 
-@pytest.mark.parametrize("windows", [*clip.SMALL, *clip.MIXED])
+@pytest.mark.parametrize("windows", [*clip.SMALL, *clip.MIXED, *clip.TILED])
 def test_the_longest_caption_fits(tokenizer, windows):
     rng = np.random.default_rng(0)
     captions = [
@@ -71,12 +72,37 @@ def test_the_longest_caption_fits(tokenizer, windows):
     prompts.tokenize(tokenizer, captions, length=windows.tokens)
 
 
-def test_nothing_of_the_truth_but_names_reaches_the_network(tokenizer):
-    batch = clip.draw_batch(tokenizer, TINY, 0, 0)
+@pytest.mark.parametrize(("windows", "tiles"), [(TINY, 6), (TILED, 24)])
+def test_nothing_of_the_truth_but_names_reaches_the_network(tokenizer, windows, tiles):
+    batch = clip.draw_batch(tokenizer, windows, 0, 0)
     shapes = {name: value.shape for name, value in batch.items()}
     assert shapes.pop("pixels") == (6, 16, 16, 3)
-    assert shapes.pop("present") == (6, len(scenes.NAMES))
+    assert shapes.pop("present") == (tiles, len(scenes.NAMES))
     assert set(shapes) == {"sentences", "captions", "same"}
+
+
+def test_a_window_shows_what_its_tiles_show(tokenizer):
+    whole = clip.draw_batch(tokenizer, TINY, 0, 0)
+    cut = clip.draw_batch(tokenizer, TILED, 0, 0)
+    np.testing.assert_array_equal(whole["pixels"], cut["pixels"])
+    tiles = cut["present"].reshape(6, 4, -1)
+    assert (tiles.any(axis=1) >= whole["present"]).all()
+    assert not (tiles == tiles[:, :1]).all()
+
+
+def test_tiles_are_cut_and_joined_row_by_row():
+    rng = np.random.default_rng(0)
+    windows = rng.random((2, 12, 12, 3), dtype=np.float32)
+    tiles = clip._cut(jnp.asarray(windows), 3)
+    expected = [
+        window[4 * i : 4 * i + 4, 4 * j : 4 * j + 4]
+        for window in windows
+        for i in range(3)
+        for j in range(3)
+    ]
+    np.testing.assert_array_equal(tiles, np.stack(expected))
+    joined = clip._joined(tiles.reshape(18, 16, 3), 3)
+    np.testing.assert_array_equal(joined, windows.reshape(2, 144, 3))
 
 
 def test_a_patch_may_be_any_of_the_names_of_its_window():
@@ -101,18 +127,24 @@ def test_patches_are_shared_out_among_the_names_of_their_window():
 
 
 @pytest.mark.slow
-def test_the_second_stage_goes_on_from_the_first(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(clip, "SHARED", (TINY,))
-    train(recipe, tmp_path / "run", every=6, report=lambda line: None)
-    second = clip.sharing_recipe(tmp_path / "clip", steps=2)
-    begun = second.begin()
+@pytest.mark.parametrize(
+    ("later", "phase", "windows"),
+    [("sharing", "SHARED", TINY), ("tiling", "TILED", TILED)],
+)
+def test_a_later_stage_goes_on_from_what_is_there(
+    recipe, tmp_path, monkeypatch, later, phase, windows
+):
+    monkeypatch.setattr(clip, phase, (windows,))
+    recipe.save(recipe.begin())
+    stage = getattr(clip, f"{later}_recipe")(tmp_path / "clip", steps=2)
+    begun = stage.begin()
     assert begun.params["logit_scale"][...].shape == ()
-    final = train(second, tmp_path / "run", every=2, report=lambda line: None)
+    final = train(stage, tmp_path / "run", every=2, report=lambda line: None)
     moved = jax.tree.map(
         lambda a, b: float(abs(a - b).max()), begun.params, final.params
     )
     assert 0 < max(jax.tree.leaves(moved)) < 1
-    assert (tmp_path / "run" / "sharing.jsonl").read_text()
+    assert (tmp_path / "run" / f"{later}.jsonl").read_text()
 
 
 def test_every_name_wants_a_patch():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dslo_jax.demo.train.clip import clip_recipe, sharing_recipe
+from dslo_jax.demo.train.clip import clip_recipe, sharing_recipe, tiling_recipe
 from dslo_jax.demo.train.curves import plot_curve
 from dslo_jax.demo.train.diffusion import autoencoder_recipe, denoiser_recipe
 from dslo_jax.demo.train.loop import train
@@ -38,10 +38,11 @@ def main() -> int:
     return 0
 
 
-# In this order: the second and the last go on from the one before.
+# In this order: what has the folder of the one before goes on from it.
 PARTS: dict[str, tuple[Callable[..., Recipe], str, int]] = {
     "clip": (clip_recipe, "clip", 4000),
     "sharing": (sharing_recipe, "clip", 1000),
+    "tiling": (tiling_recipe, "clip", 2000),
     "autoencoder": (autoencoder_recipe, "diffusion", 1100),
     "denoiser": (denoiser_recipe, "diffusion", 2200),
 }

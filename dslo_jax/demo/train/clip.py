@@ -15,8 +15,15 @@ The second loss is content if all is called sky where there is sky, and so it en
 is often there takes what it is often seen with. A second stage therefore shares the
 patches out among the names of their windows, to each name about as much as an equal
 part of every window that it is in, and asks for that.
+
+Small windows say most about places, but a photo is not seen through them, and patches
+that may look far take the names of what is elsewhere. A third stage therefore cuts
+large windows into small tiles, each with its own names, shares out the patches of the
+tiles, and asks for the same of the patches of the whole window: a teacher that looks
+closer, as in CLIPSelf (Wu et al., ICLR 2024).
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -28,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from dslo_jax import images, prompts
 from dslo_jax.demo import scenes
@@ -54,28 +61,37 @@ class Windows(NamedTuple):
     Attributes:
         side: Pixels.
         count: How many.
+        per_scene: How many of them show the same scene.
         names: The most that a caption mentions.
         tokens: Enough for such a caption.
+        tiles: Into how many a side is cut; each tile has names of its own.
     """
 
     side: int
     count: int
+    per_scene: int
     names: int
     tokens: int
+    tiles: int = 1
 
 
 # Small windows cost little and say most about places, so a run begins with them; larger
 # ones teach patches to look around. Steps take the windows of a phase in turn.
-SMALL = (Windows(side=32, count=320, names=4, tokens=40),)
+SMALL = (Windows(side=32, count=320, per_scene=32, names=4, tokens=40),)
 MIXED = (
     *SMALL,
-    *3 * (Windows(side=64, count=96, names=8, tokens=56),),
-    Windows(side=128, count=24, names=13, tokens=77),
+    *3 * (Windows(side=64, count=96, per_scene=32, names=8, tokens=56),),
+    Windows(side=128, count=24, per_scene=24, names=13, tokens=77),
 )
 _SMALL_SHARE = 0.15
 # The equal parts of the second stage are nearest to the truth in small windows.
 SHARED = (*2 * SMALL, MIXED[1])
-_WINDOWS_PER_SCENE = 32
+# The third stage: up to the size at which photos are segmented.
+TILED = (
+    Windows(side=64, count=96, per_scene=8, names=8, tokens=56, tiles=2),
+    Windows(side=128, count=24, per_scene=2, names=13, tokens=77, tiles=4),
+    Windows(side=192, count=10, per_scene=1, names=13, tokens=77, tiles=6),
+)
 # Scenes are enlarged like small photos before a network sees them.
 _ZOOM = (1.0, 1.8)
 # Share of the pixels from which on a caption mentions a class.
@@ -94,7 +110,8 @@ _WEIGHT_DECAY = 0.01
 # Sharpness of the softmax that picks the patches of a sentence.
 _SHARPNESS = 30.0
 _LEAST = 1e-5  # what no share falls below
-_SHARING_STEP = 100_000  # of the first window of the second stage: no scene twice
+# The step that a stage counts its windows from: no scene is seen in two of them.
+_SHARING_STEP, _TILING_STEP = 100_000, 200_000
 
 PatchLoss = Callable[[Array, Array], Float[Array, ""]]
 """From logits [windows, patches, classes] and present [windows, classes] to a loss."""
@@ -182,18 +199,48 @@ def sharing_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
     Returns:
         The recipe.
     """
+    objective = partial(loss, patch_loss=shared_out)
+    return _later_stage(
+        "sharing", folder, SHARED, objective, _SHARING_STEP, steps, seed
+    )
+
+
+def tiling_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
+    """The third stage, on what the second has saved.
+
+    Args:
+        folder: The CLIP of ``sharing_recipe``; its weights are replaced.
+        steps: Of the optimiser.
+        seed: Of windows and sentences.
+
+    Returns:
+        The recipe.
+    """
+    return _later_stage("tiling", folder, TILED, tiled_loss, _TILING_STEP, steps, seed)
+
+
+def _later_stage(
+    name: str,
+    folder: Path,
+    phase: tuple[Windows, ...],
+    objective: Objective,
+    first_step: int,
+    steps: int,
+    seed: int,
+) -> Recipe:
+    """Patches shared out, from the weights in the folder."""
 
     def initial() -> nnx.State:
         return nnx.state(load_clip(folder))
 
     return _recipe(
-        "sharing",
+        name,
         folder,
         read_config(folder),
-        objective=partial(loss, patch_loss=shared_out),
+        objective=objective,
         initial=initial,
-        windows_at=lambda step: SHARED[step % len(SHARED)],
-        first_step=_SHARING_STEP,
+        windows_at=lambda step: phase[step % len(phase)],
+        first_step=first_step,
         steps=steps,
         relative_rate=_SHARING_RATES,
         seed=seed,
@@ -243,28 +290,40 @@ def draw_batch(
     """The pictures and sentences of a step.
 
     Returns:
-        ``pixels`` uint8 [windows, side, side, 3]; ``present`` bool [windows, classes];
-        ``sentences`` int32 [classes, tokens], one about each class; ``captions`` int32
-        [captions, tokens] of the first windows; ``same`` bool [captions, captions],
-        whether the caption of a column is true of the window of a row.
+        ``pixels`` uint8 [windows, side, side, 3]; ``present`` bool [tiles, classes],
+        the tiles of each window row by row; ``sentences`` int32 [classes, tokens], one
+        about each class; ``captions`` int32 [captions, tokens] of the first windows;
+        ``same`` bool [captions, captions], whether the caption of a column is true of
+        the window of a row.
     """
     rng = np.random.default_rng((seed, step))
     shown = list(_windows(rng, windows, step))
     names = [scenes.scene_names(each.labels, min_share=_VISIBLE) for each in shown]
-    present = np.array([[name in some for name in scenes.NAMES] for some in names])
     captions = [
         scenes.caption(rng.permutation(some)[: windows.names].tolist(), rng)
         for some in names[:_CAPTIONS]
     ]
     sentences = [_sentence(name, rng) for name in scenes.NAMES]
-    first = present[:_CAPTIONS]
+    first = names[:_CAPTIONS]
+    tiles = [tile for each in shown for tile in _tiles(each.labels, windows.tiles)]
     return {
         "pixels": np.stack([each.pixels for each in shown]),
-        "present": present,
+        "present": np.stack([_present(tile) for tile in tiles]),
         "sentences": prompts.tokenize(tokenizer, sentences, length=_SENTENCE_TOKENS),
         "captions": prompts.tokenize(tokenizer, captions, length=windows.tokens),
-        "same": (first[:, None] == first[None]).all(axis=2),
+        "same": np.array([[one == other for other in first] for one in first]),
     }
+
+
+def _tiles(labels: np.ndarray, count: int) -> list[np.ndarray]:
+    """A square cut into ``count`` x ``count``, row by row."""
+    rows = np.array_split(labels, count, axis=0)
+    return [tile for row in rows for tile in np.array_split(row, count, axis=1)]
+
+
+def _present(labels: np.ndarray) -> np.ndarray:
+    """Which classes a caption of a picture mentions."""
+    return np.isin(scenes.NAMES, scenes.scene_names(labels, min_share=_VISIBLE))
 
 
 def _windows(
@@ -273,8 +332,8 @@ def _windows(
     """Square windows, several of each scene; no scene is drawn for two steps."""
     first = first_seed(step)
     for index in range(windows.count):
-        if index % _WINDOWS_PER_SCENE == 0:
-            scene = scenes.draw_scene(first + index // _WINDOWS_PER_SCENE)
+        if index % windows.per_scene == 0:
+            scene = scenes.draw_scene(first + index // windows.per_scene)
         zoom = np.exp(rng.uniform(*np.log(_ZOOM)))
         side = min(round(windows.side / zoom), *scene.labels.shape)
         # Every other window is the one of four that shows most things: left to chance,
@@ -314,17 +373,76 @@ def loss(
 ) -> tuple[Float[Array, ""], Metrics]:
     """The sum of the three losses, and each of them; ``key`` is not needed."""
     del key
-    scale = jnp.exp(jnp.minimum(clip.logit_scale[...], np.log(100.0)))
     token, patches = _embed_pictures(clip, batch["pixels"])
-    sentences = clip.encode_text(batch["sentences"])
-    captions = clip.encode_text(batch["captions"])
-    logits = scale * patches @ sentences.T  # [windows, patches, classes]
+    logits = _patch_logits(clip, patches, batch)
     parts = {
-        "caption": _match(scale * token[: len(captions)] @ captions.T, batch["same"]),
+        "caption": _caption_loss(clip, token, batch),
         "patch": patch_loss(logits, batch["present"]),
         "sentence": found(logits, batch["present"]),
     }
-    return parts["caption"] + parts["patch"] + parts["sentence"], parts
+    return _sum_of(parts), parts
+
+
+def tiled_loss(
+    clip: Clip, batch: OnDevice, key: Array
+) -> tuple[Float[Array, ""], Metrics]:
+    """The same for the tiles of windows, whose shares the whole windows must match."""
+    del key
+    token, patches = _embed_pictures(clip, batch["pixels"])
+    per_side = math.isqrt(len(batch["present"]) // len(patches))
+    _, near = _embed_pictures(clip, _cut(batch["pixels"], per_side))
+    logits = _patch_logits(clip, near, batch)
+    goal = shares(logits, batch["present"])
+    parts = {
+        "caption": _caption_loss(clip, token, batch),
+        "patch": _cross_entropy(goal, logits),
+        "sentence": found(logits, batch["present"]),
+        "window": _cross_entropy(
+            _joined(goal, per_side), _patch_logits(clip, patches, batch)
+        ),
+    }
+    return _sum_of(parts), parts
+
+
+def _sum_of(parts: Metrics) -> Float[Array, ""]:
+    """The loss of its parts."""
+    return jnp.stack(list(parts.values())).sum()
+
+
+def _caption_loss(
+    clip: Clip, token: Float[Array, "windows dim"], batch: OnDevice
+) -> Float[Array, ""]:
+    captions = clip.encode_text(batch["captions"])
+    logits = _scale(clip) * token[: len(captions)] @ captions.T
+    return _match(logits, batch["same"])
+
+
+def _patch_logits(
+    clip: Clip, patches: Float[Array, "windows patches dim"], batch: OnDevice
+) -> Float[Array, "windows patches classes"]:
+    return _scale(clip) * patches @ clip.encode_text(batch["sentences"]).T
+
+
+def _scale(clip: Clip) -> Float[Array, ""]:
+    return jnp.exp(jnp.minimum(clip.logit_scale[...], np.log(100.0)))
+
+
+def _cut(
+    pixels: Array, per_side: int
+) -> Shaped[Array, "tiles tile_height tile_width 3"]:
+    """Windows cut into tiles, row by row."""
+    count, side, _, channels = pixels.shape
+    split = pixels.reshape(count, per_side, side // per_side, per_side, -1, channels)
+    return split.swapaxes(2, 3).reshape(-1, *split.shape[2::2], channels)
+
+
+def _joined(
+    share: Float[Array, "tiles tile_patches classes"], per_side: int
+) -> Float[Array, "windows patches classes"]:
+    """What is known about the patches of tiles, as of the patches of their windows."""
+    side, classes = math.isqrt(share.shape[1]), share.shape[2]
+    grid = share.reshape(-1, per_side, per_side, side, side, classes)
+    return grid.swapaxes(2, 3).reshape(len(grid), -1, classes)
 
 
 def _embed_pictures(
@@ -362,7 +480,15 @@ def shared_out(
     logits: Float[Array, "windows patches classes"],
     present: Bool[Array, "windows classes"],
 ) -> Float[Array, ""]:
-    """Cross-entropy with patches that are shared out among the names of their window.
+    """Cross-entropy with the shares of the names."""
+    return _cross_entropy(shares(logits, present), logits)
+
+
+def shares(
+    logits: Float[Array, "windows patches classes"],
+    present: Bool[Array, "windows classes"],
+) -> Float[Array, "windows patches classes"]:
+    """Patches shared out among the names of their window; no gradient goes through.
 
     Balanced by rounds of columns and rows, as in optimal transport with a relaxed
     marginal: towards what the names would have if each had an equal part of every
@@ -377,8 +503,14 @@ def shared_out(
         has = jnp.maximum(share.mean(axis=(0, 1)), _LEAST)
         pull = (part / has) ** _SHARING_FORCE
         share = _rows_to_one(share * pull[None, None])
-    goal = jax.lax.stop_gradient(share)
-    return -(goal * jax.nn.log_softmax(logits, axis=2)).sum(axis=2).mean()
+    return jax.lax.stop_gradient(share)
+
+
+def _cross_entropy(
+    goal: Float[Array, "windows patches classes"],
+    logits: Float[Array, "windows patches classes"],
+) -> Float[Array, ""]:
+    return optax.softmax_cross_entropy(logits, goal).mean()
 
 
 def _rows_to_one(
