@@ -53,13 +53,14 @@ def torch_path_tricks(
     mass, cost = source[:, rows], affinity[rows]
     kernel = torch.exp((cost.mean() - cost) / EPSILON)
     hole = 1 - kernel
-    nu, last = torch.ones_like(source), torch.inf
+    nu, last = torch.ones_like(source), 0.0
     for _ in range(STEPS):
         mu = mass / (nu.sum(dim=1, keepdim=True) - nu @ hole.T)
         new = 1 / source.shape[1] / (mu.sum(dim=1, keepdim=True) - mu @ hole)
         ratio = new / nu
         change = torch.log(ratio.amax(dim=1) / ratio.amin(dim=1)).max().item()
-        nu, factor, last = new, (change / last) ** 0.5, change
+        factor = (change / last) ** 0.5 if change < last else 1.0  # of the first: none
+        nu, last = new, change
         if factor < 1 and change * factor / (1 - factor) < tolerance:
             break
     return nu * (mu @ (cost * kernel))
