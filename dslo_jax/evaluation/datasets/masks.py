@@ -1,0 +1,137 @@
+"""Truth as integers in PNG files, and what the integers mean."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from dslo_jax.errors import ImageError
+from dslo_jax.evaluation.metrics import IGNORE
+from dslo_jax.files import atomic_file
+from dslo_jax.images import open_image
+
+
+PLAIN = np.arange(256, dtype=np.uint8)
+"""Class of each stored value where the values are the classes."""
+
+ZERO_REDUCED = np.array([IGNORE, *range(254), IGNORE], np.uint8)
+"""Class of each stored value where 0 is ignored and class c is stored as c + 1.
+
+The order of mmsegmentation: 0 becomes 255, everything sinks by 1, and 254 becomes 255
+again. So 0 and 255 are both ignored, and a stored 254 is class 253.
+"""
+
+
+def read_mask(path: Path) -> UInt8[np.ndarray, "height width"]:
+    """Read the integers of a PNG: palette indices or grey values, never colours.
+
+    Args:
+        path: An 8-bit palette or grey PNG.
+
+    Returns:
+        The values as they are stored.
+
+    Raises:
+        ImageError: The file is missing (``I01``), no image or damaged (``I02`` to
+            ``I05``), or of colours, 16 bits or another kind than PNG (``I07``).
+    """
+    try:
+        with path.open("rb") as file:
+            image = open_image(file, repr(str(path)))
+            if image.format != "PNG" or image.mode not in ("P", "L"):
+                raise ImageError(
+                    "I07",
+                    f"{str(path)!r} is a {image.format} in mode {image.mode}; expected "
+                    "class ids in a palette or grey PNG of 8 bits",
+                )
+            return _decode(image, path)
+    except OSError as error:
+        raise ImageError(
+            "I01", f"cannot open the mask {str(path)!r}: {error.strerror or error}"
+        ) from error
+
+
+def read_truth(
+    path: Path, table: UInt8[np.ndarray, " 256"], num_classes: int
+) -> UInt8[np.ndarray, "height width"]:
+    """Read a PNG as labels.
+
+    Args:
+        path: An 8-bit palette or grey PNG.
+        table: Class of each stored value, or 255: ``PLAIN`` or ``ZERO_REDUCED``.
+        num_classes: Number of classes.
+
+    Returns:
+        Labels from 0 to ``num_classes - 1``, or 255 where the pixel is ignored.
+
+    Raises:
+        ImageError: As for ``read_mask``, or a value stands for no class (``I09``).
+    """
+    values = read_mask(path)
+    known = (table < num_classes) | (table == IGNORE)
+    check_values(values, known, path)
+    return table[values]
+
+
+def check_values(
+    values: UInt8[np.ndarray, "height width"], known: np.ndarray, path: Path
+) -> None:
+    """Raise ``ImageError`` (``I09``) unless every stored value is a known one.
+
+    Args:
+        values: As stored in the file.
+        known: For each of the 256 values whether it may occur.
+        path: The file, for the message.
+    """
+    wrong = np.flatnonzero(np.bincount(values.ravel(), minlength=256) * ~known)
+    if wrong.size:
+        raise ImageError(
+            "I09",
+            f"{str(path)!r} holds the value {wrong[0]}, expected {_ranges(known)}",
+        )
+
+
+def write_mask(path: Path, labels: UInt8[np.ndarray, "height width"]) -> bool:
+    """Write labels as a grey PNG, whole or not at all.
+
+    Args:
+        path: The file; one that is there already must hold the same labels.
+        labels: What to write.
+
+    Returns:
+        Whether the file was written; False if it was there.
+
+    Raises:
+        ImageError: The file is there and no mask (``I02`` to ``I07``), or holds other
+            labels (``I09``); it is left as it is.
+        OSError: The disk refuses.
+    """
+    if path.exists():
+        if not np.array_equal(read_mask(path), labels):
+            raise ImageError(
+                "I09",
+                f"{str(path)!r} is there already and holds other labels than the ones "
+                "to be written; move it away, or keep it and convert nothing",
+            )
+        return False
+    with atomic_file(path) as file:
+        Image.fromarray(labels).save(file, "PNG")
+    return True
+
+
+def _decode(image: Image.Image, path: Path) -> np.ndarray:
+    try:
+        return np.array(image)
+    except Exception as error:  # decoders meet damaged bytes and raise what they like
+        raise ImageError(
+            "I03", f"the mask {str(path)!r} is cut short or damaged: {error}"
+        ) from error
+
+
+def _ranges(known: np.ndarray) -> str:
+    """Known values in words: ``0 to 20 or 255``."""
+    edges = np.flatnonzero(np.diff(np.pad(known.astype(np.int8), 1)))
+    spans = [(first, end - 1) for first, end in edges.reshape(-1, 2)]
+    words = [f"{a} to {b}" if b > a else f"{a}" for a, b in spans]
+    return " or ".join(words)
