@@ -4,7 +4,8 @@ The codes are stable: scripts may match on them. Misuse of a function's argument
 no file, photo or option of a person can cause is a plain ``ValueError``.
 """
 
-from typing import ClassVar
+import os
+from typing import ClassVar, Self
 
 
 class DsloError(ValueError):
@@ -56,3 +57,27 @@ class DeviceError(DsloError):
     """A device that is absent or out of memory (``D..``)."""
 
     exit_code = 5
+
+
+class OutputError(DsloError):
+    """Results that the disk refuses (``O06``)."""
+
+    exit_code = 6
+
+    @classmethod
+    def cannot_write(
+        cls, path: str | os.PathLike[str], error: OSError, kept: str = ""
+    ) -> Self:
+        """What to tell about a file or folder that cannot be written.
+
+        Args:
+            path: The file or folder.
+            error: What the system says.
+            kept: What is safe all the same, in words.
+        """
+        kept = kept and f"; {kept}"
+        return cls(
+            "O06",
+            f"cannot write {os.fspath(path)!r}: {error.strerror or error}{kept}; make "
+            "room there, or choose another folder with --out",
+        )

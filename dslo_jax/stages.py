@@ -1,7 +1,8 @@
 """Jitted functions that say when they compile, and how long they took."""
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -84,6 +85,44 @@ class Static:
         )
 
 
+class Call(NamedTuple):
+    """One call of a stage.
+
+    Attributes:
+        stage: Its name.
+        program: What was compiled for these arguments.
+        static: The static arguments.
+    """
+
+    stage: str
+    program: Any
+    static: Mapping[str, Any]
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The arguments, with shapes instead of arrays."""
+        return self.program.args_info[0]
+
+    @property
+    def flops(self) -> float:
+        """What the compiler counts: the body of a loop once, however often it turns."""
+        return float(self.program.cost_analysis().get("flops", 0.0))
+
+
+_watching: list[list[Call]] = []
+
+
+@contextmanager
+def watch() -> Iterator[list[Call]]:
+    """Collect the calls of all stages, to ask their programs what they cost."""
+    calls: list[Call] = []
+    _watching.append(calls)
+    try:
+        yield calls
+    finally:
+        _watching[:] = [other for other in _watching if other is not calls]
+
+
 class Stage:
     """A function that is compiled once per shape, ahead of its first call.
 
@@ -124,8 +163,11 @@ class Stage:
         try:
             if compiles:
                 self._compiled[key] = self._compile(args, static)
+            program = self._compiled[key]
+            for calls in _watching:
+                calls.append(Call(self.name, program, static))
             ready = time.perf_counter()
-            result = jax.block_until_ready(self._compiled[key](*args))
+            result = jax.block_until_ready(program(*args))
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise

@@ -12,13 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dslo_jax.errors import OptionError
+from dslo_jax.errors import OptionError, OutputError
 from dslo_jax.files import atomic_file
 
 
 Record = dict[str, Any]
 Key = tuple[str, str]
 """The key of a cell, and the name of a photo."""
+
+PHOTO = "photo"
+"""In place of the key of a cell: what holds for a photo whatever is measured."""
+
+_MAX_VALUE = 100  # characters of a value that a message quotes
 
 
 class Journal:
@@ -28,46 +33,61 @@ class Journal:
         path: The file; continued when it is there.
         header: What all records depend on, as plain values.
 
+    Attributes:
+        header: What the file says of it, which may be more.
+        records: Everything found and appended so far.
+
     Raises:
         OptionError: The journal has another header, or is damaged elsewhere than at
             its end (``O04``).
+        OutputError: The disk refuses (``O06``).
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any]):
         self.records: dict[Key, Record] = {}
+        self.header: Record = json.loads(json.dumps(header))
         self._path = path
-        if path.exists():
-            self._resume(json.loads(json.dumps(header)))
-        else:
-            with atomic_file(path) as file:
-                file.write(_line(header))
+        try:
+            if path.exists():
+                self._resume()
+            else:
+                with atomic_file(path) as file:
+                    file.write(_line(header))
+        except OSError as error:
+            raise OutputError.cannot_write(path, error) from error
 
     def append(self, records: Mapping[Key, Record]) -> None:
-        """Add the records of a batch; they are on the disk when this returns."""
+        """Add the records of a batch; they are on the disk when this returns.
+
+        Raises:
+            OutputError: The disk refuses (``O06``). What was there before is kept; a
+                part of a line may follow, which the next run cuts off.
+        """
         line = _line([[*key, record] for key, record in records.items()])
-        with self._path.open("ab") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+            try:
+                while line:
+                    line = line[os.write(file, line) :]
+                os.fsync(file)
+            finally:
+                os.close(file)
+        except OSError as error:
+            kept = "everything measured before is kept, and continued from next time"
+            raise OutputError.cannot_write(self._path, error, kept) from error
         self.records.update(records)
 
-    def _resume(self, header: Record) -> None:
+    def _resume(self) -> None:
         content = self._path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:
             raise OptionError("O04", f"{self._path} is no journal; delete it")
         found, *batches = [
             _read_line(line, f"{self._path}, line {number}")
-            for number, line in enumerate(whole.splitlines(), start=1)
+            for number, line in enumerate(whole[:-1].split(b"\n"), start=1)
         ]
-        changed = [name for name in header if found.get(name) != header[name]]
-        if changed:
-            name = changed[0]
-            raise OptionError(
-                "O04",
-                f"{self._path} was measured with {name} = {found.get(name)!r}, now it "
-                f"is {header[name]!r}; choose another folder or delete this one",
-            )
+        _check_same(found, self.header, self._path)
+        self.header = found
         for rows in batches:
             self.records.update({(cell, photo): row for cell, photo, row in rows})
         if whole != content:  # what was being written when the last run ended
@@ -84,3 +104,40 @@ def _read_line(line: bytes, where: str) -> Any:
     if checksum != b"%08x" % zlib.crc32(text):
         raise OptionError("O04", f"{where}, is damaged; choose another folder")
     return json.loads(text)
+
+
+def _check_same(found: Record, header: Record, path: Path) -> None:
+    """Refuse to mix measurements of different circumstances; name all differences."""
+    before, now = _flat(found), _flat(header)
+    changed = [
+        f"{name} = {_quoted(before.get(name))}, now it is {_quoted(value)}"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
+    gone = [
+        f"{name} = {_quoted(value)}, now it is not set"
+        for name, value in before.items()
+        if name not in now and name.split(".")[0] in header
+    ]
+    if changed or gone:
+        raise OptionError(
+            "O04",
+            f"{path} was measured with {'; '.join(changed + gone)}; choose another "
+            "folder or delete this one",
+        )
+
+
+def _flat(value: Record, prefix: str = "") -> Record:
+    """Values by their dotted name, as in ``versions.jax``."""
+    flat: Record = {}
+    for name, entry in value.items():
+        if isinstance(entry, dict) and entry:
+            flat |= _flat(entry, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = entry
+    return flat
+
+
+def _quoted(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]} ..."

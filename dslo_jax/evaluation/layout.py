@@ -3,19 +3,27 @@
 from typing import Any
 
 
+_SAID_ELSEWHERE = ("name", "photos", "sha256")
+
+
 def markdown(report: dict[str, Any]) -> str:
     """Every table of a report, mIoU in percent, the best of each column bold.
 
     Args:
-        report: From ``run.report``.
+        report: From ``report.report``.
     """
     dataset = report["dataset"]
     versions = report["versions"]
+    chosen = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in dataset.items()
+        if name not in _SAID_ELSEWHERE and value is not None
+    ]
     lines = [
-        f"# Ablations on {dataset['photos']} {dataset['name']}",
+        f"# Ablations on {dataset['name']}: {report['scored']} of "
+        f"{report['expected']} photos",
         "",
-        f"mIoU in percent. First seed {dataset['first_seed']}, protocol "
-        f"{dataset['protocol']}, {len(report['classes'])} classes; "
+        f"mIoU in percent. {', '.join([*chosen, ''])}{len(report['classes'])} classes; "
         f"{report['device']['kind']}, jax {versions['jax']}, dslo-jax "
         f"{versions['dslo-jax']}, checkpoint {report['checkpoint'][:12]}.",
     ]

@@ -47,20 +47,9 @@ class Confusion(NamedTuple):
         Raises:
             ValueError: The shapes differ, or a label is out of range.
         """
-        if not 1 <= num_classes <= IGNORE:
-            raise ValueError(
-                f"`num_classes` is {num_classes}, expected 1 to {IGNORE}: the label "
-                f"{IGNORE} is ignored"
-            )
-        if truth.shape != labels.shape:
-            raise ValueError(
-                f"`truth` is {truth.shape}, `labels` is {labels.shape}; expected the "
-                "same size, bring the labels to the size of the truth"
-            )
+        check_labels(truth, labels, num_classes)
         counted = truth != IGNORE
         true, given = truth[counted].astype(np.int64), labels[counted].astype(np.int64)
-        _check_range("truth", true, num_classes)
-        _check_range("labels", given, num_classes)
         flat = np.bincount(true * num_classes + given, minlength=num_classes**2)
         return cls(flat.reshape(num_classes, num_classes).astype(np.int64))
 
@@ -77,22 +66,22 @@ class Confusion(NamedTuple):
     @property
     def iou(self) -> Float[np.ndarray, " classes"]:
         """Intersection over union of each class; NaN for one that never occurs."""
-        return _ratio(self._hits, self._true + self._given - self._hits)
+        return ratio(self._hits, self._true + self._given - self._hits)
 
     @property
     def accuracy(self) -> Float[np.ndarray, " classes"]:
         """Share of each class's true pixels that were found; NaN where it has none."""
-        return _ratio(self._hits, self._true)
+        return ratio(self._hits, self._true)
 
     @property
     def mean_iou(self) -> float:
         """Mean over the classes that occur in the truth or in the labels (mIoU)."""
-        return _mean(self.iou)
+        return known_mean(self.iou)
 
     @property
     def mean_accuracy(self) -> float:
         """Mean over the classes that occur in the truth (mAcc)."""
-        return _mean(self.accuracy)
+        return known_mean(self.accuracy)
 
     @property
     def pixel_accuracy(self) -> float:
@@ -122,22 +111,39 @@ class Confusion(NamedTuple):
         return self.counts.sum(axis=0)
 
 
-def _check_range(name: str, labels: np.ndarray, num_classes: int) -> None:
-    wrong = labels[(labels < 0) | (labels >= num_classes)]
-    if wrong.size:
+def check_labels(truth: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
+    """Refuse labels that cannot be compared; arguments as for ``Confusion.of``.
+
+    Raises:
+        ValueError: The shapes differ, or a label is out of range.
+    """
+    if not 1 <= num_classes <= IGNORE:
         raise ValueError(
-            f"`{name}` holds {wrong[0]}, expected 0 to {num_classes - 1}"
-            + (f" or {IGNORE} for ignored pixels" if name == "truth" else "")
+            f"`num_classes` is {num_classes}, expected 1 to {IGNORE}: the label "
+            f"{IGNORE} is ignored"
         )
+    if truth.shape != labels.shape:
+        raise ValueError(
+            f"`truth` is {truth.shape}, `labels` is {labels.shape}; expected the "
+            "same size, bring the labels to the size of the truth"
+        )
+    counted = truth != IGNORE
+    for name, values in (("truth", truth), ("labels", labels)):
+        wrong = values[counted & ((values < 0) | (values >= num_classes))]
+        if wrong.size:
+            raise ValueError(
+                f"`{name}` holds {wrong[0]}, expected 0 to {num_classes - 1}"
+                + (f" or {IGNORE} for ignored pixels" if name == "truth" else "")
+            )
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Quotient in float64; NaN where there is nothing to divide by."""
     some = whole > 0
     return np.where(some, part / np.where(some, whole, 1), np.nan)
 
 
-def _mean(values: np.ndarray) -> float:
+def known_mean(values: np.ndarray) -> float:
     """Mean without NaN; NaN, without a warning, if there is nothing else."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else math.nan

@@ -1,219 +1,229 @@
-"""A sweep over a data set, resumable, and the report that comes of it."""
+"""A sweep over a data set, resumable: what the journal lacks is measured.
 
-import hashlib
-import importlib.metadata
-import json
-import platform
-import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+Photos are read in threads ahead of the device. Which of them share a batch depends on
+the data set alone and never on what the journal holds, so that a run that was
+interrupted measures what it would have measured.
+"""
 
-import jax
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import chain
+from typing import NamedTuple
+
 import numpy as np
 
-from dslo_jax.config import SegmenterConfig
-from dslo_jax.errors import SolverError
+from dslo_jax.errors import DsloError, SolverError
 from dslo_jax.evaluation.cells import Cell
-from dslo_jax.evaluation.journal import Journal, Key, Record
-from dslo_jax.evaluation.metrics import Confusion
-from dslo_jax.evaluation.samples import SceneSet, batches
+from dslo_jax.evaluation.journal import PHOTO, Journal, Key, Record
+from dslo_jax.evaluation.read_ahead import read_ahead
+from dslo_jax.evaluation.records import sparse
+from dslo_jax.evaluation.samples import Sample, SampleSet, batches
 from dslo_jax.evaluation.sweep import Measurement, Sweep
-from dslo_jax.evaluation.tables import Table
-from dslo_jax.files import atomic_file
 
-
-SCHEMA = "dslo.ablation.v1"
-_PACKAGES = ("dslo-jax", "jax", "jaxlib", "flax", "numpy")
-_MEANS = ("lost", "false", "false_area", "num_steps", "converged", "ties")
 
 Watch = Callable[[int, int], None]
 """Called with the photos done so far and the photos in all."""
 
+Inspect = Callable[[Cell, Sample, np.ndarray], Record]
+"""Called with every label map before its batch is noted; what it returns joins the
+record."""
+
+OnSkip = Callable[[str, DsloError], None]
+"""Called with the name of a photo that cannot be read, and why."""
+
+
+class Spent(NamedTuple):
+    """Where the time of a run went.
+
+    Attributes:
+        photos: Photos measured by this run, those of the journal left out.
+        reading: Seconds that the device waited for photos.
+        measuring: Seconds of the sweep, compilation included.
+        writing: Seconds of ``inspect`` and of the journal.
+    """
+
+    photos: int = 0
+    reading: float = 0.0
+    measuring: float = 0.0
+    writing: float = 0.0
+
 
 def run(
-    sweep: Sweep, samples: SceneSet, journal: Journal, *, watch: Watch | None = None
-) -> None:
+    sweep: Sweep,
+    samples: SampleSet,
+    journal: Journal,
+    *,
+    inspect: Inspect | None = None,
+    watch: Watch | None = None,
+    on_skip: OnSkip | None = None,
+    strict: bool = False,
+) -> Spent:
     """Measure what the journal lacks.
 
-    Photos share batches in the same way whatever the journal holds, so that a run that
-    was interrupted measures what it would have measured.
+    A photo that cannot be read is noted in the journal, and tried again by the next
+    run, after all others: where it was left out before, the batches do not change.
 
     Args:
         sweep: The cells.
         samples: The photos.
-        journal: Gets a line per batch.
+        journal: Gets a line per batch, and one per photo that cannot be read.
+        inspect: Sees the labels of all cells.
         watch: Told of the progress.
-    """
-    done = 0
-    for batch in batches(samples, sweep.batch_key, sweep.batch_size):
-        missing = [
-            cell
-            for cell in sweep.cells
-            if any((cell.key, sample.name) not in journal.records for sample in batch)
-        ]
-        if missing:
-            names = [sample.name for sample in batch]
-            records: dict[Key, Record] = {}
-            for cell, found in sweep.measure(batch, missing).items():
-                records.update(_records(cell, names, found))
-            journal.append(records)
-        done += len(batch)
-        if watch is not None:
-            watch(done, len(samples))
-
-
-def report(
-    tables: Sequence[Table],
-    base: SegmenterConfig,
-    journal: Journal,
-    samples: SceneSet,
-    circumstances: dict[str, Any],
-) -> dict[str, Any]:
-    """Everything that was found, as plain values for JSON.
-
-    Args:
-        tables: What was compared.
-        base: What the tables vary.
-        journal: The records of all cells of the tables, on all photos.
-        samples: The photos.
-        circumstances: From ``describe``.
-    """
-    names = set(samples.names)
-    found: dict[str, list[Record]] = {}
-    for (key, name), record in journal.records.items():
-        if name in names:
-            found.setdefault(key, []).append(record)
-    titles = samples.classes.titles
-    cells = {cell.key: cell for table in tables for cell in table.cells}
-    return {
-        "schema": SCHEMA,
-        **circumstances,
-        "dataset": samples.describe(),
-        "classes": list(titles),
-        "base": asdict(base),
-        "tables": [_table(table) for table in tables],
-        "cells": {
-            key: {**_changes(cell, base), **summarise(found.get(key, []), titles)}
-            for key, cell in cells.items()
-        },
-    }
-
-
-def save_report(path: Path, content: dict[str, Any]) -> None:
-    """Write a report as strict JSON, whole or not at all."""
-    with atomic_file(path) as file:
-        file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
-
-
-def describe(folders: Iterable[Path], batch_size: int) -> dict[str, Any]:
-    """What all measurements depend on besides the photos and the cells.
-
-    Args:
-        folders: Of the checkpoints; their files are hashed.
-        batch_size: Photos at once.
-    """
-    device = jax.devices()[0]
-    return {
-        "device": {"platform": device.platform, "kind": device.device_kind},
-        "machine": platform.machine(),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "checkpoint": _digest(folders),
-        "batch_size": batch_size,
-    }
-
-
-def summarise(records: Sequence[Record], classes: Sequence[str]) -> dict[str, Any]:
-    """The scores of one cell over its photos.
-
-    Args:
-        records: One per photo.
-        classes: Names of the classes.
+        on_skip: Told of photos that cannot be read.
+        strict: Stop at the first photo that cannot be read.
 
     Returns:
-        Scores, with ``None`` for what no photo tells; or, when the cell had no solution
-        for some photo, only how many failed and why. A score is never made of fewer
-        photos than the others are.
+        Where the time went.
+
+    Raises:
+        DsloError: A photo cannot be read, when ``strict``.
+        OutputError: The journal cannot be written; what it held is kept.
+        DeviceError: The device has too little memory.
     """
-    failed = [record["error"] for record in records if "error" in record]
-    if failed or not records:
-        return {"photos": len(records), "failed": len(failed), "error": failed[:1]}
-    total = Confusion(_dense([r["counts"] for r in records], len(classes)))
-    means = {name: statistics.fmean(r[name] for r in records) for name in _MEANS}
-    return {
-        "photos": len(records),
-        "miou": _plain(total.mean_iou),
-        "pixel_accuracy": _plain(total.pixel_accuracy),
-        "mean_accuracy": _plain(total.mean_accuracy),
-        "weighted_iou": _plain(total.weighted_iou),
-        "iou": {name: _plain(x) for name, x in zip(classes, total.iou, strict=True)},
-        **means,
-        "seconds": statistics.median(r["seconds"] for r in records),
-    }
+    return _Run(sweep, samples, journal, inspect, watch, on_skip, strict).finish()
 
 
-def _records(
-    cell: Cell, names: Sequence[str], found: list[Measurement] | SolverError
-) -> dict[Key, Record]:
-    if isinstance(found, SolverError):
-        return {(cell.key, name): {"error": str(found)} for name in names}
-    return {
-        (cell.key, name): _record(each) for name, each in zip(names, found, strict=True)
-    }
+class _Item(NamedTuple):
+    """A photo in its place among the others; not read if nothing of it is missing."""
+
+    index: int
+    size: tuple[int, ...]
+    sample: Sample | None
+
+
+class _Run:
+    def __init__(
+        self,
+        sweep: Sweep,
+        samples: SampleSet,
+        journal: Journal,
+        inspect: Inspect | None,
+        watch: Watch | None,
+        on_skip: OnSkip | None,
+        strict: bool,
+    ):
+        self._sweep, self._samples, self._journal = sweep, samples, journal
+        self._inspect, self._watch, self._on_skip = inspect, watch, on_skip
+        self._strict = strict
+        self._names = samples.names
+        self._done = 0
+
+    def finish(self) -> Spent:
+        spent = Spent()
+        skipped_before = [
+            "error" in self._journal.records.get((PHOTO, name), {})
+            for name in self._names
+        ]
+        first = [i for i, skipped in enumerate(skipped_before) if not skipped]
+        again = [i for i, skipped in enumerate(skipped_before) if skipped]
+        ready = time.perf_counter()
+        with closing(self._items(first)) as items, closing(self._items(again)) as more:
+            for batch in chain(self._batches(items), self._batches(more)):
+                start = time.perf_counter()
+                spent = spent._replace(reading=spent.reading + start - ready)
+                spent = self._measure(batch, spent)
+                self._advance(len(batch))
+                ready = time.perf_counter()
+        return spent._replace(reading=spent.reading + time.perf_counter() - ready)
+
+    def _batches(self, items: Iterator[_Item]) -> Iterator[list[_Item]]:
+        return batches(
+            items, lambda item: self._sweep.size_key(item.size), self._sweep.batch_size
+        )
+
+    def _items(self, indices: Sequence[int]) -> Generator[_Item, None, None]:
+        """Photos in order, read if something of them is missing."""
+        known = {index: self._known_size(self._names[index]) for index in indices}
+        unknown = [index for index in indices if known[index] is None]
+        ahead = 2 * self._sweep.batch_size
+        with closing(read_ahead(self._samples.read, unknown, ahead=ahead)) as read:
+            for index in indices:
+                size = known[index]
+                if size is not None:
+                    yield _Item(index, size, None)
+                    continue
+                sample = next(read)
+                if isinstance(sample, DsloError):
+                    self._skip(self._names[index], sample)
+                else:
+                    yield _Item(index, sample.truth.shape, sample)
+
+    def _known_size(self, name: str) -> tuple[int, ...] | None:
+        """Size of a photo that every cell has measured."""
+        records = self._journal.records
+        if not all((cell.key, name) in records for cell in self._sweep.cells):
+            return None
+        size = records.get((PHOTO, name), {}).get("size")
+        return size and tuple(size)
+
+    def _measure(self, batch: Sequence[_Item], spent: Spent) -> Spent:
+        missing = [
+            cell
+            for cell in self._sweep.cells
+            if any(
+                (cell.key, self._names[item.index]) not in self._journal.records
+                for item in batch
+            )
+        ]
+        if not missing:
+            return spent
+        samples = [item.sample or self._samples.read(item.index) for item in batch]
+        start = time.perf_counter()
+        measured = self._sweep.measure(samples, missing)
+        between = time.perf_counter()
+        records: dict[Key, Record] = {
+            (PHOTO, sample.name): self._about(sample) for sample in samples
+        }
+        for cell, found in measured.items():
+            records |= self._records(cell, samples, found)
+        self._journal.append(records)
+        end = time.perf_counter()
+        return spent._replace(
+            photos=spent.photos + len(batch),
+            measuring=spent.measuring + between - start,
+            writing=spent.writing + end - between,
+        )
+
+    def _about(self, sample: Sample) -> Record:
+        """Its size; that it was once skipped stays known, and it in its late place."""
+        known = self._journal.records.get((PHOTO, sample.name), {})
+        return known | {"size": list(sample.truth.shape)}
+
+    def _records(
+        self,
+        cell: Cell,
+        samples: Sequence[Sample],
+        found: list[Measurement] | SolverError,
+    ) -> dict[Key, Record]:
+        if isinstance(found, SolverError):
+            return {(cell.key, s.name): {"error": str(found)} for s in samples}
+        records = {}
+        for sample, measurement in zip(samples, found, strict=True):
+            record = _record(measurement)
+            if self._inspect is not None:
+                record |= self._inspect(cell, sample, measurement.labels)
+            records[cell.key, sample.name] = record
+        return records
+
+    def _skip(self, name: str, error: DsloError) -> None:
+        if self._strict:
+            raise error
+        record = {"error": str(error)}
+        if self._journal.records.get((PHOTO, name)) != record:
+            self._journal.append({(PHOTO, name): record})
+        if self._on_skip is not None:
+            self._on_skip(name, error)
+        self._advance(1)
+
+    def _advance(self, count: int) -> None:
+        self._done += count
+        if self._watch is not None:
+            self._watch(self._done, len(self._names))
 
 
 def _record(measurement: Measurement) -> Record:
     """A measurement as plain values; of the confusion only what is not zero."""
-    counts = measurement.confusion.counts
-    places = np.argwhere(counts)
     record = measurement._asdict() | {"seconds": round(measurement.seconds, 6)}
-    del record["confusion"]
-    entries = [[int(i), int(j), int(counts[i, j])] for i, j in places]
-    return {"counts": entries, **record}
-
-
-def _dense(entries: Iterable[list[list[int]]], num_classes: int) -> np.ndarray:
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    for photo in entries:
-        for true, given, count in photo:
-            counts[true, given] += count
-    return counts
-
-
-def _table(table: Table) -> dict[str, Any]:
-    return {
-        "name": table.name,
-        "title": table.title,
-        "columns": list(table.columns),
-        "rows": [
-            {
-                "label": row.label,
-                "position": row.position,
-                "cells": [cell and cell.key for cell in row.cells],
-            }
-            for row in table.rows
-        ],
-    }
-
-
-def _changes(cell: Cell, base: SegmenterConfig) -> dict[str, Any]:
-    """What a cell has that is not as in the base."""
-    usual = asdict(base)
-    changed = {k: v for k, v in asdict(cell.config).items() if v != usual[k]}
-    return {"changes": changed, "oracles": sorted(cell.oracles)}
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _digest(folders: Iterable[Path]) -> str:
-    """A hash over the names and contents of all files of some folders."""
-    total = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            total.update(f"{path.relative_to(folder)} {content}\n".encode())
-    return total.hexdigest()
+    del record["confusion"], record["labels"]
+    return {"counts": sparse(measurement.confusion.counts), **record}

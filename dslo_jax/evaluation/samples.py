@@ -1,8 +1,9 @@
 """Photos with truth: what a sweep is measured on."""
 
+import typing
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,6 +13,7 @@ from dslo_jax.images import Photo
 from dslo_jax.prompts import ClassList, parse_classes
 
 
+T = TypeVar("T")
 Protocol = Literal["all", "foreground"]
 """Whether every class counts, or those of ``scenes.FOREGROUND`` and a background."""
 
@@ -28,6 +30,69 @@ class Sample(NamedTuple):
     name: str
     photo: Photo
     truth: UInt8[np.ndarray, "height width"]
+
+
+@typing.runtime_checkable
+class SampleSet(typing.Protocol):
+    """Photos with truth, each read when it is asked for."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Unique names in a fixed order, known before anything is read."""
+        ...
+
+    @property
+    def classes(self) -> ClassList:
+        """The classes of the truth, each with its synonyms."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Sample:
+        """Read the sample of ``names[index]``; from several threads at once.
+
+        Raises:
+            DsloError: The photo or its truth is missing or damaged.
+        """
+        ...
+
+    def describe(self) -> dict[str, object]:
+        """What a measurement on these samples depends on, as plain values."""
+        ...
+
+
+@dataclass(frozen=True)
+class First:
+    """The first samples of a data set.
+
+    Args:
+        samples: The data set.
+        count: How many of its samples, at least 1; all if it has fewer.
+    """
+
+    samples: SampleSet
+    count: int
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.samples))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The first names."""
+        return self.samples.names[: self.count]
+
+    @property
+    def classes(self) -> ClassList:
+        """The classes of the data set, shown by these samples or not."""
+        return self.samples.classes
+
+    def read(self, index: int) -> Sample:
+        """Read one sample."""
+        return self.samples.read(index)
+
+    def describe(self) -> dict[str, object]:
+        """The data set, and how many of its photos are meant."""
+        return self.samples.describe() | {"photos": len(self)}
 
 
 @dataclass(frozen=True)
@@ -56,12 +121,16 @@ class SceneSet:
         return tuple(f"scene {seed}" for seed in self.seeds)
 
     def __iter__(self) -> Iterator[Sample]:
-        for name, seed in zip(self.names, self.seeds, strict=True):
-            scene = scenes.draw_scene(seed, size=self.size)
-            truth = scene.labels
-            if self.protocol == "foreground":
-                truth = scenes.foreground_labels(truth)
-            yield Sample(name, Photo(scene.pixels, None, (), False), truth)
+        return map(self.read, range(len(self)))
+
+    def read(self, index: int) -> Sample:
+        """Draw one scene."""
+        scene = scenes.draw_scene(self.seeds[index], size=self.size)
+        truth = scene.labels
+        if self.protocol == "foreground":
+            truth = scenes.foreground_labels(truth)
+        photo = Photo(scene.pixels, None, (), False)
+        return Sample(f"scene {self.seeds[index]}", photo, truth)
 
     @property
     def classes(self) -> ClassList:
@@ -87,24 +156,24 @@ class SceneSet:
 
 
 def batches(
-    samples: Iterable[Sample], key: Callable[[Sample], Hashable], batch_size: int
-) -> Iterator[list[Sample]]:
-    """Group samples that may share a batch; the same samples give the same groups.
+    items: Iterable[T], key: Callable[[T], Hashable], batch_size: int
+) -> Iterator[list[T]]:
+    """Group items that may share a batch; the same items give the same groups.
 
     Args:
-        samples: Read one at a time; at most one incomplete group per key is held.
-        key: Only samples with equal keys go together.
+        items: Taken one at a time; at most one incomplete group per key is held.
+        key: Only items with equal keys go together.
         batch_size: Size of a group; the last of a key may be smaller.
 
     Yields:
         Groups, in the order in which they fill up.
     """
-    waiting: dict[Hashable, list[Sample]] = {}
-    for sample in samples:
-        group = waiting.setdefault(key(sample), [])
-        group.append(sample)
+    waiting: dict[Hashable, list[T]] = {}
+    for item in items:
+        group = waiting.setdefault(key(item), [])
+        group.append(item)
         if len(group) == batch_size:
-            yield waiting.pop(key(sample))
+            yield waiting.pop(key(item))
     yield from waiting.values()
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Int32
 
-from dslo_jax import checks, prompts
+from dslo_jax import checks, images, prompts
 from dslo_jax.attention import DiffusionAffinity, load_diffusion
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import find_device, network_dtype
@@ -34,7 +34,7 @@ from dslo_jax.stages import Clock
 FEATURE_FIELDS = ("clip_attention", "short_side", "resample")
 AFFINITY_FIELDS = ("affinity_size", "timestep", "affinity_layers")
 AFFINITY_FIELDS += ("affinity_temperature",)
-SOURCE_FIELDS = ("templates", "early_rejection", "suppression")
+SOURCE_FIELDS = ("templates", "early_rejection", "rejection_share", "suppression")
 SOURCE_FIELDS += ("suppression_threshold", "source_scale")
 LABEL_FIELDS = ("upsampling", "spatial_variance", "range_variance")
 
@@ -65,7 +65,8 @@ class Measurement(NamedTuple):
     """What one cell made of one photo.
 
     Attributes:
-        confusion: True and given classes of its pixels.
+        labels: Index of the class of every pixel.
+        confusion: True and given classes of the pixels.
         lost: Classes of the photo that early rejection dropped.
         false: Classes that survived it and are not in the photo.
         false_area: Share of the pixels that such classes won, in [0, 1].
@@ -75,6 +76,7 @@ class Measurement(NamedTuple):
         seconds: Of solver and labels; compilation left out.
     """
 
+    labels: Int32[np.ndarray, "height width"]
     confusion: Confusion
     lost: int
     false: int
@@ -136,8 +138,16 @@ class Sweep:
 
     def batch_key(self, sample: Sample) -> Hashable:
         """Equal for photos that may share a batch: those that CLIP sees alike."""
-        sizes = {s._clip_size(sample.photo) for s in self._segmenters.values()}
-        return tuple(sorted(sizes))
+        return self.size_key(sample.truth.shape)
+
+    def size_key(self, size: tuple[int, ...]) -> Hashable:
+        """The ``batch_key`` of photos of this height and width."""
+        height, width = size
+        seen = {
+            images.short_side_size((height, width), s.config.short_side, s._patch)
+            for s in self._segmenters.values()
+        }
+        return tuple(sorted(seen))
 
     def label(
         self, samples: Sequence[Sample], cells: Sequence[Cell]
@@ -180,6 +190,7 @@ class Sweep:
         survived[found.active] = True
         pixels = max(int(confusion.counts.sum()), 1)
         return Measurement(
+            labels=found.labels,
             confusion=confusion,
             lost=int(np.sum(present & ~survived)),
             false=int(np.sum(survived & ~present)),

@@ -1,4 +1,5 @@
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation import Journal
@@ -54,3 +55,28 @@ def test_a_file_without_a_whole_line_is_refused(path):
     path.write_bytes(b"12345678 {")
     with pytest.raises(OptionError, match=r"O04.*no journal"):
         Journal(path, HEADER)
+
+
+@given(data=st.data())
+@settings(
+    max_examples=150,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_any_damage_is_told_or_cut_off_and_never_read(path, data):
+    """Bytes that flip or go missing: whole batches in order, or a refusal."""
+    content = path.read_bytes()
+    damaged = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 3), "flips")):
+        place = data.draw(st.integers(0, len(content) - 1), "place")
+        damaged[place] ^= data.draw(st.integers(1, 255), "bits")
+    end = data.draw(st.integers(0, len(content)) | st.just(len(content)), "end")
+    broken = path.with_name("damaged.jsonl")
+    broken.write_bytes(bytes(damaged[:end]))
+    try:
+        records = Journal(broken, HEADER).records
+    except OptionError:
+        return
+    assert records in ({}, FIRST, FIRST | SECOND)
+    assert content.startswith(broken.read_bytes())

@@ -5,11 +5,13 @@ import sys
 
 import pytest
 
+from dslo_jax import cli
 from dslo_jax.errors import OptionError
-from dslo_jax.evaluation import Cell, Confusion, Journal, Row, Sweep, Table, ablate
+from dslo_jax.evaluation import Cell, Confusion, Journal, Row, Sweep, Table
 from dslo_jax.evaluation.layout import markdown
 from dslo_jax.evaluation.plots import draw_tables
-from dslo_jax.evaluation.run import report, run, save_report, summarise
+from dslo_jax.evaluation.report import report, save_report, summarise
+from dslo_jax.evaluation.run import run
 
 
 CIRCUMSTANCES = {
@@ -185,6 +187,7 @@ def test_command_writes_report_and_tables(checkpoint, tmp_path, capsys):
     config.write_text('affinity_size = 64\nshort_side = 64\ntemplates = "single"\n')
     out = tmp_path / "out"
     arguments = (
+        "ablate",
         *("--model", str(checkpoint), "--config", str(config), "--out", str(out)),
         *(
             "--seeds",
@@ -197,14 +200,14 @@ def test_command_writes_report_and_tables(checkpoint, tmp_path, capsys):
             "divergence",
         ),
     )
-    assert ablate.main(arguments) == 0
+    assert cli.main(arguments) == 0
     found = json.loads((out / "ablation.json").read_text())
     assert found["schema"] == "dslo.ablation.v1"
     assert [table["name"] for table in found["tables"]] == ["divergence"]
     assert all(cell["photos"] == 2 for cell in found["cells"].values())
     assert "Direction of the divergence" in (out / "ablation.md").read_text()
     assert "2/2 photos" in capsys.readouterr().err
-    assert ablate.main([*arguments, "--batch", "1"]) == OptionError.exit_code
+    assert cli.main([*arguments, "--batch", "1"]) == OptionError.exit_code
     assert "batch_size = 2, now it is 1" in capsys.readouterr().err
 
 
@@ -218,7 +221,15 @@ def test_command_writes_report_and_tables(checkpoint, tmp_path, capsys):
     ],
 )
 def test_bad_options_are_told(checkpoint, tmp_path, capsys, option, value, message):
-    arguments = ["--model", str(checkpoint), "--out", str(tmp_path), option, value]
-    assert ablate.main(arguments) == OptionError.exit_code
+    arguments = [
+        "ablate",
+        "--model",
+        str(checkpoint),
+        "--out",
+        str(tmp_path),
+        option,
+        value,
+    ]
+    assert cli.main(arguments) == OptionError.exit_code
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

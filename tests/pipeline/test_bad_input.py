@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from dslo_jax import Segmentation, Segmenter, SegmenterConfig, checks, cli
 from dslo_jax.errors import SolverError
+from dslo_jax.models import hub
 from dslo_jax.pipeline import Discrepancy
 from tests.pipeline.conftest import QUICK
 
@@ -223,12 +225,12 @@ def test_an_unreadable_checkpoint(run, photo, monkeypatch, capsys):
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", "clip/config.json")
 
-    monkeypatch.setattr(cli.Segmenter, "from_pretrained", refuse)
+    monkeypatch.setattr(Segmenter, "from_pretrained", refuse)
     code, _, err = run(photo, *CLASSES)
     assert code == 4
     assert "[W01]" in err
     assert "'clip/config.json'; check its permissions" in err
-    monkeypatch.setattr(cli.hub, "resolve", refuse)
+    monkeypatch.setattr(hub, "resolve", refuse)
     assert cli.main(["weights", "clip-b16"]) == 4
     assert "[W01]" in capsys.readouterr().err
 
@@ -320,7 +322,7 @@ def test_a_read_only_output_folder(run, photo, monkeypatch):
     def refuse(**_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(cli.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     code, _, err = run(photo, *CLASSES)
     assert code == 6
     assert f"{os.strerror(errno.EROFS)}" in err
@@ -350,7 +352,7 @@ def test_too_little_memory(run, photo, monkeypatch):
     def fail(*_, **__):
         raise MemoryError("Unable to allocate 188. PiB")
 
-    monkeypatch.setattr(cli.Segmenter, "batch", fail)
+    monkeypatch.setattr(Segmenter, "batch", fail)
     code, _, err = run(photo, *CLASSES)
     assert code == 5
     assert "[D01] out of memory (Unable to allocate 188. PiB); try --batch 1" in err

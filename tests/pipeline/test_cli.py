@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dslo_jax import SegmenterConfig, cli
+from dslo_jax import Segmenter, SegmenterConfig, cli
 from dslo_jax.errors import CheckpointError
 
 
@@ -76,7 +76,7 @@ class TestWhereOptionsComeFrom:
             seen.append(config)
             raise CheckpointError("W01", "seen enough")
 
-        monkeypatch.setattr(cli.Segmenter, "from_pretrained", load)
+        monkeypatch.setattr(Segmenter, "from_pretrained", load)
 
         def chosen(*arguments):
             names = ("--classes", "cat, sofa", "--out", str(tmp_path / "out"))

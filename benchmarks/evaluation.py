@@ -1,0 +1,128 @@
+"""What reading, scoring and writing cost an evaluation, beside segmenting alone.
+
+The same photos, from files through ``evaluate`` and from memory through
+``Segmenter.batch``, in turn.
+
+    python benchmarks/evaluation.py --photos 64 --repeats 3
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness import describe_machine, save
+from PIL import Image
+
+from dslo_jax import Segmenter
+from dslo_jax.demo import scenes
+from dslo_jax.evaluation import Journal, Sweep, cells_of, evaluate, load_networks
+from dslo_jax.evaluation.datasets import FolderSet
+from dslo_jax.evaluation.manifest import header_of
+from dslo_jax.pairs import find_pair
+
+
+def write_photos(folder: Path, count: int, size: tuple[int, int]) -> FolderSet:
+    """A data set of drawn scenes, photos and masks in files."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for seed in range(count):
+        scene = scenes.draw_scene(seed, size=size)
+        Image.fromarray(scene.pixels).save(folder / "images" / f"{seed:04}.jpg")
+        Image.fromarray(scene.labels).save(folder / "masks" / f"{seed:04}.png")
+    (folder / "classes.txt").write_text("\n".join(scenes.NAMES))
+    return FolderSet(folder)
+
+
+def evaluation(
+    networks: Any, samples: FolderSet, options: argparse.Namespace, folder: Path
+) -> Callable[[], dict[str, Any]]:
+    """A function that evaluates anew and says where the time went."""
+    config = find_pair(options.model).config
+    cells = cells_of(config, (options.mode,))
+    sweep = Sweep(
+        networks, samples.classes, list(cells.values()), batch_size=options.batch
+    )
+    circumstances = describe_nothing(options.batch)
+
+    def run() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            header = header_of(samples, config, circumstances)
+            journal = Journal(Path(out) / "journal.jsonl", header)
+            evaluate(
+                sweep,
+                samples,
+                cells,
+                journal,
+                Path(out),
+                save_labels=options.save_labels,
+            )
+            return json.loads((Path(out) / "timings.json").read_text())["last_run"]
+
+    return run
+
+
+def describe_nothing(batch_size: int) -> dict[str, Any]:
+    """Circumstances that a journal wants, and a benchmark states elsewhere."""
+    return {
+        "device": {"platform": "", "kind": ""},
+        "machine": "",
+        "versions": {"jax": "", "dslo-jax": ""},
+        "checkpoint": "",
+        "batch_size": batch_size,
+        "precision": "",
+    }
+
+
+def main() -> None:
+    """Time both in turn, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--mode", default="velocity")
+    parser.add_argument("--photos", type=int, default=64)
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 320))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--save-labels", action="store_true")
+    parser.add_argument("--name", default="evaluation-cpu")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        samples = write_photos(
+            Path(folder) / "data", options.photos, tuple(options.size)
+        )
+        photos = [sample.photo for sample in samples]
+        segmenter = Segmenter.from_pretrained(options.model, mode=options.mode)
+        networks = load_networks(find_pair(options.model))
+        run = evaluation(networks, samples, options, Path(folder))
+        run()
+        segmenter.batch(photos, samples.classes, batch_size=options.batch)
+        runs, segmenting = [], []
+        for _ in range(options.repeats):
+            runs.append(run())
+            start = time.perf_counter()
+            segmenter.batch(photos, samples.classes, batch_size=options.batch)
+            segmenting.append(time.perf_counter() - start)
+    seconds = statistics.median(each["seconds"] for each in runs)
+    shares = {
+        name: statistics.median(each[name] / each["seconds"] for each in runs)
+        for name in ("reading", "measuring", "writing")
+    }
+    result: dict[str, Any] = {"schema": "dslo.bench.evaluation.v1"}
+    result |= describe_machine() | {"options": vars(options), "runs": runs}
+    result |= {
+        "segmenting": segmenting,
+        "evaluated_per_second": options.photos / seconds,
+        "segmented_per_second": options.photos / statistics.median(segmenting),
+        "throughput_ratio": statistics.median(segmenting) / seconds,
+        "shares": shares,
+    }
+    print({name: result[name] for name in ("throughput_ratio", "shares")})
+    print(save(options.name, result))
+
+
+if __name__ == "__main__":
+    main()

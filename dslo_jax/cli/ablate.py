@@ -1,0 +1,130 @@
+"""``dslo ablate``: the tables of the paper, measured on photos with truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from dslo_jax.cli.measuring import (
+    SCENES,
+    Loaded,
+    Measure,
+    find_config,
+    find_samples,
+    load,
+    progress,
+)
+from dslo_jax.cli.terminal import say
+from dslo_jax.config import SegmenterConfig
+from dslo_jax.errors import OptionError, OutputError
+from dslo_jax.evaluation.cells import Cell
+from dslo_jax.evaluation.evaluator import JOURNAL
+from dslo_jax.evaluation.journal import Journal
+from dslo_jax.evaluation.layout import markdown
+from dslo_jax.evaluation.lock import only_run
+from dslo_jax.evaluation.report import report, save_report
+from dslo_jax.evaluation.run import run as run_sweep
+from dslo_jax.evaluation.samples import SampleSet
+from dslo_jax.evaluation.sweep import Sweep
+from dslo_jax.evaluation.tables import TABLES, Table, build_tables
+from dslo_jax.files import atomic_file
+
+
+_MAY_GROW = ("first_seed", "photos")  # what may differ between runs of one journal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablate(Measure):
+    """Compare choices of the method on photos with truth.
+
+    An interrupted run is continued by the same command; further photos and tables join
+    an old one.
+
+    Args:
+        dataset: scenes (drawn, bundled), folder (one's own), or a benchmark, as for
+            dslo eval.
+        tables: Names with commas between; all unless told.
+        out: Folder for ablation.json, ablation.md, plots and the journal.
+        plots: Also draw plots; needs matplotlib.
+    """
+
+    dataset: str = SCENES
+    model: str = "demo"
+    tables: str = ""
+    out: Path = Path("ablation")
+    plots: bool = False
+
+
+def run(arguments: list[str], errors: Console) -> int:
+    """Run the command; returns the exit code."""
+    options = tyro.cli(Ablate, prog="dslo ablate", args=arguments)
+    pair = find_config(options, options.dataset)
+    names = _table_names(options.tables)
+    samples = find_samples(options, options.dataset)
+    with only_run(options.out):
+        say(errors, "loading checkpoints")
+        loaded = load(options, pair)
+        tables = build_tables(pair.config, loaded.networks.layers, names)
+        found = _measure(options, samples, loaded, tables, pair.config, errors)
+        _save(found, options)
+    say(errors, f"written: {options.out / 'ablation.md'}")
+    if found["status"] == "COMPLETE":
+        return 0
+    skipped = len(found["skipped"])
+    say(errors, f"PARTIAL: {skipped} photos have no score, see ablation.json")
+    return OutputError.exit_code
+
+
+def _measure(
+    options: Ablate,
+    samples: SampleSet,
+    loaded: Loaded,
+    tables: Sequence[Table],
+    base: SegmenterConfig,
+    errors: Console,
+) -> dict[str, Any]:
+    """Run the sweep over the cells of all tables; returns the report."""
+    cells = [cell for table in tables for cell in table.cells]
+    sweep = Sweep(loaded.networks, samples.classes, cells, batch_size=options.batch)
+    dataset = samples.describe()
+    header = loaded.circumstances | {
+        "dataset": {k: v for k, v in dataset.items() if k not in _MAY_GROW}
+    }
+    journal = Journal(options.out / JOURNAL, header)
+    say(errors, f"{len(sweep.cells)} cells, {len(samples)} photos")
+    shown = {"base": Cell(base)} if Cell(base) in sweep.cells else {}
+    with progress(errors, sweep, samples, journal, shown) as (watch, on_skip):
+        run_sweep(
+            sweep,
+            samples,
+            journal,
+            watch=watch,
+            on_skip=on_skip,
+            strict=options.strict,
+        )
+    return report(tables, base, journal, samples, loaded.circumstances)
+
+
+def _save(found: dict[str, Any], options: Ablate) -> None:
+    try:
+        save_report(options.out / "ablation.json", found)
+        with atomic_file(options.out / "ablation.md") as file:
+            file.write(markdown(found).encode())
+        if options.plots:
+            from dslo_jax.evaluation.plots import draw_tables
+
+            draw_tables(found, options.out)
+    except OSError as error:
+        raise OutputError.cannot_write(options.out, error) from error
+
+
+def _table_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in TABLES:
+            known = ", ".join(TABLES)
+            raise OptionError("O03", f"table {name!r} is unknown; tables: {known}")
+    return names

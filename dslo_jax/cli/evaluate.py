@@ -1,0 +1,133 @@
+"""``dslo eval``: the score of the method on photos with truth."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+
+from dslo_jax.cli.measuring import (
+    Measure,
+    find_config,
+    find_samples,
+    load,
+    progress,
+)
+from dslo_jax.cli.terminal import Measuring, results, say
+from dslo_jax.config import Mode
+from dslo_jax.errors import OptionError, OutputError
+from dslo_jax.evaluation.cells import Cell
+from dslo_jax.evaluation.evaluator import JOURNAL, cells_of, evaluate, rescore
+from dslo_jax.evaluation.journal import Journal
+from dslo_jax.evaluation.lock import only_run
+from dslo_jax.evaluation.manifest import header_of
+from dslo_jax.evaluation.samples import SampleSet
+from dslo_jax.evaluation.sweep import Sweep
+from dslo_jax.pairs import Pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Measure):
+    """Score the method on photos with truth.
+
+    An interrupted run is continued by the same command.
+
+    Args:
+        dataset: scenes (drawn, bundled), folder (one's own: images, masks,
+            classes.txt), or one of the benchmarks voc21, voc20, context60, context59,
+            coco_object, coco_stuff, cityscapes, ade20k.
+        mode: Which discrepancy makes the labels; both are velocity and path.
+        out: Folder for metrics.json, metrics.md, index.html, timings.json and the
+            journal.
+        save_labels: Also save every label map, as a PNG below OUT/labels.
+        rescore: Score the label maps that are saved in OUT again; loads no network.
+    """
+
+    dataset: tyro.conf.Positional[str]
+    mode: Literal["both"] | Mode = "both"
+    out: Path = Path("evaluation")
+    save_labels: bool = False
+    rescore: bool = False
+
+
+def run(arguments: list[str], errors: Console) -> int:
+    """Run the command; returns the exit code."""
+    options = tyro.cli(Evaluate, prog="dslo eval", args=arguments)
+    samples = find_samples(options, options.dataset)
+    pair = find_config(options, options.dataset)
+    modes: tuple[Mode, ...] = ("velocity", "path")
+    cells = cells_of(pair.config, modes if options.mode == "both" else (options.mode,))
+    measure = _rescore if options.rescore else _evaluate
+    with only_run(options.out):
+        metrics = measure(options, samples, pair, cells, errors)
+    return _tell(metrics, options, errors)
+
+
+def _evaluate(
+    options: Evaluate,
+    samples: SampleSet,
+    pair: Pair,
+    cells: dict[str, Cell],
+    errors: Console,
+) -> dict[str, Any]:
+    say(errors, "loading checkpoints")
+    networks, circumstances = load(options, pair)
+    sweep = Sweep(
+        networks, samples.classes, list(cells.values()), batch_size=options.batch
+    )
+    header = header_of(samples, pair.config, circumstances)
+    journal = Journal(options.out / JOURNAL, header)
+    with progress(errors, sweep, samples, journal, cells) as (watch, on_skip):
+        return evaluate(
+            sweep,
+            samples,
+            cells,
+            journal,
+            options.out,
+            save_labels=options.save_labels,
+            watch=watch,
+            on_skip=on_skip,
+            strict=options.strict,
+        )
+
+
+def _rescore(
+    options: Evaluate,
+    samples: SampleSet,
+    pair: Pair,
+    cells: dict[str, Cell],
+    errors: Console,
+) -> dict[str, Any]:
+    path = options.out / JOURNAL
+    if not path.is_file():
+        raise OptionError(
+            "O05", f"no evaluation in {str(options.out)!r} that could be scored again"
+        )
+    journal = Journal(path, header_of(samples, pair.config, {}))
+    with Measuring(errors, len(samples), 0, dict) as shown:
+        return rescore(
+            samples,
+            cells,
+            journal,
+            options.out,
+            watch=shown,
+            on_skip=shown.skipped,
+        )
+
+
+def _tell(metrics: dict[str, Any], options: Evaluate, errors: Console) -> int:
+    """Print the scores; returns the exit code."""
+    for mode, found in metrics["results"].items():
+        if found["miou"] is None:
+            reason = found.get("error", "no photo has a score")
+            say(errors, f"{mode}: no score: {reason}")
+        else:
+            scores = f"mIoU {found['miou']:.2%}, pixels {found['pixel_accuracy']:.2%}"
+            say(results(), f"{mode}: {scores}")
+    say(errors, f"written: {options.out / 'index.html'}, metrics.json, metrics.md")
+    if metrics["status"] == "COMPLETE":
+        return 0
+    scored, expected = metrics["scored"], metrics["expected"]
+    say(errors, f"PARTIAL: {scored} of {expected} photos have a score, see metrics.md")
+    return OutputError.exit_code

@@ -1,0 +1,206 @@
+"""What ``dslo eval`` and ``dslo ablate`` have in common: data sets and networks."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from dslo_jax.cli.terminal import Measuring, interruptible
+from dslo_jax.cli.weights import readable_checkpoint
+from dslo_jax.config import SegmenterConfig
+from dslo_jax.devices import Precision, find_device, network_dtype
+from dslo_jax.errors import OptionError
+from dslo_jax.evaluation.cells import Cell
+from dslo_jax.evaluation.datasets import BENCHMARKS, DATASETS, find_dataset
+from dslo_jax.evaluation.journal import Journal
+from dslo_jax.evaluation.manifest import describe
+from dslo_jax.evaluation.records import Completeness, Tally
+from dslo_jax.evaluation.run import OnSkip, Watch
+from dslo_jax.evaluation.samples import First, Protocol, SampleSet, SceneSet
+from dslo_jax.evaluation.sweep import Networks, Sweep, load_networks
+from dslo_jax.models import hub
+from dslo_jax.pairs import Pair, find_pair
+
+
+SCENES = "scenes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """Options of all that measures on photos with truth.
+
+    Args:
+        root: Folder of the data set; scenes need none.
+        label_folder: Which labels of a benchmark that has several, such as
+            SegmentationClassAug.
+        seeds: FIRST:END of the scenes; below 10000, nothing was trained on them.
+        protocol: All classes of the scenes, or things and a background.
+        size: HEIGHTxWIDTH of the scenes, such as 128x160; empty lets the seeds choose
+            among eight, which compiles far more programs.
+        limit: Only so many photos, the first ones.
+        model: A pair, or a folder with the sub-folders clip and diffusion.
+        config: A TOML file with options of the method, on top of those that suit the
+            model and the data set.
+        batch: Photos at once.
+        precision: Of the networks; auto is float32 on a CPU, bfloat16 elsewhere.
+        device: auto, cpu, gpu or tpu; gpu:1 is the second.
+        offline: Never ask a hub.
+        strict: Stop at the first photo that cannot be read, instead of leaving it out.
+    """
+
+    root: Path | None = None
+    label_folder: str | None = None
+    seeds: str = "0:500"
+    protocol: Protocol = "all"
+    size: str = ""
+    limit: int | None = None
+    model: str = "sd2+clip-b16"
+    config: Path | None = None
+    batch: int = 8
+    precision: Precision = "auto"
+    device: str = "auto"
+    offline: bool = False
+    strict: bool = False
+
+
+class Loaded(NamedTuple):
+    """Networks, and what the manifest says of them.
+
+    Attributes:
+        networks: Ready to run.
+        circumstances: From ``manifest.describe``.
+    """
+
+    networks: Networks
+    circumstances: dict[str, Any]
+
+
+def find_samples(options: Measure, dataset: str) -> SampleSet:
+    """The photos that the options mean; none is read.
+
+    Raises:
+        DsloError: An option cannot be used, or the data set is not there.
+    """
+    for name in ("batch", "limit"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise OptionError("O01", f"--{name} {value}; expected at least 1")
+    samples = _all_samples(options, dataset)
+    return samples if options.limit is None else First(samples, options.limit)
+
+
+def find_config(options: Measure, dataset: str) -> Pair:
+    """The pair of networks with what suits it, the data set, and the person.
+
+    The short side of a benchmark holds for models that do not ask for one themselves.
+
+    Raises:
+        OptionError: There is no such pair, or a configuration file cannot be used.
+    """
+    pair = find_pair(options.model)
+    config = pair.config
+    benchmark = BENCHMARKS.get(dataset)
+    if benchmark is not None and config.short_side == SegmenterConfig().short_side:
+        config = dataclasses.replace(config, short_side=benchmark.short_side)
+    if options.config is not None:
+        config = SegmenterConfig.from_toml(options.config, base=config)
+    return pair._replace(config=config)
+
+
+def load(options: Measure, pair: Pair) -> Loaded:
+    """Load the networks.
+
+    Raises:
+        CheckpointError: A checkpoint is missing, foreign or damaged.
+        DeviceError: The device is absent.
+    """
+    device = find_device(options.device)
+    with readable_checkpoint():
+        networks = load_networks(
+            pair,
+            dtype=options.precision,
+            device=options.device,
+            offline=options.offline,
+        )
+        circumstances = describe(
+            [
+                hub.resolve(pair.clip, "clip", offline=True),
+                hub.resolve(pair.attention, "diffusion", offline=True),
+            ],
+            batch_size=options.batch,
+            precision=network_dtype(options.precision, device).name,
+            device=device,
+        )
+    return Loaded(networks, circumstances)
+
+
+@contextmanager
+def progress(
+    console: Console,
+    sweep: Sweep,
+    samples: SampleSet,
+    journal: Journal,
+    shown: Mapping[str, Cell],
+) -> Iterator[tuple[Watch, OnSkip]]:
+    """Show how far a run is, and let Ctrl-C end it between two batches.
+
+    Args:
+        console: Where.
+        sweep: What is measured.
+        samples: The photos.
+        journal: What earlier runs have measured, and this one adds.
+        shown: Cells whose mIoU to show, by what to call it.
+
+    Yields:
+        To be told of the progress, and of photos that cannot be read.
+    """
+    keys = [cell.key for cell in sweep.cells]
+    known = Completeness.of(journal.records, keys, samples.names)
+    labels = {label: cell.key for label, cell in shown.items()}
+    tally = Tally(journal.records, labels, len(samples.classes))
+    with (
+        Measuring(console, len(samples), len(known.scored), tally) as measuring,
+        interruptible(console, measuring) as watch,
+    ):
+        yield watch, measuring.skipped
+
+
+def _all_samples(options: Measure, dataset: str) -> SampleSet:
+    if dataset == SCENES:
+        return SceneSet(_seeds(options.seeds), options.protocol, _size(options.size))
+    if dataset not in DATASETS:
+        known = ", ".join((SCENES, *DATASETS))
+        raise OptionError("O03", f"no data set {dataset!r}; there are {known}")
+    if options.root is None:
+        raise OptionError("O05", f"where is {dataset}? name its folder with --root")
+    return find_dataset(dataset, options.root, label_folder=options.label_folder)
+
+
+def _seeds(text: str) -> range:
+    first, _, end = text.partition(":")
+    try:
+        seeds = range(int(first), int(end))
+    except ValueError as error:
+        raise OptionError(
+            "O03", f"seeds = {text!r}; expected FIRST:END, as in 0:500"
+        ) from error
+    if not seeds or seeds.start < 0:
+        raise OptionError("O01", f"seeds = {text!r} is empty or negative; try 0:500")
+    return seeds
+
+
+def _size(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None or min(height := int(match[1]), width := int(match[2])) < 32:
+        raise OptionError(
+            "O01",
+            f"size = {text!r}; expected HEIGHTxWIDTH of 32 or more, as in 128x160",
+        )
+    return height, width

@@ -1,0 +1,157 @@
+"""What the commands write to a terminal, and what interrupts them there."""
+
+import math
+import signal
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from dslo_jax.errors import DsloError
+from dslo_jax.evaluation.run import Watch
+
+
+_BIDI = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+_PATIENCE = 5.0  # seconds between two lines about the progress
+
+Scores = Callable[[], dict[str, float]]
+
+
+def say(console: Console, words: str) -> None:
+    """Print words; what they quote from file names and photos steers no terminal."""
+    safe = "\n".join(map(escaped, words.split("\n")))
+    encoding = console.encoding
+    safe = safe.encode(encoding, "backslashreplace").decode(encoding)
+    console.print(safe, markup=False)
+
+
+def escaped(text: str) -> str:
+    """Control characters, halves of characters and changes of direction, spelled out.
+
+    Invisible characters that words and emoji need (joiners) stay.
+    """
+    return "".join(
+        ascii(char)[1:-1]
+        if unicodedata.category(char) in ("Cc", "Cs")
+        or unicodedata.bidirectional(char) in _BIDI
+        else char
+        for char in text
+    )
+
+
+def one_line(path: Path) -> str:
+    """A path on one line, whatever its name holds."""
+    return escaped(str(path))
+
+
+def results() -> Console:
+    """Where results go; everything else goes to the console of errors."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def bar(console: Console) -> Progress:
+    """A bar on a terminal, nothing elsewhere."""
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+class Measuring:
+    """Progress of a run over a data set: a bar on a terminal, plain lines elsewhere.
+
+    Args:
+        console: Told of the progress.
+        total: Photos in all.
+        known: Photos that an earlier run has measured, which take no time now.
+        scores: The mIoU so far, by what to call it.
+    """
+
+    def __init__(self, console: Console, total: int, known: int, scores: Scores):
+        self._console, self._known, self._scores = console, known, scores
+        self._start = self._last = time.monotonic()
+        self._bar = bar(console)
+        self._task = self._bar.add_task("measuring", total=total)
+
+    def __enter__(self) -> "Measuring":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many photos are done."""
+        now = time.monotonic()
+        words = [f"{name} {score}" for name, score in self._percent().items()]
+        if self._known < done < total:
+            rate = (now - self._start) / (done - self._known)
+            words.append(f"{_duration(rate * (total - done))} to go")
+        self._bar.update(self._task, completed=done, description=", ".join(words))
+        due = done == total or now - self._last > _PATIENCE
+        if due and not self._console.is_terminal:
+            self._last = now
+            passed = f"{now - self._start:.0f} s"
+            say(self._console, ", ".join([f"{done}/{total} photos", passed, *words]))
+
+    def skipped(self, name: str, error: DsloError) -> None:
+        """A photo cannot be read."""
+        say(self._console, f"skipped {escaped(name)}: {error}")
+
+    def _percent(self) -> dict[str, str]:
+        return {
+            name: f"{100 * score:.1f}"
+            for name, score in self._scores().items()
+            if not math.isnan(score)
+        }
+
+
+@contextmanager
+def interruptible(console: Console, watch: Watch) -> Iterator[Watch]:
+    """Let the first Ctrl-C finish what is being measured, and the second stop at once.
+
+    Args:
+        console: Told of the first.
+        watch: Told of the progress.
+
+    Yields:
+        The same, but it raises ``KeyboardInterrupt`` if asked to stop.
+    """
+    asked = threading.Event()
+
+    def ask(*_: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        say(console, "finishing this batch; press Ctrl-C again to stop at once")
+
+    def watch_and_stop(done: int, total: int) -> None:
+        watch(done, total)
+        if asked.is_set():
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield watch  # signals are the business of whoever has the main thread
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield watch_and_stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,295 @@
+"""``python -m dslo_jax.evaluation.efficiency``: what a photo costs, part by part.
+
+The efficiency table of the paper's Sec. 8, for the networks and machine at hand.
+
+FLOPs stand there twice: by the formulas of ``flops.py``, and by the compiler's analysis
+of the very programs that ran. The compiler counts additions and multiplications of
+every kind, but the body of a loop once, however often it turns; so a third column has
+our formulas counted that way, and the two must agree. Parameters are counted in the
+networks, times are those of the segmenter.
+"""
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from flax import nnx
+from rich.console import Console
+
+from dslo_jax import ops
+from dslo_jax.attention import DiffusionAffinity
+from dslo_jax.config import Mode
+from dslo_jax.demo import scenes
+from dslo_jax.errors import DsloError
+from dslo_jax.evaluation import flops
+from dslo_jax.evaluation.flops import Work
+from dslo_jax.evaluation.paper import paper_tables
+from dslo_jax.models.clip import Clip
+from dslo_jax.prompts import parse_classes, split_classes
+from dslo_jax.segmentation import Segmentation
+from dslo_jax.segmenter import Classes, Segmenter
+from dslo_jax.stages import Call, watch
+
+
+SCHEMA = "dslo.efficiency.v1"
+_REPEATS = 3
+_NEIGHBOURS = {"bilateral": 25, "bilinear": 9}
+_SCENE = 12
+_ORDER = ("text", "clip", "vae", "unet", "aggregation", "logits", "solver", "labels")
+
+
+def measure(segmenter: Segmenter, photo: Any, classes: Classes) -> dict[str, Any]:
+    """Segment a photo and say what each part of it costs.
+
+    Args:
+        segmenter: Words that it has met before cost nothing.
+        photo: As for the segmenter.
+        classes: As for the segmenter.
+
+    Returns:
+        Plain values: ``components``, each with ``flops`` and ``flops_once`` (see
+        ``flops.Work``) by formula, ``compiler_flops``, ``parameters`` and ``seconds``
+        (median of three runs; of one for the words), ``None`` where there is no such
+        thing; and the circumstances.
+    """
+    with watch() as calls:
+        result = segmenter(photo, classes)
+    runs = [segmenter(photo, classes).timings for _ in range(_REPEATS)]
+    seconds = {timing.stage: timing.seconds for timing in result.timings}
+    for stage in {timing.stage for timings in runs for timing in timings}:
+        seconds[stage] = statistics.median(
+            timing.seconds
+            for timings in runs
+            for timing in timings
+            if timing.stage == stage
+        )
+    counted: dict[str, float] = {}
+    for call in calls:
+        counted[call.stage] = counted.get(call.stage, 0.0) + call.flops
+    work = _work(segmenter, calls, result)
+    parameters = _parameters(segmenter)
+    stages = dict.fromkeys([*_ORDER, *seconds])
+    return {
+        "schema": SCHEMA,
+        "device": jax.devices()[0].device_kind,
+        "photo": list(result.labels.shape),
+        "classes": len(result.classes),
+        "active": sum(not report.rejected for report in result.reports),
+        "mode": result.config.mode,
+        "components": [
+            {
+                "name": stage,
+                **_numbers(work.get(stage)),
+                "compiler_flops": counted.get(stage),
+                "parameters": parameters.get(stage),
+                "seconds": seconds.get(stage),
+            }
+            for stage in stages
+            if stage in work or stage in seconds
+        ],
+    }
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The costs as Markdown, and those that the paper states for itself.
+
+    Args:
+        found: From ``measure``.
+    """
+    height, width = found["photo"]
+    lines = [
+        f"One photo of {height} x {width} pixels, {found['classes']} classes "
+        f"({found['active']} after early rejection), mode {found['mode']}, "
+        f"{found['device']}.",
+        "",
+        "| component | GFLOPs, formula | loop bodies once | compiler | parameters (M) "
+        "| ms |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    fields = ("flops", "flops_once", "compiler_flops", "parameters", "seconds")
+    units = (1e9, 1e9, 1e9, 1e6, 1e-3)
+    totals: dict[str, Any] = {"name": "total without text"}
+    for field in fields:
+        numbers = [
+            each[field] for each in found["components"] if each["name"] != "text"
+        ]
+        totals[field] = sum(number for number in numbers if number is not None)
+    totals["flops_once"] = None  # not known for all
+    for each in (*found["components"], totals):
+        cells = [
+            "" if each[field] is None else f"{each[field] / unit:.3f}"
+            for field, unit in zip(fields, units, strict=True)
+        ]
+        lines.append(f"| {each['name']} | {' | '.join(cells)} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Text is encoded once for a list of classes, not for every photo. The "
+            "program of unet holds the aggregation: its time and the compiler's count "
+            "are those of both. The compiler counts the body of a loop once, and all "
+            "additions and multiplications; the formulas count those of products.",
+            "",
+            *_quoted("efficiency"),
+            "",
+            *_quoted("seconds"),
+            "",
+        ]
+    )
+
+
+def _quoted(name: str) -> list[str]:
+    """A table of the paper, as theirs."""
+    quoted = paper_tables()[name]
+    lines = [
+        f"The paper's own figures ({quoted.source}). {quoted.caption}:",
+        "",
+        f"| | {' | '.join(quoted.columns)} |",
+        "|---" + "|---:" * len(quoted.columns) + "|",
+    ]
+    for row in quoted.rows:
+        figures = [f"{row.figures[column]:g}" for column in quoted.columns]
+        lines.append(f"| {row.label} | {' | '.join(figures)} |")
+    return lines
+
+
+def _work(
+    segmenter: Segmenter, calls: Sequence[Call], result: Segmentation
+) -> dict[str, Work | int | None]:
+    """The formulas for what was called, by component."""
+    clip, affinity = _networks(segmenter)
+    found: dict[str, Any] = {}
+    for call in calls:
+        match call.stage:
+            case "text":
+                work = flops.text(clip.config, *call.arguments[1].shape)
+                found["text"] = found.get("text", Work()) + work
+            case "clip":
+                patch = clip.config.vision.patch_size
+                rows, columns = (side // patch for side in call.arguments[1].shape[1:3])
+                mixing = call.static["attention"]
+                found["clip"] = flops.vision(clip.config, rows, columns, mixing)
+            case "vae" if affinity is not None:
+                size = call.arguments[1].shape[1:3]
+                found["vae"] = flops.vae(affinity.vae.config, *size)
+            case "unet" if affinity is not None:
+                found["unet"] = _unet_work(affinity)
+                config, patches = affinity.unet.config, int(np.prod(affinity.grid))
+                layer = config.heads[0], config.block_out_channels[0]
+                layers = [layer] * len(affinity.layers)
+                found["aggregation"] = flops.aggregation(layers, patches)
+            case "solver":
+                found["solver"] = _solver_work(call, result)
+            case "labels":
+                found["labels"] = _label_work(call)
+    return found
+
+
+def _unet_work(affinity: DiffusionAffinity) -> Work:
+    context = affinity.context.get_value().shape[1]
+    taps = [f"{path}.transformer_blocks.0.attn1" for path, _ in affinity.layers]
+    return flops.unet(affinity.unet.config, affinity.grid, context, taps)
+
+
+def _solver_work(call: Call, result: Segmentation) -> int | None:
+    """None for the modes in closed form, and for two solvers that share a count."""
+    patches = call.arguments[0].shape[-1]
+    steps = [report.num_steps for report in result.reports if not report.rejected]
+    if result.config.mode == "velocity":
+        return flops.velocity_solver(steps, result.config.balancing_steps, patches)
+    if result.config.mode == "path":
+        return flops.path_solver(steps, call.static["support"], patches)
+    return None
+
+
+def _label_work(call: Call) -> int | None:
+    """None for dense upsampling."""
+    values, _, guide = call.arguments
+    if not isinstance(guide, ops.GuideCells):
+        return None
+    slots = int(np.prod(guide.colors.shape[:4]))
+    return flops.upsampling(
+        values.shape[0], slots, _NEIGHBOURS[call.static["upsampling"]]
+    )
+
+
+def _numbers(work: Work | int | None) -> dict[str, int | None]:
+    if isinstance(work, Work):
+        return {"flops": work.flops, "flops_once": work.once}
+    return {"flops": work, "flops_once": None}
+
+
+def _parameters(segmenter: Segmenter) -> dict[str, int]:
+    """Numbers that were learned, by component."""
+    clip, affinity = _networks(segmenter)
+    modules = {
+        "text": [clip.text_model, clip.text_projection],
+        "clip": [clip.vision_model, clip.visual_projection],
+    }
+    if affinity is not None:
+        modules |= {"vae": [affinity.vae], "unet": [affinity.unet]}
+    return {
+        name: sum(
+            leaf.size
+            for part in parts
+            for leaf in jax.tree.leaves(nnx.state(part, nnx.Param))
+        )
+        for name, parts in modules.items()
+    }
+
+
+def _networks(segmenter: Segmenter) -> tuple[Clip, DiffusionAffinity | None]:
+    graph, state = segmenter._clip
+    clip = nnx.merge(graph.value, state)
+    if segmenter._affinity is None:
+        return clip, None
+    graph, state = segmenter._affinity
+    return clip, nnx.merge(graph.value, state)
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Say what a photo costs.
+
+    Args:
+        model: A pair of networks, as for ``dslo segment``.
+        mode: Discrepancy that is turned into labels.
+        photo: A photo; a drawn scene without one.
+        classes: A comma separates classes, a bar separates synonyms; those of the drawn
+            scenes unless told.
+    """
+
+    model: str = "demo"
+    mode: Mode = "velocity"
+    photo: Path | None = None
+    classes: str | None = None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; returns the exit code."""
+    prog = "python -m dslo_jax.evaluation.efficiency"
+    options = tyro.cli(Efficiency, prog=prog, args=arguments)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    try:
+        segmenter = Segmenter.from_pretrained(options.model, mode=options.mode)
+        side = segmenter.config.affinity_size
+        photo = options.photo or scenes.draw_scene(_SCENE, size=(side, side)).pixels
+        if options.classes is None:
+            classes = parse_classes([(c.name, *c.synonyms) for c in scenes.CLASSES])
+        else:
+            classes = split_classes(options.classes)
+        console.print(table(measure(segmenter, photo, classes)))
+    except DsloError as error:
+        Console(stderr=True, highlight=False, markup=False).print(f"error: {error}")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The report of an ablation: every cell of every table, as plain values."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dslo_jax.config import SegmenterConfig
+from dslo_jax.evaluation.cells import Cell
+from dslo_jax.evaluation.journal import Journal, Record
+from dslo_jax.evaluation.metrics import Confusion
+from dslo_jax.evaluation.records import Completeness, dense, plain
+from dslo_jax.evaluation.samples import SampleSet
+from dslo_jax.evaluation.tables import Table
+from dslo_jax.files import atomic_file
+
+
+SCHEMA = "dslo.ablation.v1"
+_MEANS = ("lost", "false", "false_area", "num_steps", "converged", "ties")
+
+
+def report(
+    tables: Sequence[Table],
+    base: SegmenterConfig,
+    journal: Journal,
+    samples: SampleSet,
+    circumstances: dict[str, Any],
+) -> dict[str, Any]:
+    """Everything that was found, as plain values for JSON.
+
+    Args:
+        tables: What was compared.
+        base: What the tables vary.
+        journal: The records of all cells of the tables, on all photos.
+        samples: The photos.
+        circumstances: From ``describe``.
+    """
+    names = set(samples.names)
+    found: dict[str, list[Record]] = {}
+    for (key, name), record in journal.records.items():
+        if name in names:
+            found.setdefault(key, []).append(record)
+    titles = samples.classes.titles
+    cells = {cell.key: cell for table in tables for cell in table.cells}
+    return {
+        "schema": SCHEMA,
+        **circumstances,
+        "dataset": samples.describe(),
+        "classes": list(titles),
+        **Completeness.of(journal.records, cells, samples.names).describe(),
+        "base": asdict(base),
+        "tables": [_table(table) for table in tables],
+        "cells": {
+            key: {**_changes(cell, base), **summarise(found.get(key, []), titles)}
+            for key, cell in cells.items()
+        },
+    }
+
+
+def save_report(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a report as strict JSON, whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(
+            json.dumps(dict(content), indent=1, allow_nan=False).encode() + b"\n"
+        )
+
+
+def summarise(records: Sequence[Record], classes: Sequence[str]) -> dict[str, Any]:
+    """The scores of one cell over its photos.
+
+    Args:
+        records: One per photo.
+        classes: Names of the classes.
+
+    Returns:
+        Scores, with ``None`` for what no photo tells; or, when the cell had no solution
+        for some photo, only how many failed and why. A score is never made of fewer
+        photos than the others are.
+    """
+    failed = [record["error"] for record in records if "error" in record]
+    if failed or not records:
+        return {"photos": len(records), "failed": len(failed), "error": failed[:1]}
+    total = Confusion(dense([r["counts"] for r in records], len(classes)))
+    means = {name: statistics.fmean(r[name] for r in records) for name in _MEANS}
+    return {
+        "photos": len(records),
+        "miou": plain(total.mean_iou),
+        "pixel_accuracy": plain(total.pixel_accuracy),
+        "mean_accuracy": plain(total.mean_accuracy),
+        "weighted_iou": plain(total.weighted_iou),
+        "iou": {name: plain(x) for name, x in zip(classes, total.iou, strict=True)},
+        **means,
+        "seconds": statistics.median(r["seconds"] for r in records),
+    }
+
+
+def _table(table: Table) -> dict[str, Any]:
+    return {
+        "name": table.name,
+        "title": table.title,
+        "columns": list(table.columns),
+        "rows": [
+            {
+                "label": row.label,
+                "position": row.position,
+                "cells": [cell and cell.key for cell in row.cells],
+            }
+            for row in table.rows
+        ],
+    }
+
+
+def _changes(cell: Cell, base: SegmenterConfig) -> dict[str, Any]:
+    """What a cell has that is not as in the base."""
+    usual = asdict(base)
+    changed = {k: v for k, v in asdict(cell.config).items() if v != usual[k]}
+    return {"changes": changed, "oracles": sorted(cell.oracles)}

@@ -1,0 +1,226 @@
+"""``dslo eval``, with a stub in place of the networks except where it says so."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+from PIL import Image
+from stub_sweep import CIRCUMSTANCES, StubSweep
+
+from dslo_jax import cli
+from dslo_jax.cli import evaluate, measuring
+from dslo_jax.cli.terminal import interruptible
+from dslo_jax.errors import DeviceError
+from dslo_jax.evaluation import sweep as sweep_module
+
+
+@pytest.fixture
+def stubbed(monkeypatch):
+    """No network; the sweeps that are made."""
+    made = []
+
+    def make(networks, classes, cells, *, batch_size):
+        made.append(StubSweep({cell.config.mode: cell for cell in cells}))
+        return made[-1]
+
+    def load(options, pair):
+        return measuring.Loaded(None, CIRCUMSTANCES | {"batch_size": options.batch})
+
+    monkeypatch.setattr(evaluate, "Sweep", make)
+    monkeypatch.setattr(evaluate, "load", load)
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data set of one's own: three photos of three classes."""
+    root = tmp_path / "data"
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        photo = rng.integers(0, 256, (6, 8, 3), np.uint8)
+        Image.fromarray(photo).save(root / "images" / f"{name}.png")
+        mask = rng.choice(np.array([0, 1, 2, 255], np.uint8), (6, 8))
+        Image.fromarray(mask).save(root / "masks" / f"{name}.png")
+    (root / "classes.txt").write_text("cat\ndog\nsky\n")
+    return root
+
+
+@pytest.fixture
+def run(tmp_path, capsys, folder):
+    def run(*arguments, dataset=("folder",), model="demo"):
+        out = ("--out", str(tmp_path / "out"), "--model", model)
+        root = ("--root", str(folder))
+        code = cli.main(["eval", *dataset, *root, *out, *map(str, arguments)])
+        captured = capsys.readouterr()
+        assert code != cli.BUG, captured.err
+        return code, captured.out, captured.err
+
+    return run
+
+
+def metrics(tmp_path):
+    return json.loads((tmp_path / "out" / "metrics.json").read_text())
+
+
+def test_scores_and_files(run, stubbed, tmp_path):
+    code, out, err = run()
+    assert code == 0
+    found = metrics(tmp_path)
+    for mode in ("velocity", "path"):
+        assert f"{mode}: mIoU {found['results'][mode]['miou']:.2%}" in out
+    assert "3/3 photos" in err
+    assert "velocity " in err  # the running score
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    files = {"metrics.json", "metrics.md", "index.html", "timings.json"}
+    assert names == files | {"journal.jsonl", ".lock"}
+    assert found["dataset"]["name"] == "folder"
+    assert found["results"]["velocity"]["config"]["affinity_size"] == 128  # the model's
+
+
+def test_one_mode_joins_another_and_other_batches_do_not(run, stubbed, tmp_path):
+    assert run("--mode", "kl")[0] == 0
+    assert list(metrics(tmp_path)["results"]) == ["kl"]
+    assert run("--mode", "logits")[0] == 0
+    assert list(metrics(tmp_path)["results"]) == ["logits"]
+    code, _, err = run("--mode", "kl", "--batch", "3")
+    assert code == 2
+    assert "batch_size = 8, now it is 3" in err
+
+
+def test_a_bad_photo_makes_the_result_partial(run, stubbed, folder, tmp_path):
+    (folder / "images" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "masks" / "c.png").unlink()
+    code, _, err = run()
+    assert code == cli.PARTIAL
+    assert "skipped b: [I0" in err
+    assert "skipped c: [I01]" in err
+    assert "PARTIAL: 1 of 3 photos" in err
+    assert [each["name"] for each in metrics(tmp_path)["skipped"]] == ["b", "c"]
+    (tmp_path / "out" / "journal.jsonl").unlink()
+    assert run("--strict")[0] == 3
+
+
+def test_saved_labels_are_scored_again_without_networks(
+    run, stubbed, tmp_path, monkeypatch
+):
+    assert run("--rescore")[0] == 2  # nothing there yet
+    assert run("--save-labels")[0] == 0
+    before = (tmp_path / "out" / "metrics.json").read_bytes()
+    (tmp_path / "out" / "metrics.json").unlink()
+    monkeypatch.setattr(evaluate, "load", None)
+    code, out, _ = run("--rescore")
+    assert code == 0
+    assert "velocity: mIoU" in out
+    assert (tmp_path / "out" / "metrics.json").read_bytes() == before
+    (tmp_path / "out" / "labels" / "path" / "b.png").unlink()
+    assert run("--rescore")[0] == cli.PARTIAL
+
+
+def test_interrupted_once_and_continued(run, stubbed, tmp_path, monkeypatch):
+    measure = StubSweep.measure
+
+    def interrupted(self, samples, cells):
+        if len(self.batches) == 0:
+            signal.raise_signal(signal.SIGINT)
+        return measure(self, samples, cells)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StubSweep, "measure", interrupted)
+        code, _, err = run()
+    assert code == cli.INTERRUPTED
+    assert "finishing this batch" in err
+    assert stubbed[0].batches == [("a", "b")]
+    assert run()[0] == 0
+    assert stubbed[1].batches[0] == ("c",)
+
+
+def test_the_second_interrupt_stops_at_once():
+    from rich.console import Console
+
+    before = signal.getsignal(signal.SIGINT)
+    told = []
+    with interruptible(Console(quiet=True), lambda *each: told.append(each)) as watch:
+        watch(1, 3)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            watch(2, 3)
+    assert told == [(1, 3), (2, 3)]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_too_little_device_memory(run, stubbed, tmp_path, monkeypatch):
+    def fail(*_):
+        raise DeviceError("D01", "stage 'affinity' needs more memory")
+
+    monkeypatch.setattr(StubSweep, "measure", fail)
+    code, _, err = run()
+    assert code == 5
+    assert "[D01]" in err
+
+
+def test_a_limit_takes_the_first(run, stubbed, tmp_path):
+    assert run("--limit", "2")[0] == 0
+    assert metrics(tmp_path)["expected"] == 2
+    assert [p["name"] for p in metrics(tmp_path)["results"]["path"]["photos"]] == [
+        "a",
+        "b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "arguments", "words"),
+    [
+        ("coco", (), ["[O03]", "'coco'", "scenes", "voc21", "folder"]),
+        ("scenes", ("--seeds", "7"), ["FIRST:END"]),
+        ("folder", ("--batch", "0"), ["--batch 0"]),
+        ("folder", ("--limit", "0"), ["--limit 0"]),
+        ("folder", ("--mode", "best"), ["mode", "velocity"]),
+    ],
+)
+def test_bad_options_run_nothing(run, tmp_path, dataset, arguments, words):
+    code, out, err = run(*arguments, dataset=(dataset,))
+    assert code == 2
+    for word in words:
+        assert word in " ".join((out + err).split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_needs_its_folder(capsys):
+    assert cli.main(["eval", "voc21"]) == 2
+    assert "--root" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_is_a_file(run, stubbed, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    code, _, err = run()
+    assert code == cli.PARTIAL
+    assert "[O06] cannot write" in err
+
+
+def test_the_networks_themselves(checkpoint, tmp_path, capsys):
+    """Without a stub: two drawn scenes, and the same bytes after an interruption."""
+    config = tmp_path / "base.toml"
+    config.write_text('affinity_size = 64\nshort_side = 64\ntemplates = "single"\n')
+    arguments = (
+        *("eval", "scenes", "--seeds", "0:3", "--size", "48x64", "--batch", "2"),
+        *("--mode", "kl", "--model", str(checkpoint), "--config", str(config)),
+    )
+    assert cli.main([*arguments, "--out", str(tmp_path / "whole")]) == 0
+    expected = (tmp_path / "whole" / "metrics.json").read_bytes()
+    found = json.loads(expected)
+    assert (found["precision"], found["batch_size"]) == ("float32", 2)
+    assert len(found["results"]["kl"]["photos"]) == 3
+    journal = (tmp_path / "whole" / "journal.jsonl").read_bytes()
+    os.makedirs(tmp_path / "torn")
+    torn = tmp_path / "torn" / "journal.jsonl"
+    torn.write_bytes(journal[: journal.rfind(b"\n", 0, -1) + 9])
+    assert cli.main([*arguments, "--out", str(tmp_path / "torn")]) == 0
+    assert (tmp_path / "torn" / "metrics.json").read_bytes() == expected
+    assert sweep_module.Sweep is evaluate.Sweep
+    assert "kl: mIoU" in capsys.readouterr().out

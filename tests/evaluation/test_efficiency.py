@@ -1,0 +1,236 @@
+"""Formulas against the products of the traced networks, and against the compiler."""
+
+import functools
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dslo_jax import Segmenter
+from dslo_jax.attention import average_attention
+from dslo_jax.evaluation import flops
+from dslo_jax.evaluation.efficiency import measure, table
+from dslo_jax.evaluation.flops import Work
+from dslo_jax.models.clip import Clip
+from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
+from dslo_jax.models.unet import UNet
+from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.unet_config import UNetConfig
+from dslo_jax.models.vae import VAE, VAEConfig
+
+
+CLIP = ClipConfig(
+    ClipTextConfig(
+        vocab_size=99,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+    ),
+    ClipVisionConfig(
+        hidden_size=32,
+        intermediate_size=56,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+    ),
+    projection_dim=16,
+)
+UNET = UNetConfig(
+    block_out_channels=(16, 32, 48),
+    down_attention=(True, True, False),
+    up_attention=(False, True, True),
+    heads=(2, 4, 3),
+    cross_attention_dim=20,
+    norm_num_groups=8,
+)
+VAE_CONFIG = VAEConfig((16, 24, 32), layers_per_block=2, norm_num_groups=8)
+
+
+@functools.cache
+def shapes_of(build):
+    return nnx.split(nnx.eval_shape(build))
+
+
+def products(build, call, *shapes):
+    """Products and convolutions of a traced network, one by one."""
+    graph, state = shapes_of(build)
+    return traced(lambda state, *a: call(nnx.merge(graph, state), *a), state, *shapes)
+
+
+def traced(function, *shapes):
+    return count(jax.make_jaxpr(function)(*shapes).jaxpr)
+
+
+def count(jaxpr):
+    work = Work()
+    for equation in jaxpr.eqns:
+        name, parameters = equation.primitive.name, equation.params
+        inner = [
+            getattr(value, "jaxpr", value)
+            for parameter in parameters.values()
+            for value in (parameter if isinstance(parameter, tuple) else (parameter,))
+        ]
+        body = sum((count(i) for i in inner if hasattr(i, "eqns")), start=Work())
+        work += body.looped(parameters["length"]) if name == "scan" else body
+        assert name != "while"  # no telling how often
+        if name == "dot_general":
+            (axes, _), _ = parameters["dimension_numbers"]
+            meeting = math.prod(equation.invars[0].aval.shape[axis] for axis in axes)
+            work += flops.product(equation.outvars[0].aval.size, meeting, 1)
+        if name == "conv_general_dilated":
+            work += convolution(equation)
+    return work
+
+
+def convolution(equation):
+    """Every tap of every output, looked at by itself."""
+    image, kernel = (variable.aval.shape for variable in equation.invars)
+    result = equation.outvars[0].aval.shape
+    numbers = equation.params["dimension_numbers"]
+    taps = 1
+    for axis in range(2):
+        length, before = image[numbers.lhs_spec[2 + axis]], equation.params["padding"]
+        stride = equation.params["window_strides"][axis]
+        taps *= sum(
+            0 <= out * stride - before[axis][0] + tap < length
+            for out in range(result[numbers.out_spec[2 + axis]])
+            for tap in range(kernel[numbers.rhs_spec[2 + axis]])
+        )
+    return flops.product(taps, *(kernel[i] for i in numbers.rhs_spec[:2]))
+
+
+def floats(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def build_clip():
+    return Clip(CLIP, rngs=nnx.Rngs(0))
+
+
+def build_unet():
+    return UNet(UNET, rngs=nnx.Rngs(0))
+
+
+def test_text():
+    ids = jax.ShapeDtypeStruct((5, 7), jnp.int32)
+    found = products(build_clip, lambda clip, ids: clip.encode_text(ids), ids)
+    assert flops.text(CLIP, 5, 7) == found
+
+
+@pytest.mark.parametrize(
+    ("mixing", "size", "unused"),
+    [("vanilla", (3, 5), 0), ("kk_mean", (3, 5), 1), ("qk_mean", (4, 4), 0)],
+)
+def test_vision(mixing, size, unused):
+    """The compiler drops the queries of a last block that compares keys."""
+    pixels = floats(1, *(8 * side + 3 for side in size), 3)
+    found = products(
+        build_clip,
+        lambda clip, pixels: clip.dense_features(pixels, attention=mixing),
+        pixels,
+    )
+    tokens = math.prod(size) + 1
+    dropped = flops.product(tokens, 32, 32).times(unused)
+    assert flops.vision(CLIP, *size, mixing) + dropped == found
+
+
+def test_vae():
+    found = products(
+        lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)),
+        lambda vae, pixels: vae(pixels),
+        floats(1, 20, 28, 3),
+    )
+    assert flops.vae(VAE_CONFIG, 20, 28) == found
+
+
+@pytest.mark.parametrize("place", [0, 4, -1])
+def test_unet_up_to_any_tap(place):
+    """The compiler drops the values of the last self-attention."""
+    tap = UNET.taps[place]
+    found = products(
+        build_unet,
+        lambda unet, *inputs: unet(*inputs, timestep=0, taps=(tap,)),
+        floats(1, 7, 10, 4),
+        floats(1, 6, 20),
+    )
+    level, tokens = {0: (0, 70), 4: (2, 2 * 3), -1: (0, 70)}[place]
+    channels = UNET.block_out_channels[level]
+    dropped = flops.product(tokens, channels, channels)
+    assert flops.unet(UNET, (7, 10), 6, (tap,)) + dropped == found
+
+
+def test_aggregation():
+    maps = [QueryKey(*[floats(1, 30, 2, 8)] * 2), QueryKey(*[floats(1, 30, 4, 5)] * 2)]
+    found = traced(lambda *maps: average_attention(maps, [0.4, 0.6]), *maps)
+    assert flops.aggregation([(2, 16), (4, 20)], 30) == found
+
+
+@pytest.fixture(scope="module")
+def measured(checkpoint, base):
+    segmenter = Segmenter.from_pretrained(checkpoint, config=base)
+    photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    return measure(segmenter, photo, ["cat", "dog", "house"])
+
+
+def test_formulas_agree_with_the_compiler(measured):
+    """The compiler also counts what is no product: below a tenth in tiny networks."""
+    found = {each["name"]: each for each in measured["components"]}
+    unet = [found["unet"]["flops_once"], found["aggregation"]["flops_once"]]
+    formula = {
+        **{name: found[name]["flops_once"] for name in ("text", "clip", "vae")},
+        "unet": sum(unet),
+    }
+    for name, once in formula.items():
+        assert 1 < found[name]["compiler_flops"] / once < 1.1, name
+    # Loops: over heads, over layers.
+    assert found["unet"]["flops"] > found["unet"]["flops_once"]
+    assert found["clip"]["flops"] > found["clip"]["flops_once"]
+    assert found["solver"]["flops"] > 0
+    assert found["labels"]["flops"] > 0
+
+
+def test_every_part_is_timed_and_counted(measured, checkpoint):
+    found = {each["name"]: each for each in measured["components"]}
+    timed = {name for name, each in found.items() if each["seconds"]}
+    assert timed == set(found) - {"aggregation"}
+    assert {"text", "clip", "vae", "unet", "logits", "solver", "labels"} <= timed
+    assert measured["classes"] == 3
+    assert measured["photo"] == [48, 64]
+    # As many as the files hold, but for the scale of CLIP's logits.
+    for name, parts in {"diffusion/unet": ["unet"], "clip": ["text", "clip"]}.items():
+        header = numbers_in(next((checkpoint / name).glob("*.safetensors")))
+        header.pop("logit_scale", None)
+        assert sum(found[part]["parameters"] for part in parts) == sum(header.values())
+
+
+def numbers_in(path):
+    """Names and sizes of the tensors of a file, from its header."""
+    data = path.read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    header.pop("__metadata__", None)
+    return {name: math.prod(tensor["shape"]) for name, tensor in header.items()}
+
+
+def test_a_table_for_people(measured):
+    json.dumps(measured, allow_nan=False)
+    text = table(measured)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    vae = next(each for each in measured["components"] if each["name"] == "vae")
+    cells = next(row for row in rows if row.startswith("| vae")).split("|")
+    assert float(cells[2]) == pytest.approx(vae["flops"] / 1e9, abs=1e-3)
+    assert float(cells[5]) == pytest.approx(vae["parameters"] / 1e6, abs=1e-3)
+    assert "The paper's own figures (arXiv 2604.07723v1, Sec. 8)" in text
+    assert "| velocity | 339.2 | 1006.8 | 0.57 | 67.8 |" in text
+
+
+def test_solvers_and_upsampling_by_hand():
+    # Two classes of three and five steps; 4 patches with mass out of 10.
+    assert flops.path_solver([3, 5], 4, 10) == 40 * (4 * 8 + 2 * 2 + 4 * 5)
+    assert flops.velocity_solver([3, 5], 15, 10) == 100 * (4 * 15 + 2 + 2 * 8)
+    assert flops.upsampling(2, 100, 25) == 100 * 25 * (6 + 15)

@@ -1,0 +1,54 @@
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from dslo_jax.errors import OptionError, OutputError
+from dslo_jax.evaluation.lock import only_run
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from dslo_jax.evaluation.lock import only_run
+with only_run(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_second_run_is_told_of_the_first(tmp_path):
+    with (
+        only_run(tmp_path / "out"),
+        pytest.raises(OptionError, match="O08") as caught,
+        only_run(tmp_path / "out"),
+    ):
+        pass
+    assert f"process {os.getpid()} on {platform.node()}" in str(caught.value)
+    with only_run(tmp_path / "out"):
+        pass
+
+
+def test_a_process_that_was_killed_locks_nobody_out(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdout.readline()
+        with (
+            pytest.raises(OptionError, match=f"process {process.pid} on"),
+            only_run(tmp_path),
+        ):
+            pass
+        process.kill()
+        process.wait()
+        assert (tmp_path / ".lock").read_bytes()  # the stale lock is still there
+        with only_run(tmp_path):
+            pass
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OutputError, match="O06"), only_run(tmp_path / "out"):
+        pass
