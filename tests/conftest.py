@@ -1,9 +1,18 @@
-"""Strict modes for the whole suite: no silent promotion, no silent broadcasting."""
+"""Strict modes for the whole suite: no silent promotion, no silent broadcasting.
+
+What was compiled is kept in ``.pytest_cache``, for the other processes of a run and for
+the runs that follow: compiling is most of what the suite does.
+"""
+
+from pathlib import Path
 
 import jax
 import pytest
 
 
+_COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
+jax.config.update("jax_compilation_cache_dir", str(_COMPILED))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
