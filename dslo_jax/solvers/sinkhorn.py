@@ -228,16 +228,21 @@ def _solve(
     solved = _with_kernel(problem, usable, options)
     if domain == "kernel":
         return solved
-    lost = jnp.isnan(solved.error)
-    return choose(lost, _in_log_domain(problem, usable & lost, options), solved)
+    lost = usable & jnp.isnan(solved.error)
+    return jax.lax.cond(
+        jnp.any(lost),
+        lambda: choose(lost, _in_log_domain(problem, lost, options), solved),
+        lambda: solved,
+    )
 
 
 def _with_kernel(problem: Problem, usable: Array, options: dict) -> _Solved:
     final = scale(problem, usable, **options)
     # What an overflow left must reach neither the result nor a gradient.
+    failed = jnp.isnan(final.error)
     nothing = jax.tree.map(jnp.zeros_like, final.state)
-    state = choose(jnp.isnan(final.error), nothing, final.state)
-    path = transport(problem, state)
+    state = choose(failed, nothing, final.state)
+    path = jnp.where(failed[:, None], 0, transport(problem, state))
     logs = log_or_nothing(state.row), log_or_nothing(state.column)
     return _Solved(*logs, path, final.num_steps, final.error)
 
