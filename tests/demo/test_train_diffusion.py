@@ -12,6 +12,7 @@ from checkpoints import diffusion as checkpoints
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from flax import nnx
 
+from dslo_jax import pairs, prompts
 from dslo_jax.attention import DiffusionAffinity, load_diffusion
 from dslo_jax.demo import scenes
 from dslo_jax.demo.train import diffusion
@@ -35,7 +36,6 @@ _UNET = diffusion.UNET_CONFIG | {
     "up_block_types": ["CrossAttnUpBlock2D"],
     "layers_per_block": 1,
     "attention_head_dim": [2],
-    "cross_attention_dim": 4,
     "norm_num_groups": 4,
 }
 _SCHEDULE = (diffusion.Windows(32, 2),)
@@ -45,7 +45,8 @@ def _recipes(folder, steps: int = 8):
     """The two recipes; the second needs what the first has saved."""
     options = {"steps": steps, "schedule": _SCHEDULE, "rate": 3e-3}
     yield diffusion.autoencoder_recipe(folder, settings=_VAE, **options)
-    yield diffusion.denoiser_recipe(folder, settings=_UNET, **options)
+    clip = pairs.BUNDLED["demo"] / "clip"
+    yield diffusion.denoiser_recipe(folder, settings=_UNET, clip=clip, **options)
 
 
 def _shaken(progress, seed: int):
@@ -204,6 +205,19 @@ def test_no_scene_is_drawn_twice_nor_held_out(monkeypatch):
         diffusion.draw_batch(diffusion.Windows(32, 4), step, 0)
     assert len(set(seeds)) == len(seeds) > 3
     assert min(seeds) >= scenes.FIRST_TRAINING_SEED
+
+
+def test_captions_are_all_that_the_denoiser_hears_of_a_window():
+    tokenizer = prompts.load_tokenizer(pairs.BUNDLED["demo"] / "clip")
+    windows = diffusion.Windows(32, 40)
+    batch = diffusion.draw_captioned(tokenizer, windows, 0, 0)
+    assert set(batch) == {"pixels", "captions"}
+    np.testing.assert_array_equal(
+        batch["pixels"], diffusion.draw_batch(windows, 0, 0)["pixels"]
+    )
+    (empty,) = prompts.tokenize(tokenizer, [""], length=batch["captions"].shape[1])
+    wordless = (batch["captions"] == empty).all(axis=1)
+    assert 0 < wordless.sum() < len(wordless) / 2
 
 
 def test_the_schedule_is_spread_over_the_run():

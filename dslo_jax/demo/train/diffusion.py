@@ -1,10 +1,12 @@
 """A small Stable Diffusion on scenes: an autoencoder, then a denoiser of its latents.
 
-Nothing here says what a scene shows. The autoencoder learns to keep its pixels, the
-denoiser to remove noise from its latents; that the self-attention of the latter tells
-things apart is a side effect, and the one that segmentation lives on.
+Nothing here says where things are. The autoencoder learns to keep its pixels, the
+denoiser to remove noise from its latents, with a caption or without; that the
+self-attention of the latter tells things apart is a side effect, and the one that
+segmentation lives on.
 """
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from dslo_jax import images
+from dslo_jax import images, prompts
 from dslo_jax.demo import scenes
 from dslo_jax.demo.train.denoiser import TIMESTEPS, Autoencoder, Denoiser
 from dslo_jax.demo.train.descent import (
@@ -37,6 +39,8 @@ from dslo_jax.demo.train.recipe import (
 from dslo_jax.empty_prompt import FILE_NAME, save_empty_prompt
 from dslo_jax.files import write_json
 from dslo_jax.models.checkpoint import save_module
+from dslo_jax.models.clip import load_clip
+from dslo_jax.models.clip_text import TextModel
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig, load_vae
 
@@ -73,7 +77,7 @@ UNET_CONFIG: dict[str, Any] = {
     "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
     "layers_per_block": 2,
     "attention_head_dim": [2, 2],  # numbers of heads, of 32 channels each
-    "cross_attention_dim": 16,
+    "cross_attention_dim": 128,  # of the bundled CLIP's words
     "norm_num_groups": 16,
     "use_linear_projection": True,
     "act_fn": "silu",
@@ -103,6 +107,10 @@ _PHOTO_SIDES = (112, 224)
 
 _WARM_UP, _WEIGHT_DECAY = 100, 0.01
 _KL_WEIGHT = 1e-4
+
+# Captions of the denoiser's windows; some windows have none, for a photo has none.
+_VISIBLE, _NAMES, _TOKENS = 0.01, 8, 56
+_WORDLESS = 0.2
 _LOG_VARIANCE = -6.0  # of the first posterior
 # The last layers of residual branches start at zero, so that a deep network starts as
 # a shallow one.
@@ -175,8 +183,12 @@ def denoiser_recipe(
     rate: float = 1e-3,
     settings: dict[str, Any] = UNET_CONFIG,
     schedule: Schedule = UNET_SCHEDULE,
+    clip: Path | None = None,
 ) -> Recipe:
-    """How the bundled denoiser is trained, once the autoencoder has been.
+    """How the bundled denoiser is trained, once autoencoder and CLIP have been.
+
+    As Stable Diffusion does, it reads captions through the text encoder of a CLIP: who
+    is told what a window shows learns which of its places are which.
 
     Args:
         folder: The pipeline; has ``vae``, gets ``unet``, ``scheduler`` and the context
@@ -186,19 +198,23 @@ def denoiser_recipe(
         rate: Highest learning rate.
         settings: The diffusers configuration.
         schedule: Windows of the run.
+        clip: The CLIP; None takes the one beside ``folder``.
 
     Returns:
         The recipe.
     """
     config = UNetConfig.from_dict(settings)
     vae = load_vae(folder / "vae")
-    context = np.ones((1, 1, config.cross_attention_dim), np.float32)
+    clip = clip or folder.parent / "clip"
+    tokenizer, text = prompts.load_tokenizer(clip), load_clip(clip).text_model
+    empty = prompts.tokenize(tokenizer, [""], length=_TOKENS)
 
     def build() -> Denoiser:
         return Denoiser(config, rngs=nnx.Rngs(seed))
 
     def batch(step: int) -> Batch:
-        return draw_batch(windows_at(schedule, step, steps), step, seed)
+        windows = windows_at(schedule, step, steps)
+        return draw_captioned(tokenizer, windows, step, seed)
 
     def save(progress: Progress) -> None:
         save_module(
@@ -208,10 +224,10 @@ def denoiser_recipe(
             stem=_DIFFUSERS,
             dtype=jnp.float16,
         )
-        save_empty_prompt(context, folder / FILE_NAME)
+        save_empty_prompt(np.asarray(text(jnp.asarray(empty))), folder / FILE_NAME)
         write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
 
-    objective = partial(denoising, vae=vae, context=context)
+    objective = partial(denoising, vae=vae, text=text)
     initial = partial(random_parameters, build, seed, silent=_SILENT)
     begin, update = descent(
         build, objective, _adam(rate, steps), initial=initial, seed=seed
@@ -227,12 +243,33 @@ def windows_at(schedule: Schedule, step: int, steps: int) -> Windows:
 def draw_batch(windows: Windows, step: int, seed: int) -> Batch:
     """The pictures of a step: ``pixels``, uint8 [count side side 3]."""
     rng = np.random.default_rng((seed, step))
-    return {"pixels": np.stack(list(_windows(rng, windows, step)))}
+    return {"pixels": np.stack([each.pixels for each in _windows(rng, windows, step)])}
+
+
+def draw_captioned(
+    tokenizer: Any, windows: Windows, step: int, seed: int
+) -> dict[str, np.ndarray]:
+    """The same pictures, with ``captions``, int32 [count tokens]."""
+    rng = np.random.default_rng((seed, step))
+    shown = list(_windows(rng, windows, step))
+    captions = [_caption(each, rng) for each in shown]
+    return {
+        "pixels": np.stack([each.pixels for each in shown]),
+        "captions": prompts.tokenize(tokenizer, captions, length=_TOKENS),
+    }
+
+
+def _caption(shown: scenes.Scene, rng: np.random.Generator) -> str:
+    """A caption of a window, or none."""
+    if rng.random() < _WORDLESS:
+        return ""
+    names = scenes.scene_names(shown.labels, min_share=_VISIBLE)
+    return scenes.caption(rng.permutation(names)[:_NAMES].tolist(), rng)
 
 
 def _windows(
     rng: np.random.Generator, windows: Windows, step: int
-) -> Iterator[UInt8[np.ndarray, "side side 3"]]:
+) -> Iterator[scenes.Scene]:
     """Windows of square photos, several of each; no scene is drawn for two steps."""
     side = windows.side
     first = first_seed(step)
@@ -243,7 +280,18 @@ def _windows(
             length = int(rng.integers(max(smallest, side), largest + 1))
             photo = images.resize_photo(scene.pixels, (length, length))
         top, left = (int(start) for start in rng.integers(length - side + 1, size=2))
-        yield photo[top : top + side, left : left + side]
+        height, width = scene.labels.shape
+        yield scene._replace(
+            pixels=photo[top : top + side, left : left + side],
+            labels=scene.labels[
+                _part(top, side, height / length), _part(left, side, width / length)
+            ],
+        )
+
+
+def _part(start: int, count: int, scale: float) -> slice:
+    """Where some rows or columns of the square photo were in the scene."""
+    return slice(int(start * scale), math.ceil((start + count) * scale))
 
 
 def reconstruction(
@@ -272,7 +320,7 @@ def denoising(
     key: Array,
     *,
     vae: VAE,
-    context: Float[np.ndarray, "1 tokens channels"],
+    text: TextModel,
 ) -> tuple[Float[Array, ""], Metrics]:
     """The loss of the denoiser: the squared error of the velocity.
 
@@ -285,8 +333,7 @@ def denoising(
     timesteps = jax.random.randint(for_time, (count,), 0, TIMESTEPS)
     noise = jax.random.normal(for_noise, latents.shape)
     noisy, velocity = add_noise(latents, noise, timesteps)
-    contexts = jnp.broadcast_to(context, (count, *context.shape[1:]))
-    predicted = denoiser.predict(noisy, contexts, timesteps)
+    predicted = denoiser.predict(noisy, text(batch["captions"]), timesteps)
     errors = jnp.square(predicted - velocity).mean(axis=(1, 2, 3))
     return errors.mean(), {"error": errors.mean()}
 
