@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +102,7 @@ def evaluate(
     last_run = spent._asdict() | {"seconds": time.perf_counter() - start}
     metrics = evaluation_metrics(cells, journal.records, samples, journal.header)
     timings = evaluation_timings(cells, journal.records, samples)
-    _write(
-        out,
-        metrics,
-        timings | {"last_run": last_run},
-        _examples(metrics, samples, labels_of),
-    )
+    _write(out, metrics, timings | {"last_run": last_run}, samples, labels_of)
     return metrics
 
 
@@ -150,7 +145,8 @@ def rescore(
         out,
         metrics,
         timings | {"last_run": last_run},
-        _examples(metrics, samples, lambda sample: maps.read(first, sample.name)),
+        samples,
+        lambda sample: maps.read(first, sample.name),
     )
     return metrics
 
@@ -159,14 +155,16 @@ def _write(
     out: Path,
     metrics: dict[str, Any],
     timings: Mapping[str, Any],
-    examples: Iterable[Example],
+    samples: SampleSet,
+    labels_of: LabelsOf,
 ) -> None:
     """Write the result; the page last, as its examples are read again."""
     try:
         save_report(out / "metrics.json", metrics)
         save_report(out / "timings.json", timings)
         _save_text(out / "metrics.md", report_markdown.render(metrics))
-        _save_text(out / "index.html", report_html.render(metrics, list(examples)))
+        examples = list(_examples(metrics, samples, labels_of))
+        _save_text(out / "index.html", report_html.render(metrics, examples))
     except OSError as error:
         kept = "the journal is kept: the same command continues from it"
         raise OutputError.cannot_write(out, error, kept) from error

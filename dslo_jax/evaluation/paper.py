@@ -11,6 +11,10 @@ from importlib import resources
 from typing import NamedTuple
 
 
+BACKBONES = {"clip-b16": "ViT-B/16", "clip-l14": "ViT-L/14"}
+"""The CLIPs of the paper, and what people call them."""
+
+
 class PaperRow(NamedTuple):
     """One row of a table of the paper.
 

@@ -15,7 +15,7 @@ from dslo_jax.evaluation.confusion_html import (
     map_key,
 )
 from dslo_jax.evaluation.metrics import IGNORE
-from dslo_jax.evaluation.paper import paper_tables, published
+from dslo_jax.evaluation.paper import BACKBONES, paper_tables, published
 from dslo_jax.evaluation.records import dense
 from dslo_jax.outputs import draw_overlay, palette
 from dslo_jax.outputs.page import document, legend, percent, picture, table, words
@@ -57,7 +57,6 @@ _SCORES = {
     "weighted_iou": "weighted IoU",
     "boundary_iou": "boundary IoU",
 }
-_BACKBONES = {"clip-b16": "ViT-B/16", "clip-l14": "ViT-L/14"}
 _LONG_SIDE = 640  # pixels of a picture
 
 
@@ -154,14 +153,14 @@ def _gap(dataset: str, results: Mapping[str, Any]) -> str:
     """The paper's scores on this data set beside ours, if it has any."""
     rows = []
     for mode, found in results.items():
-        theirs = [published(dataset, mode, backbone) for backbone in _BACKBONES]
+        theirs = [published(dataset, mode, backbone) for backbone in BACKBONES]
         if any(theirs):
             cells = [_distance(found["miou"], score) for score in theirs]
             rows.append([words(mode), percent(found["miou"]), *cells])
     if not rows:
         return ""
     source = words(paper_tables()["systems"].source)
-    heads = [f"paper, {backbone}" for backbone in _BACKBONES.values()]
+    heads = [f"paper, {backbone}" for backbone in BACKBONES.values()]
     return (
         "<h2>Beside the paper</h2>"
         f"<p>mIoU of {source}, and how far the one measured here is above it (+) or "

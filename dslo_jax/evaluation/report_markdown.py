@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dslo_jax.evaluation.paper import published
+from dslo_jax.evaluation.paper import BACKBONES, published
 
 
-_BACKBONES = {"clip-b16": "ViT-B/16", "clip-l14": "ViT-L/14"}
 _SCORES = {
     "miou": "mIoU",
     "pixel_accuracy": "pixel accuracy",
@@ -68,7 +67,7 @@ def _overall(metrics: Mapping[str, Any]) -> list[str]:
     name, results = metrics["dataset"]["name"], metrics["results"]
     paper = {
         f"paper, {title}": [published(name, mode, backbone) for mode in results]
-        for backbone, title in _BACKBONES.items()
+        for backbone, title in BACKBONES.items()
     }
     paper = {title: scores for title, scores in paper.items() if any(scores)}
     titles = [*_SCORES.values(), *paper]

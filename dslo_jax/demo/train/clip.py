@@ -374,7 +374,8 @@ def loss(
     """The sum of the three losses, and each of them; ``key`` is not needed."""
     del key
     token, patches = _embed_pictures(clip, batch["pixels"])
-    logits = _patch_logits(clip, patches, batch)
+    sentences = clip.encode_text(batch["sentences"])
+    logits = _patch_logits(clip, patches, sentences)
     parts = {
         "caption": _caption_loss(clip, token, batch),
         "patch": patch_loss(logits, batch["present"]),
@@ -391,14 +392,15 @@ def tiled_loss(
     token, patches = _embed_pictures(clip, batch["pixels"])
     per_side = math.isqrt(len(batch["present"]) // len(patches))
     _, near = _embed_pictures(clip, _cut(batch["pixels"], per_side))
-    logits = _patch_logits(clip, near, batch)
+    sentences = clip.encode_text(batch["sentences"])
+    logits = _patch_logits(clip, near, sentences)
     goal = shares(logits, batch["present"])
     parts = {
         "caption": _caption_loss(clip, token, batch),
         "patch": _cross_entropy(goal, logits),
         "sentence": found(logits, batch["present"]),
         "window": _cross_entropy(
-            _joined(goal, per_side), _patch_logits(clip, patches, batch)
+            _joined(goal, per_side), _patch_logits(clip, patches, sentences)
         ),
     }
     return _sum_of(parts), parts
@@ -418,9 +420,11 @@ def _caption_loss(
 
 
 def _patch_logits(
-    clip: Clip, patches: Float[Array, "windows patches dim"], batch: OnDevice
+    clip: Clip,
+    patches: Float[Array, "windows patches dim"],
+    sentences: Float[Array, "classes dim"],
 ) -> Float[Array, "windows patches classes"]:
-    return _scale(clip) * patches @ clip.encode_text(batch["sentences"]).T
+    return _scale(clip) * patches @ sentences.T
 
 
 def _scale(clip: Clip) -> Float[Array, ""]:
