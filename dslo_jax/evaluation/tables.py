@@ -157,6 +157,8 @@ def _layers(base: SegmenterConfig, layers: tuple[str, ...]):
     up = [name for name in layers if name.startswith("up")]
     choices["up0 + up1"] = tuple((name, 0.5) for name in up[:2])
     choices["all, equal"] = tuple((name, 1 / len(layers)) for name in layers)
+    if base.affinity_layers not in ((), *choices.values()):
+        choices["base"] = base.affinity_layers
     rows = {label: {"affinity_layers": choice} for label, choice in choices.items()}
     return _vary(rows)(base, layers)
 
@@ -242,8 +244,9 @@ _ORACLES: tuple[tuple[Oracle, ...], ...] = (
     ("classes", "seeds", "affinity"),
 )
 _CLIP_ATTENTIONS = ("vanilla", "qk_mean", "qq_mean", "kk_mean")
-_TIMESTEPS = (0, 25, 50, 100, 200, 300, 500, 700)
+_TIMESTEPS = (0, 25, 50, 100, 150, 200, 300, 500, 700)
 _TAUS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_REJECTION_SHARES = (0.0, 0.001, 0.003, 0.01, 0.03)
 _SCALES = (1.0, 3.0, 10.0, 20.0, 30.0, 50.0, 100.0)
 _EPSILONS = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0)
 _VELOCITY, _PATH = {"M.V.": MODES["M.V."]}, {"O.P.": MODES["O.P."]}
@@ -276,7 +279,7 @@ TABLES: dict[str, _Recipe] = {
     ),
     "temperature": _Recipe(
         "Temperature of the affinity",
-        _values("affinity_temperature", (0.4, 0.5, 0.65, 0.8, 1.0, 1.25)),
+        _values("affinity_temperature", (0.4, 0.5, 0.65, 0.75, 0.85, 1.0, 1.25)),
     ),
     "threshold": _Recipe(
         "Threshold tau (Figure 5 c)", _values("threshold", _TAUS, _CRITERIA)
@@ -299,8 +302,11 @@ TABLES: dict[str, _Recipe] = {
         _values("short_side", (96, 128, 160, 192, 224, 256)),
     ),
     "rejection": _Recipe(
-        "Category early rejection (Algorithm 1)",
-        _vary({"on": {"early_rejection": True}, "off": {"early_rejection": False}}),
+        "Category early rejection (Algorithm 1), by least share of the patches",
+        _vary(
+            {"off": {"early_rejection": False}}
+            | {str(share): {"rejection_share": share} for share in _REJECTION_SHARES}
+        ),
     ),
     "oracles": _Recipe("Steps replaced by the truth", _oracles),
     "grid": _Recipe("The true map, upsampled: the ceiling of the grid", _grid),

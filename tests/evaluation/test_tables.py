@@ -30,7 +30,7 @@ VARIED = {
     "epsilon": {"mode", "epsilon"},
     "upsampling": {"mode", "upsampling", "spatial_variance", "range_variance"},
     "short_side": {"mode", "short_side"},
-    "rejection": {"mode", "early_rejection"},
+    "rejection": {"mode", "early_rejection", "rejection_share"},
     "oracles": {"mode", "velocity_steps"},
     "grid": {"upsampling", "spatial_variance", "range_variance"},
 }
@@ -55,7 +55,7 @@ def test_a_table_varies_one_thing(table):
 def test_every_table_is_there_and_all_are_few_enough_cells():
     tables = build_tables(BASE, LAYERS)
     assert [table.name for table in tables] == list(TABLES) == list(VARIED)
-    assert len({cell for table in tables for cell in table.cells}) < 220
+    assert len({cell for table in tables for cell in table.cells}) < 240
 
 
 def test_components_climb_one_at_a_time():
@@ -84,6 +84,14 @@ def test_layers_have_the_names_of_the_paper():
     assert sum(dict(table.rows[6].cells[0].config.affinity_layers).values()) == 1
 
 
+def test_layers_of_the_base_are_a_row_of_their_own_unless_they_are_one():
+    choices = {"base": ((LAYERS[1], 0.3), (LAYERS[2], 0.7)), "": ((LAYERS[2], 1.0),)}
+    for label, choice in choices.items():
+        base = dataclasses.replace(BASE, affinity_layers=choice)
+        (table,) = build_tables(base, LAYERS, ["layers"])
+        assert [row.label for row in table.rows][7:] == ([label] if label else [])
+
+
 def test_numbers_have_a_place_on_an_axis_and_names_have_none():
     threshold, attention = build_tables(BASE, LAYERS, ["threshold", "attention"])
     assert threshold.rows[5].position == 0.3
@@ -94,8 +102,9 @@ def test_equal_cells_share_a_key_and_others_do_not():
     one, other = build_tables(BASE, LAYERS, ["threshold", "rejection"])
     base = dataclasses.replace(BASE, mode="velocity")
     keys = {cell.key for cell in one.cells if cell.config == base}
-    assert keys == {other.rows[0].cells[0].key}
-    assert other.rows[0].cells[0].key != other.rows[1].cells[0].key
+    off, on, *_ = other.rows
+    assert keys == {on.cells[0].key}
+    assert off.cells[0].key != on.cells[0].key
 
 
 def test_unknown_table_lists_the_known_ones():
