@@ -279,14 +279,14 @@ TABLES: dict[str, _Recipe] = {
     ),
     "temperature": _Recipe(
         "Temperature of the affinity",
-        _values("affinity_temperature", (0.4, 0.5, 0.65, 0.75, 0.85, 1.0, 1.25)),
+        _values("affinity_temperature", (0.65, 0.75, 0.85, 1.0, 1.25)),
     ),
     "threshold": _Recipe(
         "Threshold tau (Figure 5 c)", _values("threshold", _TAUS, _CRITERIA)
     ),
     "balancing": _Recipe(
         "Rounds of proportional fitting (Eq. 11)",
-        _values("balancing_steps", (1, 5, 15, 50), _VELOCITY),
+        _values("balancing_steps", (5, 15, 50), _VELOCITY),
     ),
     "suppression": _Recipe("Threshold of the NMS, by reading", _suppression),
     "scale": _Recipe(

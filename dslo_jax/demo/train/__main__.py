@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dslo_jax.demo.train.clip import clip_recipe, sharing_recipe, tiling_recipe
-from dslo_jax.demo.train.curves import plot_curve
+from dslo_jax.demo.train.curves import plot_curves
 from dslo_jax.demo.train.diffusion import autoencoder_recipe, denoiser_recipe
 from dslo_jax.demo.train.loop import train
 from dslo_jax.demo.train.recipe import Recipe
@@ -28,13 +28,14 @@ def main() -> int:
     )
     options = parser.parse_args()
     report = partial(Console(stderr=True, highlight=False).print, markup=False)
-    runs = options.folder / "runs"
+    runs, curves = options.folder / "runs", []
     for part in options.only:
         build, folder, steps = PARTS[part]
         steps = max(round(options.share * steps), 1)
         recipe = build(options.folder / folder, steps=steps, seed=options.seed)
         train(recipe, runs, report=report)
-        plot_curve(runs / f"{recipe.name}.jsonl", runs / f"{recipe.name}.png")
+        curves.append(runs / f"{recipe.name}.jsonl")
+        plot_curves(curves, runs / "curves.png")
     return 0
 
 

@@ -1,27 +1,38 @@
 """Pictures of training curves."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 
-def plot_curve(curve: Path, picture: Path) -> None:
-    """Draw the losses of a run over its steps, one panel each.
+def plot_curves(curves: Sequence[Path], picture: Path) -> None:
+    """Draw the losses of one or more runs over their steps.
 
     Args:
-        curve: Lines of JSON: a step and the mean losses up to it since the row before.
+        curves: One file per run and row of panels. Its lines of JSON hold a step and
+            the mean losses up to it since the line before.
         picture: A PNG or SVG file, written anew.
     """
-    rows = [json.loads(line) for line in curve.read_text("utf-8").splitlines()]
-    names = [name for name in rows[0] if name != "step"]
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(3.2 * len(names), 2.6), squeeze=False
-    )
-    for name, axis in zip(names, axes[0], strict=True):
-        axis.plot([row["step"] for row in rows], [row[name] for row in rows])
-        axis.set(title=name, xlabel="step")
-        axis.grid(alpha=0.3)
-    figure.tight_layout()
+    runs = {curve.stem: read_curve(curve) for curve in curves}
+    width = max(len(rows[0]) - 1 for rows in runs.values())
+    figure = Figure(figsize=(2.4 * width, 1.9 * len(runs)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(runs), width, squeeze=False)
+    for (run, rows), line in zip(runs.items(), panels, strict=True):
+        names = [name for name in rows[0] if name != "step"]
+        for axis in line[len(names) :]:
+            axis.set_axis_off()
+        for name, axis in zip(names, line, strict=False):
+            axis.plot([row["step"] for row in rows], [row[name] for row in rows])
+            axis.set_title(f"{run}: {name}", fontsize=9)
+            axis.tick_params(labelsize=7)
+            axis.grid(alpha=0.3)
     figure.savefig(picture, dpi=110)
-    plt.close(figure)
+
+
+def read_curve(curve: Path) -> list[dict[str, int | float]]:
+    """The rows of a curve; every one has a ``step``."""
+    return [json.loads(line) for line in curve.read_text("utf-8").splitlines()]
