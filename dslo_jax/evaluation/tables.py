@@ -121,6 +121,18 @@ def _values(
     return _vary({str(value): {field: value} for value in values}, columns)
 
 
+def _sizes(field: str, parts: Iterable[float], unit: int) -> _Build:
+    """Rows that give one field parts and multiples of its value, in whole units."""
+
+    def build(base: SegmenterConfig, layers: tuple[str, ...]):
+        sizes = (unit * round(part * getattr(base, field) / unit) for part in parts)
+        return _values(field, dict.fromkeys(size for size in sizes if size))(
+            base, layers
+        )
+
+    return build
+
+
 def _number(label: str) -> float | None:
     try:
         return float(label)
@@ -245,7 +257,7 @@ _ORACLES: tuple[tuple[Oracle, ...], ...] = (
 )
 _CLIP_ATTENTIONS = ("vanilla", "qk_mean", "qq_mean", "kk_mean")
 _TIMESTEPS = (0, 25, 50, 100, 150, 200, 300, 500, 700)
-_TAUS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_TAUS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _REJECTION_SHARES = (0.0, 0.001, 0.003, 0.01, 0.03)
 _SCALES = (1.0, 3.0, 10.0, 20.0, 30.0, 50.0, 100.0)
 _EPSILONS = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -275,7 +287,7 @@ TABLES: dict[str, _Recipe] = {
     ),
     "resolution": _Recipe(
         "Side of the photo for the affinity (Figures 5 b, 6 b)",
-        _values("affinity_size", (128, 192, 256)),
+        _sizes("affinity_size", (1 / 2, 1.0, 3 / 2), unit=64),
     ),
     "temperature": _Recipe(
         "Temperature of the affinity",
@@ -299,7 +311,7 @@ TABLES: dict[str, _Recipe] = {
     "upsampling": _Recipe("Upsampling and its variances (Eq. 23)", _vary(_UPSAMPLINGS)),
     "short_side": _Recipe(
         "Short side of the photo for CLIP",
-        _values("short_side", (96, 128, 160, 192, 224, 256)),
+        _sizes("short_side", (1 / 2, 2 / 3, 5 / 6, 1.0, 7 / 6, 4 / 3), unit=1),
     ),
     "rejection": _Recipe(
         "Category early rejection (Algorithm 1), by least share of the patches",

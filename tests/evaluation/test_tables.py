@@ -92,6 +92,14 @@ def test_layers_of_the_base_are_a_row_of_their_own_unless_they_are_one():
         assert [row.label for row in table.rows][7:] == ([label] if label else [])
 
 
+def test_sizes_are_around_those_of_the_base():
+    for size, sizes in {512: ["256", "512", "768"], 64: ["64", "128"]}.items():
+        base = dataclasses.replace(BASE, affinity_size=size, short_side=336)
+        resolution, side = build_tables(base, LAYERS, ["resolution", "short_side"])
+        assert [row.label for row in resolution.rows] == sizes
+        assert [row.position for row in side.rows] == [168, 224, 280, 336, 392, 448]
+
+
 def test_numbers_have_a_place_on_an_axis_and_names_have_none():
     threshold, attention = build_tables(BASE, LAYERS, ["threshold", "attention"])
     assert threshold.rows[5].position == 0.3
