@@ -66,7 +66,11 @@ class OutputError(DsloError):
 
     @classmethod
     def cannot_write(
-        cls, path: str | os.PathLike[str], error: OSError, kept: str = ""
+        cls,
+        path: str | os.PathLike[str],
+        error: OSError,
+        kept: str = "",
+        remedy: str = "make room there, or choose another folder with --out",
     ) -> Self:
         """What to tell about a file or folder that cannot be written.
 
@@ -74,10 +78,11 @@ class OutputError(DsloError):
             path: The file or folder.
             error: What the system says.
             kept: What is safe all the same, in words.
+            remedy: What to do, in words.
         """
         kept = kept and f"; {kept}"
         return cls(
             "O06",
-            f"cannot write {os.fspath(path)!r}: {error.strerror or error}{kept}; make "
-            "room there, or choose another folder with --out",
+            f"cannot write {os.fspath(path)!r}: {error.strerror or error}{kept}; "
+            f"{remedy}",
         )

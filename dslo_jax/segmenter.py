@@ -1,7 +1,7 @@
 """A photo and a list of words become a label map: where every other module meets."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,10 @@ from dslo_jax.models import hub
 from dslo_jax.models.clip import Clip, load_clip
 from dslo_jax.pairs import find_pair
 from dslo_jax.segmentation import Segmentation, assemble
-from dslo_jax.stages import Clock, Static
+from dslo_jax.stages import Announce, Clock, Static
 from dslo_jax.templates import IMAGENET_TEMPLATES, check_templates
 
 
-Announce = Callable[[str, bool], None]
 Classes = prompts.ClassList | Sequence[str | Sequence[str]]
 Guide = tuple[ops.GuideCells | np.ndarray, ops.CellLayout]
 

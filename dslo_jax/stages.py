@@ -10,6 +10,10 @@ import jax
 from dslo_jax.errors import DeviceError
 
 
+Announce = Callable[[str, bool], None]
+"""Called with a stage's name as it begins, and whether it compiles first."""
+
+
 class Timing(NamedTuple):
     """One stage of one run.
 
@@ -30,10 +34,10 @@ class Clock:
     """Collects the timings of one run and announces its stages.
 
     Args:
-        announce: Called with a stage's name and whether it compiles first.
+        announce: Told of every stage of this run.
     """
 
-    def __init__(self, announce: Callable[[str, bool], None] | None = None):
+    def __init__(self, announce: Announce | None = None):
         self._timings: dict[str, Timing] = {}
         self._announce = announce
 
@@ -109,7 +113,22 @@ class Call(NamedTuple):
         return float(self.program.cost_analysis().get("flops", 0.0))
 
 
+_listening: list[Announce] = []
 _watching: list[list[Call]] = []
+
+
+@contextmanager
+def listen(announce: Announce) -> Iterator[None]:
+    """Be told of the jitted stages of all runs, whatever their clocks announce.
+
+    Args:
+        announce: Told of every stage.
+    """
+    _listening.append(announce)
+    try:
+        yield
+    finally:
+        _listening.remove(announce)
 
 
 @contextmanager
@@ -158,7 +177,8 @@ class Stage:
             tuple(sorted(static.items())),
         )
         compiles = key not in self._compiled
-        clock.announce(self.name, compiles)
+        for announce in (clock.announce, *_listening):
+            announce(self.name, compiles)
         start = time.perf_counter()
         try:
             if compiles:

@@ -16,6 +16,7 @@ from dslo_jax.cli.measuring import (
     find_samples,
     load,
     progress,
+    warn_of_part,
 )
 from dslo_jax.cli.terminal import say
 from dslo_jax.config import SegmenterConfig
@@ -64,6 +65,7 @@ def run(arguments: list[str], errors: Console) -> int:
     pair = find_config(options, options.dataset)
     names = _table_names(options.tables)
     samples = find_samples(options, options.dataset)
+    warn_of_part(errors, samples)
     with only_run(options.out):
         say(errors, "loading checkpoints")
         loaded = load(options, pair)

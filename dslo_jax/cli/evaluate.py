@@ -13,6 +13,7 @@ from dslo_jax.cli.measuring import (
     find_samples,
     load,
     progress,
+    warn_of_part,
 )
 from dslo_jax.cli.terminal import Measuring, results, say
 from dslo_jax.config import Mode
@@ -58,6 +59,7 @@ def run(arguments: list[str], errors: Console) -> int:
     pair = find_config(options, options.dataset)
     modes: tuple[Mode, ...] = ("velocity", "path")
     cells = cells_of(pair.config, modes if options.mode == "both" else (options.mode,))
+    warn_of_part(errors, samples)
     measure = _rescore if options.rescore else _evaluate
     with only_run(options.out):
         metrics = measure(options, samples, pair, cells, errors)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from dslo_jax.cli.terminal import Measuring, interruptible
+from dslo_jax.cli.terminal import Measuring, interruptible, say
 from dslo_jax.cli.weights import readable_checkpoint
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import Precision, find_device, network_dtype
@@ -25,6 +25,7 @@ from dslo_jax.evaluation.samples import First, Protocol, SampleSet, SceneSet
 from dslo_jax.evaluation.sweep import Networks, Sweep, load_networks
 from dslo_jax.models import hub
 from dslo_jax.pairs import Pair, find_pair
+from dslo_jax.stages import listen
 
 
 SCENES = "scenes"
@@ -94,6 +95,18 @@ def find_samples(options: Measure, dataset: str) -> SampleSet:
     return samples if options.limit is None else First(samples, options.limit)
 
 
+def warn_of_part(console: Console, samples: SampleSet) -> None:
+    """Say that a benchmark is not whole, before anything takes time."""
+    described = samples.describe()
+    found, whole = len(samples), described.get("published_photos", len(samples))
+    if found != whole:
+        say(
+            console,
+            f"warning: {found} photos; {described['name']} is published with {whole}, "
+            "and only scores on all of them compare",
+        )
+
+
 def find_config(options: Measure, dataset: str) -> Pair:
     """The pair of networks with what suits it, the data set, and the person.
 
@@ -147,7 +160,7 @@ def progress(
     journal: Journal,
     shown: Mapping[str, Cell],
 ) -> Iterator[tuple[Watch, OnSkip]]:
-    """Show how far a run is, and let Ctrl-C end it between two batches.
+    """Show how far a run is and what compiles; let Ctrl-C end it between two batches.
 
     Args:
         console: Where.
@@ -165,6 +178,7 @@ def progress(
     tally = Tally(journal.records, labels, len(samples.classes))
     with (
         Measuring(console, len(samples), len(known.scored), tally) as measuring,
+        listen(measuring.stage),
         interruptible(console, measuring) as watch,
     ):
         yield watch, measuring.skipped

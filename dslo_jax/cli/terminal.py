@@ -71,16 +71,27 @@ class Measuring:
 
     Args:
         console: Told of the progress.
-        total: Photos in all.
+        total: Photos in all, as far as is known.
         known: Photos that an earlier run has measured, which take no time now.
         scores: The mIoU so far, by what to call it.
+        things: What is counted.
     """
 
-    def __init__(self, console: Console, total: int, known: int, scores: Scores):
+    def __init__(
+        self,
+        console: Console,
+        total: int,
+        known: int,
+        scores: Scores,
+        things: str = "photos",
+    ):
         self._console, self._known, self._scores = console, known, scores
+        self._things = things
         self._start = self._last = time.monotonic()
+        self._told: set[str] = set()  # stages whose compilation got a line
+        self._words = things
         self._bar = bar(console)
-        self._task = self._bar.add_task("measuring", total=total)
+        self._task = self._bar.add_task(self._words, total=total)
 
     def __enter__(self) -> "Measuring":
         self._bar.start()
@@ -90,22 +101,40 @@ class Measuring:
         self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """So many photos are done."""
+        """So many are done."""
         now = time.monotonic()
         words = [f"{name} {score}" for name, score in self._percent().items()]
         if self._known < done < total:
             rate = (now - self._start) / (done - self._known)
             words.append(f"{_duration(rate * (total - done))} to go")
-        self._bar.update(self._task, completed=done, description=", ".join(words))
-        due = done == total or now - self._last > _PATIENCE
-        if due and not self._console.is_terminal:
-            self._last = now
+        self._words = ", ".join(words)
+        self._bar.update(
+            self._task, completed=done, total=total, description=self._words
+        )
+        if done == total or now - self._last > _PATIENCE:
             passed = f"{now - self._start:.0f} s"
-            say(self._console, ", ".join([f"{done}/{total} photos", passed, *words]))
+            self._line(", ".join([f"{done}/{total} {self._things}", passed, *words]))
+
+    def stage(self, stage: str, compiles: bool) -> None:
+        """A stage begins; where it compiles first, that is why the rest has to wait.
+
+        Lines tell of the first shape of each stage, and of later ones now and then.
+        """
+        words = f"compiling {stage} (once per shape)" if compiles else self._words
+        self._bar.update(self._task, description=words)
+        overdue = time.monotonic() - self._last > _PATIENCE
+        if compiles and (overdue or stage not in self._told):
+            self._told.add(stage)
+            self._line(words)
 
     def skipped(self, name: str, error: DsloError) -> None:
         """A photo cannot be read."""
         say(self._console, f"skipped {escaped(name)}: {error}")
+
+    def _line(self, words: str) -> None:
+        if not self._console.is_terminal:
+            self._last = time.monotonic()
+            say(self._console, words)
 
     def _percent(self) -> dict[str, str]:
         return {

@@ -17,12 +17,13 @@ from rich.table import Table
 
 from dslo_jax.config import Mode
 from dslo_jax.demo import scenes
-from dslo_jax.demo.sheet import MODES, WORLD, Exhibit, Sheet, percent, show
+from dslo_jax.demo.sheet import MODES, WORLD, Exhibit, Sheet, show
 from dslo_jax.demo.sheet_html import to_html
 from dslo_jax.demo.sheet_png import to_image
 from dslo_jax.errors import DsloError, OptionError
 from dslo_jax.evaluation.metrics import IGNORE
 from dslo_jax.files import atomic_file
+from dslo_jax.outputs.page import percent
 from dslo_jax.prompts import ClassList, split_classes
 from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Segmenter

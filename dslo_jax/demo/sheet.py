@@ -189,11 +189,6 @@ def draw_map(exhibit: Exhibit, mode: Mode, index: int) -> Image.Image | None:
     return Image.fromarray(np.rint(shade[..., None] * colour).astype(np.uint8))
 
 
-def percent(score: float) -> str:
-    """A score for people; a dash where nothing could be scored."""
-    return "-" if np.isnan(score) else f"{score:.1%}"
-
-
 def _stage_time(stage: str, runs: Sequence[tuple]) -> StageTime:
     passes = [(mode, timing) for mode, timing in runs if timing.stage == stage]
     seconds: dict[Mode, float] = {

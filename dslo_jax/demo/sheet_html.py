@@ -11,7 +11,6 @@ from dslo_jax.demo.sheet import (
     Sheet,
     draw_map,
     draw_panels,
-    percent,
 )
 from dslo_jax.outputs import page, palette
 
@@ -63,7 +62,7 @@ def to_html(sheet: Sheet, footer: str) -> str:
 
 def _scores(scores: Mapping[Mode, float]) -> str:
     cells = [
-        f"<div><b>{percent(scores[mode])}</b>{title}</div>"
+        f"<div><b>{page.percent(scores[mode])}</b>{title}</div>"
         for mode, title in MODES.items()
     ]
     return (
@@ -81,7 +80,7 @@ def _exhibit(exhibit: Exhibit) -> str:
     words = {title: title for title in COLUMNS}
     words["photo"] = f"photo (seed {exhibit.seed})"
     for mode, title in MODES.items():
-        words[title] = f"{title}, mIoU {percent(exhibit.confusion(mode).mean_iou)}"
+        words[title] = f"{title}, mIoU {page.percent(exhibit.confusion(mode).mean_iou)}"
     panels = draw_panels(exhibit)
     figures = [
         f"<figure>{page.picture(panels[title], words[title])}"

@@ -12,9 +12,9 @@ from dslo_jax.demo.sheet import (
     Sheet,
     draw_map,
     draw_panels,
-    percent,
 )
 from dslo_jax.outputs import palette
+from dslo_jax.outputs.page import percent
 
 
 _PAPER, _INK, _PALE = (255, 255, 255), (32, 33, 36), (110, 113, 118)

@@ -17,6 +17,7 @@ from dslo_jax.evaluation.evaluator import (
 from dslo_jax.evaluation.journal import Journal as Journal
 from dslo_jax.evaluation.metrics import IGNORE as IGNORE, Confusion as Confusion
 from dslo_jax.evaluation.paper import (
+    paper_columns as paper_columns,
     paper_tables as paper_tables,
     published as published,
 )

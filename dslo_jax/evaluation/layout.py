@@ -26,23 +26,52 @@ def markdown(report: dict[str, Any]) -> str:
         f"mIoU in percent. {', '.join([*chosen, ''])}{len(report['classes'])} classes; "
         f"{report['device']['kind']}, jax {versions['jax']}, dslo-jax "
         f"{versions['dslo-jax']}, checkpoint {report['checkpoint'][:12]}.",
+        *_paper(report),
     ]
     for table in report["tables"]:
         lines += ["", f"## {table['title']}", "", *_scores(table, report["cells"])]
+        lines += _sources(table)
         lines += ["", *_details(table, report["cells"])]
     return "\n".join([*lines, ""])
+
+
+def _paper(report: dict[str, Any]) -> list[str]:
+    """What the paper reaches on this data set, if it was there."""
+    if "paper" not in report:
+        return []
+    scores = "; ".join(
+        f"{backbone}, {', '.join(f'{mode} {score}' for mode, score in found.items())}"
+        for backbone, found in report["paper"]["percent"].items()
+    )
+    whole = report["dataset"].get("published_photos", report["expected"])
+    part = "" if whole == report["expected"] else f" on {whole} photos"
+    return [
+        "",
+        f"The paper ({report['paper']['source']}) has{part}: {scores}. Its ablations "
+        "stand beside ours where it prints numbers; Figures 5 and 6 are drawn without.",
+    ]
+
+
+def _sources(table: dict[str, Any]) -> list[str]:
+    """Where the columns of the paper come from, and how far they compare."""
+    columns = table.get("paper", [])
+    if not columns:
+        return []
+    sources = "; ".join(f"{each['title']}: {each['source']}" for each in columns)
+    notes = "".join(f" {note}." for note in {c["note"] for c in columns} if note)
+    return ["", f"{sources}; all with CLIP ViT-B/16.{notes}"]
 
 
 def _scores(table: dict[str, Any], cells: dict[str, Any]) -> list[str]:
     rows = [[cells[k] if k else {} for k in row["cells"]] for row in table["rows"]]
     columns = list(zip(*rows, strict=True))
     best = [max(cell.get("miou") or 0.0 for cell in column) for column in columns]
-    lines = [
-        f"| | {' | '.join(table['columns'])} |",
-        "|---" * (1 + len(table["columns"])) + "|",
-    ]
-    for row, found in zip(table["rows"], rows, strict=True):
+    paper = table.get("paper", [])
+    titles = [*table["columns"], *(column["title"] for column in paper)]
+    lines = [f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+    for index, (row, found) in enumerate(zip(table["rows"], rows, strict=True)):
         scores = [_score(c, top) for c, top in zip(found, best, strict=True)]
+        scores += [str(column["percent"][index] or "") for column in paper]
         lines.append(f"| {row['label']} | {' | '.join(scores)} |")
     return lines
 

@@ -1,8 +1,8 @@
 """One run at a time in a folder."""
 
-import fcntl
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +10,14 @@ from pathlib import Path
 from dslo_jax.errors import OptionError, OutputError
 
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+
 _NAME = ".lock"
+_WORDS = 200  # bytes of the name of who holds the lock
 
 
 @contextmanager
@@ -41,9 +48,10 @@ def only_run(folder: Path) -> Iterator[None]:
 
 def _lock(file: int, folder: Path) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(file, 200, 0).decode(errors="replace") or "another process"
+        _take(file)
+    except (BlockingIOError, PermissionError) as error:
+        os.lseek(file, 0, os.SEEK_SET)
+        holder = os.read(file, _WORDS).decode(errors="replace") or "another process"
         raise OptionError(
             "O08",
             f"{str(folder)!r} is in use by {holder}; wait for its end, or choose "
@@ -53,6 +61,19 @@ def _lock(file: int, folder: Path) -> None:
         raise OutputError.cannot_write(folder, error) from error
     try:
         os.ftruncate(file, 0)
-        os.pwrite(file, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+        os.lseek(file, 0, os.SEEK_SET)
+        os.write(file, f"process {os.getpid()} on {platform.node()}".encode())
     except OSError as error:
         raise OutputError.cannot_write(folder, error) from error
+
+
+def _take(file: int) -> None:
+    """Take the lock of an open file; raises ``OSError`` at once where others hold it.
+
+    Windows locks bytes, and lets nobody else read them: so one behind the words.
+    """
+    if sys.platform == "win32":
+        os.lseek(file, _WORDS, os.SEEK_SET)
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,12 +1,14 @@
 """What the paper prints, to stand beside what is measured here.
 
-The figures are in ``paper.toml``: every table of arXiv 2604.07723v1 that has any.
+The figures are in ``paper.toml``: every number of every table of arXiv 2604.07723v1.
+Its Figures 3, 5 and 6 are drawn without numbers, and so have none here; but what Figure
+5 (d) shows of foundation models, Sec. 8 has as a table.
 """
 
 import functools
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import NamedTuple
 
@@ -52,6 +54,66 @@ class PaperTable(NamedTuple):
     rows: tuple[PaperRow, ...]
 
 
+class PaperColumn(NamedTuple):
+    """What the paper has for the rows of one of our tables.
+
+    Attributes:
+        title: What to call it beside our columns.
+        source: Paper and number of the table.
+        scores: mIoU in percent, one per row of ours; ``None`` where it has none.
+        note: What has to be known to compare them, or empty.
+    """
+
+    title: str
+    source: str
+    scores: tuple[float | None, ...]
+    note: str
+
+
+class _Counterpart(NamedTuple):
+    """Which rows of the paper are those of a table of ours.
+
+    Attributes:
+        tables: Of the paper, by what to call their column beside ours.
+        numerals: Rows of the paper by the labels of ours.
+        note: What has to be known to compare them.
+    """
+
+    tables: Mapping[str, str]
+    numerals: Mapping[str, str]
+    note: str = ""
+
+
+_COUNTERPARTS = {
+    "components": _Counterpart(
+        {"paper": "components"},
+        {
+            "I: logits": "I",
+            "II: I + KL": "II",
+            "III: II + NMS": "III",
+            "IV: III + JBU": "IV",
+            "V: IV + O.P.": "V",
+            "VI: IV + M.V.": "VI",
+            "VII: V + VI": "VII",
+        },
+        "Its row I is CLIP with the attention it comes with, its rows V and VI have "
+        "the k-k mean",
+    ),
+    "attention": _Counterpart(
+        {"paper M.V.": "attention_velocity", "paper O.P.": "attention_path"},
+        {"vanilla": "I", "qk_mean": "I", "qq_mean": "II", "kk_mean": "III"},
+        "Its origin may be vanilla or qk_mean, and stands beside both",
+    ),
+    "layers": _Counterpart(
+        {"paper M.V.": "layers_velocity", "paper O.P.": "layers_path"},
+        {
+            **{"down0": "I", "down1": "II"},
+            **{"up0": "III", "up1": "IV", "up2": "V", "up0 + up1": "VI"},
+        },
+    ),
+}
+
+
 @functools.cache
 def paper_tables() -> Mapping[str, PaperTable]:
     """All tables by name.
@@ -88,6 +150,38 @@ def published(dataset: str, mode: str, backbone: str) -> float | None:
         if (row.label, row.backbone) == (ours.get(mode), backbone):
             return row.figures.get(dataset)
     return None
+
+
+def paper_columns(
+    table: str, labels: Sequence[str], dataset: str
+) -> tuple[PaperColumn, ...]:
+    """The figures of the paper's ablations, all with CLIP ViT-B/16.
+
+    Args:
+        table: One of ``TABLES``.
+        labels: Of the rows of that table.
+        dataset: As for ``published``.
+
+    Returns:
+        One or two columns for Tables 2 to 4 on VOC21, COCO-Stuff, Cityscapes and
+        ADE20K; none for all else.
+    """
+    if table not in _COUNTERPARTS:
+        return ()
+    columns = []
+    counterpart = _COUNTERPARTS[table]
+    for title, name in counterpart.tables.items():
+        theirs = paper_tables()[name]
+        scores = {row.numeral: row.figures.get(dataset) for row in theirs.rows}
+        column = PaperColumn(
+            title,
+            theirs.source,
+            tuple(scores.get(counterpart.numerals.get(label, "")) for label in labels),
+            counterpart.note,
+        )
+        if any(column.scores):
+            columns.append(column)
+    return tuple(columns)
 
 
 def _table(source: str, content: Mapping) -> PaperTable:

@@ -14,8 +14,10 @@ _LOGARITHMIC = 30.0  # axes whose ends are further apart than this factor
 def draw_tables(report: dict[str, Any], folder: Path) -> list[Path]:
     """Draw every table of a report: curves over numbers, bars over names.
 
+    Where the paper prints figures of its own, bars carry a mark for each.
+
     Args:
-        report: From ``run.report``.
+        report: From ``report.report``.
         folder: Gets one PNG file per table.
 
     Returns:
@@ -42,7 +44,8 @@ def draw_tables(report: dict[str, Any], folder: Path) -> list[Path]:
             _draw_bars(axes, table, report["cells"])
         axes.set_title(table["title"], fontsize=9)
         axes.tick_params(labelsize=7)
-        axes.legend(fontsize=7)
+        # The feet of the bars tell nothing; marks of the paper are at their ends.
+        axes.legend(fontsize=7, loc="lower left" if "paper" in table else "best")
         files.append(folder / f"{table['name']}.png")
         with atomic_file(files[-1]) as file:
             figure.savefig(file, format="png", dpi=150)
@@ -69,10 +72,29 @@ def _draw_bars(axes: Any, table: dict[str, Any], cells: dict[str, Any]) -> None:
         places = [row + index * thickness for row in range(len(rows))]
         axes.barh(places, _scores(table, cells, index), thickness, label=column)
     middle = 0.4 - thickness / 2
+    _mark_paper(axes, table, thickness, middle)
     axes.set_yticks([row + middle for row in range(len(rows))])
     axes.set_yticklabels([row["label"] for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel("mIoU (%)", fontsize=8)
+
+
+def _mark_paper(
+    axes: Any, table: dict[str, Any], thickness: float, middle: float
+) -> None:
+    """Mark the paper's figures: on the bars they belong to, or across all of a row."""
+    paper = table.get("paper", [])
+    side_by_side = len(paper) == len(table["columns"])
+    for index, column in enumerate(paper):
+        known = [row for row, score in enumerate(column["percent"]) if score]
+        offset = index * thickness if side_by_side else middle
+        axes.plot(
+            [column["percent"][row] for row in known],
+            [row + offset for row in known],
+            "kD",
+            markersize=4,
+            label="_" if index else "paper",
+        )
 
 
 def _scores(table: dict[str, Any], cells: dict[str, Any], column: int) -> list[float]:

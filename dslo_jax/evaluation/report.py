@@ -11,6 +11,12 @@ from dslo_jax.config import SegmenterConfig
 from dslo_jax.evaluation.cells import Cell
 from dslo_jax.evaluation.journal import Journal, Record
 from dslo_jax.evaluation.metrics import Confusion
+from dslo_jax.evaluation.paper import (
+    BACKBONES,
+    paper_columns,
+    paper_tables,
+    published,
+)
 from dslo_jax.evaluation.records import Completeness, dense, plain
 from dslo_jax.evaluation.samples import SampleSet
 from dslo_jax.evaluation.tables import Table
@@ -30,6 +36,10 @@ def report(
 ) -> dict[str, Any]:
     """Everything that was found, as plain values for JSON.
 
+    Where the data set is one of the paper's, ``paper`` holds its figures in percent: at
+    the top what the method reaches there (Table 1), in a table one entry per column of
+    the paper's own (Tables 2 to 4), with a figure or None for each row.
+
     Args:
         tables: What was compared.
         base: What the tables vary.
@@ -42,16 +52,17 @@ def report(
     for (key, name), record in journal.records.items():
         if name in names:
             found.setdefault(key, []).append(record)
-    titles = samples.classes.titles
+    titles, dataset = samples.classes.titles, samples.describe()
     cells = {cell.key: cell for table in tables for cell in table.cells}
     return {
         "schema": SCHEMA,
         **circumstances,
-        "dataset": samples.describe(),
+        "dataset": dataset,
+        **_paper(str(dataset["name"])),
         "classes": list(titles),
         **Completeness.of(journal.records, cells, samples.names).describe(),
         "base": asdict(base),
-        "tables": [_table(table) for table in tables],
+        "tables": [_table(table, str(dataset["name"])) for table in tables],
         "cells": {
             key: {**_changes(cell, base), **summarise(found.get(key, []), titles)}
             for key, cell in cells.items()
@@ -96,7 +107,28 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> dict[str, An
     }
 
 
-def _table(table: Table) -> dict[str, Any]:
+def _paper(dataset: str) -> dict[str, Any]:
+    """What the paper reaches on a data set; nothing where it has not been."""
+    scores = {
+        title: {mode: published(dataset, mode, name) for mode in ("velocity", "path")}
+        for name, title in BACKBONES.items()
+    }
+    if not any(score for by_mode in scores.values() for score in by_mode.values()):
+        return {}
+    return {"paper": {"source": paper_tables()["systems"].source, "percent": scores}}
+
+
+def _table(table: Table, dataset: str) -> dict[str, Any]:
+    labels = [row.label for row in table.rows]
+    theirs = [
+        {
+            "title": column.title,
+            "source": column.source,
+            "note": column.note,
+            "percent": list(column.scores),
+        }
+        for column in paper_columns(table.name, labels, dataset)
+    ]
     return {
         "name": table.name,
         "title": table.title,
@@ -109,6 +141,7 @@ def _table(table: Table) -> dict[str, Any]:
             }
             for row in table.rows
         ],
+        **({"paper": theirs} if theirs else {}),
     }
 
 

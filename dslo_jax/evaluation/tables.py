@@ -278,10 +278,10 @@ TABLES: dict[str, _Recipe] = {
         ),
     ),
     "attention": _Recipe(
-        "Attention of the last CLIP block (Table 3)",
+        "Attention of the last CLIP block (Tables 3, 4)",
         _values("clip_attention", _CLIP_ATTENTIONS),
     ),
-    "layers": _Recipe("Weights of the self-attentions (Table 3)", _layers),
+    "layers": _Recipe("Weights of the self-attentions (Tables 3, 4)", _layers),
     "timestep": _Recipe(
         "Diffusion timestep (Figures 5 a, 6 a)", _values("timestep", _TIMESTEPS)
     ),

@@ -13,6 +13,7 @@ from dslo_jax.demo.sheet import MODES, SIZE, WORLD, Exhibit, Sheet, translate
 from dslo_jax.demo.sheet_html import to_html
 from dslo_jax.demo.sheet_png import to_image
 from dslo_jax.evaluation.metrics import IGNORE
+from dslo_jax.outputs.page import percent
 from dslo_jax.prompts import parse_classes, split_classes
 from dslo_jax.segmentation import ClassReport, Segmentation
 from dslo_jax.stages import Timing
@@ -93,8 +94,8 @@ class TestScores:
 
     def test_of_words_without_truth_are_a_dash(self):
         nothing = exhibit(parse_classes(["dragon", "unicorn"]))
-        assert sheets.percent(nothing.confusion("path").mean_iou) == "-"
-        assert sheets.percent(0.4567) == "45.7%"
+        assert percent(nothing.confusion("path").mean_iou) == "-"
+        assert percent(0.4567) == "45.7 %"
 
     def test_times_are_medians_by_stage_and_mode(self):
         world = tuple(exhibit(seconds=seconds) for seconds in (1.0, 2.0, 9.0))
@@ -167,7 +168,7 @@ class TestPage:
         assert "made &lt;today&gt;" in text
 
     def test_says_how_well(self, text):
-        assert "<b>100.0%</b>path" in text
+        assert "<b>100.0 %</b>path" in text
         assert "photographs mean nothing" in text
 
 

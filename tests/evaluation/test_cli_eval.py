@@ -1,16 +1,19 @@
 """``dslo eval``, with a stub in place of the networks except where it says so."""
 
+import io
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from stub_sweep import CIRCUMSTANCES, StubSweep
 
 from dslo_jax import cli
-from dslo_jax.cli import evaluate, measuring
+from dslo_jax.cli import evaluate, measuring, terminal
 from dslo_jax.cli.terminal import interruptible
 from dslo_jax.errors import DeviceError
 from dslo_jax.evaluation import sweep as sweep_module
@@ -139,8 +142,6 @@ def test_interrupted_once_and_continued(run, stubbed, tmp_path, monkeypatch):
 
 
 def test_the_second_interrupt_stops_at_once():
-    from rich.console import Console
-
     before = signal.getsignal(signal.SIGINT)
     told = []
     with interruptible(Console(quiet=True), lambda *each: told.append(each)) as watch:
@@ -152,6 +153,76 @@ def test_the_second_interrupt_stops_at_once():
             watch(2, 3)
     assert told == [(1, 3), (2, 3)]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def measuring_at(monkeypatch, seconds, **options):
+    """Progress that is written to a string, with a clock that is set by hand."""
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: seconds[0])
+    console = Console(file=io.StringIO(), width=100, **options)
+    return terminal.Measuring(console, 4, 0, dict), console.file
+
+
+def test_lines_tell_what_compiles_and_not_all_of_it(monkeypatch):
+    seconds = [0.0]
+    shown, file = measuring_at(monkeypatch, seconds)
+    for now, stage, compiles in [
+        (0, "clip", True),
+        (1, "unet", True),
+        (2, "solver", True),
+        (3, "solver", True),  # for another shape, soon after the line before
+        (4, "unet", False),
+        (9, "solver", True),
+        (10, "clip", True),
+    ]:
+        seconds[0] = float(now)
+        shown.stage(stage, compiles)
+    shown(4, 4)
+    stages = ("clip", "unet", "solver", "solver")
+    assert file.getvalue().splitlines() == [
+        *(f"compiling {stage} (once per shape)" for stage in stages),
+        "4/4 photos, 10 s",
+    ]
+
+
+def test_a_bar_tells_what_compiles_while_it_does(monkeypatch):
+    shown, file = measuring_at(monkeypatch, [0.0], force_terminal=True)
+    (task,) = shown._bar.tasks
+    assert task.description == "photos"
+    shown(1, 4)
+    words = task.description
+    assert words == "0 s to go"
+    shown.stage("clip", True)
+    assert task.description == "compiling clip (once per shape)"
+    shown.stage("unet", False)
+    assert task.description == words
+    assert "compiling" not in file.getvalue()  # no line, as the bar was never drawn
+
+
+def test_a_part_of_a_benchmark_is_told_before_anything_runs(
+    run, stubbed, folder, capsys
+):
+    root = folder.parent / "VOCdevkit" / "VOC2012"
+    for place, kind in (("JPEGImages", "images"), ("SegmentationClass", "masks")):
+        shutil.copytree(folder / kind, root / place)
+    for path in (root / "JPEGImages").iterdir():
+        path.rename(path.with_suffix(".jpg"))
+    names = root / "ImageSets" / "Segmentation" / "val.txt"
+    names.parent.mkdir(parents=True)
+    names.write_text("a\nb\nc\n")
+    words = "photos; voc21 is published with 1449, and only scores on all of them"
+    root = ("--root", str(folder.parent))
+    code, _, err = run("--limit", "2", *root, dataset=("voc21",))
+    assert code == 0
+    assert f"warning: 2 {words}" in err
+    assert err.index("warning") < err.index("loading checkpoints")
+    out = ("--out", str(folder.parent / "ablation"))
+    absent = ("--model", "demo", "--device", "x")
+    assert cli.main(["ablate", "--dataset", "voc21", *root, *absent, *out]) == 5
+    assert f"warning: 3 {words}" in capsys.readouterr().err
+
+
+def test_no_warning_where_nothing_is_published(run, stubbed):
+    assert "warning: " not in run()[2]
 
 
 def test_too_little_device_memory(run, stubbed, tmp_path, monkeypatch):

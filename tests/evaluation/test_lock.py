@@ -1,11 +1,15 @@
+import errno
+import importlib.util
 import os
 import platform
 import subprocess
 import sys
+import types
 
 import pytest
 
 from dslo_jax.errors import OptionError, OutputError
+from dslo_jax.evaluation import lock
 from dslo_jax.evaluation.lock import only_run
 
 
@@ -51,4 +55,33 @@ def test_a_process_that_was_killed_locks_nobody_out(tmp_path):
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputError, match="O06"), only_run(tmp_path / "out"):
+        pass
+
+
+def test_windows_locks_a_byte_behind_the_words(tmp_path, monkeypatch):
+    """The branch for Windows, on a stand-in for what its C library does."""
+    held = {}
+
+    def locking(file, mode, count):
+        assert (mode, count) == ("LK_NBLCK", 1)
+        place = os.fstat(file).st_ino, os.lseek(file, 0, os.SEEK_CUR)
+        if place in held:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        held[place] = file
+
+    msvcrt = types.SimpleNamespace(locking=locking, LK_NBLCK="LK_NBLCK")
+    monkeypatch.setitem(sys.modules, "msvcrt", msvcrt)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(sys, "platform", "win32")
+    spec = importlib.util.spec_from_file_location("lock_of_windows", lock.__file__)
+    windows = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(windows)
+    holder = f"process {os.getpid()} on {platform.node()}"
+    with windows.only_run(tmp_path):
+        ((_, place),) = held
+        assert place > len((tmp_path / ".lock").read_bytes()) == len(holder)
+        with pytest.raises(OptionError, match=f"O08.*{holder}"):
+            windows.only_run(tmp_path).__enter__()
+    held.clear()  # closing the file does
+    with windows.only_run(tmp_path):
         pass

@@ -2,7 +2,9 @@ import statistics
 
 import pytest
 
-from dslo_jax.evaluation.paper import paper_tables, published
+from dslo_jax import SegmenterConfig
+from dslo_jax.evaluation import TABLES, build_tables
+from dslo_jax.evaluation.paper import paper_columns, paper_tables, published
 
 
 EIGHT = {
@@ -13,6 +15,11 @@ EIGHT = {
 ROUNDING = 0.1 + 1e-9
 # Printed with a mean of 32.7; its eight scores have a mean of 37.5.
 MISPRINTED = {("systems", "CLIPtrase", "clip-b16")}
+# The self-attentions of Stable Diffusion at the resolution of its latents.
+LAYERS = (
+    *("down_blocks.0.attentions.0", "down_blocks.0.attentions.1"),
+    *(f"up_blocks.3.attentions.{index}" for index in range(3)),
+)
 TABLES_3_AND_4 = ("layers", "attention")
 BOTH = ("path", "velocity")
 
@@ -89,3 +96,51 @@ def test_all_eight_benchmarks_have_both_modes_at_both_scales():
         for backbone in ("clip-b16", "clip-l14"):
             path, velocity = (published(dataset, m, backbone) for m in BOTH)
             assert 20 < path <= velocity < 95
+
+
+def columns_of(name, dataset):
+    (table,) = build_tables(SegmenterConfig(), LAYERS, [name])
+    labels = [row.label for row in table.rows]
+    return {each.title: each.scores for each in paper_columns(name, labels, dataset)}
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "expected"),
+    [
+        ("components", "ade20k", {"paper": (3.2, 6.4, 7.7, 8.8, 22.8, 23.0, 20.5)}),
+        (
+            "attention",
+            "voc21",
+            {
+                "paper M.V.": (63.7, 63.7, 65.5, 67.8),
+                "paper O.P.": (62.6, 62.6, 64.3, 66.9),
+            },
+        ),
+        (
+            "layers",
+            "cityscapes",
+            {
+                "paper M.V.": (37.5, 40.1, 41.9, 42.8, 42.4, 43.3, None),
+                "paper O.P.": (36.4, 38.2, 40.6, 41.5, 41.3, 41.7, None),
+            },
+        ),
+        ("components", "context60", {}),
+        ("layers", "scenes", {}),
+    ],
+)
+def test_ablations_beside_ours(name, dataset, expected):
+    assert columns_of(name, dataset) == expected
+
+
+def test_only_tables_2_to_4_have_counterparts_of_one_paper_source_each():
+    sources = {
+        name: [each.source[-7:] for each in paper_columns(name, labels, "voc21")]
+        for name in TABLES
+        for (table,) in [build_tables(SegmenterConfig(), LAYERS, [name])]
+        for labels in [[row.label for row in table.rows]]
+    }
+    assert {name: found for name, found in sources.items() if found} == {
+        "components": ["Table 2"],
+        "attention": ["Table 3", "Table 4"],
+        "layers": ["Table 3", "Table 4"],
+    }

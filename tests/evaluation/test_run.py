@@ -5,9 +5,19 @@ import sys
 
 import pytest
 
-from dslo_jax import cli
+from dslo_jax import cli, pipeline
 from dslo_jax.errors import OptionError
-from dslo_jax.evaluation import Cell, Confusion, Journal, Row, Sweep, Table
+from dslo_jax.evaluation import (
+    Cell,
+    Confusion,
+    Journal,
+    Row,
+    SceneSet,
+    Sweep,
+    Table,
+    build_tables,
+    plots,
+)
 from dslo_jax.evaluation.layout import markdown
 from dslo_jax.evaluation.plots import draw_tables
 from dslo_jax.evaluation.report import report, save_report, summarise
@@ -20,6 +30,7 @@ CIRCUMSTANCES = {
     "checkpoint": "0123456789abcdef",
     "batch_size": 2,
 }
+LAYERS = ("down_blocks.0.attentions.0", "up_blocks.3.attentions.0")
 HEADER = {"checkpoint": "0123456789abcdef"}
 
 
@@ -169,6 +180,74 @@ def test_markdown_marks_the_best_of_each_column(finished, tables):
     assert "| epsilon | no solution |" in lines
 
 
+class Renamed(SceneSet):
+    """Scenes that pass for another data set."""
+
+    def describe(self):
+        return super().describe() | {"name": "ade20k"}
+
+
+@pytest.fixture(scope="module")
+def beside(finished, base):
+    """A report on what the paper has measured as well; no photo is measured."""
+    path, _ = finished
+    tables = build_tables(base, LAYERS, ["attention", "timestep"])
+    samples = Renamed(range(3), size=(48, 64))
+    return report(tables, base, Journal(path, HEADER), samples, CIRCUMSTANCES)
+
+
+def test_figures_of_the_paper_stand_beside_ours(beside):
+    assert beside["paper"] == {
+        "source": "arXiv 2604.07723v1, Table 1",
+        "percent": {
+            "ViT-B/16": {"velocity": 23.0, "path": 22.8},
+            "ViT-L/14": {"velocity": 23.4, "path": 23.4},
+        },
+    }
+    attention, timestep = beside["tables"]
+    assert "paper" not in timestep
+    assert [each["percent"] for each in attention["paper"]] == [
+        [17.5, 17.5, 21.5, 23.0],
+        [16.3, 16.3, 20.5, 22.8],
+    ]
+    assert attention["paper"][1]["source"] == "arXiv 2604.07723v1, Table 4"
+    text = markdown(beside)
+    assert "Table 1) has: ViT-B/16, velocity 23.0, path 22.8; ViT-L/14, " in text
+    assert (
+        "\n| | M.V. | O.P. | paper M.V. | paper O.P. |\n|---|---|---|---|---|\n" in text
+    )
+    assert "\n| qq_mean | - | - | 21.5 | 20.5 |\n" in text
+    assert (
+        "arXiv 2604.07723v1, Table 4; all with CLIP ViT-B/16. Its origin may be" in text
+    )
+    assert "\n| | M.V. | O.P. |\n" in text  # the other table
+    part = beside | {"dataset": beside["dataset"] | {"published_photos": 2000}}
+    assert "Table 1) has on 2000 photos: ViT-B/16" in markdown(part)
+
+
+def test_figures_of_the_paper_are_marked_in_plots(beside):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    table, cells = beside["tables"][0], beside["cells"]
+    plots._draw_bars(axes, table, cells)
+    marks = [line for line in axes.get_lines() if line.get_marker() == "D"]
+    found = [list(zip(*line.get_data(), strict=True)) for line in marks]
+    # At the middle of the bars of each mode: four rows, two bars of 0.4 each.
+    assert found == [
+        [(17.5, 0.0), (17.5, 1.0), (21.5, 2.0), (23.0, 3.0)],
+        [(16.3, 0.4), (16.3, 1.4), (20.5, 2.4), (22.8, 3.4)],
+    ]
+    assert "paper" in axes.get_legend_handles_labels()[1]
+
+
+def test_scenes_have_no_figures_of_the_paper(finished):
+    _, found = finished
+    assert "paper" not in json.dumps(found)
+    assert "aper" not in markdown(found)
+
+
 def test_plots_are_drawn(finished, tmp_path):
     pytest.importorskip("matplotlib")
     files = draw_tables(finished[1], tmp_path)
@@ -182,7 +261,8 @@ def test_plots_without_matplotlib_say_what_to_install(finished, tmp_path, monkey
         draw_tables(finished[1], tmp_path)
 
 
-def test_command_writes_report_and_tables(checkpoint, tmp_path, capsys):
+def test_command_writes_report_and_tables(checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pipeline.DISCREPANCY, "_compiled", {})
     config = tmp_path / "base.toml"
     config.write_text('affinity_size = 64\nshort_side = 64\ntemplates = "single"\n')
     out = tmp_path / "out"
@@ -206,7 +286,9 @@ def test_command_writes_report_and_tables(checkpoint, tmp_path, capsys):
     assert [table["name"] for table in found["tables"]] == ["divergence"]
     assert all(cell["photos"] == 2 for cell in found["cells"].values())
     assert "Direction of the divergence" in (out / "ablation.md").read_text()
-    assert "2/2 photos" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "2/2 photos" in err
+    assert "compiling solver (once per shape)\n" in err
     assert cli.main([*arguments, "--batch", "1"]) == OptionError.exit_code
     assert "batch_size = 2, now it is 1" in capsys.readouterr().err
 

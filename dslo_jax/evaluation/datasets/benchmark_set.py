@@ -1,6 +1,7 @@
 """A benchmark on disk."""
 
 import os
+import shlex
 from pathlib import Path
 
 from dslo_jax.errors import OptionError
@@ -142,6 +143,6 @@ def _check_labels(
 
 def _remedy(benchmark: Benchmark, root: Path) -> str:
     return (
-        "the published labels are there but not converted; convert them once with "
-        f"dslo_jax.evaluation.datasets.convert({benchmark.name!r}, {str(root)!r})"
+        "the published labels are there but not converted; convert them once with\n"
+        f"  dslo convert {benchmark.name} --root {shlex.quote(str(root))}"
     )

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,10 +24,8 @@ _CATEGORIES = (
 )
 
 
-def read_context(
-    path: Path, split: str
-) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
-    """Draw the labels of PASCAL Context from ``trainval_merged.json``.
+class ContextAnnotations:
+    """The regions of PASCAL Context from ``trainval_merged.json``.
 
     The file is that of PASCAL in Detail: ``images`` with a size and the split they are
     of, and ``annos_segmentation`` with the category and the run lengths of one region
@@ -36,28 +35,47 @@ def read_context(
         path: The file. It takes several times its size in memory.
         split: Which images, ``"val"``.
 
-    Yields:
-        Name and labels of every image of the split: 0 for none of the 59 classes, 1 to
-        59 for one of them.
-
     Raises:
         OptionError: The file is not what it should be (``O07``).
     """
-    try:
-        content = json.loads(path.read_bytes())
-        images = [image for image in content["images"] if image["phase"] == split]
-        regions = defaultdict(list)
-        for region in content["annos_segmentation"]:
-            regions[region["image_id"]].append(region)
-        for image in images:
-            name = PurePosixPath(image["file_name"]).stem
-            yield name, _draw(image, regions[image["image_id"]])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OptionError(
-            "O07",
-            f"{str(path)!r} is not the file of annotations of PASCAL in Detail: "
-            f"{type(error).__name__}: {error}; download it again",
-        ) from error
+
+    def __init__(self, path: Path, split: str):
+        self._path = path
+        self._images: dict[str, dict[str, Any]] = {}
+        self._regions: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        with self._told():
+            content = json.loads(path.read_bytes())
+            for image in content["images"]:
+                if image["phase"] == split:
+                    self._images[PurePosixPath(image["file_name"]).stem] = image
+            for region in content["annos_segmentation"]:
+                self._regions[region["image_id"]].append(region)
+
+    @property
+    def names(self) -> list[str]:
+        """The images of the split, sorted."""
+        return sorted(self._images)
+
+    def draw(self, name: str) -> UInt8[np.ndarray, "height width"]:
+        """Labels of an image: 0 for none of the 59 classes, 1 to 59 for one of them.
+
+        Raises:
+            OptionError: As for the file.
+        """
+        with self._told():
+            image = self._images[name]
+            return _draw(image, self._regions[image["image_id"]])
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OptionError(
+                "O07",
+                f"{str(self._path)!r} is not the file of annotations of PASCAL in "
+                f"Detail: {type(error).__name__}: {error}; download it again",
+            ) from error
 
 
 def _draw(image: dict[str, Any], regions: list[dict[str, Any]]) -> np.ndarray:

@@ -4,16 +4,17 @@ What there is no conversion for (VOC, ADE20K) is used as published.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
-from dslo_jax.errors import OptionError
+from dslo_jax.errors import OptionError, OutputError
 from dslo_jax.evaluation.datasets.benchmarks import BENCHMARKS, find_benchmark
-from dslo_jax.evaluation.datasets.context import read_context
+from dslo_jax.evaluation.datasets.context import ContextAnnotations
 from dslo_jax.evaluation.datasets.layouts import (
     Layout,
     contents,
@@ -50,6 +51,17 @@ class Conversion(NamedTuple):
     kept: int
 
 
+Watch = Callable[[int, int], None]
+"""Called with the label files done so far and the label files in all."""
+
+
+class _Labels(NamedTuple):
+    """The labels of a split: the names of its photos, and what labels one has."""
+
+    names: list[str]
+    of: Callable[[str], np.ndarray]
+
+
 class _Recoding(NamedTuple):
     """What becomes of each of the 256 values of a mask, and which may occur."""
 
@@ -57,7 +69,9 @@ class _Recoding(NamedTuple):
     known: np.ndarray
 
 
-def convert(name: str, root: str | os.PathLike[str]) -> Conversion:
+def convert(
+    name: str, root: str | os.PathLike[str], *, watch: Watch | None = None
+) -> Conversion:
     """Write the label files of the measured split of a benchmark.
 
     Each appears whole or not at all, and one that is there already is compared and
@@ -69,6 +83,7 @@ def convert(name: str, root: str | os.PathLike[str]) -> Conversion:
             and ``"context59"``, which share their labels.
         root: The benchmark's own folder, or one that holds it as mmsegmentation's
             ``data`` does.
+        watch: Told of the progress.
 
     Returns:
         Where they are, and how many were written and kept.
@@ -78,7 +93,7 @@ def convert(name: str, root: str | os.PathLike[str]) -> Conversion:
             files are not found or are not what they should be (``O07``).
         ImageError: A published file is damaged (``I02`` to ``I07``), holds an id that
             does not exist, or a file is there with other labels (``I09``).
-        OSError: The disk refuses.
+        OutputError: The disk refuses (``O06``); what was written is kept.
     """
     layout = find_benchmark(name).layout
     if layout.published is None:
@@ -90,9 +105,11 @@ def convert(name: str, root: str | os.PathLike[str]) -> Conversion:
         )
     tree = layout.tree(layout.label_folders[0], "NAME")
     home = find_root(layout, Path(root), tree)
-    if layout.split_file is not None:
-        return _convert_context(layout, home, tree)
-    return _write_all(layout, home, _recoded(layout, _RECODINGS[name](), home, tree))
+    if name in _RECODINGS:
+        labels = _recoded(layout, _RECODINGS[name](), home, tree)
+    else:
+        labels = _drawn(layout, home, tree)
+    return _write_all(layout, home, labels, watch)
 
 
 def _coco_stuff() -> _Recoding:
@@ -123,52 +140,62 @@ _RECODINGS = {
 }
 
 
-def _recoded(
-    layout: Layout, recoding: _Recoding, root: Path, tree: str
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and labels of every published label file."""
+def _recoded(layout: Layout, recoding: _Recoding, root: Path, tree: str) -> _Labels:
+    """What becomes of every published label file."""
     assert layout.published is not None
     suffix = layout.published.partition("{name}")[2]
     folder = root / layout.label_folders[0]
     names = [n for n in list_names(folder, suffix) if not n.endswith("TrainIds")]
     if not names:
         raise not_found(f"no labels to convert: {contents(folder)}", tree)
-    for name in names:
+
+    def recode(name: str) -> np.ndarray:
         path = folder / f"{name}{suffix}"
         values = read_mask(path)
         check_values(values, recoding.known, path)
-        yield name, recoding.labels[values]
+        return recoding.labels[values]
+
+    return _Labels(names, recode)
 
 
-def _convert_context(layout: Layout, root: Path, tree: str) -> Conversion:
-    """Draw the labels of PASCAL Context, and list their names if there is no list."""
+def _drawn(layout: Layout, root: Path, tree: str) -> _Labels:
+    """The labels of PASCAL Context."""
     assert layout.published is not None
-    assert layout.split_file is not None
     path = root / layout.published
     if not path.is_file():
         raise not_found(f"no labels to convert: {contents(root)}", tree)
-    names = []
-
-    def noted() -> Iterator[tuple[str, np.ndarray]]:
-        for name, labels in read_context(path, layout.split):
-            names.append(name)
-            yield name, labels
-
-    done = _write_all(layout, root, noted())
-    if not (root / layout.split_file).exists():
-        with atomic_file(root / layout.split_file) as file:
-            file.write("".join(f"{name}\n" for name in sorted(names)).encode())
-    return done
+    annotations = ContextAnnotations(path, layout.split)
+    return _Labels(annotations.names, annotations.draw)
 
 
 def _write_all(
-    layout: Layout, root: Path, labelled: Iterator[tuple[str, np.ndarray]]
+    layout: Layout, root: Path, labels: _Labels, watch: Watch | None
 ) -> Conversion:
+    """Write the labels, and list their names where a list is needed and missing."""
     folder = layout.label_folders[0]
-    written = kept = 0
-    for name, labels in labelled:
-        if write_mask(layout.labels(root, name, folder), labels):
-            written += 1
-        else:
-            kept += 1
-    return Conversion(root / folder, written, kept)
+    written = 0
+    for done, name in enumerate(labels.names, start=1):
+        path, values = layout.labels(root, name, folder), labels.of(name)
+        with _telling(path):
+            written += write_mask(path, values)
+        if watch is not None:
+            watch(done, len(labels.names))
+    if layout.split_file is not None and not (root / layout.split_file).exists():
+        path = root / layout.split_file
+        with _telling(path), atomic_file(path) as file:
+            file.write("".join(f"{name}\n" for name in labels.names).encode())
+    return Conversion(root / folder, written, len(labels.names) - written)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Tell a person of a disk that refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError.cannot_write(
+            path,
+            error,
+            "labels that were written are kept, and the same conversion continues",
+            "make room there, or make the folder writable",
+        ) from error

@@ -1,11 +1,13 @@
+import errno
 import json
+import shlex
 
 import numpy as np
 import pytest
 from miniatures import SPECS, encode_runs, save
 from PIL import Image
 
-from dslo_jax import errors
+from dslo_jax import cli, errors
 from dslo_jax.evaluation.datasets import BENCHMARKS, convert, find_dataset
 from dslo_jax.evaluation.datasets.context import _CATEGORIES
 
@@ -90,6 +92,80 @@ def test_can_be_interrupted_and_repeated(tmp_path, name):
     assert not list(root.rglob("*.part"))
 
 
+def test_the_command_that_an_error_names_converts(tmp_path, capsys):
+    root, _ = publish("cityscapes", tmp_path / "my data")
+    with pytest.raises(errors.OptionError) as info:
+        find_dataset("cityscapes", tmp_path / "my data")
+    command = next(line for line in str(info.value).split("\n") if "dslo" in line)
+    program, *arguments = shlex.split(command)
+    assert program == "dslo"
+    for written, kept in ((3, 0), (0, 3)):
+        assert cli.main(arguments) == 0
+        out, err = capsys.readouterr()
+        line = f"{root}/gtFine/val: {written} label files written, {kept} were there"
+        assert out.startswith(line)
+        assert "converting the labels of cityscapes\n3/3 label files, " in err
+    assert len(find_dataset("cityscapes", root)) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("coco", "--root", "."), 2, "[O03] no benchmark 'coco'"),
+        (("voc21", "--root", "."), 2, "[O03] the labels of voc21 are used as"),
+        (("cityscapes", "--root", "nowhere"), 2, "[O07] no folder of photos"),
+        (("cityscapes",), 2, "--root"),
+    ],
+)
+def test_the_command_tells_what_it_cannot_convert(capsys, arguments, code, words):
+    assert cli.main(["convert", *arguments]) == code
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("name", ["cityscapes", "context60"])
+def test_the_progress_is_told(tmp_path, name):
+    publish(name, tmp_path) if name in PUBLISHED else publish_context(tmp_path)
+    count, told = (3 if name in PUBLISHED else 2), []
+    convert(name, tmp_path, watch=lambda *each: told.append(each))
+    assert told == [(done, count) for done in range(1, count + 1)]
+
+
+def test_a_full_disk_is_told_and_what_was_written_is_kept(tmp_path, monkeypatch):
+    root, _ = publish("cityscapes", tmp_path)
+    paths = [
+        root / SPECS["cityscapes"].labels.format(sample)
+        for sample in SPECS["cityscapes"].names
+    ]
+    save_image, saved = Image.Image.save, []
+
+    def full(image, file, *arguments):
+        if saved:
+            file.write(b"\x89PNG")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved.append(file)
+        save_image(image, file, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        with pytest.raises(errors.OutputError, match=r"O06.*No space left") as info:
+            convert("cityscapes", root)
+    assert str(paths[1]) in str(info.value)
+    assert "--out" not in str(info.value)
+    assert [path.exists() for path in paths] == [True, False, False]
+    assert not list(root.rglob("*.part"))
+    assert convert("cityscapes", root)[1:] == (2, 1)
+
+
+def test_a_list_of_names_that_cannot_be_written_is_told(tmp_path):
+    root, _, _ = publish_context(tmp_path)
+    (root / "ImageSets").write_text("in the way")
+    with pytest.raises(errors.OutputError, match=r"O06.*SegmentationContext/val\.txt"):
+        convert("context60", root)
+    (root / "ImageSets").unlink()
+    assert convert("context60", root)[1:] == (0, 2)
+    assert len(find_dataset("context60", root)) == 2
+
+
 def test_the_two_coco_sets_are_converted_from_the_same_files(tmp_path):
     root, _ = publish("coco_stuff", tmp_path)
     assert convert("coco_stuff", root).written == 3
@@ -128,8 +204,7 @@ def test_finding_tells_how_to_convert(tmp_path, name):
     root, _ = publish(name, tmp_path)
     with pytest.raises(errors.OptionError, match=r"O07.*3 of 3.*not converted") as info:
         find_dataset(name, root)
-    call = f"convert({name!r}, {str(root)!r})"
-    assert call in str(info.value)
+    assert f"\n  dslo convert {name} --root {root}\n" in str(info.value)
     convert(name, root)
     (root / SPECS[name].labels.format(SPECS[name].names[0])).unlink()
     with pytest.raises(errors.OptionError, match="1 of 3 label files are missing"):

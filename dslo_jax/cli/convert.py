@@ -1,0 +1,43 @@
+"""``dslo convert``: labels as they are published to those that are measured with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from dslo_jax.cli.terminal import Measuring, one_line, results, say
+from dslo_jax.evaluation.datasets import convert, find_benchmark
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Make the labels of a benchmark from those that are published, once.
+
+    VOC and ADE20K need none of it. Published files are only read, labels that are
+    there already are kept, and an interrupted conversion is continued by the same
+    command.
+
+    Args:
+        dataset: coco_object, coco_stuff, cityscapes, or context60 and context59, which
+            share their labels.
+        root: Folder of the data set, as for dslo eval; the labels are written into it.
+    """
+
+    dataset: tyro.conf.Positional[str]
+    root: Path
+
+
+def run(arguments: list[str], errors: Console) -> int:
+    """Run the command; returns the exit code."""
+    options = tyro.cli(Convert, prog="dslo convert", args=arguments)
+    expected = find_benchmark(options.dataset).layout.num_photos
+    say(errors, f"converting the labels of {options.dataset}")
+    with Measuring(errors, expected, 0, dict, "label files") as shown:
+        done = convert(options.dataset, options.root, watch=shown)
+    say(
+        results(),
+        f"{one_line(done.folder)}: {done.written} label files written, "
+        f"{done.kept} were there already",
+    )
+    return 0

@@ -1,0 +1,58 @@
+"""Files that are there whole or not at all, and stay there."""
+
+import errno
+import os
+import stat
+from contextlib import nullcontext
+
+import pytest
+
+from dslo_jax.files import atomic_file
+
+
+def test_bytes_then_name_reach_the_disk(tmp_path, monkeypatch):
+    """The file before it is renamed, and its folder after."""
+    path, flushed, fsync = tmp_path / "a.txt", [], os.fsync
+
+    def noted(file):
+        names = sorted(path.name for path in tmp_path.iterdir())
+        flushed.append((stat.S_ISDIR(os.fstat(file).st_mode), names))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with atomic_file(path) as file:
+        file.write(b"new")
+    (is_folder, (hidden,)), last = flushed
+    assert not is_folder
+    assert hidden.endswith(".part")
+    assert last == (True, ["a.txt"])
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)]
+)
+def test_only_a_folder_that_can_be_flushed_may_fail(tmp_path, monkeypatch, code, told):
+    path, fsync = tmp_path / "a.txt", os.fsync
+
+    def files_only(file):
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    expected = pytest.raises(OSError, match="error") if told else nullcontext()
+    with expected, atomic_file(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_folder_that_cannot_be_opened_is_no_failure(tmp_path, monkeypatch):
+    """As on Windows, or where it may be written and not read."""
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with atomic_file(tmp_path / "a.txt") as file:
+        file.write(b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"

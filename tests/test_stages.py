@@ -1,0 +1,33 @@
+"""Stages say when they begin, and whether they compile first."""
+
+import jax.numpy as jnp
+import pytest
+
+from dslo_jax.stages import Clock, Stage, listen
+
+
+def test_a_listener_hears_the_stages_of_every_clock():
+    double = Stage("double", lambda array: array * 2)
+    one, two = jnp.ones(1), jnp.ones(2)
+    told, heard = [], []
+    double(Clock(lambda *each: told.append(each)), one)
+    with listen(lambda *each: heard.append(each)):
+        double(Clock(lambda *each: told.append(each)), one)
+        double(Clock(), two)
+        double(Clock(), two)
+    double(Clock(), jnp.ones(3))
+    assert heard == [("double", False), ("double", True), ("double", False)]
+    assert told == [("double", True), ("double", False)]
+
+
+def test_a_listener_is_gone_after_a_failure():
+    double, heard = Stage("double", lambda array: array * 2), []
+
+    def fail():
+        with listen(lambda *each: heard.append(each)):
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    double(Clock(), jnp.ones(1))
+    assert not heard
