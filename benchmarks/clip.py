@@ -10,11 +10,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import torch
-from harness import PHOTO, describe_machine, save
+from harness import PHOTO, save
 from pipeline import CLASSES, compare_clip
 from transformers import CLIPModel
 
 from dslo_jax import SegmenterConfig, images, prompts
+from dslo_jax.bench.machine import describe_machine
 from dslo_jax.models.clip import load_clip
 from dslo_jax.templates import IMAGENET_TEMPLATES
 from torch_bridge import reference

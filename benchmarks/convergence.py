@@ -16,8 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from solver_peers import EPSILON
-from solvers import scene
 
+from dslo_jax.bench.scenes import draw_affinity, draw_source
 from dslo_jax.solvers import doubly_stochastic, optimal_path
 
 
@@ -29,7 +29,7 @@ _COLOURS = ("#0b6e4f", "#1f5fa8", "#d1791e", "#a3324d")
 
 def costs() -> dict[str, np.ndarray]:
     """Four kinds of cost, by name."""
-    _, attention = scene(_PATCHES, _CLASSES)
+    attention = draw_affinity(_PATCHES)
     sharp = _rows_to_one(attention**3)
     sinks = attention.copy()
     sinks[:, :4] = attention[:, 4:].sum(axis=1, keepdims=True) / 4
@@ -84,7 +84,7 @@ def main() -> None:
     """Measure and draw."""
     mpl.rcParams["svg.hashsalt"] = "dslo-jax"
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4), layout="constrained")
-    source, _ = scene(_PATCHES, _CLASSES)
+    source = draw_source(_PATCHES, _CLASSES)
     for colour, (name, cost) in zip(_COLOURS, costs().items(), strict=True):
         measured, reported = path_errors(source, cost)
         left.loglog(_STEPS, measured, "o", color=colour, label=name)

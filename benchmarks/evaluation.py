@@ -3,22 +3,22 @@
 The same photos, from files through ``evaluate`` and from memory through
 ``Segmenter.batch``, in turn.
 
-    python benchmarks/evaluation.py --photos 64 --repeats 3
+    python benchmarks/evaluation.py --photos 64 --repeats 3 --save evaluation-cpu
 """
 
 import argparse
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import describe_machine, save
+from harness import Record, parse
 from PIL import Image
 
 from dslo_jax import Segmenter
+from dslo_jax.bench.timing import measure
 from dslo_jax.demo import scenes
 from dslo_jax.evaluation import Journal, Sweep, cells_of, evaluate, load_networks
 from dslo_jax.evaluation.datasets import FolderSet
@@ -78,6 +78,40 @@ def describe_nothing(batch_size: int) -> dict[str, Any]:
     }
 
 
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate and segment the same photos in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        samples = write_photos(
+            Path(folder) / "data", options.photos, tuple(options.size)
+        )
+        photos = [sample.photo for sample in samples]
+        segmenter = Segmenter.from_pretrained(options.model, mode=options.mode)
+        networks = load_networks(find_pair(options.model))
+        evaluate_all = evaluation(networks, samples, options, Path(folder))
+        runs: list[dict[str, Any]] = []
+        calls = {
+            "evaluating": lambda: runs.append(evaluate_all()),
+            "segmenting": lambda: segmenter.batch(
+                photos, samples.classes, batch_size=options.batch
+            ),
+        }
+        found = measure(calls, repeats=options.repeats)
+    runs = runs[-options.repeats :]  # those before warmed up
+    segmenting = found["segmenting"].median_s
+    seconds = statistics.median(each["seconds"] for each in runs)
+    return {
+        "runs": runs,
+        "segmenting": found["segmenting"].samples_s,
+        "evaluated_per_second": options.photos / seconds,
+        "segmented_per_second": options.photos / segmenting,
+        "throughput_ratio": segmenting / seconds,
+        "shares": {
+            name: statistics.median(each[name] / each["seconds"] for each in runs)
+            for name in ("reading", "measuring", "writing")
+        },
+    }
+
+
 def main() -> None:
     """Time both in turn, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -86,42 +120,11 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=64)
     parser.add_argument("--size", type=int, nargs=2, default=(256, 320))
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--save-labels", action="store_true")
-    parser.add_argument("--name", default="evaluation-cpu")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        samples = write_photos(
-            Path(folder) / "data", options.photos, tuple(options.size)
-        )
-        photos = [sample.photo for sample in samples]
-        segmenter = Segmenter.from_pretrained(options.model, mode=options.mode)
-        networks = load_networks(find_pair(options.model))
-        run = evaluation(networks, samples, options, Path(folder))
-        run()
-        segmenter.batch(photos, samples.classes, batch_size=options.batch)
-        runs, segmenting = [], []
-        for _ in range(options.repeats):
-            runs.append(run())
-            start = time.perf_counter()
-            segmenter.batch(photos, samples.classes, batch_size=options.batch)
-            segmenting.append(time.perf_counter() - start)
-    seconds = statistics.median(each["seconds"] for each in runs)
-    shares = {
-        name: statistics.median(each[name] / each["seconds"] for each in runs)
-        for name in ("reading", "measuring", "writing")
-    }
-    result: dict[str, Any] = {"schema": "dslo.bench.evaluation.v1"}
-    result |= describe_machine() | {"options": vars(options), "runs": runs}
-    result |= {
-        "segmenting": segmenting,
-        "evaluated_per_second": options.photos / seconds,
-        "segmented_per_second": options.photos / statistics.median(segmenting),
-        "throughput_ratio": statistics.median(segmenting) / seconds,
-        "shares": shares,
-    }
-    print({name: result[name] for name in ("throughput_ratio", "shares")})
-    print(save(options.name, result))
+    options = parse(parser, repeats=3)
+    row = compare(options)
+    words = {name: row[name] for name in ("throughput_ratio", "shares")}
+    Record("dslo.bench.evaluation.v1", options).add(row, str(words))
 
 
 if __name__ == "__main__":

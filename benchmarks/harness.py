@@ -1,95 +1,71 @@
-"""What all benchmarks share: the machine, interleaved timing, and the result file."""
+"""What all benchmarks share: the photo, their options, and the result file."""
 
-import json
-import os
-import platform
-import subprocess
+import argparse
 import sys
-import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
+from dslo_jax.bench.machine import describe_machine, save_result
 
 
 RESULTS = Path(__file__).parent / "results"
 # CC0, by Rachel Michetti, courtesy of Pikolo Espresso Bar; from scikit-image's samples.
 PHOTO = Path(__file__).parent / "coffee.jpg"
-_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers", "diffusers")
-_SETTINGS = ("XLA_FLAGS", "JAX_PLATFORMS", "OMP_NUM_THREADS", "GLIBC_TUNABLES")
-
-
-def interleave(
-    functions: Mapping[str, Callable[[], Any]], *, repeats: int
-) -> dict[str, list[float]]:
-    """Time functions in turn, so that a noisy moment hits all of them.
-
-    Args:
-        functions: Each returns when its work is done; one unmeasured call comes first.
-        repeats: Measured calls of each.
-
-    Returns:
-        All samples in seconds, by name.
-    """
-    samples: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
-        function()
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            samples[name].append(time.perf_counter() - start)
-    return samples
-
-
-def describe_machine() -> dict[str, Any]:
-    """Device, versions and settings that a figure depends on."""
-    device = jax.devices()[0]
-    return {
-        "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": _command(),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "device": {"platform": device.platform, "kind": device.device_kind},
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
-        "settings": {name: os.environ.get(name) for name in _SETTINGS},
-    }
 
 
 def save(name: str, result: Mapping[str, Any]) -> Path:
-    """Write a result file; strict JSON."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(dict(result), indent=1, allow_nan=False) + "\n")
+    """Write a result file: ``results/NAME.json``, or the path that the name is."""
+    path = Path(name) if name.endswith(".json") else RESULTS / f"{name}.json"
+    save_result(path, result)
     return path
 
 
-def _command() -> str:
-    """What was run; of paths of this machine only the last part."""
-    words = [Path(word).name if word.startswith("/") else word for word in sys.argv]
-    return " ".join(["python", *words])
+def parse(parser: argparse.ArgumentParser, *, repeats: int) -> argparse.Namespace:
+    """Options, with those that every measurement has."""
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument(
+        "--save", metavar="NAME", help="write results/NAME.json; or a path, to a file"
+    )
+    return parser.parse_args()
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
+class Record:
+    """What one run has found: printed as it comes, and written if asked to.
+
+    Args:
+        schema: Name of what the rows hold.
+        options: From ``parse``.
+    """
+
+    def __init__(self, schema: str, options: argparse.Namespace):
+        self._save = options.save
+        chosen = {name: v for name, v in vars(options).items() if name != "save"}
+        machine = {**describe_machine(), "options": chosen}
+        self._result: dict[str, Any] = {"schema": schema, "machine": machine}
+        self._result |= {"rows": [], "skipped": []}
+
+    def add(self, row: Mapping[str, Any], words: str) -> None:
+        """Keep what was measured, and print it in words."""
+        self._keep("rows", row, words)
+
+    def skip(self, row: Mapping[str, Any], reason: str) -> None:
+        """Keep why something was not measured, and print it."""
+        self._keep("skipped", {**row, "reason": reason}, f"{row['name']}: {reason}")
+
+    def _keep(self, what: str, row: Mapping[str, Any], words: str) -> None:
+        self._result[what].append(dict(row))
+        self._result["machine"]["peak_memory_bytes"] = _peak_memory()
+        print(words, flush=True)
+        if self._save:
+            save(self._save, self._result)
+
+
+def _peak_memory() -> int | None:
+    """The most memory that this process has held so far."""
+    if sys.platform == "win32":
         return None
+    import resource
 
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -19,11 +19,13 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from flax import nnx
-from harness import PHOTO, describe_machine, save
+from harness import PHOTO, save
 from transformers import CLIPModel, CLIPTextModel
 
 from dslo_jax import Segmenter, SegmenterConfig, images, prompts
 from dslo_jax.attention import load_diffusion
+from dslo_jax.bench.machine import describe_machine
+from dslo_jax.bench.truth import scaled_error
 from dslo_jax.models.clip import load_clip
 from dslo_jax.templates import IMAGENET_TEMPLATES
 from torch_bridge import reference
@@ -83,8 +85,7 @@ def run_torch(networks, constants, photo, classes, inputs, config):
 
 def relative(ours: Any, theirs: Any) -> float:
     """Greatest difference over the greatest magnitude."""
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    return scaled_error(np.asarray(ours, np.float64), np.asarray(theirs, np.float64))
 
 
 def compare_clip(

@@ -3,16 +3,17 @@
 python benchmarks/plots.py
 """
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+from harness import RESULTS
 from solvers import BASELINE, SAME_TRICKS
 
 
-RESULTS = Path(__file__).parent / "results" / "solver-sizes.json"
 PICTURE = Path(__file__).parents[1] / "docs" / "solver-sizes.svg"
 _STYLES = {
     "dslo-jax": ("#0b6e4f", "o-"),
@@ -23,40 +24,53 @@ _STYLES = {
 _CLASSES, _PATCHES = 8, 4096
 
 
-def draw(rows: list[dict[str, Any]]) -> None:
-    """Two rows of panels, one per solver: over the patches, and over the classes."""
-    figure, panels = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
-    for line, solver in zip(panels, BASELINE, strict=True):
+def draw(rows: list[dict[str, Any]], picture: Path) -> None:
+    """Over the patches on the left, the classes on the right; errors below times."""
+    figure, panels = plt.subplots(
+        4, 2, figsize=(9, 11), layout="constrained", height_ratios=(2, 1, 2, 1)
+    )
+    for number, solver in enumerate(BASELINE):
         mine = [row for row in rows if row["solver"] == solver]
         over_patches = [row for row in mine if row["classes"] == _CLASSES]
         over_classes = [row for row in mine if row["patches"] == _PATCHES]
-        _panel(line[0], over_patches, "patches", f"{solver}, {_CLASSES} classes")
-        _panel(line[1], over_classes, "classes", f"{solver}, {_PATCHES} patches")
-    figure.savefig(PICTURE, metadata={"Date": None})
+        times, errors = panels[2 * number : 2 * number + 2]
+        times[0].set_title(f"{solver}, {_CLASSES} classes")
+        times[1].set_title(f"{solver}, {_PATCHES} patches")
+        for column, (over, shown) in enumerate(
+            (("patches", over_patches), ("classes", over_classes))
+        ):
+            _panel(times[column], shown, over, "median_s", "seconds")
+            _panel(errors[column], shown, over, "error", "error")
+            errors[column].set_ylim(1e-8, 1e-3)
+    panels[0, 0].legend(fontsize=8)
+    panels[2, 0].legend(fontsize=8)
+    figure.savefig(picture, metadata={"Date": None})
 
 
-def _panel(axes: Any, rows: list[dict[str, Any]], over: str, title: str) -> None:
+def _panel(
+    axes: Any, rows: list[dict[str, Any]], over: str, field: str, label: str
+) -> None:
     for name, (colour, style) in _STYLES.items():
-        points = sorted(
-            (row[over], row["median_s"]) for row in rows if row["name"] == name
-        )
+        points = sorted((row[over], row[field]) for row in rows if row["name"] == name)
         if points:
-            sizes, seconds = zip(*points, strict=True)
-            axes.loglog(
-                sizes, [1e3 * s for s in seconds], style, color=colour, label=name
-            )
+            sizes, values = zip(*points, strict=True)
+            axes.loglog(sizes, values, style, color=colour, label=name)
     sizes = sorted({row[over] for row in rows})
     axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.minorticks_off()
-    axes.set(xlabel=over, ylabel="milliseconds", title=title)
+    axes.xaxis.minorticks_off()
+    axes.set(xlabel=over, ylabel=label)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
 
 
 def main() -> None:
     """Draw, the same bytes from the same figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    results = RESULTS / "solver-sizes.json"
+    parser.add_argument("--results", type=Path, default=results)
+    parser.add_argument("--picture", type=Path, default=PICTURE)
+    options = parser.parse_args()
     mpl.rcParams["svg.hashsalt"] = "dslo-jax"
-    draw(json.loads(RESULTS.read_text())["rows"])
+    draw(json.loads(options.results.read_text())["rows"], options.picture)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ up, and the whole way from cosines and affinity to labels. PyTorch runs the refe
 """
 
 import argparse
-import statistics
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,11 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from harness import describe_machine, interleave, save
-from solvers import scene
+from harness import Record, parse
 
 from dslo_jax import checks, ops, pipeline
 from dslo_jax.attention import average_attention
+from dslo_jax.bench.scenes import draw_affinity
+from dslo_jax.bench.timing import compile_ahead, measure
+from dslo_jax.bench.truth import scaled_error
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.stages import Clock
@@ -32,31 +33,29 @@ from torch_bridge.reference.upsample import (
 )
 
 
-SIDE, PIXELS, HEADS, CHANNELS = 64, 512, 10, 64
+_CELL, _HEADS, _CHANNELS = 8, 10, 64  # pixels of a patch on an axis; of the UNet
 
 Pair = tuple[Callable[[], Any], Callable[[], Any]]
 """Ours and PyTorch's; both return what is compared."""
 
 
-def upsampling(classes: int, *, dense: bool) -> Pair:
+def upsampling(side: int, classes: int, *, dense: bool) -> Pair:
     """Maps of the classes, brought to the pixels."""
     rng = np.random.default_rng(classes)
-    maps = rng.random((classes, SIDE, SIDE), np.float32)
-    photo = rng.random((PIXELS, PIXELS, 3), np.float32)
+    maps = rng.random((classes, side, side), np.float32)
+    photo = rng.random((_CELL * side, _CELL * side, 3), np.float32)
     ours = ops.dense_bilateral_upsample if dense else ops.joint_bilateral_upsample
     theirs = dense_bilateral_upsample if dense else joint_bilateral_upsample
     arrays = jnp.asarray(maps), jnp.asarray(photo)
     tensors = torch.from_numpy(maps), torch.from_numpy(photo)
-    compiled = jax.jit(ours)
-    return lambda: jax.block_until_ready(compiled(*arrays)), lambda: theirs(*tensors)
+    return compile_ahead(ours, *arrays).call, lambda: theirs(*tensors)
 
 
-def aggregation() -> Pair:
+def aggregation(side: int) -> Pair:
     """Two layers of self-attention, averaged over their heads."""
     rng = np.random.default_rng(0)
-    shape = (2, SIDE * SIDE, HEADS // 2, CHANNELS)
+    shape = (2, side * side, _HEADS // 2, _CHANNELS)
     query, key = rng.normal(size=(2, *shape)).astype(np.float32)
-    ours = jax.jit(lambda pairs: average_attention(pairs, (0.5, 0.5))[0])
     pairs = tuple(
         QueryKey(jnp.asarray(q)[None], jnp.asarray(k)[None])
         for q, k in zip(query, key, strict=True)
@@ -67,34 +66,35 @@ def aggregation() -> Pair:
         q, k = (tensor.permute(0, 2, 1, 3).flatten(0, 1) for tensor in tensors)
         total = q.new_zeros(q.shape[1], q.shape[1])
         for head_q, head_k in zip(q, k, strict=True):  # a stack of maps takes 1.3 GB
-            total += torch.softmax(head_q @ head_k.T / CHANNELS**0.5, dim=1)
+            total += torch.softmax(head_q @ head_k.T / _CHANNELS**0.5, dim=1)
         return total / total.sum(dim=1, keepdim=True)
 
-    return lambda: jax.block_until_ready(ours(pairs)), theirs
+    ours = compile_ahead(lambda pairs: average_attention(pairs, (0.5, 0.5))[0], pairs)
+    return ours.call, theirs
 
 
-def labelling(mode: str, classes: int = 21) -> Pair:
+def labelling(side: int, mode: str, classes: int = 21) -> Pair:
     """Cosines and an affinity become labels; about a third of the classes survive."""
     rng = np.random.default_rng(0)
-    _, affinity = scene(SIDE * SIDE, classes)
+    affinity = draw_affinity(side * side)
     names = rng.normal(size=(classes, 512)).astype(np.float32)
     names /= np.linalg.norm(names, axis=1, keepdims=True)
     place = rng.integers(0, classes // 3, (4, 4)).repeat(6, axis=0).repeat(7, axis=1)
     noise = 0.02 * rng.normal(size=(24, 28, 512))
     features = (names[place] + noise).astype(np.float32)
     features /= np.linalg.norm(features, axis=2, keepdims=True)
-    photo = rng.integers(0, 256, (PIXELS, PIXELS, 3)).astype(np.uint8)
+    photo = rng.integers(0, 256, (_CELL * side, _CELL * side, 3)).astype(np.uint8)
     config = SegmenterConfig(mode=mode)
     cosines = torch.from_numpy(np.einsum("hwd,nd->nhw", features, names))
     theirs = partial(
         segment_logits,
         cosines,
         torch.from_numpy(affinity),
-        (SIDE, SIDE),
+        (side, side),
         torch.from_numpy(photo),
         config=config,
     )
-    layout = ops.cell_layout((PIXELS, PIXELS), (SIDE, SIDE))
+    layout = ops.cell_layout(photo.shape[:2], (side, side))
     device = jax.device_put((features[None], names, affinity[None]))
 
     def ours() -> np.ndarray:
@@ -106,7 +106,7 @@ def labelling(mode: str, classes: int = 21) -> Pair:
             text,
             jnp.arange(classes, dtype=jnp.int32),
             num_classes=classes,
-            grid=(SIDE, SIDE),
+            grid=(side, side),
             early_rejection=config.early_rejection,
             rejection_share=config.rejection_share,
             suppression=config.suppression,
@@ -114,7 +114,7 @@ def labelling(mode: str, classes: int = 21) -> Pair:
             scale=config.source_scale,
         )
         order, counts = checks.choose_classes(np.asarray(sources.active))
-        patches = SIDE * SIDE
+        patches = side * side
         rows = -(-int(sources.support[0]) // (patches // 8)) * (patches // 8)
         solved = pipeline.DISCREPANCY(
             clock,
@@ -130,7 +130,7 @@ def labelling(mode: str, classes: int = 21) -> Pair:
             solved.values[0],
             jnp.asarray(counts[0], jnp.int32),
             jax.device_put(folded),
-            grid=(SIDE, SIDE),
+            grid=(side, side),
             upsampling=config.upsampling,
             spatial_variance=config.spatial_variance,
             range_variance=config.range_variance,
@@ -140,30 +140,35 @@ def labelling(mode: str, classes: int = 21) -> Pair:
     return ours, lambda: theirs().labels
 
 
-PAIRS: dict[str, Callable[[], Pair]] = {
-    "upsampling, 5 x 5 patches, 8 classes": lambda: upsampling(8, dense=False),
-    "upsampling, 5 x 5 patches, 21 classes": lambda: upsampling(21, dense=False),
-    "upsampling, dense, 8 classes": lambda: upsampling(8, dense=True),
+PAIRS: dict[str, Callable[[int], Pair]] = {
+    "upsampling, 5 x 5 patches, 8 classes": partial(upsampling, classes=8, dense=False),
+    "upsampling, 5 x 5 patches, 21 classes": partial(
+        upsampling, classes=21, dense=False
+    ),
+    "upsampling, dense, 8 classes": partial(upsampling, classes=8, dense=True),
     "self-attention, 10 heads": aggregation,
-    "cosines to labels, path": lambda: labelling("path"),
-    "cosines to labels, velocity": lambda: labelling("velocity"),
+    "cosines to labels, path": partial(labelling, mode="path"),
+    "cosines to labels, velocity": partial(labelling, mode="velocity"),
 }
 
 
-def row_of(name: str, pair: Pair, repeats: int) -> dict[str, Any]:
+def row_of(name: str, pair: Pair, options: argparse.Namespace) -> dict[str, Any]:
     """Times of both, and how far apart their results are."""
-    ours, theirs = pair
-    mine, other = np.asarray(ours()), np.asarray(theirs())
-    samples = interleave({"dslo-jax": ours, "torch": theirs}, repeats=repeats)
-    medians = {key: statistics.median(times) for key, times in samples.items()}
+    found = measure(
+        dict(zip(("dslo-jax", "torch"), pair, strict=True)),
+        repeats=options.repeats,
+        budget=options.budget,
+    )
+    mine, other = (np.asarray(each.result) for each in found.values())
     if np.issubdtype(mine.dtype, np.integer):
         difference = float(np.mean(mine != other))
     else:
-        difference = float(np.max(np.abs(mine - other)) / np.max(np.abs(other)))
+        difference = scaled_error(mine, other)
+    medians = {key: each.median_s for key, each in found.items()}
     return {
         "name": name,
         "median_s": medians,
-        "samples_s": samples,
+        "samples_s": {key: each.samples_s for key, each in found.items()},
         "difference": difference,
         "torch_over_this": medians["torch"] / medians["dslo-jax"],
     }
@@ -172,24 +177,22 @@ def row_of(name: str, pair: Pair, repeats: int) -> dict[str, Any]:
 def main() -> None:
     """Measure, print a table, and keep it if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--side", type=int, default=64, help="patches of an axis")
+    parser.add_argument("--budget", type=float, default=20.0, help="seconds of a row")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
-    options = parser.parse_args()
+    options = parse(parser, repeats=7)
     torch.set_num_threads(options.threads)
-    machine = {**describe_machine(), "threads": options.threads}
-    rows = []
-    for name, make in PAIRS.items():
-        row = row_of(name, make(), options.repeats)
-        rows.append(row)
-        print(
-            f"{name:40s}{1e3 * row['median_s']['dslo-jax']:9.1f} ms"
-            f"{1e3 * row['median_s']['torch']:9.1f} ms  x {row['torch_over_this']:.2f}"
+    record = Record("dslo.bench.stages.v1", options)
+    for name in options.pairs:
+        row = row_of(name, PAIRS[name](options.side), options)
+        medians = row["median_s"]
+        record.add(
+            row,
+            f"{name:40s}{1e3 * medians['dslo-jax']:9.1f} ms"
+            f"{1e3 * medians['torch']:9.1f} ms  x {row['torch_over_this']:.2f}"
             f"  difference {row['difference']:.1e}",
-            flush=True,
         )
-    if options.save:
-        save(options.save, {"machine": machine, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+_QUIET = 0.5  # a mean of more processes that want to run makes times noisy
 _STAGES = (
     ("text, 80 templates, 7 names", ("text",), ("text",)),
     ("clip", ("clip",), ("clip",)),
@@ -33,8 +35,11 @@ def provenance(result: dict[str, Any]) -> str:
     """Where and with what a figure was measured."""
     machine = result.get("machine", result)
     versions = machine["versions"]
+    load = machine["load"] or 0
+    noise = f" (other work at the start: load {load:.1f})" if load > _QUIET else ""
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['device']['platform']}; "
+        f"{machine['cpu']}, {machine['cores']} cores{noise}, "
+        f"{machine['device']['platform']}; "
         f"jax {versions['jax']}, torch {versions['torch']}; "
         f"{machine['started_utc'][:10]}, commit {machine['commit']}; "
         f"`{machine['command']}`"
@@ -75,26 +80,95 @@ def parity_table(name: str) -> str:
     return "\n".join([*lines, "", f"{provenance(result)}."])
 
 
-def solvers_table() -> str:
-    """Milliseconds of the solvers, times faster than batched PyTorch, and errors."""
-    result = read("solvers")
-    columns = sorted({row["classes"] for row in result["rows"]})
-    heads = " | ".join(f"{classes} classes | error" for classes in columns)
-    lines = [f"| 4096 patches | {heads} |", "|---" * (2 * len(columns) + 1) + "|"]
-    cells: dict[str, list[str]] = {}
-    for row in sorted(result["rows"], key=lambda row: row["solver"]):
-        faster = f"{row['baseline_over_this']:.2g}"
-        time = 1e3 * row["median_s"]
-        time = f"{time:,.0f} ms" if time >= 100 else f"{time:.3g} ms"
-        name = f"{row['solver']}: {row['name']}"
-        found = f"{time} (x{faster}) | {row['error']:.0e}"
-        cells.setdefault(name, []).append(found)
-    lines += [f"| {name} | {' | '.join(times)} |" for name, times in cells.items()]
+def solvers_table(name: str) -> str:
+    """Milliseconds, times faster than batched PyTorch, and errors; a table a size."""
+    result = read(name)
+    tables = []
+    for patches in sorted({row["patches"] for row in result["rows"]}):
+        rows = [row for row in result["rows"] if row["patches"] == patches]
+        tables += [*_solver_lines(rows, patches), ""]
+    if any(len(row["samples_s"]) == 1 for row in result["rows"]):
+        tables += ["\\* one call: it takes longer than the time for a row.", ""]
+    for row in result.get("skipped", ()):
+        place = f"{row['patches']} patches, {row['classes']} classes"
+        tables += [f"Left out: {row['solver']}: {row['name']}, {place}:"]
+        tables += [f"{row['reason']}.", ""]
+    return "\n".join([*tables, f"Medians of {provenance(result)}."])
+
+
+def _solver_lines(rows: list[dict[str, Any]], patches: int) -> list[str]:
+    columns = sorted({row["classes"] for row in rows})
+    cells: dict[str, dict[int, str]] = {}
+    for row in sorted(rows, key=lambda row: row["solver"]):
+        time = _milliseconds(row["median_s"])
+        if len(row["samples_s"]) == 1:
+            time += "\\*"
+        if row["baseline_over_this"]:
+            time += f" (x{_ratio(row['baseline_over_this'])})"
+        line = cells.setdefault(f"{row['solver']}: {row['name']}", {})
+        line[row["classes"]] = f"{time} | {row['error']:.0e}"
+    heads = " | ".join(f"{_classes(count)} | error" for count in columns)
+    return [
+        f"| {patches} patches | {heads} |",
+        "|---" * (2 * len(columns) + 1) + "|",
+        *(
+            f"| {name} | {' | '.join(line.get(c, ' | ') for c in columns)} |"
+            for name, line in cells.items()
+        ),
+    ]
+
+
+def steps_table() -> str:
+    """What stands around the solvers, next to torch."""
+    result = read("stages")
+    lines = [
+        "| step | torch | dslo-jax | times faster | difference |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        times = row["median_s"]
+        torch, ours = (_milliseconds(times[name]) for name in ("torch", "dslo-jax"))
+        is_labels = row["name"].startswith("cosines to labels")
+        difference = f"{row['difference']:{'.3%' if is_labels else '.0e'}}"
+        lines.append(
+            f"| {row['name']} | {torch} | {ours} | {_ratio(row['torch_over_this'])} "
+            f"| {difference} |"
+        )
     return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
 
 
+def sizes_table() -> str:
+    """The solvers at all sizes, and their picture."""
+    table = solvers_table("solver-sizes")
+    return f"![Seconds and errors over the size](solver-sizes.svg)\n\n{table}"
+
+
+def _milliseconds(seconds: float) -> str:
+    milliseconds = 1e3 * seconds
+    form = ",.0f" if milliseconds >= 100 else ".3g"
+    return f"{milliseconds:{form}} ms"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def _classes(count: int) -> str:
+    return "1 class" if count == 1 else f"{count} classes"
+
+
+def _or_absent(table: Callable[[], str]) -> str:
+    """The table, or that its figures are still to be measured."""
+    try:
+        return table()
+    except FileNotFoundError as absent:
+        path = Path(absent.filename).relative_to(ROOT).as_posix()
+        return f"Not measured yet: there is no `{path}`."
+
+
 TABLES = {
-    "README.md": {"stages": stages_table, "solvers": solvers_table},
+    "README.md": {"stages": stages_table, "solvers": partial(solvers_table, "solvers")},
+    "docs/solvers.md": {"sizes": sizes_table, "steps": steps_table},
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),
@@ -114,7 +188,7 @@ def main() -> int:
         for key, table in tables.items():
             marks = f"<!-- table:{key} -->", f"<!-- /table:{key} -->"
             pattern = re.escape(marks[0]) + ".*?" + re.escape(marks[1])
-            new = f"{marks[0]}\n{table()}\n{marks[1]}"
+            new = f"{marks[0]}\n{_or_absent(table)}\n{marks[1]}"
             text = re.sub(pattern, lambda _, new=new: new, text, flags=re.DOTALL)
         if text != old:
             stale.append(name)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from dslo_jax.cli import ablate, evaluate, segment, weights
+from dslo_jax.cli import ablate, bench, convert, evaluate, segment, weights
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.errors import DeviceError, DsloError, OptionError, OutputError
 
@@ -16,15 +16,19 @@ PARTIAL, INTERRUPTED, BUG = OutputError.exit_code, 130, 1
 COMMANDS = {
     "segment": segment.run,
     "weights": weights.run,
+    "convert": convert.run,
     "eval": evaluate.run,
     "ablate": ablate.run,
+    "bench": bench.run,
 }
 _USAGE = """usage: dslo COMMAND ...
 
   dslo segment PHOTO... --classes "cat, sofa|couch, wall"   photos to label maps
   dslo weights NAME...                                      download checkpoints
+  dslo convert DATASET --root FOLDER                        labels to measure with
   dslo eval DATASET --root FOLDER                           scores on photos with truth
   dslo ablate --dataset DATASET --root FOLDER               the tables of the paper
+  dslo bench solvers                                        times of the solvers here
 
 dslo COMMAND --help says more."""
 

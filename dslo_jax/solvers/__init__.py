@@ -12,6 +12,10 @@ from dslo_jax.solvers.markov import (
     doubly_stochastic as doubly_stochastic,
     maximum_velocity as maximum_velocity,
 )
+from dslo_jax.solvers.memory import (
+    path_bytes as path_bytes,
+    velocity_bytes as velocity_bytes,
+)
 from dslo_jax.solvers.sinkhorn import (
     Domain as Domain,
     PathSolution as PathSolution,

@@ -21,7 +21,7 @@ from dslo_jax.solvers._arguments import compute_dtype, usable_classes
 from dslo_jax.solvers._loop import Progress, begin, iterate
 
 
-_BLOCK_ROWS = 256
+BLOCK_ROWS = 256
 """Rows of the kernel at a time: 4 MiB at N = 4096, 16 MiB at N = 16384 (float32)."""
 
 
@@ -99,7 +99,7 @@ def _rows_with_mass(
         count = jnp.sum(carries)
         # Padding repeats a row that is read anyway: others may hold anything.
         (index,) = jnp.nonzero(carries, size=support, fill_value=jnp.argmax(carries))
-    blocks = -(-index.size // _BLOCK_ROWS)
+    blocks = -(-index.size // BLOCK_ROWS)
     rows = -(-index.size // blocks)
     fits = count <= index.size
     index = jnp.pad(index, (0, blocks * rows - index.size), mode="edge")

@@ -1,0 +1,127 @@
+"""The circumstances that a figure depends on, and the file that keeps both."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dslo_jax.files import atomic_file
+
+
+_PACKAGES = (
+    *("dslo-jax", "jax", "jaxlib", "flax", "numpy"),
+    *("torch", "transformers", "diffusers"),
+)
+_SETTINGS = (
+    *("XLA_FLAGS", "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR"),
+    *("XLA_PYTHON_CLIENT_PREALLOCATE", "OMP_NUM_THREADS", "GLIBC_TUNABLES"),
+)
+
+
+def describe_machine(
+    device: jax.Device | None = None,  # pyright: ignore[reportInvalidTypeForm]
+) -> dict[str, Any]:
+    """Device, versions and settings, as plain values.
+
+    Args:
+        device: Where the programs run; the first unless told.
+
+    Returns:
+        ``None`` for whatever this system does not tell. ``load`` is the mean number of
+        processes that wanted to run during the last minute, before the measurement.
+    """
+    used = jax.devices()[0] if device is None else device
+    return {
+        "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": _command(),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "device": {"platform": used.platform, "kind": used.device_kind},
+        "cpu": _cpu(),
+        "cores": _cores(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "settings": {name: os.environ.get(name) for name in _SETTINGS},
+    }
+
+
+def save_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result file, whole or not at all.
+
+    Args:
+        path: The file; an existing one is replaced.
+        result: Plain values.
+
+    Raises:
+        ValueError: A number is not finite; JSON has no word for it.
+        OSError: The disk refuses.
+    """
+    text = json.dumps(dict(result), indent=1, allow_nan=False)
+    with atomic_file(path) as file:
+        file.write(text.encode() + b"\n")
+
+
+def _command() -> str:
+    """What was run; of paths of this machine only the last part."""
+    program, *words = (_last_part(word) for word in sys.argv)
+    spec = sys.modules["__main__"].__spec__
+    if spec is not None:
+        program = f"python -m {spec.parent or spec.name}"
+    elif program.endswith(".py"):
+        program = f"python {program}"
+    return " ".join([program, *words])
+
+
+def _last_part(word: str) -> str:
+    return Path(word).name if Path(word).is_absolute() else word
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of these very files; None where they are installed without git."""
+    try:
+        if not _git("ls-files", Path(__file__).name):
+            return None  # installed below a clone of something else
+        return _git("describe", "--always", "--dirty", "--exclude=*") or None
+    except OSError:
+        return None
+
+
+def _git(*words: str) -> str:
+    folder = Path(__file__).parent
+    finished = subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True
+    )
+    return finished.stdout.strip()
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int | None:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()

@@ -1,0 +1,68 @@
+"""Attention and sources as photos give them, drawn from a seed."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+
+_ROWS = 256  # of the affinity at a time: 16384 patches would take 10 GB at once
+
+
+def draw_affinity(
+    patches: int, seed: int = 0
+) -> Float[np.ndarray, "{patches} {patches}"]:
+    """Attention-like rows that sum to 1: five regions, locality, and noise.
+
+    Args:
+        patches: A square number.
+        seed: Of the scene.
+
+    Returns:
+        In float32. Memory: 64 MiB at 4096 patches, 1 GiB at 16384, and some blocks.
+
+    Raises:
+        ValueError: ``patches`` is not a square number.
+    """
+    rng = np.random.default_rng(seed)
+    side = math.isqrt(patches)
+    if side * side != patches or not patches:
+        raise ValueError(f"`patches` is {patches}, expected a square number")
+    place = np.stack(np.divmod(np.arange(patches), side), axis=1) / side
+    centres = rng.uniform(0, 1, (5, 2))
+    region = ((place[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
+    affinity = np.empty((patches, patches), np.float32)
+    for first in range(0, patches, _ROWS):
+        rows = np.arange(first, min(first + _ROWS, patches))
+        distance = ((place[rows, None] - place[None]) ** 2).sum(axis=2)
+        logits = 3 * (region[rows, None] == region[None]) - 12 * distance
+        logits += rng.normal(size=logits.shape)
+        logits[np.arange(len(rows)), rows] += 2
+        weights = np.exp(logits)
+        affinity[rows] = weights / weights.sum(axis=1, keepdims=True)
+    return affinity
+
+
+def draw_source(
+    patches: int, classes: int, seed: int = 0
+) -> Float[np.ndarray, "{classes} {patches}"]:
+    """Distributions after suppression: 15 % of the patches have a class.
+
+    Every class has mass in one patch at least, however many classes there are.
+
+    Args:
+        patches: Any number.
+        classes: Any number.
+        seed: Of the scene.
+
+    Returns:
+        In float32; rows sum to 1.
+    """
+    rng = np.random.default_rng((seed, classes))
+    owner = rng.integers(0, classes, patches)
+    owner[rng.uniform(size=patches) > 0.15] = -1
+    keep = owner[None] == np.arange(classes)[:, None]
+    keep[np.arange(classes), rng.integers(0, patches, classes)] = True
+    source = rng.uniform(0.5, 1.5, (classes, patches)) * keep
+    source /= source.sum(axis=1, keepdims=True)
+    return source.astype(np.float32)

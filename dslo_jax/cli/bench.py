@@ -1,0 +1,187 @@
+"""``dslo bench``: what the solvers take on this machine, and how exact they are."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from dslo_jax.bench.machine import describe_machine, save_result
+from dslo_jax.bench.scenes import draw_affinity
+from dslo_jax.bench.solvers import SCHEMA, Dtype, Size, Solver, measure_solvers
+from dslo_jax.cli.terminal import say
+from dslo_jax.devices import find_device
+from dslo_jax.errors import OptionError, OutputError
+
+
+_QUIET = 0.5  # other processes that want to run; more of them make times noisy
+_COLUMNS = (
+    *("solver", "ms", "±", "steps", "error"),
+    *("compile\ns", "first\ncall s", "memory\nMiB", "pre-\ndicted"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Time our solvers on drawn scenes, on this machine; nothing else is needed.
+
+    Times are medians of warm calls, inputs on the device already and results ready;
+    beside them the median distance from the median, and apart from them what compiling
+    and the first call took. Errors are largest distances from float64: of paths and
+    velocities relative to each value, of the others to the largest. Memory is what the
+    compiler reserves beyond inputs and results, and what was predicted of it. The path
+    is solved with the kernel alone, as the segmenter asks first.
+
+    Args:
+        what: There is one suite.
+        solvers: What to time; upsampling weighs 5 x 5 patches for 8 x 8 pixels each,
+            self-attention averages 10 heads of 64 channels.
+        patches: Of an image, a square number each: 4096 is 64 x 64.
+        classes: Of an image.
+        images: Solved by one program.
+        dtype: Of the affinity, or of queries and keys; solvers compute in float32, and
+            errors include what narrowing did.
+        device: auto, cpu, gpu or tpu; gpu:1 is the second.
+        repeats: Timed calls of each.
+        budget: Seconds for the timed calls of each; what takes longer is called once.
+        save: A JSON file for all samples, versions and the machine.
+    """
+
+    what: tyro.conf.Positional[Literal["solvers"]]
+    solvers: tuple[Solver, ...] = ("path", "velocity", "kl")
+    patches: tuple[int, ...] = (1024, 4096)
+    classes: tuple[int, ...] = (8, 21)
+    images: int = 1
+    dtype: Dtype = "float32"
+    device: str = "auto"
+    repeats: int = 20
+    budget: float = 20.0
+    save: Path | None = None
+
+
+def run(arguments: list[str], errors: Console) -> int:
+    """Run the command; returns the exit code."""
+    options = tyro.cli(Bench, prog="dslo bench", args=arguments)
+    _check(options)
+    machine = describe_machine(find_device(options.device))
+    result: dict[str, Any] = {"schema": SCHEMA, "machine": machine, "rows": []}
+    _save(options.save, result)  # a file that cannot be written is told at once
+    out = Console(highlight=False)
+    say(out, _circumstances(machine))
+    if (machine["load"] or 0) > _QUIET:
+        say(errors, f"load is {machine['load']:.1f}: other work makes times noisy")
+    for size, rows in _measure(options, errors):
+        out.print(_table(size, rows))
+        result["rows"] += rows
+        _save(options.save, result)
+    if any(_is_unsolved(row) for row in result["rows"]):
+        say(errors, "unsolved: a class that the kernel cannot solve, or the step cap")
+    return 0
+
+
+def _measure(
+    options: Bench, errors: Console
+) -> Iterator[tuple[Size, list[dict[str, Any]]]]:
+    """The rows of one size after the other."""
+    device = find_device(options.device)
+    for patches in options.patches:
+        say(errors, f"drawing {patches} patches")
+        affinities = np.stack(
+            [draw_affinity(patches, seed) for seed in range(options.images)]
+        )
+        for classes in options.classes:
+            is_first = classes == options.classes[0]
+            solvers: list[Solver] = [  # one knows no classes: once is enough
+                name for name in options.solvers if is_first or name != "self-attention"
+            ]
+            size = Size(patches, classes, options.images, options.dtype)
+            say(errors, f"measuring {_words(size)}")
+            yield (
+                size,
+                measure_solvers(
+                    solvers,
+                    size,
+                    affinities,
+                    device=device,
+                    repeats=options.repeats,
+                    budget=options.budget,
+                ),
+            )
+
+
+def _check(options: Bench) -> None:
+    for name in ("solvers", "patches", "classes"):
+        if not getattr(options, name):
+            raise OptionError("O01", f"--{name} is empty; name one at least")
+    for name in ("images", "repeats"):
+        if getattr(options, name) < 1:
+            raise OptionError(
+                "O01", f"--{name} {getattr(options, name)}; expected at least 1"
+            )
+    for classes in options.classes:
+        if classes < 1:
+            raise OptionError("O01", f"--classes {classes}; expected at least 1")
+    for patches in options.patches:
+        if patches < 1 or math.isqrt(patches) ** 2 != patches:
+            raise OptionError(
+                "O01", f"--patches {patches}; expected a square number, as 4096"
+            )
+
+
+def _save(path: Path | None, result: dict[str, Any]) -> None:
+    if path is None:
+        return
+    try:
+        save_result(path, result)
+    except OSError as error:
+        remedy = "make room there, or choose another file with --save"
+        raise OutputError.cannot_write(path, error, remedy=remedy) from error
+
+
+def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
+    """One size; only then do the columns fit a narrow terminal."""
+    table = Table(title=_words(size), title_justify="left", box=None)
+    for column in _COLUMNS:
+        table.add_column(column, justify="left" if column == "solver" else "right")
+    for row in rows:
+        steps, memory = row["num_steps"], row["memory"]
+        table.add_row(
+            row["solver"],
+            f"{1e3 * row['median_s']:.3g}",
+            f"{row['spread']:.0%}",
+            "" if steps is None else str(steps),
+            "unsolved" if _is_unsolved(row) else f"{row['error']:.0e}",
+            f"{row['lower_s'] + row['compile_s']:.2g}",
+            f"{row['first_call_s']:.2g}",
+            _mebibytes(memory["compiler_bytes"]),
+            _mebibytes(memory["predicted_bytes"]),
+        )
+    return table
+
+
+def _words(size: Size) -> str:
+    classes = "1 class" if size.classes == 1 else f"{size.classes} classes"
+    images = "" if size.images == 1 else f"{size.images} images, "
+    return f"{images}{size.patches} patches, {classes}, {size.dtype}"
+
+
+def _is_unsolved(row: dict[str, Any]) -> bool:
+    return row["error"] is None or (row["converged"] or 1.0) < 1
+
+
+def _mebibytes(count: int | None) -> str:
+    return "" if count is None else f"{count / 2**20:,.2f}"
+
+
+def _circumstances(machine: dict[str, Any]) -> str:
+    device, versions = machine["device"], machine["versions"]
+    return (
+        f"{device['platform']} {device['kind']}; {machine['cpu']}, "
+        f"{machine['cores']} cores; dslo-jax {versions['dslo-jax']}, "
+        f"jax {versions['jax']}"
+    )

@@ -1,0 +1,49 @@
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from dslo_jax.bench import machine
+
+
+def test_what_it_says_is_plain_and_names_no_folder_of_this_machine(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/home/me/bin/dslo", "bench", "/home/me/x.json"])
+    found = machine.describe_machine()
+    assert found == json.loads(json.dumps(found))
+    assert found["command"].endswith("bench x.json")
+    assert "/home" not in found["command"]
+    assert found["versions"]["jax"]
+    assert found["device"]["platform"] == "cpu"
+    assert found["cores"] >= 1
+
+
+def test_a_script_is_named_as_it_was_called(monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    monkeypatch.setattr(sys, "argv", ["benchmarks/solvers.py", "--save", "x"])
+    command = machine.describe_machine()["command"]
+    assert command == "python benchmarks/solvers.py --save x"
+
+
+def test_without_git_there_is_no_commit(monkeypatch):
+    def absent(*_, **__):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", absent)
+    assert machine.describe_machine()["commit"] is None
+
+
+def test_in_a_clone_of_something_else_there_is_no_commit(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "machine.py"))
+    assert machine.describe_machine()["commit"] is None
+
+
+def test_a_result_is_strict_json(tmp_path):
+    path = tmp_path / "result.json"
+    machine.save_result(path, {"rows": [1.5]})
+    assert json.loads(path.read_text()) == {"rows": [1.5]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        machine.save_result(path, {"rows": [math.nan]})
+    assert json.loads(path.read_text()) == {"rows": [1.5]}

@@ -1,0 +1,72 @@
+"""Predictions against the compiler; nothing runs."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from dslo_jax.bench.timing import compile_ahead
+from dslo_jax.solvers import maximum_velocity, optimal_path
+from dslo_jax.solvers.memory import path_bytes, velocity_bytes
+
+
+_FACTOR = 2.0
+"""Buffers that the compiler lets share memory are not ours to know."""
+
+
+def arguments(classes, patches, dtype=jnp.float32, images=1):
+    leading = () if images == 1 else (images,)
+    return (
+        jax.ShapeDtypeStruct((*leading, classes, patches), jnp.float32),
+        jax.ShapeDtypeStruct((*leading, patches, patches), dtype),
+    )
+
+
+def reserved(solve, shapes, images=1):
+    found = compile_ahead(solve if images == 1 else jax.vmap(solve), *shapes)
+    return found.temporary_bytes
+
+
+@pytest.mark.parametrize(
+    ("classes", "patches", "support", "dtype"),
+    [
+        (8, 4096, 640, jnp.float32),
+        (171, 1024, None, jnp.float32),
+        (21, 1024, 256, jnp.bfloat16),
+    ],
+)
+def test_path(classes, patches, support, dtype):
+    solve = partial(optimal_path, support=support, domain="kernel")
+    actual = reserved(solve, arguments(classes, patches, dtype))
+    itemsize = jnp.dtype(dtype).itemsize
+    predicted = path_bytes(classes, patches, support=support, itemsize=itemsize)
+    assert actual / _FACTOR < predicted < actual * _FACTOR
+    # The whole point: far less than a kernel.
+    assert predicted < 4 * patches**2 or patches < 4096
+
+
+@pytest.mark.parametrize(
+    ("classes", "patches", "dtype", "images"),
+    [
+        (21, 1024, jnp.float32, 1),
+        (8, 4096, jnp.bfloat16, 1),
+        (8, 1024, jnp.float32, 2),
+    ],
+)
+def test_velocity(classes, patches, dtype, images):
+    actual = reserved(
+        maximum_velocity, arguments(classes, patches, dtype, images), images
+    )
+    itemsize = jnp.dtype(dtype).itemsize
+    predicted = velocity_bytes(classes, patches, itemsize=itemsize, images=images)
+    assert actual / _FACTOR < predicted < actual * _FACTOR
+
+
+def test_images_take_their_share_each():
+    shapes = arguments(8, 1024, images=2)
+    solve = partial(optimal_path, support=256, domain="kernel")
+    actual = reserved(solve, shapes, images=2)
+    predicted = path_bytes(8, 1024, support=256, images=2)
+    assert predicted == 2 * path_bytes(8, 1024, support=256)
+    assert actual / _FACTOR < predicted < actual * _FACTOR
