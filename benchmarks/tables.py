@@ -143,6 +143,67 @@ def sizes_table() -> str:
     return f"![Seconds and errors over the size](solver-sizes.svg)\n\n{table}"
 
 
+# Tables of an ablation that say nothing of a choice: they have their own place.
+_NO_CHOICES = ("components", "oracles", "grid")
+
+
+def choices_table() -> str:
+    """Every choice of the method on the bundled scenes, a line each."""
+    result = read("ablation/ablation")
+    lines = ["| choice | mIoU in percent |", "|---|---|"]
+    for table in result["tables"]:
+        if table["name"] in _NO_CHOICES:
+            continue
+        for title, first, last in _groups(table["columns"]):
+            scores = ", ".join(
+                f"{row['label']}: {_scores(row['cells'][first:last], result)}"
+                for row in table["rows"]
+            )
+            lines.append(f"| {table['title']}: {title} | {scores} |")
+    return "\n".join([*lines, "", f"{_photos(result)}."])
+
+
+def _groups(columns: list[str]) -> list[tuple[str, int, int]]:
+    """What to call neighbours that differ in their mode alone, and their range."""
+    groups = []
+    for first in range(0, len(columns), 2):
+        pair = columns[first : first + 2]
+        reading, comma, mode = pair[0].rpartition(", ")
+        modes = [mode, *(column.rpartition(", ")[2] for column in pair[1:])]
+        groups.append((f"{reading}{comma}{' / '.join(modes)}", first, first + 2))
+    return groups
+
+
+def ablation_table(name: str, result: str) -> str:
+    """One table of an ablation."""
+    report = read(result)
+    (table,) = (table for table in report["tables"] if table["name"] == name)
+    lines = [
+        f"| | {' | '.join(table['columns'])} |",
+        "|---" * (1 + len(table["columns"])) + "|",
+    ]
+    for row in table["rows"]:
+        cells = (_scores([key], report) for key in row["cells"])
+        lines.append(f"| {row['label']} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"{_photos(report)}."])
+
+
+def _scores(keys: list[str | None], result: dict[str, Any]) -> str:
+    cells = result["cells"]
+    return " / ".join(f"{100 * cells[key]['miou']:.1f}" if key else "" for key in keys)
+
+
+def _photos(result: dict[str, Any]) -> str:
+    """What an ablation was measured on."""
+    dataset, versions = result["dataset"], result["versions"]
+    first = dataset["first_seed"]
+    return (
+        f"{result['scored']} held-out scenes, seeds {first} to "
+        f"{first + result['expected'] - 1}; {result['device']['kind']}, jax "
+        f"{versions['jax']}; weights {result['checkpoint'][:12]}"
+    )
+
+
 def _milliseconds(seconds: float) -> str:
     milliseconds = 1e3 * seconds
     form = ",.0f" if milliseconds >= 100 else ".3g"
@@ -169,6 +230,11 @@ def _or_absent(table: Callable[[], str]) -> str:
 TABLES = {
     "README.md": {"stages": stages_table, "solvers": partial(solvers_table, "solvers")},
     "docs/solvers.md": {"sizes": sizes_table, "steps": steps_table},
+    "docs/method.md": {"choices": choices_table},
+    "dslo_jax/demo/checkpoint/README.md": {
+        "components": partial(ablation_table, "components", "demo"),
+        "oracles": partial(ablation_table, "oracles", "demo"),
+    },
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),

@@ -82,7 +82,7 @@ class SegmenterConfig:
     templates: Literal["imagenet", "single"] | tuple[str, ...] = "imagenet"
     early_rejection: bool = True
     rejection_share: float = 0.0
-    suppression: Literal["minmax", "softmax", "relative", "none"] = "minmax"
+    suppression: Literal["minmax", "softmax", "relative", "none"] = "relative"
     suppression_threshold: float = 0.9
     source_scale: float = 1.0
     affinity_size: int = 512
@@ -92,7 +92,7 @@ class SegmenterConfig:
     epsilon: float = 0.1
     path_steps: int = 50
     tolerance: float = 1e-5
-    norm: Literal["none", "sum", "minmax", "max"] = "none"
+    norm: Literal["none", "sum", "minmax", "max"] = "minmax"
     threshold: float = 0.3
     criterion: Literal["saturation", "increment"] = "saturation"
     balancing_steps: int = 15

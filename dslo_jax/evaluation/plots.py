@@ -44,8 +44,8 @@ def draw_tables(report: dict[str, Any], folder: Path) -> list[Path]:
             _draw_bars(axes, table, report["cells"])
         axes.set_title(table["title"], fontsize=9)
         axes.tick_params(labelsize=7)
-        # The feet of the bars tell nothing; marks of the paper are at their ends.
-        axes.legend(fontsize=7, loc="lower left" if "paper" in table else "best")
+        # Below the axes, where it hides no bar.
+        figure.legend(loc="outside lower center", ncols=4, fontsize=7)
         files.append(folder / f"{table['name']}.png")
         with atomic_file(files[-1]) as file:
             figure.savefig(file, format="png", dpi=150)

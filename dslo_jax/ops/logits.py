@@ -77,7 +77,7 @@ def reject_classes(
 def suppress(
     logits: Float[Array, "classes patches"],
     *,
-    method: Suppression = "minmax",
+    method: Suppression = "relative",
     threshold: float = 0.9,
     scale: float = 100.0,
     active: Bool[Array, " classes"] | None = None,
@@ -126,9 +126,12 @@ def suppress(
             f"unknown method {method!r}; expected 'minmax', 'softmax', 'relative' or "
             "'none'"
         )
-    best = score.max(axis=1, keepdims=True)
     # Not ``score >= limit``: a NaN must be kept, or the class would look empty.
-    return ~(score < jnp.minimum(limit, best))
+    is_sure = ~(score < jnp.minimum(limit, score.max(axis=1, keepdims=True)))
+    # The best patch by its index: where the compiler computes the score twice, rounding
+    # may leave every one below the best.
+    best = jnp.argmax(score, axis=1, keepdims=True)
+    return is_sure | (jnp.arange(score.shape[1])[None] == best)
 
 
 def normalize(

@@ -107,6 +107,23 @@ def test_flat_maps_keep_everything(method):
     assert suppress(jnp.full((5, 40), 0.2), method=method).all()
 
 
+@pytest.mark.parametrize("method", ["softmax", "relative"])
+def test_a_class_that_is_never_sure_keeps_its_best_in_one_program(method):
+    """One program computes its score twice, with different rounding."""
+
+    @jax.jit
+    @jax.vmap
+    def both(logits):
+        keep = suppress(logits, method=method, threshold=1.0)
+        return keep, normalize(logits, keep, scale=100.0)
+
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0.1, 0.01, (4, 20, 256)).astype(np.float32)
+    keep, source = both(jnp.asarray(logits))
+    assert keep.any(axis=2).all()
+    np.testing.assert_allclose(source.sum(axis=2), 1, rtol=1e-5)
+
+
 def test_a_flat_class_among_others_keeps_everything_by_minmax():
     logits = jnp.asarray(cosines()).at[2].set(0.25)
     keep = suppress(logits, method="minmax")

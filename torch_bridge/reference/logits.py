@@ -36,7 +36,7 @@ def reject_classes(
 def suppress(
     logits: Float[Tensor, "classes patches"],
     *,
-    method: Suppression = "minmax",
+    method: Suppression = "relative",
     threshold: float = 0.9,
 ) -> Bool[Tensor, "classes patches"]:
     """Which patches are reliable (NMS).
