@@ -145,12 +145,14 @@ def _components(base: SegmenterConfig, _: tuple[str, ...]):
 
     The paper's row I has the plain attention of CLIP, and its rows V and VI are those
     of Table 3 with k-k attention; so both are columns. Early rejection belongs to the
-    pipeline from row II on.
+    pipeline from row II on. The second row is not in the paper: it tells what of the
+    gain is the upsampling's.
     """
     bilinear = {"upsampling": "bilinear"}
     plain = bilinear | {"suppression": "none"}
     rows = {
         "I: logits": plain | {"mode": "logits", "early_rejection": False},
+        "I + rejection + JBU": {"mode": "logits"},
         "II: I + KL": plain | {"mode": "kl"},
         "III: II + NMS": bilinear | {"mode": "kl"},
         "IV: III + JBU": {"mode": "kl"},

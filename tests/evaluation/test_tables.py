@@ -63,10 +63,11 @@ def test_components_climb_one_at_a_time():
     assert table.columns == ("vanilla", "kk_mean")
     last = [row.cells[-1] for row in table.rows]
     modes = [cell.config.mode for cell in last]
-    assert modes == ["logits", "kl", "kl", "kl", "path", "velocity", "fused"]
+    assert modes == ["logits"] * 2 + ["kl"] * 3 + ["path", "velocity", "fused"]
     steps = [changes(cell) - {"mode"} for cell in last]
     assert steps == [
         {"suppression", "upsampling", "early_rejection"},
+        set(),
         {"suppression", "upsampling"},
         {"upsampling"},
         *[set()] * 4,
