@@ -4,6 +4,7 @@ The transition ``diag(row) A diag(column)`` is never formed: balancing works on 
 scaling vectors, and a step of the chain is ``((state * row) @ A) * column``.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -25,6 +26,12 @@ from dslo_jax.solvers._loop import Progress, begin, has_converged, is_running, i
 
 _STAGES = (64, 32, 16, 8, 4, 1)
 """Sizes that a batch of classes shrinks to as its members arrive."""
+
+SUM_BLOCKS = 64
+"""Blocks of rows, at most, whose column sums are added up."""
+
+_SUM_PARTS = 4
+"""Of a row, whose sums are added up."""
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -223,8 +230,10 @@ class _Chain(NamedTuple):
     column: Float[Array, " patches"]
 
     def advance(self, state: Float[Array, "classes patches"]) -> Array:
-        moved = jnp.matmul(state * self.row[None], self.affinity, precision=_HIGHEST)
-        return moved * self.column[None]
+        # Not state @ affinity: this order was up to 1.5 times faster on a CPU.
+        flow = (state * self.row[None]).T
+        moved = jnp.matmul(self.affinity.T, flow, precision=_HIGHEST)
+        return moved.T * self.column[None]
 
 
 class _Walk(NamedTuple):
@@ -243,21 +252,19 @@ def _balance(
     affinity: Float[Array, "patches patches"], max_steps: int, tolerance: float
 ) -> Transition:
     """Eq. 11 on the scaling vectors: two passes over the affinity a round."""
-    ones = jnp.ones(affinity.shape[0], affinity.dtype)
-
-    def column_sums(affinity: Array, row: Array) -> Array:
-        return jnp.matmul(row[None], affinity, precision=_HIGHEST)[0]
 
     def step(affinity: Array, state: _Balance, _: Array) -> tuple[_Balance, Array]:
         column = _reciprocal(state.column_sums)
-        row_sums = jnp.matmul(affinity, column[:, None], precision=_HIGHEST)[:, 0]
-        row = _reciprocal(row_sums)
-        sums = column_sums(affinity, row)
+        row = _reciprocal(_row_sums(affinity, column))
+        sums = _column_sums(affinity, row)
         error = jnp.max(jnp.abs(column * sums - 1))
         balanced = (jnp.min(row) > 0) & (jnp.min(column) > 0)
         return _Balance(row, column, sums), jnp.where(balanced, error, jnp.nan)
 
-    start = _Balance(ones, ones, column_sums(affinity, ones))
+    ones = jnp.ones(affinity.shape[0], affinity.dtype)
+    # A sum and no product: with ones that images share, vmap copies the affinities.
+    blocks = _row_blocks(affinity)
+    start = _Balance(ones, ones, jnp.sum(jnp.sum(blocks, axis=1), axis=0))
     error = jnp.where(jnp.min(affinity) >= 0, jnp.asarray(jnp.inf, ones.dtype), jnp.nan)
     start = begin(start, error)
     final = iterate(step, affinity, start, max_steps=max_steps, tolerance=tolerance)
@@ -268,6 +275,35 @@ def _balance(
         final.error,
         has_converged(final.error, tolerance),
     )
+
+
+# A float32 sum of thousands of positive numbers, one after another, is off by 1e-5, and
+# 30 such sums in a row make a chain of 40 steps wrong in its third digit. So both kinds
+# of sums are taken in parts.
+
+
+def _row_blocks(affinity: Float[Array, "patches patches"]) -> Array:
+    """``[blocks, rows, patches]``: as many as divide the patches evenly."""
+    patches = affinity.shape[0]
+    return affinity.reshape(math.gcd(patches, SUM_BLOCKS), -1, patches)
+
+
+def _column_sums(
+    affinity: Float[Array, "patches patches"], row: Float[Array, " patches"]
+) -> Float[Array, " patches"]:
+    """``row @ affinity``, the sum of the products of blocks of rows."""
+    blocks = _row_blocks(affinity)
+    row = row.reshape(blocks.shape[0], 1, -1)
+    return jnp.sum(jnp.matmul(row, blocks, precision=_HIGHEST), axis=(0, 1))
+
+
+def _row_sums(
+    affinity: Float[Array, "patches patches"], column: Float[Array, " patches"]
+) -> Float[Array, " patches"]:
+    """``affinity @ column``, the sum of the products with parts of the column."""
+    part = jnp.arange(column.size) * _SUM_PARTS // column.size
+    parts = jax.nn.one_hot(part, _SUM_PARTS, dtype=column.dtype) * column[:, None]
+    return jnp.sum(jnp.matmul(affinity, parts, precision=_HIGHEST), axis=1)
 
 
 def _reciprocal(sums: Float[Array, " patches"]) -> Float[Array, " patches"]:

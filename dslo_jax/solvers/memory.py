@@ -1,6 +1,9 @@
 """Memory that a solver takes beyond its arguments and results, before it runs."""
 
+import math
+
 from dslo_jax.solvers._scaling import BLOCK_ROWS
+from dslo_jax.solvers.markov import SUM_BLOCKS
 
 
 _WORD = 4  # bytes of float32, in which all solvers compute
@@ -40,9 +43,8 @@ def velocity_bytes(
 ) -> int:
     """What ``maximum_velocity`` takes.
 
-    Five arrays ``[classes, patches]``. An affinity narrower than float32 is widened,
-    and the affinities of several images are copied: the compiler transposes them for
-    a batched product (seen on the CPU).
+    Five arrays ``[classes, patches]``, and the column sums of blocks of rows. An
+    affinity narrower than float32 is widened.
 
     Args:
         classes: Classes of an image.
@@ -50,5 +52,6 @@ def velocity_bytes(
         itemsize: Bytes of an entry of the affinity.
         images: Mapped over with ``jax.vmap``.
     """
-    copies = (itemsize < _WORD) + (images > 1)
-    return images * _WORD * (5 * classes * patches + copies * patches**2)
+    widened = patches**2 if itemsize < _WORD else 0
+    sums = math.gcd(patches, SUM_BLOCKS) * patches
+    return images * _WORD * (5 * classes * patches + sums + widened)
