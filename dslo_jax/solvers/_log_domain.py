@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dslo_jax.solvers._loop import Progress, begin, iterate
-from dslo_jax.solvers._scaling import Problem, remaining
+from dslo_jax.solvers._scaling import Known, Problem, mean_cost, remaining
 
 
 NOTHING = -1e30
@@ -41,17 +41,34 @@ def scale_logs(
         class that was not needed, or failed, has error NaN and path 0.
     """
 
+    known = _look(problem)
+    # Beyond this the exponents are rounded by more than 1: nothing would be right.
+    needed &= known.log_range * jnp.finfo(known.shift.dtype).eps < 1
+
     def solve(one: tuple[Array, Array]) -> tuple[Progress, Array]:
         mass, needed = one
-        final = _scale(problem, mass, needed, max_steps, tolerance)
-        return final, _transport(problem, final)
+        final = _scale(problem, known, mass, needed, max_steps, tolerance)
+        return final, _transport(problem, known, final)
 
     masses = jnp.moveaxis(problem.source, 2, 0)
     return jax.lax.map(solve, (masses, needed))
 
 
+def _look(problem: Problem) -> Known:
+    def visit(_: None, block: Array) -> tuple[None, tuple[Array, Array, Array]]:
+        rows = problem.read(block)
+        shift = mean_cost(rows)
+        exponent = problem.exponent(rows, shift)
+        return None, (shift, jnp.min(exponent), jnp.max(exponent))
+
+    _, (shift, lows, highs) = jax.lax.scan(visit, None, problem.blocks)
+    log_range = jax.lax.stop_gradient(jnp.max(highs) - jnp.min(lows))
+    return Known(shift, log_range)
+
+
 def _scale(
     problem: Problem,
+    known: Known,
     mass: Float[Array, "blocks rows"],
     needed: Bool[Array, ""],
     max_steps: int,
@@ -65,68 +82,72 @@ def _scale(
     )
 
     def step(
-        given: tuple[Problem, Array], state: LogScalings, _: Array
+        given: tuple[Problem, Known, Array], state: LogScalings, _: Array
     ) -> tuple[LogScalings, Array]:
-        problem, mass = given
-        row, column = _update(problem, mass, state.column)
+        problem, known, mass = given
+        row, column = _update(problem, known, mass, state.column)
         moved = jax.lax.stop_gradient(column - state.column)
         some = problem.target > 0
         change = jnp.max(moved, where=some, initial=-jnp.inf)
         change -= jnp.min(moved, where=some, initial=jnp.inf)
-        error = remaining(change, state.change, problem.log_range)
+        error = remaining(change, state.change, known.log_range)
         error = jnp.where(jnp.isfinite(change), error, jnp.nan)
         return LogScalings(row, column, change), error
 
-    # Beyond this the exponents are rounded by more than 1: nothing would be right.
-    needed &= problem.log_range * jnp.finfo(dtype).eps < 1
     error = jnp.where(needed, jnp.asarray(jnp.inf, dtype), jnp.nan)
-    start, given = begin(state, error), (problem, mass)
+    start, given = begin(state, error), (problem, known, mass)
     return iterate(step, given, start, max_steps=max_steps, tolerance=tolerance)
 
 
 def _update(
     problem: Problem,
+    known: Known,
     mass: Float[Array, "blocks rows"],
     column: Float[Array, " targets"],
 ) -> tuple[Float[Array, "blocks rows"], Float[Array, " targets"]]:
     """One step of Eq. 8 on logarithms, in one sweep over the blocks."""
 
     @jax.checkpoint
-    def visit(reached: Array, block: tuple[Array, Array]) -> tuple[Array, Array]:
-        cost, mass = block
-        exponent = problem.exponent(cost)
+    def visit(reached: Array, block: tuple[Array, ...]) -> tuple[Array, Array]:
+        rows, mass, shift = block
+        exponent = problem.exponent(problem.read(rows), shift)
         sums = jax.nn.logsumexp(column[None] + exponent, axis=1)
         row = jnp.where(mass > 0, log_or_nothing(mass) - sums, NOTHING)
         arriving = jax.nn.logsumexp(row[:, None] + exponent, axis=0)
         return jnp.logaddexp(reached, arriving), row
 
     nothing = jnp.full_like(column, NOTHING)
-    reached, row = jax.lax.scan(visit, nothing, (problem.cost, mass))
+    blocks = problem.blocks, mass, known.shift
+    reached, row = jax.lax.scan(visit, nothing, blocks)
     target = problem.target
     column = jnp.where(target > 0, log_or_nothing(target) - reached, NOTHING)
     return row, column
 
 
-def _transport(problem: Problem, final: Progress) -> Float[Array, " targets"]:
+def _transport(
+    problem: Problem, known: Known, final: Progress
+) -> Float[Array, " targets"]:
     """``sum_i plan_ij cost_ij``, by a loop of one step or, if not needed, of none."""
 
     def step(
-        given: tuple[Problem, LogScalings], reached: Array, _: Array
+        given: tuple[Problem, Known, LogScalings], reached: Array, _: Array
     ) -> tuple[Array, Array]:
-        problem, scalings = given
+        problem, known, scalings = given
 
         @jax.checkpoint
-        def visit(reached: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
-            cost, row = block
-            exponent = row[:, None] + problem.exponent(cost) + scalings.column[None]
-            carried = cost.astype(row.dtype) * jnp.exp(exponent)
-            return reached + jnp.sum(carried, axis=0), None
+        def visit(reached: Array, block: tuple[Array, ...]) -> tuple[Array, None]:
+            rows, row, shift = block
+            cost = problem.read(rows)
+            exponent = problem.exponent(cost, shift)
+            exponent = row[:, None] + exponent + scalings.column[None]
+            return reached + jnp.sum(cost * jnp.exp(exponent), axis=0), None
 
-        reached, _ = jax.lax.scan(visit, reached, (problem.cost, scalings.row))
+        blocks = problem.blocks, scalings.row, known.shift
+        reached, _ = jax.lax.scan(visit, reached, blocks)
         return reached, jnp.zeros_like(final.error)
 
     start = begin(jnp.zeros_like(final.state.column), final.error)
-    given = problem, final.state
+    given = problem, known, final.state
     return iterate(step, given, start, max_steps=1, tolerance=0.0).state
 
 

@@ -54,8 +54,8 @@ def iterate(
     Args:
         step: Maps what is given, the state and the steps taken so far to the next
             state and its error. A state that is not finite must report NaN.
-        given: Floating-point arrays that every step reads; only what is in here and
-            in ``progress`` can have a gradient.
+        given: Arrays that every step reads; only what is in here and in ``progress``
+            can have a gradient.
         progress: Where to begin, or to go on.
         max_steps: Cap on the number of steps of each class.
         tolerance: Error at which a class is done.
@@ -177,7 +177,7 @@ def _backward(
             take = partial(advance, index=first + offset)
             _, pull = jax.vjp(take, given, _row(states, offset))
             parts, flow = pull(flow)
-            return jax.tree.map(jnp.add, sums, parts), flow
+            return jax.tree.map(_add_gradient, sums, parts), flow
 
         return jax.lax.fori_loop(0, count, undo, carry)
 
@@ -185,8 +185,20 @@ def _backward(
     sums, flow = jax.lax.fori_loop(
         0, -(-total // length), undo_segment, (nothing, cotangent.state)
     )
+    # Indices are not differentiated.
+    sums = jax.tree.map(
+        lambda leaf, total: total if _has_gradient(leaf) else None, given, sums
+    )
     # Steps are counted, errors reported: neither has a gradient.
     return sums, cotangent._replace(state=flow, error=jnp.zeros_like(start.error))
+
+
+def _has_gradient(leaf: Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _add_gradient(total: Array, part: Array) -> Array:
+    return total + part if _has_gradient(total) else total
 
 
 def _row(rows: Any, index: Array) -> Any:

@@ -11,14 +11,16 @@ Three identities carry this file; ``docs/solvers.md`` derives them.
 no second N x N array is held, and a block stays in cache.
 """
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dslo_jax.solvers._arguments import compute_dtype, usable_classes
-from dslo_jax.solvers._loop import Progress, begin, iterate
+from dslo_jax.solvers._loop import Progress, begin, choose, iterate
 
 
 BLOCK_ROWS = 256
@@ -30,22 +32,49 @@ _LOSS = 1e-5
 
 
 class Problem(NamedTuple):
-    """Rows that carry mass, cut into blocks; padding repeats a row with source 0.
+    """What the loop reads: the rows of the cost that carry mass, in blocks.
 
-    The logarithm of the kernel spans ``log_range`` up to ``log_largest``.
+    Attributes:
+        cost: ``[blocks rows targets]`` or, if rows are chosen, ``[patches targets]``.
+        index: The chosen rows of ``cost``; None for all. Padding repeats one of them.
+        source: Row marginals; 0 in the padding.
+        target: Column marginals.
+        epsilon: The regulariser.
     """
 
-    cost: Float[Array, "blocks rows targets"]
+    cost: Float[Array, "_ _ targets"] | Float[Array, "_ targets"]
+    index: Int[Array, "blocks rows"] | None
     source: Float[Array, "blocks rows classes"]
     target: Float[Array, " targets"]
     epsilon: Float[Array, ""]
-    shift: Float[Array, ""]
-    log_range: Float[Array, ""]
-    log_largest: Float[Array, ""]
 
-    def exponent(self, cost: Float[Array, "rows targets"]) -> Array:
-        """Logarithm of the kernel of some rows."""
-        return (self.shift - cost.astype(self.shift.dtype)) / self.epsilon
+    @property
+    def blocks(self) -> Array:
+        """What a scan goes over; ``read`` makes rows of it."""
+        return self.cost if self.index is None else self.index
+
+    def read(self, block: Array) -> Float[Array, "rows targets"]:
+        """Rows of the cost. Chosen ones are gathered whenever they are needed."""
+        rows = block if self.index is None else self.cost[block]
+        return rows.astype(self.source.dtype)
+
+    def exponent(
+        self, cost: Float[Array, "rows targets"], shift: Float[Array, " rows"]
+    ) -> Array:
+        """Logarithm of the kernel of some rows, each shifted by its mean cost."""
+        return (shift[:, None] - cost) / self.epsilon
+
+
+class Known(NamedTuple):
+    """What the first look at the rows tells.
+
+    Attributes:
+        shift: Mean cost of each row.
+        log_range: Span of the logarithm of the kernel.
+    """
+
+    shift: Float[Array, "blocks rows"]
+    log_range: Float[Array, ""]
 
 
 class Scalings(NamedTuple):
@@ -56,6 +85,11 @@ class Scalings(NamedTuple):
     change: Float[Array, " classes"]
 
 
+def mean_cost(cost: Float[Array, "rows targets"]) -> Float[Array, " rows"]:
+    """Mean of each row. It does not change the plan, and so it has no gradient."""
+    return jax.lax.stop_gradient(jnp.mean(cost, axis=1))
+
+
 def prepare(
     source: Float[Array, "classes patches"],
     cost: Float[Array, "patches targets"],
@@ -64,7 +98,7 @@ def prepare(
     *,
     support: int | None,
 ) -> tuple[Problem, Bool[Array, " padded"]]:
-    """Gather what the loop reads, and say which classes can be solved."""
+    """Choose what the loop reads, and say which classes can be solved."""
     dtype = compute_dtype(source, cost)
     if target is None:
         target = jnp.full(cost.shape[1], 1 / cost.shape[1], dtype)
@@ -80,11 +114,13 @@ def prepare(
     source *= jnp.sum(target) / jnp.where(total > 0, total, 1)
     index, is_row, fits = _rows_with_mass(source, support)
     source = jnp.where(is_row[..., None], source.T[index], 0)
-    # Without a choice of rows the blocks are the matrix itself, not a copy.
-    is_whole = support is None and index.size == cost.shape[0]
-    rows = cost.reshape(*index.shape, -1) if is_whole else cost[index]
-    statistics = _statistics(rows, is_row, epsilon)
-    return Problem(rows, source, target, epsilon, *statistics), usable & fits
+    if support is None and index.size == cost.shape[0]:
+        # The blocks are the matrix itself.
+        cost, index = cost.reshape(*index.shape, -1), None
+    elif cost.dtype != dtype:
+        # Gathered later, a narrow cost would be widened by the compiler as a whole.
+        cost, index = cost[index], None
+    return Problem(cost, index, source, target, epsilon), usable & fits
 
 
 def _rows_with_mass(
@@ -107,89 +143,129 @@ def _rows_with_mass(
     return index.reshape(blocks, rows), is_row.reshape(blocks, rows), fits
 
 
-def _statistics(
-    cost: Float[Array, "blocks rows targets"],
-    is_row: Bool[Array, "blocks rows"],
-    epsilon: Float[Array, ""],
-) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
-    """Mean cost without padding; span and maximum of the logarithm of the kernel."""
-
-    def visit(
-        _: None, block: tuple[Array, Array]
-    ) -> tuple[None, tuple[Array, Array, Array]]:
-        rows = block[0].astype(epsilon.dtype)
-        means = jnp.where(block[1], jnp.mean(rows, axis=1), 0)
-        return None, (means, jnp.min(rows), jnp.max(rows))
-
-    # Neither changes the solution, so neither has a gradient.
-    blocks = jax.lax.stop_gradient((cost, is_row))
-    _, (means, lows, highs) = jax.lax.scan(visit, None, blocks)
-    epsilon, low = jax.lax.stop_gradient(epsilon), jnp.min(lows)
-    count = jnp.maximum(jnp.sum(is_row), 1).astype(epsilon.dtype)
-    mean = jnp.sum(means) / count
-    return mean, (jnp.max(highs) - low) / epsilon, (mean - low) / epsilon
-
-
 def scale(
     problem: Problem,
     usable: Bool[Array, " classes"],
     *,
     max_steps: int,
     tolerance: float,
-) -> Progress:
+) -> tuple[Progress, Known]:
     """Run Eq. 8 from column scaling 1.
 
     A class whose kernel over- or underflows, or whose subtraction loses too many
     digits, ends with error NaN: the kernel cannot solve it.
     """
+
+    def step(
+        given: tuple[Problem, Known], state: Scalings, _: Array
+    ) -> tuple[Scalings, Array]:
+        problem, known = given
+        total = jnp.sum(state.column, axis=1)
+
+        def visit(rows: Array, mass: Array, shift: Array) -> tuple[Array, Array, None]:
+            hole = 1 - kernel(problem.exponent(rows, shift))
+            row = _divide(mass, total[None] - _matmul(hole, state.column.T))
+            return hole, row, None
+
+        row, reached, _ = _sweep(problem, visit, problem.source, known.shift)
+        return _finish(problem, row, reached, state, known.log_range)
+
+    start, known = _first_step(problem, usable)
+    given = problem, known
+    final = iterate(step, given, start, max_steps=max_steps, tolerance=tolerance)
+    return final, known
+
+
+def _first_step(
+    problem: Problem, usable: Bool[Array, " classes"]
+) -> tuple[Progress, Known]:
+    """From column scaling 1, whose product with the kernel all classes share."""
     blocks, rows, classes = problem.source.shape
-    dtype = problem.source.dtype
-    state = Scalings(
+    targets, dtype = problem.target.size, problem.target.dtype
+
+    def visit(rows: Array, mass: Array) -> tuple[Array, Array, Any]:
+        shift = mean_cost(rows)
+        exponent = problem.exponent(rows, shift)
+        extremes = jax.lax.stop_gradient((jnp.min(exponent), jnp.max(exponent)))
+        hole = 1 - kernel(exponent)
+        row = _divide(mass, targets - jnp.sum(hole, axis=1, keepdims=True))
+        return hole, row, (shift, *extremes)
+
+    row, reached, (shift, lows, highs) = _sweep(problem, visit, problem.source)
+    high = jnp.max(highs)
+    known = Known(shift, high - jnp.min(lows))
+    start = Scalings(
         jnp.zeros((classes, blocks, rows), dtype),
-        jnp.ones((classes, problem.target.size), dtype),
+        jnp.ones((classes, targets), dtype),
         jnp.zeros(classes, dtype),
     )
+    state, error = _finish(problem, row, reached, start, known.log_range)
+    usable &= high < _log_limit(dtype)
+    begun = begin(choose(usable, state, start), jnp.where(usable, error, jnp.nan))
+    return begun._replace(num_steps=usable.astype(jnp.int32)), known
 
-    def step(problem: Problem, state: Scalings, _: Array) -> tuple[Scalings, Array]:
-        row, column, rounding = _update(problem, state.column)
-        ratio = jnp.where(problem.target[None] > 0, column / state.column, 1)
-        change = _log_spread(jax.lax.stop_gradient(ratio))
-        error = remaining(change, state.change, problem.log_range) + rounding
-        # An infinite change is an overflow; it must not pass for a large error.
-        is_exact = jnp.isfinite(change) & (rounding <= _LOSS)
-        return Scalings(row, column, change), jnp.where(is_exact, error, jnp.nan)
 
-    usable &= problem.log_largest < 0.9 * jnp.log(jnp.finfo(dtype).max)
-    error = jnp.where(usable, jnp.asarray(jnp.inf, dtype), jnp.nan)
-    start = begin(state, error)
-    return iterate(step, problem, start, max_steps=max_steps, tolerance=tolerance)
+def _sweep(
+    problem: Problem, visit: Callable[..., tuple[Array, Array, Any]], *given: Array
+) -> tuple[Array, Array, Any]:
+    """One step of Eq. 8 in one sweep over the blocks, up to the new column scaling.
+
+    Args:
+        problem: What is read.
+        visit: Maps rows of the cost, and what is given for them, to ``E``, the new row
+            scaling, and anything else.
+        given: Block by block.
+
+    Returns:
+        The new row scaling; its product with ``E``; anything else.
+    """
+    classes, targets = problem.source.shape[2], problem.target.size
+
+    @jax.checkpoint
+    def body(reached: Array, block: tuple[Array, ...]) -> tuple[Array, Any]:
+        hole, row, other = visit(problem.read(block[0]), *block[1:])
+        return reached + _matmul(row.T, hole), (row, other)
+
+    nothing = jnp.zeros((classes, targets), problem.source.dtype)
+    reached, (row, other) = jax.lax.scan(body, nothing, (problem.blocks, *given))
+    return row, reached, other
+
+
+def _finish(
+    problem: Problem,
+    row: Float[Array, "blocks rows classes"],
+    reached: Float[Array, "classes targets"],
+    state: Scalings,
+    log_range: Float[Array, ""],
+) -> tuple[Scalings, Float[Array, " classes"]]:
+    """The new column scaling, and the error of the step."""
+    target = problem.target[None]
+    row_total = jnp.sum(row, axis=(0, 1))
+    kernel_row = row_total[:, None] - reached
+    column = _divide(target, kernel_row)
+    total = jnp.sum(state.column, axis=1)
+    ratio = jnp.where(target > 0, column / state.column, 1)
+    change = jax.lax.stop_gradient(_log_spread(ratio))
+    rounding = _rounding(problem, row, total, row_total, kernel_row)
+    error = remaining(change, state.change, log_range) + rounding
+    # An infinite change is an overflow; it must not pass for a large error.
+    is_exact = jnp.isfinite(change) & (rounding <= _LOSS)
+    state = Scalings(jnp.moveaxis(row, 2, 0), column, change)
+    return state, jax.lax.stop_gradient(jnp.where(is_exact, error, jnp.nan))
+
+
+def kernel(exponent: Float[Array, "rows targets"]) -> Array:
+    """Finite: the gradient of an infinite one is NaN."""
+    return jnp.exp(jnp.minimum(exponent, _log_limit(exponent.dtype)))
+
+
+def _log_limit(dtype: jnp.dtype) -> float:
+    """Above it sums over the kernel may overflow."""
+    return 0.9 * math.log(jnp.finfo(dtype).max)
 
 
 def _log_spread(ratio: Float[Array, "classes targets"]) -> Float[Array, " classes"]:
     return jnp.log(jnp.max(ratio, axis=1) / jnp.min(ratio, axis=1))
-
-
-def _update(
-    problem: Problem, column: Float[Array, "classes targets"]
-) -> tuple[Array, Array, Array]:
-    """One step of Eq. 8 in one sweep over the blocks, and its rounding error."""
-    source, target = problem.source, problem.target[None]
-    total = jnp.sum(column, axis=1)
-
-    @jax.checkpoint
-    def visit(reached: Array, block: tuple[Array, Array]) -> tuple[Array, Array]:
-        cost, mass = block
-        hole = 1 - jnp.exp(problem.exponent(cost))
-        kernel_column = total[None] - _dot(hole, column, 1, 1)
-        row = _divide(mass, kernel_column)
-        return reached + _dot(row, hole, 0, 0), row
-
-    reached, row = jax.lax.scan(visit, jnp.zeros_like(column), (problem.cost, source))
-    row_total = jnp.sum(row, axis=(0, 1))
-    kernel_row = row_total[:, None] - reached
-    new = _divide(target, kernel_row)
-    kept = jax.lax.stop_gradient((row, total, row_total, kernel_row))
-    return jnp.moveaxis(row, 2, 0), new, _rounding(problem, *kept)
 
 
 def _divide(mass: Array, reached: Array) -> Array:
@@ -239,21 +315,18 @@ def remaining(
     return jnp.where(change > 0, change * jnp.minimum(observed, bound), change)
 
 
-def transport(problem: Problem, state: Scalings) -> Float[Array, "classes targets"]:
+def transport(
+    problem: Problem, known: Known, state: Scalings
+) -> Float[Array, "classes targets"]:
     """``sum_i plan_ij cost_ij`` (Eq. 3), without the plan."""
 
-    @jax.checkpoint
-    def visit(reached: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
-        cost, row = block
-        carried = cost.astype(row.dtype) * jnp.exp(problem.exponent(cost))
-        return reached + _dot(row, carried, 1, 0), None
+    def visit(rows: Array, row: Array, shift: Array) -> tuple[Array, Array, None]:
+        return rows * kernel(problem.exponent(rows, shift)), row, None
 
-    row = jnp.moveaxis(state.row, 1, 0)
-    reached, _ = jax.lax.scan(visit, jnp.zeros_like(state.column), (problem.cost, row))
+    row = jnp.moveaxis(state.row, 0, 2)
+    _, reached, _ = _sweep(problem, visit, row, known.shift)
     return state.column * reached
 
 
-def _dot(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
-    """Contract one axis of two matrices without writing a transpose."""
-    axes = (((left_axis,), (right_axis,)), ((), ()))
-    return jax.lax.dot_general(left, right, axes, precision=jax.lax.Precision.HIGHEST)
+def _matmul(left: Array, right: Array) -> Array:
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)

@@ -230,10 +230,8 @@ class _Chain(NamedTuple):
     column: Float[Array, " patches"]
 
     def advance(self, state: Float[Array, "classes patches"]) -> Array:
-        # Not state @ affinity: this order was up to 1.5 times faster on a CPU.
-        flow = (state * self.row[None]).T
-        moved = jnp.matmul(self.affinity.T, flow, precision=_HIGHEST)
-        return moved.T * self.column[None]
+        moved = jnp.matmul(state * self.row[None], self.affinity, precision=_HIGHEST)
+        return moved * self.column[None]
 
 
 class _Walk(NamedTuple):

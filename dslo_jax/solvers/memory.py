@@ -19,8 +19,10 @@ def path_bytes(
 ) -> int:
     """What ``optimal_path`` takes in the domain ``"kernel"``.
 
-    The rows with mass, as narrow as the affinity is; two blocks of the kernel; four
-    arrays ``[classes, patches]``, and three ``[classes, rows]``.
+    Two blocks of the kernel; a third where not all rows are read, or all the rows that
+    are read if the affinity is narrower than float32; four arrays ``[classes,
+    patches]``, and three ``[classes, rows]``. Without ``support`` a CPU also widens a
+    bfloat16 affinity, which is not counted.
 
     Args:
         classes: Classes of an image.
@@ -33,9 +35,11 @@ def path_bytes(
     blocks = -(-read // BLOCK_ROWS)
     rows = -(-read // blocks)
     is_whole = support is None and blocks * rows == patches
-    gathered = 0 if is_whole else blocks * rows * patches * itemsize
+    is_narrow = itemsize < _WORD
+    gathered = 0 if is_whole else (blocks if is_narrow else 1) * rows * patches
     states = 4 * classes * patches + 3 * classes * blocks * rows
-    return images * (gathered + _WORD * (2 * rows * patches + states))
+    blocks_of_kernel = 2 * rows * patches
+    return images * (itemsize * gathered + _WORD * (blocks_of_kernel + states))
 
 
 def velocity_bytes(

@@ -21,7 +21,7 @@ from dslo_jax.solvers._arguments import (
 )
 from dslo_jax.solvers._log_domain import NOTHING, log_or_nothing, scale_logs
 from dslo_jax.solvers._loop import choose, has_converged
-from dslo_jax.solvers._scaling import Problem, prepare, scale, transport
+from dslo_jax.solvers._scaling import Problem, mean_cost, prepare, scale, transport
 
 
 Domain = Literal["auto", "kernel", "log"]
@@ -113,8 +113,7 @@ def sinkhorn(
 
     Memory:
         No N x N array beside the cost: two blocks of 256 rows, 8 MiB together at
-        N = 4096, 32 MiB at N = 16384. (A copy of the cost if its rows are not a
-        multiple of the blocks they are cut into.)
+        N = 4096, 32 MiB at N = 16384.
     """
     require_source(source)
     if cost.ndim != 2 or cost.shape[0] != source.shape[1] or cost.shape[1] == 0:
@@ -133,7 +132,7 @@ def sinkhorn(
     solved = _solve(problem, usable, max_steps, tolerance, domain)
     row = solved.row_log.reshape(solved.row_log.shape[0], -1)[:classes, :patches]
     return SinkhornSolution(
-        _potential(row, problem.epsilon) + problem.shift,
+        _potential(row, problem.epsilon) + mean_cost(cost.astype(row.dtype))[None],
         _potential(solved.column_log[:classes], problem.epsilon),
         solved.num_steps[:classes],
         solved.error[:classes],
@@ -182,8 +181,9 @@ def optimal_path(
         ValueError: A shape or an option is out of range.
 
     Memory:
-        The rows with mass, as narrow as the affinity is, and two blocks of 256 rows
-        in float32: 8 MiB together at N = 4096, 32 MiB at N = 16384.
+        Two blocks of 256 rows, and with ``support`` a third: 12 MiB together at
+        N = 4096, 48 MiB at N = 16384. Of an affinity narrower than float32 all rows
+        with mass are gathered at once, as narrow as they are.
     """
     require_source(source)
     require_affinity(affinity, source)
@@ -237,12 +237,12 @@ def _solve(
 
 
 def _with_kernel(problem: Problem, usable: Array, options: dict) -> _Solved:
-    final = scale(problem, usable, **options)
+    final, known = scale(problem, usable, **options)
     # What an overflow left must reach neither the result nor a gradient.
     failed = jnp.isnan(final.error)
     nothing = jax.tree.map(jnp.zeros_like, final.state)
     state = choose(failed, nothing, final.state)
-    path = jnp.where(failed[:, None], 0, transport(problem, state))
+    path = jnp.where(failed[:, None], 0, transport(problem, known, state))
     logs = log_or_nothing(state.row), log_or_nothing(state.column)
     return _Solved(*logs, path, final.num_steps, final.error)
 
