@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dslo_jax.bench.machine import describe_machine, save_result
+from dslo_jax.bench.noise import noise_of
 
 
 RESULTS = Path(__file__).parent / "results"
@@ -43,15 +44,38 @@ class Record:
         chosen = {name: v for name, v in vars(options).items() if name != "save"}
         machine = {**describe_machine(), "options": chosen}
         self._result: dict[str, Any] = {"schema": schema, "machine": machine}
-        self._result |= {"rows": [], "skipped": []}
+        self._result |= {"noise": {}, "rows": [], "pairs": [], "skipped": []}
+        self._times: dict[str, Mapping[str, Any]] = {}
 
-    def add(self, row: Mapping[str, Any], words: str) -> None:
-        """Keep what was measured, and print it in words."""
+    def add(
+        self,
+        row: Mapping[str, Any],
+        words: str,
+        times: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Keep what was measured, and print it in words.
+
+        Args:
+            row: Plain values.
+            words: The same for people.
+            times: Of ``Measurement.row``, by what to call them, to judge the noise.
+        """
+        self._times |= times or {}
+        self._result["noise"] = noise_of(self._result["machine"], self._times)
         self._keep("rows", row, words)
+
+    def pair(self, pair: Mapping[str, Any], words: str) -> None:
+        """Keep how two of the rows compare, and print it."""
+        self._keep("pairs", pair, words)
 
     def skip(self, row: Mapping[str, Any], reason: str) -> None:
         """Keep why something was not measured, and print it."""
         self._keep("skipped", {**row, "reason": reason}, f"{row['name']}: {reason}")
+
+    def end(self) -> None:
+        """Print what makes the figures doubtful."""
+        for reason in self._result["noise"].values():
+            print(f"noise: {reason}", flush=True)
 
     def _keep(self, what: str, row: Mapping[str, Any], words: str) -> None:
         self._result[what].append(dict(row))

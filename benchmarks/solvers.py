@@ -22,6 +22,7 @@ import torch
 from harness import Record, parse
 from solver_peers import MATRICES, PATHS, VELOCITIES
 
+from dslo_jax.bench.compare import Ratio, paired_ratio
 from dslo_jax.bench.scenes import draw_affinity, draw_source
 from dslo_jax.bench.solvers import support_of
 from dslo_jax.bench.timing import Measurement, compile_ahead, measure
@@ -31,6 +32,7 @@ from dslo_jax.solvers import maximum_velocity, optimal_path
 
 BASELINE = {"path": "torch, batched, 50 steps", "velocity": "torch, batched"}
 SAME_TRICKS = "torch, with our formulation"
+_OURS = "dslo-jax"
 _INPUTS = 2  # N x N arrays that are there anyway: NumPy's, shared with torch, and JAX's
 
 Call = Callable[[], Any]
@@ -48,7 +50,7 @@ def path_calls(
         solve = lambda *arrays: optimal_path(*arrays, **options).path  # noqa: E731
         return compile_ahead(solve, *arrays).call
 
-    ours = {"dslo-jax": call(arrays, support=support)}
+    ours = {_OURS: call(arrays, support=support)}
     if variants:
         narrow = arrays[0], arrays[1].astype(jnp.bfloat16)
         ours |= {
@@ -64,7 +66,7 @@ def velocity_calls(source: np.ndarray, affinity: np.ndarray) -> dict[str, Call]:
     """Our velocities."""
     arrays = jnp.asarray(source), jnp.asarray(affinity)
     solve = compile_ahead(lambda *arrays: maximum_velocity(*arrays).velocity, *arrays)
-    return {"dslo-jax": solve.call}
+    return {_OURS: solve.call}
 
 
 class Sweep:
@@ -76,7 +78,7 @@ class Sweep:
 
     def __init__(self, options: argparse.Namespace):
         self._options = options
-        self._record = Record("dslo.bench.solver-peers.v1", options)
+        self._record = Record("dslo.bench.solver-peers.v2", options)
         self._rows: list[dict[str, Any]] = []
 
     def run(self) -> None:
@@ -87,6 +89,7 @@ class Sweep:
                 source = draw_source(patches, classes)
                 for solver in self._options.solvers:
                     self._measure(solver, source, affinity)
+        self._record.end()
 
     def _measure(self, solver: str, source: np.ndarray, affinity: np.ndarray) -> None:
         """The rows of one solver at one size."""
@@ -95,7 +98,10 @@ class Sweep:
         truth = (true_path if solver == "path" else true_velocity)(source, affinity)
         calls = self._calls(solver, source, affinity)
         found = measure(
-            calls, repeats=self._options.repeats, budget=self._options.budget
+            calls,
+            repeats=self._options.repeats,
+            seconds=self._options.seconds,
+            budget=self._options.budget,
         )
         baseline = found.get(BASELINE[solver])
         for name, measurement in found.items():
@@ -105,7 +111,13 @@ class Sweep:
                 baseline and baseline.median_s / measurement.median_s
             )
             self._rows.append(row)
-            self._record.add(row, _words(row, measurement))
+            label = f"{solver}: {name}, {patches} patches, {classes} classes"
+            self._record.add(row, _words(row, measurement), {label: measurement.row})
+        for name, measurement in found.items():
+            if name != _OURS:
+                ratio = paired_ratio(measurement.samples_s, found[_OURS].samples_s)
+                pair = {**size, "a": name, "b": _OURS, **ratio.plain()}
+                self._record.pair(pair, _comparison(pair, ratio))
 
     def _calls(
         self, solver: str, source: np.ndarray, affinity: np.ndarray
@@ -167,6 +179,10 @@ def _words(row: dict[str, Any], measurement: Measurement) -> str:
     )
 
 
+def _comparison(pair: dict[str, Any], ratio: Ratio) -> str:
+    return f"{'':21s}{pair['a']} / {pair['b']}: {ratio.words}"
+
+
 def main() -> None:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -174,11 +190,14 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=[8, 21])
     parser.add_argument("--solvers", nargs="+", default=list(BASELINE))
     parser.add_argument("--peers", choices=("all", "torch", "sizes"), default="torch")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="of a size, at least"
+    )
     parser.add_argument("--budget", type=float, default=20.0, help="seconds of a row")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds of a call")
     parser.add_argument("--memory", type=float, default=8.0, help="gigabytes")
     parser.add_argument("--threads", type=int, default=2)
-    options = parse(parser, repeats=7)
+    options = parse(parser, repeats=30)
     torch.set_num_threads(options.threads)
     Sweep(options).run()
 

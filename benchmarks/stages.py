@@ -20,8 +20,9 @@ from harness import Record, parse
 
 from dslo_jax import checks, ops, pipeline
 from dslo_jax.attention import average_attention
+from dslo_jax.bench.compare import paired_ratio
 from dslo_jax.bench.scenes import draw_affinity
-from dslo_jax.bench.timing import compile_ahead, measure
+from dslo_jax.bench.timing import Measurement, compile_ahead, measure
 from dslo_jax.bench.truth import scaled_error
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.models.unet_blocks import QueryKey
@@ -152,11 +153,14 @@ PAIRS: dict[str, Callable[[int], Pair]] = {
 }
 
 
-def row_of(name: str, pair: Pair, options: argparse.Namespace) -> dict[str, Any]:
+def row_of(
+    name: str, pair: Pair, options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Measurement]]:
     """Times of both, and how far apart their results are."""
     found = measure(
         dict(zip(("dslo-jax", "torch"), pair, strict=True)),
         repeats=options.repeats,
+        seconds=options.seconds,
         budget=options.budget,
     )
     mine, other = (np.asarray(each.result) for each in found.values())
@@ -164,14 +168,17 @@ def row_of(name: str, pair: Pair, options: argparse.Namespace) -> dict[str, Any]
         difference = float(np.mean(mine != other))
     else:
         difference = scaled_error(mine, other)
-    medians = {key: each.median_s for key, each in found.items()}
-    return {
+    rows = {key: each.row for key, each in found.items()}
+    medians = {key: row["median_s"] for key, row in rows.items()}
+    row = {
         "name": name,
         "median_s": medians,
-        "samples_s": {key: each.samples_s for key, each in found.items()},
+        "samples_s": {key: row["samples_s"] for key, row in rows.items()},
+        "statistics": {key: row["statistics"] for key, row in rows.items()},
         "difference": difference,
         "torch_over_this": medians["torch"] / medians["dslo-jax"],
     }
+    return row, found
 
 
 def main() -> None:
@@ -179,20 +186,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--side", type=int, default=64, help="patches of an axis")
-    parser.add_argument("--budget", type=float, default=20.0, help="seconds of a row")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="of a row, at least"
+    )
+    parser.add_argument("--budget", type=float, default=20.0, help="seconds of a call")
     parser.add_argument("--threads", type=int, default=2)
-    options = parse(parser, repeats=7)
+    options = parse(parser, repeats=30)
     torch.set_num_threads(options.threads)
-    record = Record("dslo.bench.stages.v1", options)
+    record = Record("dslo.bench.stages.v2", options)
     for name in options.pairs:
-        row = row_of(name, PAIRS[name](options.side), options)
-        medians = row["median_s"]
+        row, found = row_of(name, PAIRS[name](options.side), options)
+        ours, theirs = found["dslo-jax"], found["torch"]
         record.add(
             row,
-            f"{name:40s}{1e3 * medians['dslo-jax']:9.1f} ms"
-            f"{1e3 * medians['torch']:9.1f} ms  x {row['torch_over_this']:.2f}"
+            f"{name:40s}{1e3 * ours.median_s:9.1f} ms{1e3 * theirs.median_s:9.1f} ms"
             f"  difference {row['difference']:.1e}",
+            {f"{name}, {key}": each.row for key, each in found.items()},
         )
+        ratio = paired_ratio(theirs.samples_s, ours.samples_s)
+        pair = {"name": name, "a": "torch", "b": "dslo-jax", **ratio.plain()}
+        record.pair(pair, f"{'':40s}torch / dslo-jax: {ratio.words}")
+    record.end()
 
 
 if __name__ == "__main__":

@@ -8,15 +8,16 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dslo_jax.bench.noise import QUIET
+
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-_QUIET = 0.5  # a mean of more processes that want to run makes times noisy
 _STAGES = (
     ("text, 80 templates, 7 names", ("text",), ("text",)),
     ("clip", ("clip",), ("clip",)),
@@ -36,7 +37,9 @@ def provenance(result: dict[str, Any]) -> str:
     machine = result.get("machine", result)
     versions = machine["versions"]
     load = machine["load"] or 0
-    noise = f" (other work at the start: load {load:.1f})" if load > _QUIET else ""
+    noise = f" (other work at the start: load {load:.1f})" if load > QUIET else ""
+    flags = ", ".join(name for name in result.get("noise", {}) if name != "load")
+    noise += f" (doubts: {flags})" if flags else ""
     return (
         f"{machine['cpu']}, {machine['cores']} cores{noise}, "
         f"{machine['device']['platform']}; "
@@ -87,6 +90,7 @@ def solvers_table(name: str) -> str:
     for patches in sorted({row["patches"] for row in result["rows"]}):
         rows = [row for row in result["rows"] if row["patches"] == patches]
         tables += [*_solver_lines(rows, patches), ""]
+    tables += _equals(result.get("pairs", ()))
     if any(len(row["samples_s"]) == 1 for row in result["rows"]):
         tables += ["\\* one call: it takes longer than the time for a row.", ""]
     for row in result.get("skipped", ()):
@@ -118,9 +122,28 @@ def _solver_lines(rows: list[dict[str, Any]], patches: int) -> list[str]:
     ]
 
 
+def _equals(pairs: Sequence[dict[str, Any]]) -> list[str]:
+    """Those whose time cannot be told from ours."""
+    equals = [
+        f"{pair['solver']}: {pair['a']}, {pair['patches']} patches, "
+        f"{_classes(pair['classes'])} ({_interval(pair)})"
+        for pair in pairs
+        if pair["verdict"] == "no difference"
+    ]
+    if not equals:
+        return []
+    of = f"as long as {pairs[0]['b']}, as far as can be told (95 % intervals)"
+    return [f"Takes {of}: {'; '.join(equals)}.", ""]
+
+
+def _interval(pair: dict[str, Any]) -> str:
+    return " to ".join(map(_ratio, pair["interval"]))
+
+
 def steps_table() -> str:
     """What stands around the solvers, next to torch."""
     result = read("stages")
+    pairs = {pair["name"]: pair for pair in result.get("pairs", ())}
     lines = [
         "| step | torch | dslo-jax | times faster | difference |",
         "|---|---|---|---|---|",
@@ -130,10 +153,10 @@ def steps_table() -> str:
         torch, ours = (_milliseconds(times[name]) for name in ("torch", "dslo-jax"))
         is_labels = row["name"].startswith("cosines to labels")
         difference = f"{row['difference']:{'.3%' if is_labels else '.0e'}}"
-        lines.append(
-            f"| {row['name']} | {torch} | {ours} | {_ratio(row['torch_over_this'])} "
-            f"| {difference} |"
-        )
+        faster = _ratio(row["torch_over_this"])
+        if pairs.get(row["name"], {}).get("interval"):
+            faster += f" ({_interval(pairs[row['name']])})"
+        lines.append(f"| {row['name']} | {torch} | {ours} | {faster} | {difference} |")
     return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
 
 

@@ -36,7 +36,8 @@ def describe_machine(
 
     Returns:
         ``None`` for whatever this system does not tell. ``load`` is the mean number of
-        processes that wanted to run during the last minute, before the measurement.
+        processes that wanted to run during the last minute, before the measurement;
+        ``governor`` chooses the clock of the first core.
     """
     used = jax.devices()[0] if device is None else device
     return {
@@ -48,6 +49,7 @@ def describe_machine(
         "device": {"platform": used.platform, "kind": used.device_kind},
         "cpu": _cpu(),
         "cores": _cores(),
+        "governor": _governor(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "settings": {name: os.environ.get(name) for name in _SETTINGS},
     }
@@ -118,6 +120,14 @@ def _cpu() -> str:
         if line.startswith("model name"):
             return line.split(":")[1].strip()
     return platform.processor() or platform.machine()
+
+
+def _governor() -> str | None:
+    path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
 
 
 def _cores() -> int | None:

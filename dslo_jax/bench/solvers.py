@@ -1,4 +1,4 @@
-"""Our solvers at one size: their times, steps, errors and memory."""
+"""Our solvers at one size: their times, steps, errors, memory, and work."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,6 +11,16 @@ import numpy as np
 
 from dslo_jax import ops
 from dslo_jax.attention import average_attention
+from dslo_jax.bench.peaks import Peaks
+from dslo_jax.bench.roofline import (
+    Work,
+    attention_work,
+    kl_work,
+    path_work,
+    roofline,
+    upsampling_work,
+    velocity_work,
+)
 from dslo_jax.bench.scenes import draw_source
 from dslo_jax.bench.timing import Measurement, Program, compile_ahead, measure
 from dslo_jax.bench.truth import (
@@ -30,7 +40,7 @@ from dslo_jax.solvers.memory import path_bytes, velocity_bytes
 Solver = Literal["path", "velocity", "kl", "upsampling", "self-attention"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-SCHEMA = "dslo.bench.solvers.v1"
+SCHEMA = "dslo.bench.solvers.v2"
 _PIXELS = 8  # of a patch, on each axis
 _LAYERS, _HEADS, _CHANNELS = 2, 5, 64  # of the self-attentions of Stable Diffusion 2
 
@@ -89,6 +99,8 @@ class Case(NamedTuple):
         arguments: On the host or on the device.
         truth: Makes the values in float64, from arguments that were not narrowed.
         error: Distance of values from the truth.
+        work: What has to be done, by the steps ``[images classes]`` that were taken;
+            of what takes none, they are zeros.
         predicted_bytes: Beyond arguments and results; None where nobody predicts it.
     """
 
@@ -96,6 +108,7 @@ class Case(NamedTuple):
     arguments: Any
     truth: Callable[[], np.ndarray]
     error: Callable[[np.ndarray, np.ndarray], float]
+    work: Callable[[np.ndarray], Work]
     predicted_bytes: int | None = None
 
 
@@ -116,7 +129,9 @@ def measure_solvers(
     affinities: np.ndarray,
     *,
     device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
+    peaks: Peaks,
     repeats: int,
+    seconds: float,
     budget: float,
 ) -> list[dict[str, Any]]:
     """Measure solvers in turn.
@@ -126,8 +141,10 @@ def measure_solvers(
         size: At which size.
         affinities: ``[images patches patches]``, from ``draw_affinity``.
         device: Where.
-        repeats: Samples of each.
-        budget: See ``timing.measure``.
+        peaks: Of this device.
+        repeats: See ``timing.measure``.
+        seconds: See there.
+        budget: See there.
 
     Returns:
         A row for each; ``error`` is None if any value is not a number.
@@ -143,9 +160,10 @@ def measure_solvers(
         for solver, case in cases.items()
     }
     calls = {solver: program.call for solver, program in programs.items()}
-    found = measure(calls, repeats=repeats, budget=budget)
+    found = measure(calls, repeats=repeats, seconds=seconds, budget=budget)
     return [
         _row(solver, size, case, programs[solver], found[solver])
+        | {"roofline": _roofline(size, case, programs[solver], found[solver], peaks)}
         for solver, case in cases.items()
     ]
 
@@ -172,6 +190,20 @@ def _row(
             "predicted_bytes": case.predicted_bytes,
             "compiler_bytes": program.temporary_bytes,
         },
+    }
+
+
+def _roofline(
+    size: Size, case: Case, program: Program, found: Measurement, peaks: Peaks
+) -> dict[str, Any]:
+    """Work by our count and the compiler's, and how near the time is to the peaks."""
+    shape, steps = (size.images, size.classes), found.result.num_steps
+    taken = np.zeros(shape, int) if steps is None else np.asarray(steps).reshape(shape)
+    work, counts = case.work(taken), program.counts
+    return {
+        **work._asdict(),
+        "compiler": None if counts is None else counts._asdict(),
+        **roofline(work, peaks, found.median_s)._asdict(),
     }
 
 
@@ -202,6 +234,7 @@ def _path(scene: Scene) -> Case:
         (_shaped(scene.sources), scene.narrow),
         partial(_all_images, true_path, scene.sources, scene.affinities),
         relative_error,
+        partial(path_work, patches=size.patches, rows=support, itemsize=scene.itemsize),
         path_bytes(
             size.classes,
             size.patches,
@@ -224,6 +257,7 @@ def _velocity(scene: Scene) -> Case:
         (_shaped(scene.sources), scene.narrow),
         partial(_all_images, true_velocity, scene.sources, scene.affinities),
         relative_error,
+        partial(velocity_work, patches=size.patches, itemsize=scene.itemsize),
         velocity_bytes(
             size.classes,
             size.patches,
@@ -234,14 +268,17 @@ def _velocity(scene: Scene) -> Case:
 
 
 def _kl(scene: Scene) -> Case:
+    size = scene.size
+
     def solve(source: jax.Array) -> Outcome:
         return Outcome(kl_map(source))
 
     return Case(
-        _per_image(solve, scene.size),
+        _per_image(solve, size),
         (_shaped(scene.sources),),
         partial(_all_images, true_kl, scene.sources),
         scaled_error,
+        lambda _: kl_work(size.images, size.classes, size.patches),
     )
 
 
@@ -261,6 +298,9 @@ def _upsampling(size: Size) -> Case:
         (_shaped(maps), _shaped(photos)),
         partial(_all_images, true_upsampled, maps, photos),
         scaled_error,
+        lambda _: upsampling_work(
+            size.images, size.classes, size.patches, math.prod(pixels)
+        ),
     )
 
 
@@ -281,6 +321,13 @@ def _self_attention(size: Size) -> Case:
         (pairs,),
         partial(_all_images, true_attention, *by_image),
         scaled_error,
+        lambda _: attention_work(
+            size.images,
+            size.patches,
+            heads=_LAYERS * _HEADS,
+            channels=_CHANNELS,
+            itemsize=jnp.dtype(size.dtype).itemsize,
+        ),
     )
 
 

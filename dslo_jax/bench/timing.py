@@ -2,14 +2,37 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 
 Calls = Mapping[str, Callable[[], Any]]
 """What is timed, by name; each returns when its result is ready."""
+
+
+_SETTLED, _IN_A_ROW = 0.03, 5  # the last so many samples are within so much
+_WARM_UP_S = 2.0  # whether settled or not
+_FOR_P99 = 500  # samples, of which five are beyond it
+# Before each call of several: the threads of some libraries spin on after theirs, which
+# on two cores made the next program take twice as long.
+_REST_S = 0.05
+
+
+class Counts(NamedTuple):
+    """What the compiler says that a program does; the body of a loop counts once.
+
+    Attributes:
+        flops: Additions, multiplications and the like.
+        transcendentals: Exponentials, logarithms and the like.
+        bytes: Read and written.
+    """
+
+    flops: float
+    transcendentals: float
+    bytes: float
 
 
 class Program(NamedTuple):
@@ -21,12 +44,14 @@ class Program(NamedTuple):
         compile_s: Seconds to compile it.
         temporary_bytes: Memory beyond arguments and results, as the compiler says;
             None where it says nothing.
+        counts: None where the compiler says nothing.
     """
 
     call: Callable[[], Any]
     lower_s: float
     compile_s: float
     temporary_bytes: int | None
+    counts: Counts | None
 
 
 class Measurement(NamedTuple):
@@ -35,12 +60,16 @@ class Measurement(NamedTuple):
     Attributes:
         result: Of the first call.
         first_call_s: Seconds of the first call; the program was compiled before.
+        warm_ups: Calls after the first that do not count.
+        is_settled: True if the last five of these were within 3 % of each other.
         samples_s: Seconds of the calls that count, in order. Of something that takes
             longer than the budget: the first call alone.
     """
 
     result: Any
     first_call_s: float
+    warm_ups: int
+    is_settled: bool
     samples_s: list[float]
 
     @property
@@ -51,8 +80,7 @@ class Measurement(NamedTuple):
     @property
     def spread(self) -> float:
         """Median distance of the samples from their median, relative to it."""
-        distances = [abs(sample - self.median_s) for sample in self.samples_s]
-        return statistics.median(distances) / self.median_s
+        return _distance(self.samples_s) / self.median_s
 
     @property
     def row(self) -> dict[str, Any]:
@@ -60,9 +88,40 @@ class Measurement(NamedTuple):
         return {
             "median_s": self.median_s,
             "spread": self.spread,
+            "statistics": summary(self.samples_s),
             "first_call_s": self.first_call_s,
+            "warm_ups": self.warm_ups,
+            "is_settled": self.is_settled,
             "samples_s": self.samples_s,
         }
+
+
+def summary(samples: Sequence[float]) -> dict[str, Any]:
+    """What samples say: their number, smallest, largest, percentiles, and spread.
+
+    Args:
+        samples: One at least.
+
+    Returns:
+        ``n``, and in the unit of the samples ``min``, ``p50``, ``p90``, ``p99`` (None
+        of fewer than 500), ``mad`` (median distance from the median) and ``max``.
+    """
+    p50, p90, p99 = np.quantile(samples, (0.5, 0.9, 0.99)).tolist()
+    return {
+        "n": len(samples),
+        "min": min(samples),
+        "p50": p50,
+        "p90": p90,
+        "p99": p99 if len(samples) >= _FOR_P99 else None,
+        "mad": _distance(samples),
+        "max": max(samples),
+    }
+
+
+def _distance(samples: Sequence[float]) -> float:
+    """Median distance from the median."""
+    median = statistics.median(samples)
+    return statistics.median(abs(sample - median) for sample in samples)
 
 
 def compile_ahead(function: Callable[..., Any], *arguments: Any) -> Program:
@@ -84,17 +143,30 @@ def compile_ahead(function: Callable[..., Any], *arguments: Any) -> Program:
         traced - start,
         done - traced,
         None if memory is None else memory.temp_size_in_bytes,
+        _counts(compiled),
     )
 
 
+def _counts(compiled: jax.stages.Compiled) -> Counts | None:
+    try:
+        found = compiled.cost_analysis()
+    except (NotImplementedError, jax.errors.JaxRuntimeError):
+        return None
+    if not found:
+        return None
+    names = ("flops", "transcendentals", "bytes accessed")
+    return Counts(*(found.get(name, 0.0) for name in names))  # 0 is left out
+
+
 def measure(
-    calls: Calls, *, repeats: int, budget: float = float("inf")
+    calls: Calls, *, repeats: int, seconds: float = 0.0, budget: float = float("inf")
 ) -> dict[str, Measurement]:
-    """Call each once, once more to warm up, and then all in turn.
+    """Call each once, then to warm up, and then all in turn.
 
     Args:
         calls: What to time. Whatever they compile is in their first call.
-        repeats: Samples of each.
+        repeats: Samples of each, at least.
+        seconds: For all samples together, at least.
         budget: Seconds. What takes longer is not called again; of the others none is
             repeated when its samples have used the budget up.
 
@@ -102,38 +174,70 @@ def measure(
         What was found, by name.
     """
     results, first, affordable = {}, {}, {}
+    warm: dict[str, tuple[int, bool]] = {}
     for name, call in calls.items():
         start = time.perf_counter()
         results[name] = call()
         first[name] = time.perf_counter() - start
+        warm[name] = (0, False)
         if first[name] <= budget:
             affordable[name] = call
-            call()
-    samples = {name: [seconds] for name, seconds in first.items()}
-    samples |= interleave(affordable, repeats=repeats, budget=budget)
+            warm[name] = warm_up(call)
+    samples = {name: [taken] for name, taken in first.items()}
+    samples |= interleave(affordable, repeats=repeats, seconds=seconds, budget=budget)
     return {
-        name: Measurement(results[name], first[name], samples[name]) for name in calls
+        name: Measurement(results[name], first[name], *warm[name], samples[name])
+        for name in calls
     }
 
 
+def warm_up(call: Callable[[], Any]) -> tuple[int, bool]:
+    """Call until the last five took the same within 3 %, or for two seconds.
+
+    Returns:
+        The number of calls, and whether they settled.
+    """
+    samples: list[float] = []
+    start = time.perf_counter()
+    while not samples or time.perf_counter() - start < _WARM_UP_S:
+        samples.append(_timed(call))
+        last = samples[-_IN_A_ROW:]
+        if len(last) == _IN_A_ROW and max(last) <= (1 + _SETTLED) * min(last):
+            return len(samples), True
+    return len(samples), False
+
+
 def interleave(
-    calls: Calls, *, repeats: int, budget: float = float("inf")
+    calls: Calls, *, repeats: int, seconds: float = 0.0, budget: float = float("inf")
 ) -> dict[str, list[float]]:
     """Time calls in turn, so that a noisy moment hits all of them.
 
     Args:
         calls: Warm already.
-        repeats: Samples of each.
+        repeats: Rounds, at least.
+        seconds: For all rounds together, at least.
         budget: Seconds after which a call gets no further sample; one it always gets.
 
     Returns:
-        All samples in seconds, by name.
+        All samples in seconds, by name; the first of each are of the same round, and
+        so on.
     """
     samples: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            if sum(samples[name]) <= budget:
-                start = time.perf_counter()
-                call()
-                samples[name].append(time.perf_counter() - start)
+    spent = dict.fromkeys(calls, 0.0)
+    start, rounds = time.perf_counter(), 0
+    while rounds < repeats or time.perf_counter() - start < seconds:
+        going = [name for name in calls if spent[name] <= budget]
+        if not going:
+            break
+        for name in going:
+            time.sleep(_REST_S if len(going) > 1 else 0)
+            samples[name].append(_timed(calls[name]))
+            spent[name] += samples[name][-1]
+        rounds += 1
     return samples
+
+
+def _timed(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -1,5 +1,6 @@
 """The command ``dslo``: the one place that prints and sets exit codes."""
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dslo_jax.cli.terminal import results, say
 from dslo_jax.errors import DeviceError, DsloError, OptionError, OutputError
 
 
-PARTIAL, INTERRUPTED, BUG = OutputError.exit_code, 130, 1
+PARTIAL, INTERRUPTED, UNREAD, BUG = OutputError.exit_code, 130, 141, 1
 
 COMMANDS = {
     "segment": segment.run,
@@ -29,6 +30,7 @@ _USAGE = """usage: dslo COMMAND ...
   dslo eval DATASET --root FOLDER                           scores on photos with truth
   dslo ablate --dataset DATASET --root FOLDER               the tables of the paper
   dslo bench solvers                                        times of the solvers here
+  dslo bench compare A.json B.json                          of two such measurements
 
 dslo COMMAND --help says more."""
 
@@ -38,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 our mistake, 2 a bad option, 3 a bad photo or class list, 4 a bad
     checkpoint, 5 a device that is missing or out of memory, 6 some photos failed or
-    results could not be written, 130 interrupted.
+    results could not be written, 7 slower than ``bench compare`` allows, 130
+    interrupted, 141 nobody reads the output any more.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -56,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say(errors, "interrupted")
         return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes what is left on its way out, and must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except Exception as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             say(errors, f"error: {_out_of_memory(error)}")
@@ -69,6 +76,6 @@ def _out_of_memory(error: Exception) -> DeviceError:
     reason = str(error).splitlines()[0] if str(error) else "no more memory"
     return DeviceError(
         "D01",
-        f"out of memory ({reason}); try --batch 1, fewer classes, a smaller "
-        "--affinity-size or --short-side, or --precision bfloat16",
+        f"out of memory ({reason}); try fewer photos or images at once, fewer classes, "
+        "a smaller --affinity-size or --short-side, or half precision",
     )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -12,18 +12,22 @@ from rich.console import Console
 from rich.table import Table
 
 from dslo_jax.bench.machine import describe_machine, save_result
+from dslo_jax.bench.noise import QUIET, noise_of
+from dslo_jax.bench.peaks import Peaks, measure_peaks
 from dslo_jax.bench.scenes import draw_affinity
 from dslo_jax.bench.solvers import SCHEMA, Dtype, Size, Solver, measure_solvers
-from dslo_jax.cli.terminal import say
+from dslo_jax.cli import bench_compare
+from dslo_jax.cli.terminal import results, say
 from dslo_jax.devices import find_device
 from dslo_jax.errors import OptionError, OutputError
 
 
-_QUIET = 0.5  # other processes that want to run; more of them make times noisy
+_WIDTH = 100  # of tables that go to no terminal
 _COLUMNS = (
-    *("solver", "ms", "±", "steps", "error"),
+    *("solver", "ms", "p90", "±", "n", "steps", "error", "of the\nroofline"),
     *("compile\ns", "first\ncall s", "memory\nMiB", "pre-\ndicted"),
 )
+_BOUNDS = {"memory": "memory", "compute": "compute", "transcendentals": "exp, log"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +35,16 @@ class Bench:
     """Time our solvers on drawn scenes, on this machine; nothing else is needed.
 
     Times are medians of warm calls, inputs on the device already and results ready;
-    beside them the median distance from the median, and apart from them what compiling
-    and the first call took. Errors are largest distances from float64: of paths and
-    velocities relative to each value, of the others to the largest. Memory is what the
-    compiler reserves beyond inputs and results, and what was predicted of it. The path
-    is solved with the kernel alone, as the segmenter asks first.
+    beside them the 90th percentile, the median distance from the median and the number
+    of calls, and apart from them what compiling and the first call took. Errors are
+    largest distances from float64: of paths and velocities relative to each value, of
+    the others to the largest. The roofline is the least time that the work could take,
+    counted by hand, at the peaks of this device, which are measured first; beside the
+    share stands what limits: memory, computing, or exponentials and logarithms. Memory
+    is what the compiler reserves beyond inputs and results, and what was predicted of
+    it. The path is solved with the kernel alone, as the segmenter asks first.
 
     Args:
-        what: There is one suite.
         solvers: What to time; upsampling weighs 5 x 5 patches for 8 x 8 pixels each,
             self-attention averages 10 heads of 64 channels.
         patches: Of an image, a square number each: 4096 is 64 x 64.
@@ -47,45 +53,68 @@ class Bench:
         dtype: Of the affinity, or of queries and keys; solvers compute in float32, and
             errors include what narrowing did.
         device: auto, cpu, gpu or tpu; gpu:1 is the second.
-        repeats: Timed calls of each.
+        repeats: Timed calls of each, at least; fewer than 30 are called quick.
+        seconds: For the timed calls of a size, all solvers in turn, at least.
         budget: Seconds for the timed calls of each; what takes longer is called once.
         save: A JSON file for all samples, versions and the machine.
     """
 
-    what: tyro.conf.Positional[Literal["solvers"]]
     solvers: tuple[Solver, ...] = ("path", "velocity", "kl")
     patches: tuple[int, ...] = (1024, 4096)
     classes: tuple[int, ...] = (8, 21)
     images: int = 1
     dtype: Dtype = "float32"
     device: str = "auto"
-    repeats: int = 20
+    repeats: int = 30
+    seconds: float = 10.0
     budget: float = 20.0
     save: Path | None = None
 
 
+_Command = (
+    Annotated[Bench, tyro.conf.subcommand("solvers")]
+    | Annotated[bench_compare.Compare, tyro.conf.subcommand("compare")]
+)
+
+
 def run(arguments: list[str], errors: Console) -> int:
     """Run the command; returns the exit code."""
-    options = tyro.cli(Bench, prog="dslo bench", args=arguments)
+    options = tyro.cli(_Command, prog="dslo bench", args=arguments)
+    out = results(soft_wrap=False)
+    if not out.is_terminal:
+        out.width = _WIDTH
+    if isinstance(options, bench_compare.Compare):
+        return bench_compare.run(options, out, errors)
+    return _bench(options, out, errors)
+
+
+def _bench(options: Bench, out: Console, errors: Console) -> int:
     _check(options)
-    machine = describe_machine(find_device(options.device))
+    device = find_device(options.device)
+    machine = describe_machine(device)
     result: dict[str, Any] = {"schema": SCHEMA, "machine": machine, "rows": []}
     _save(options.save, result)  # a file that cannot be written is told at once
-    out = Console(highlight=False)
     say(out, _circumstances(machine))
-    if (machine["load"] or 0) > _QUIET:
+    if (machine["load"] or 0) > QUIET:
         say(errors, f"load is {machine['load']:.1f}: other work makes times noisy")
-    for size, rows in _measure(options, errors):
+    say(errors, "measuring the peaks of the device")
+    peaks = measure_peaks(device)
+    result["peaks"] = peaks.plain()
+    say(out, _words_of_peaks(peaks))
+    for size, rows in _measure(options, peaks, errors):
         out.print(_table(size, rows))
         result["rows"] += rows
+        result["noise"] = noise_of(machine, _times(result["rows"]))
         _save(options.save, result)
+    for reason in result["noise"].values():
+        say(out, f"noise: {reason}")
     if any(_is_unsolved(row) for row in result["rows"]):
         say(errors, "unsolved: a class that the kernel cannot solve, or the step cap")
     return 0
 
 
 def _measure(
-    options: Bench, errors: Console
+    options: Bench, peaks: Peaks, errors: Console
 ) -> Iterator[tuple[Size, list[dict[str, Any]]]]:
     """The rows of one size after the other."""
     device = find_device(options.device)
@@ -108,7 +137,9 @@ def _measure(
                     size,
                     affinities,
                     device=device,
+                    peaks=peaks,
                     repeats=options.repeats,
+                    seconds=options.seconds,
                     budget=options.budget,
                 ),
             )
@@ -123,6 +154,8 @@ def _check(options: Bench) -> None:
             raise OptionError(
                 "O01", f"--{name} {getattr(options, name)}; expected at least 1"
             )
+    if not (math.isfinite(options.seconds) and options.seconds >= 0):
+        raise OptionError("O01", f"--seconds {options.seconds}; expected 0 or more")
     for classes in options.classes:
         if classes < 1:
             raise OptionError("O01", f"--classes {classes}; expected at least 1")
@@ -145,7 +178,9 @@ def _save(path: Path | None, result: dict[str, Any]) -> None:
 
 def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
     """One size; only then do the columns fit a narrow terminal."""
-    table = Table(title=_words(size), title_justify="left", box=None)
+    table = Table(
+        title=_words(size), title_justify="left", box=None, padding=(0, 1, 0, 0)
+    )
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column == "solver" else "right")
     for row in rows:
@@ -153,9 +188,12 @@ def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
         table.add_row(
             row["solver"],
             f"{1e3 * row['median_s']:.3g}",
+            f"{1e3 * row['statistics']['p90']:.3g}",
             f"{row['spread']:.0%}",
+            str(row["statistics"]["n"]),
             "" if steps is None else str(steps),
             "unsolved" if _is_unsolved(row) else f"{row['error']:.0e}",
+            f"{row['roofline']['fraction']:.0%} {_BOUNDS[row['roofline']['bound']]}",
             f"{row['lower_s'] + row['compile_s']:.2g}",
             f"{row['first_call_s']:.2g}",
             _mebibytes(memory["compiler_bytes"]),
@@ -174,6 +212,15 @@ def _is_unsolved(row: dict[str, Any]) -> bool:
     return row["error"] is None or (row["converged"] or 1.0) < 1
 
 
+def _times(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Rows by what to call them."""
+    sizes = [Size(*(row[name] for name in Size._fields)) for row in rows]
+    return {
+        f"{row['solver']}, {_words(size)}": row
+        for size, row in zip(sizes, rows, strict=True)
+    }
+
+
 def _mebibytes(count: int | None) -> str:
     return "" if count is None else f"{count / 2**20:,.2f}"
 
@@ -184,4 +231,16 @@ def _circumstances(machine: dict[str, Any]) -> str:
         f"{device['platform']} {device['kind']}; {machine['cpu']}, "
         f"{machine['cores']} cores; dslo-jax {versions['dslo-jax']}, "
         f"jax {versions['jax']}"
+    )
+
+
+def _words_of_peaks(peaks: Peaks) -> str:
+    bandwidths = ", ".join(
+        f"{each.bytes_per_s / 1e9:.3g} ({each.working_set_bytes / 2**20:g} MiB)"
+        for each in peaks.bandwidths
+    )
+    return (
+        f"peaks: {peaks.flops_per_s / 1e9:.3g} Gflop/s in a product of {peaks.side} x "
+        f"{peaks.side}, {peaks.transcendentals_per_s / 1e9:.3g} G exponentials/s,\n"
+        f"GB/s, by what is passed over: {bandwidths}"
     )

@@ -49,9 +49,14 @@ def one_line(path: Path) -> str:
     return escaped(str(path))
 
 
-def results() -> Console:
+class _Results(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # for `main`, instead of leaving as if something failed
+
+
+def results(*, soft_wrap: bool = True) -> Console:
     """Where results go; everything else goes to the console of errors."""
-    return Console(highlight=False, soft_wrap=True)
+    return _Results(highlight=False, soft_wrap=soft_wrap)
 
 
 def bar(console: Console) -> Progress:

@@ -40,7 +40,6 @@ def scale_logs(
         The logarithms of the scalings with their status, and the paths (Eq. 3). A
         class that was not needed, or failed, has error NaN and path 0.
     """
-
     known = _look(problem)
     # Beyond this the exponents are rounded by more than 1: nothing would be right.
     needed &= known.log_range * jnp.finfo(known.shift.dtype).eps < 1

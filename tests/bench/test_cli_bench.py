@@ -5,19 +5,49 @@ import json
 import pytest
 
 from dslo_jax import cli
+from dslo_jax.bench import timing
+from dslo_jax.bench.peaks import Bandwidth, Peaks
 
 
-SMALL = ("--patches", "256", "--classes", "2", "--repeats", "2")
+SMALL = ("--patches", "256", "--classes", "2", "--repeats", "2", "--seconds", "0")
+PEAKS = Peaks(1e11, 2048, 1e9, (Bandwidth(2**20, 5e10, "add"),))
 
 
 @pytest.fixture
-def run(capsys):
-    def run(*words):
-        code = cli.main(["bench", "solvers", *map(str, words)])
+def bench(capsys):
+    def bench(*words):
+        code = cli.main(["bench", *map(str, words)])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
-    return run
+    return bench
+
+
+@pytest.fixture
+def run(bench, monkeypatch):
+    monkeypatch.setattr(cli.bench, "measure_peaks", lambda device: PEAKS)
+    monkeypatch.setattr(timing, "_WARM_UP_S", 0.05)
+    return lambda *words: bench("solvers", *words)
+
+
+@pytest.fixture
+def result(tmp_path):
+    """A file with one sample time for each solver."""
+
+    def result(name, *, jax="1", **seconds):
+        size = {"patches": 64, "classes": 8, "images": 1, "dtype": "float32"}
+        rows = [
+            {"solver": solver, "name": "dslo-jax", **size, "error": 1e-7}
+            | {"samples_s": [time * (1 + 0.01 * (k % 3)) for k in range(30)]}
+            for solver, time in seconds.items()
+        ]
+        machine = {"started_utc": "now", "commit": "abc", "versions": {"jax": jax}}
+        content = {"schema": "dslo.bench.solvers.v2", "machine": machine, "rows": rows}
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(content))
+        return path
+
+    return result
 
 
 def test_measures_and_saves(run, tmp_path):
@@ -27,12 +57,24 @@ def test_measures_and_saves(run, tmp_path):
     assert "256 patches, 2 classes, float32" in out
     assert "measuring 256 patches" in err
     found = json.loads(path.read_text())
-    assert found["schema"] == "dslo.bench.solvers.v1"
+    assert found["schema"] == "dslo.bench.solvers.v2"
+    assert found["peaks"] == PEAKS.plain()
+    assert (
+        "fewer than 30 samples, not for publication: all 3" in found["noise"]["quick"]
+    )
+    assert "noise: fewer than 30 samples" in out
+    assert max(map(len, out.splitlines())) <= 100
     assert found["machine"]["device"]["platform"] == "cpu"
     rows = {row["solver"]: row for row in found["rows"]}
     assert list(rows) == ["path", "velocity", "kl"]
     for solver, row in rows.items():
-        assert len(row["samples_s"]) == 2
+        assert len(row["samples_s"]) == row["statistics"]["n"] == 2
+        assert row["warm_ups"] >= 1
+        roofline = row["roofline"]
+        assert roofline["fraction"] * row["median_s"] == pytest.approx(
+            roofline["seconds_at_peak"]
+        )
+        assert roofline["compiler"]["bytes"] > 0
         assert row["compile_s"] > 0
         assert row["error"] < 3e-5
         assert solver in out
@@ -47,6 +89,7 @@ def test_images_share_a_program_and_attention_knows_no_classes(run, tmp_path):
     path = tmp_path / "found.json"
     words = ("--solvers", "upsampling", "self-attention", "--images", "2")
     words += ("--patches", "64", "--classes", "2", "3", "--repeats", "1")
+    words += ("--seconds", "0")
     code, out, _ = run(*words, "--dtype", "bfloat16", "--save", path)
     assert code == 0
     assert "2 images, 64 patches, 3 classes, bfloat16" in out
@@ -67,6 +110,8 @@ def test_images_share_a_program_and_attention_knows_no_classes(run, tmp_path):
         ("--classes", "0"),
         ("--images", "0"),
         ("--patches",),
+        ("--seconds", "-1"),
+        ("--seconds", "nan"),
     ],
 )
 def test_bad_sizes_are_refused(run, words):
@@ -93,7 +138,61 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
 
 def test_a_class_that_the_kernel_cannot_solve_is_not_passed_over(run):
     # One patch each, on so few patches: more cancels than the kernel allows.
-    code, out, err = run("--solvers", "path", "--patches", "64", "--classes", "8")
+    words = ("--solvers", "path", "--repeats", "1", "--seconds", "0")
+    code, out, err = run(*words, "--patches", "64", "--classes", "8")
     assert code == 0
     assert "unsolved" in out
     assert "unsolved" in err
+
+
+def test_two_results_side_by_side(bench, result):
+    a = result("a", path=0.010, velocity=0.1, kl=0.001)
+    b = result("b", jax="2", path=0.020, velocity=0.1, upsampling=0.003)
+    code, out, _ = bench("compare", a, b)
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert " ".join(lines["path"].split()) == (
+        "path 10.1 20.2 2 1.98 to 2.02 slower 1e-07 1e-07"
+    )
+    assert "no difference" in lines["velocity"]
+    assert "differs: versions.jax: 1 | 2" in out
+    assert "only in A: kl, 64 patches, 8 classes, float32: 1.01 ms" in out
+    assert "only in B: upsampling, 64 patches, 8 classes, float32: 3.03 ms" in out
+    assert "not timed in turn" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("1.1", 7), ("1.99", 0), ("2.5", 0)])
+def test_a_row_that_is_slower_than_allowed_fails(bench, result, limit, expected):
+    a, b = result("a", path=0.01, kl=0.1), result("b", path=0.02, kl=0.1)
+    code, _, err = bench("compare", a, b, "--fail-above", limit)
+    assert code == expected
+    assert "judged 2 of 2 rows" in err
+    assert ("slower than 1.1 times: path" in err) == (expected == 7)
+    assert bench("compare", b, a, "--fail-above", limit)[0] == 0
+
+
+def test_nothing_to_judge_is_no_success(bench, result):
+    a, b = result("a", path=0.01), result("b", kl=0.02)
+    assert bench("compare", a, b)[0] == 0
+    code, out, err = bench("compare", a, b, "--fail-above", "1.1")
+    assert code == 7
+    assert "judged 0 of 0 rows" in err
+    assert "only in A: path" in out
+
+
+def test_what_cannot_be_compared_is_refused(bench, result, tmp_path):
+    a = result("a", path=0.01)
+    stages = json.loads(a.read_text())
+    stages |= {"schema": "dslo.bench.stages.v2", "rows": []}
+    other = tmp_path / "stages.json"
+    other.write_text(json.dumps(stages))
+    for words, code in (
+        ((a, other), "O03"),
+        ((a, tmp_path / "absent.json"), "O04"),
+        ((a, a, "--fail-above", "0.9"), "O01"),
+        ((a, a, "--fail-above", "nan"), "O01"),
+    ):
+        status, _, err = bench("compare", *words)
+        assert status == 2
+        assert code in err

@@ -58,10 +58,33 @@ def test_a_table_of_sizes(scripts, monkeypatch):
     skipped = [{**row, "name": "theirs", "classes": 8, "reason": "would take 99 s"}]
     result = {"machine": machine, "rows": rows, "skipped": skipped}
     monkeypatch.setattr(tables, "read", lambda name: result)
-    lines = tables.solvers_table("any").splitlines()
+    before = tables.solvers_table("any")
+    lines = before.splitlines()
     assert lines[0] == "| 64 patches | 1 class | error | 8 classes | error |"
     assert lines[2] == "| path: ours | 2 ms (x250) | 1e-07 | 12,000 ms\\* | 1e-07 |"
     assert "Left out: path: theirs, 64 patches, 8 classes:" in lines
+    pair = {"solver": "path", "patches": 64, "classes": 1, "a": "theirs", "b": "ours"}
+    equal = {**pair, "interval": [0.97, 1.04], "verdict": "no difference"}
+    result["pairs"] = [{**pair, "interval": [2, 3], "verdict": "slower"}]
+    assert tables.solvers_table("any") == before
+    result["pairs"].append(equal)
+    assert (
+        "Takes as long as ours, as far as can be told (95 % intervals): "
+        "path: theirs, 64 patches, 1 class (0.97 to 1)."
+    ) in tables.solvers_table("any").splitlines()
+    result["noise"] = {"load": "told anyway", "spread": "...", "quick": "..."}
+    assert " (doubts: spread, quick), cpu;" in tables.solvers_table("any")
+
+
+def test_a_table_of_steps_shows_intervals_where_there_are_any(scripts, monkeypatch):
+    tables = scripts("tables")
+    result = json.loads((BENCHMARKS / "results/stages.json").read_text())
+    monkeypatch.setattr(tables, "read", lambda name: result)
+    name = result["rows"][0]["name"]
+    result["pairs"] = [{"name": name, "interval": [8.12, 9.4]}]
+    lines = tables.steps_table().splitlines()
+    assert " 8.8 (8.1 to 9.4) |" in lines[2]
+    assert " to " not in lines[3].split("|")[4]
 
 
 @pytest.mark.parametrize(
@@ -83,3 +106,17 @@ def test_what_would_take_too_long_or_too_much_is_left_out(
     sweep._rows = [{**known, "median_s": 1.0}]
     row = {**known, "patches": patches, "classes": classes}
     assert sweep._too_much(row) == reason
+
+
+def test_a_record_keeps_pairs_and_doubts(scripts, tmp_path, capsys):
+    path = tmp_path / "kept.json"
+    record = scripts("harness").Record("any", argparse.Namespace(save=str(path)))
+    row = {"spread": 0.5, "is_settled": True, "samples_s": [1.0] * 30}
+    record.add({"name": "a"}, "a: 1 s", {"a": row})
+    record.pair({"a": "a", "b": "b"}, "a / b: 2")
+    record.end()
+    kept = json.loads(path.read_text())
+    assert kept["rows"] == [{"name": "a"}]
+    assert kept["pairs"] == [{"a": "a", "b": "b"}]
+    assert kept["noise"]["spread"].endswith("in 1 of 1, up to 50%: a")
+    assert "noise: times spread" in capsys.readouterr().out

@@ -1,0 +1,59 @@
+"""What makes the figures of a run doubtful, told with the figures."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+QUIET = 0.5  # a mean of more processes that want to run makes times noisy
+_SPREAD = 0.05
+_SAMPLES = 30
+
+
+def noise_of(
+    machine: Mapping[str, Any], times: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Why these figures are not for publication, as far as a run can tell.
+
+    Args:
+        machine: From ``describe_machine``.
+        times: ``Measurement.row`` of whatever was measured, by what to call it.
+
+    Returns:
+        Reasons in words, by a name that stays: ``load``, ``governor``, ``spread``,
+        ``warm-up`` and ``quick``. Empty if nothing was noticed, which proves nothing:
+        of other work on an accelerator, of its clocks and of a host that lends its
+        cores to others a run knows only what the spread shows.
+    """
+    found = {}
+    load = machine["load"] or 0
+    if load > QUIET:
+        found["load"] = f"load {load:.1f} at the start: other work makes times noisy"
+    governor = machine.get("governor")
+    if governor not in (None, "performance"):
+        found["governor"] = f"the clock of the processor is set to {governor!r}"
+    wide = {name: row["spread"] for name, row in times.items()}
+    wide = {name: spread for name, spread in wide.items() if spread > _SPREAD}
+    if wide:
+        worst = max(wide, key=wide.__getitem__)
+        found["spread"] = (
+            f"times spread by more than {_SPREAD:.0%} in {len(wide)} of {len(times)}, "
+            f"up to {wide[worst]:.0%}: {worst}"
+        )
+    unsettled = [name for name, row in times.items() if not row["is_settled"]]
+    if unsettled:
+        found["warm-up"] = f"did not settle: {_some(unsettled, len(times))}"
+    few = [name for name, row in times.items() if len(row["samples_s"]) < _SAMPLES]
+    if few:
+        found["quick"] = (
+            f"fewer than {_SAMPLES} samples, not for publication: "
+            f"{_some(few, len(times))}"
+        )
+    return found
+
+
+def _some(names: Sequence[str], total: int) -> str:
+    """How many, and the first of them."""
+    if len(names) == total > 1:
+        return f"all {total}"
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}, of {total}"

@@ -1,0 +1,205 @@
+"""Reading result files back: rows by what they are about, of every version."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dslo_jax.errors import OptionError
+
+
+SCHEMAS = {
+    f"dslo.bench.{family}.v{version}": family
+    for family in ("solvers", "solver-peers", "stages")
+    for version in (1, 2)
+}
+"""What a result must be of to have rows of samples, and the family it belongs to."""
+
+_CIRCUMSTANCES = ("started_utc", "command", "load", "peak_memory_bytes")
+
+
+class About(NamedTuple):
+    """What a row is about.
+
+    Attributes:
+        solver: Or the step that was timed.
+        name: Of the implementation.
+        patches: Of an image; None where nobody says.
+        classes: None where there are none.
+        images: At once.
+        dtype: Of the affinity.
+    """
+
+    solver: str
+    name: str
+    patches: int | None
+    classes: int | None
+    images: int
+    dtype: str
+
+
+class Entry(NamedTuple):
+    """What a row says.
+
+    Attributes:
+        samples_s: Seconds, in order; one at least.
+        error: From the truth, or from a peer; None where it is not a number, and where
+            there is no truth.
+    """
+
+    samples_s: list[float]
+    error: float | None
+
+
+class ResultFile(NamedTuple):
+    """A result that can be compared.
+
+    Attributes:
+        family: What was measured; results of two families do not compare.
+        machine: From ``describe_machine``.
+        noise: From ``noise_of``; empty if the version knew of none.
+        entries: The rows.
+    """
+
+    family: str
+    machine: Mapping[str, Any]
+    noise: Mapping[str, str]
+    entries: Mapping[About, Entry]
+
+
+def read_result(path: Path) -> ResultFile:
+    """Read a file that ``dslo bench solvers`` or a script of ``benchmarks`` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OptionError: ``O04``: it cannot be read, is no result, of a schema that is not
+            known, or damaged.
+    """
+    content = _load(path)
+    schema = content.get("schema")
+    if not isinstance(schema, str):
+        raise _error(path, "is no result of a benchmark: it names no schema")
+    if schema not in SCHEMAS:
+        raise _error(path, f"is of schema {schema!r}; known are {', '.join(SCHEMAS)}")
+    machine: Any = content.get("machine")
+    noise: Any = content.get("noise", {})
+    rows: Any = content.get("rows")
+    if not isinstance(machine, dict) or not isinstance(noise, dict):
+        raise _error(path, "is damaged: it does not say where it was measured")
+    if not isinstance(rows, list):
+        raise _error(path, "is damaged: it has no rows")
+    entries: dict[About, Entry] = {}
+    for number, row in enumerate(rows, start=1):
+        try:
+            found = dict(_entries(SCHEMAS[schema], row, machine))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _error(path, f"is damaged: row {number}: {error!r}") from error
+        if known := entries.keys() & found.keys():
+            raise _error(path, f"has two rows about {words_of(known.pop())}")
+        entries |= found
+    return ResultFile(SCHEMAS[schema], machine, noise, entries)
+
+
+def words_of(about: About) -> str:
+    """What a row is about, in one line."""
+    name = "" if about.name == "dslo-jax" else f": {about.name}"
+    return f"{about.solver}{name}, {size_of(about)}"
+
+
+def size_of(about: About) -> str:
+    """Its size in words."""
+    images = "" if about.images == 1 else f"{about.images} images, "
+    classes = "" if about.classes is None else f", {_counted(about.classes)}"
+    return f"{images}{about.patches} patches{classes}, {about.dtype}"
+
+
+def differences(
+    one: Mapping[str, Any], other: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """In what two machines differ, beside when and by which command they ran.
+
+    Args:
+        one: From ``describe_machine``.
+        other: As well.
+
+    Returns:
+        Both values by the path to them, such as ``versions.jax``; None for what only
+        the other says.
+    """
+    first, second = dict(_leaves(one)), dict(_leaves(other))
+    return {
+        path: (first.get(path), second.get(path))
+        for path in (*first, *(path for path in second if path not in first))
+        if first.get(path) != second.get(path)
+    }
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise _error(path, f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise _error(path, "is no JSON: it is not UTF-8 text") from error
+    try:
+        content = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise _error(path, f"is no JSON, or cut short: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _entries(
+    family: str, row: Mapping[str, Any], machine: Mapping[str, Any]
+) -> Iterator[tuple[About, Entry]]:
+    """One entry of a row; a row of steps holds one for each implementation."""
+    if family == "stages":
+        side = machine["options"]["side"]
+        for name, samples in row["samples_s"].items():
+            about = About(row["name"], name, side**2, None, 1, "float32")
+            yield about, Entry(_times(samples), _error_of(row["difference"]))
+        return
+    about = About(
+        str(row["solver"]),
+        str(row["name"]),
+        row["patches"],
+        row["classes"],
+        row.get("images", 1),
+        row.get("dtype", "float32"),
+    )
+    yield about, Entry(_times(row["samples_s"]), _error_of(row["error"]))
+
+
+def _times(samples: list[Any]) -> list[float]:
+    times = [float(sample) for sample in samples]
+    if not times or not all(math.isfinite(time) and time > 0 for time in times):
+        raise ValueError(f"samples_s is {samples}, expected seconds")
+    return times
+
+
+def _error_of(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{name}.")
+        elif path or name not in _CIRCUMSTANCES:
+            yield f"{path}{name}", value
+
+
+def _counted(classes: int) -> str:
+    return "1 class" if classes == 1 else f"{classes} classes"
+
+
+def _error(path: Path, what: str) -> OptionError:
+    return OptionError(
+        "O04", f"{str(path)!r} {what}; expected a file of `dslo bench solvers --save`"
+    )
