@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dslo_jax.bench.machine import describe_machine, save_result
+from dslo_jax.bench.machine import describe_machine, save_result, stolen_since
 from dslo_jax.bench.noise import noise_of
 
 
@@ -61,7 +61,8 @@ class Record:
             times: Of ``Measurement.row``, by what to call them, to judge the noise.
         """
         self._times |= times or {}
-        self._result["noise"] = noise_of(self._result["machine"], self._times)
+        machine = self._result["machine"]
+        self._result["noise"] = noise_of(machine, self._times, stolen_since(machine))
         self._keep("rows", row, words)
 
     def pair(self, pair: Mapping[str, Any], words: str) -> None:

@@ -37,7 +37,8 @@ def describe_machine(
     Returns:
         ``None`` for whatever this system does not tell. ``load`` is the mean number of
         processes that wanted to run during the last minute, before the measurement;
-        ``governor`` chooses the clock of the first core.
+        ``governor`` chooses the clock of the first core; ``ticks`` is for
+        ``stolen_since``.
     """
     used = jax.devices()[0] if device is None else device
     return {
@@ -51,8 +52,24 @@ def describe_machine(
         "cores": _cores(),
         "governor": _governor(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "ticks": _ticks(),
         "settings": {name: os.environ.get(name) for name in _SETTINGS},
     }
+
+
+def stolen_since(machine: Mapping[str, Any]) -> float | None:
+    """Share of the cores' time that the host of a virtual machine gave to others.
+
+    Args:
+        machine: From ``describe_machine``.
+
+    Returns:
+        Between 0 and 1, since then; None where the system does not tell.
+    """
+    before, now = machine["ticks"], _ticks()
+    if before is None or now is None:
+        return None
+    return (now["stolen"] - before["stolen"]) / max(now["all"] - before["all"], 1)
 
 
 def save_result(path: Path, result: Mapping[str, Any]) -> None:
@@ -109,6 +126,17 @@ def _git(*words: str) -> str:
         ["git", *words], cwd=folder, capture_output=True, text=True
     )
     return finished.stdout.strip()
+
+
+def _ticks() -> dict[str, int] | None:
+    """What the cores have done since they started."""
+    try:
+        first, *_ = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return None
+    # user, nice, system, idle, iowait, irq, softirq, steal; guests are part of user
+    ticks = [int(word) for word in first.split()[1:9]]
+    return {"all": sum(ticks), "stolen": ticks[7]} if len(ticks) == 8 else None
 
 
 def _cpu() -> str:

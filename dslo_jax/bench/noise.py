@@ -5,29 +5,35 @@ from typing import Any
 
 
 QUIET = 0.5  # a mean of more processes that want to run makes times noisy
+_STOLEN = 0.01
 _SPREAD = 0.05
 _SAMPLES = 30
 
 
 def noise_of(
-    machine: Mapping[str, Any], times: Mapping[str, Mapping[str, Any]]
+    machine: Mapping[str, Any],
+    times: Mapping[str, Mapping[str, Any]],
+    stolen: float | None = None,
 ) -> dict[str, str]:
     """Why these figures are not for publication, as far as a run can tell.
 
     Args:
         machine: From ``describe_machine``.
         times: ``Measurement.row`` of whatever was measured, by what to call it.
+        stolen: From ``stolen_since``.
 
     Returns:
-        Reasons in words, by a name that stays: ``load``, ``governor``, ``spread``,
-        ``warm-up`` and ``quick``. Empty if nothing was noticed, which proves nothing:
-        of other work on an accelerator, of its clocks and of a host that lends its
-        cores to others a run knows only what the spread shows.
+        Reasons in words, by a name that stays: ``load``, ``stolen``, ``governor``,
+        ``spread``, ``warm-up`` and ``quick``. Empty if nothing was noticed, which
+        proves nothing: of other work on an accelerator and of its clocks a run knows
+        only what the spread shows.
     """
     found = {}
     load = machine["load"] or 0
     if load > QUIET:
         found["load"] = f"load {load:.1f} at the start: other work makes times noisy"
+    if stolen is not None and stolen > _STOLEN:
+        found["stolen"] = f"the host gave {stolen:.0%} of the cores' time to others"
     governor = machine.get("governor")
     if governor not in (None, "performance"):
         found["governor"] = f"the clock of the processor is set to {governor!r}"

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from dslo_jax.bench.machine import describe_machine, save_result
+from dslo_jax.bench.machine import describe_machine, save_result, stolen_since
 from dslo_jax.bench.noise import QUIET, noise_of
 from dslo_jax.bench.peaks import Peaks, measure_peaks
 from dslo_jax.bench.scenes import draw_affinity
@@ -104,7 +104,8 @@ def _bench(options: Bench, out: Console, errors: Console) -> int:
     for size, rows in _measure(options, peaks, errors):
         out.print(_table(size, rows))
         result["rows"] += rows
-        result["noise"] = noise_of(machine, _times(result["rows"]))
+        stolen = stolen_since(machine)
+        result["noise"] = noise_of(machine, _times(result["rows"]), stolen)
         _save(options.save, result)
     for reason in result["noise"].values():
         say(out, f"noise: {reason}")

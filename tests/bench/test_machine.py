@@ -19,6 +19,16 @@ def test_what_it_says_is_plain_and_names_no_folder_of_this_machine(monkeypatch):
     assert found["cores"] >= 1
 
 
+def test_stolen_time_is_a_share_of_all(monkeypatch):
+    before = {"ticks": {"all": 1000, "stolen": 10}}
+    monkeypatch.setattr(machine, "_ticks", lambda: {"all": 1200, "stolen": 60})
+    assert machine.stolen_since(before) == 0.25
+    assert machine.stolen_since({"ticks": None}) is None
+    monkeypatch.undo()
+    found = machine.stolen_since(machine.describe_machine())
+    assert found is None or 0 <= found <= 1
+
+
 def test_a_script_is_named_as_it_was_called(monkeypatch):
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     monkeypatch.setattr(sys, "argv", ["benchmarks/solvers.py", "--save", "x"])

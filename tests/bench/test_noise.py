@@ -31,6 +31,11 @@ def test_each_doubt_has_its_name(name, machine, change, words):
     assert json.loads(json.dumps(found)) == found
 
 
+def test_a_host_that_takes_the_cores_away_is_told():
+    assert noise_of(QUIET, {"a": CALM}, stolen=0.005) == {}
+    assert "gave 19% of" in noise_of(QUIET, {"a": CALM}, stolen=0.19)["stolen"]
+
+
 def test_doubts_about_many_are_counted():
     noisy = {**CALM, "is_settled": False}
     found = noise_of(QUIET, {"a": noisy, "b": CALM, "c": noisy, "d": noisy})
