@@ -48,11 +48,13 @@ class SegmenterConfig:
         suppression: How low-confidence patches are told (NMS).
         suppression_threshold: Confidence below which a patch is noise, in [0, 1].
         source_scale: Factor on the logits before the softmax over patches.
-        affinity_size: Side of the square photo that Stable Diffusion sees, in pixels;
-            a multiple of 64.
-        timestep: Diffusion timestep of the single pass, in [0, 999].
+        affinity_size: Side of the square photo whose self-attention is read, in pixels;
+            a multiple of 64, and of the patches of DINO, DINOv2 or CLIP.
+        timestep: Diffusion timestep of the single pass, in [0, 999]; 0 where the
+            attention is no diffusion model's.
         affinity_layers: Attention modules and their weights; empty for the first two
-            of the last block, half each.
+            of the last block of Stable Diffusion, half each, and for the last layer of
+            other networks.
         affinity_temperature: Softens (> 1) or sharpens (< 1) the affinity; 1 is off.
         epsilon: Regulariser of the optimal transport.
         path_steps: Most Sinkhorn steps.

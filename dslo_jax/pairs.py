@@ -22,9 +22,18 @@ class Pair(NamedTuple):
     config: SegmenterConfig = SegmenterConfig()
 
 
+# Every source of affinities has 64 x 64 patches; the paper says nothing of their sizes.
 PAIRS = {
     "sd2+clip-b16": Pair("clip-b16", "sd2-base"),
     "sd2+clip-l14": Pair("clip-l14", "sd2-base"),
+    "dino+clip-b16": Pair("clip-b16", "dino-b8", SegmenterConfig(affinity_size=512)),
+    "dinov2+clip-b16": Pair(
+        "clip-b16", "dinov2-b14", SegmenterConfig(affinity_size=896)
+    ),
+    "dinov2-reg+clip-b16": Pair(
+        "clip-b16", "dinov2-reg-b14", SegmenterConfig(affinity_size=896)
+    ),
+    "clip+clip-b16": Pair("clip-b16", "clip-b16", SegmenterConfig(affinity_size=1024)),
 }
 # Folders that have a short name because they come with this package.
 BUNDLED = {"demo": Path(__file__).parent / "demo" / "checkpoint"}
@@ -35,9 +44,9 @@ def find_pair(name_or_path: str | Path) -> Pair:
     """The networks that a name or a folder stands for; nothing is loaded.
 
     Args:
-        name_or_path: ``"sd2+clip-b16"``, ``"sd2+clip-l14"``, the bundled ``"demo"``,
-            or a folder with the sub-folders ``clip`` and ``diffusion``, and with a
-            ``segmenter.toml`` where other choices than the usual ones suit it.
+        name_or_path: One of ``PAIRS`` such as ``"sd2+clip-b16"``, the bundled
+            ``"demo"``, or a folder with the sub-folders ``clip`` and ``diffusion``, and
+            with a ``segmenter.toml`` where other choices than the usual ones suit it.
 
     Returns:
         The pair.

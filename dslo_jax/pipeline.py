@@ -6,14 +6,16 @@ shared by every ``Segmenter``. The axes are ``batch`` (photos), ``names`` (synon
 ``patches`` and ``slots`` (pixels in the cell layout of ``ops.upsample``).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int32, UInt8
 
 from dslo_jax import ops, solvers
+from dslo_jax.attention import AffinitySource, TransformerAffinity
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.stages import Stage, Static
 
@@ -71,14 +73,14 @@ def _dense_features(
 
 def _encode_photo(
     state: nnx.State, pixels: UInt8[Array, "batch size size 3"], *, graph: Static
-) -> Float[Array, "batch latent_height latent_width 4"]:
+) -> Any:
     return nnx.merge(graph.value, state).encode(_unit_range(pixels))
 
 
 def _attend(
-    state: nnx.State, latents: Float[Array, "batch _ _ 4"], *, graph: Static
+    state: nnx.State, encoded: Any, *, graph: Static
 ) -> Float[Array, "batch patches patches"]:
-    return nnx.merge(graph.value, state).attend(latents)
+    return nnx.merge(graph.value, state).attend(encoded)
 
 
 def _unit_range(pixels: UInt8[Array, "*axes"]) -> Float[Array, "*axes"]:
@@ -270,11 +272,32 @@ TEXT = Stage("text", _encode_text)
 FEATURES = Stage("clip", _dense_features)
 LATENTS = Stage("vae", _encode_photo)
 AFFINITY = Stage("unet", _attend)
+QUERIES_KEYS = Stage("vit", _encode_photo)
+AGGREGATION = Stage("aggregation", _attend)
 SOURCES = Stage("logits", _prepare)
 CHOSEN = Stage("logits", _choose)
 DISCREPANCY = Stage("solver", _solve)
 LABELS = Stage("labels", _label)
-STAGES = (TEXT, FEATURES, LATENTS, AFFINITY, SOURCES, CHOSEN, DISCREPANCY, LABELS)
+STAGES = (TEXT, FEATURES, LATENTS, AFFINITY, QUERIES_KEYS, AGGREGATION)
+STAGES += (SOURCES, CHOSEN, DISCREPANCY, LABELS)
+
+
+def stages_of(affinity: AffinitySource | None) -> tuple[Stage, Stage]:
+    """The stages that encode photos for a source of affinities, and that attend."""
+    if isinstance(affinity, TransformerAffinity):
+        return QUERIES_KEYS, AGGREGATION
+    return LATENTS, AFFINITY
+
+
+def choose_photos(
+    which: np.ndarray, these: Discrepancy, those: Discrepancy
+) -> Discrepancy:
+    """Photo by photo, ``these`` where ``which`` holds, elsewhere ``those``."""
+
+    def leaf(this: np.ndarray, that: np.ndarray) -> np.ndarray:
+        return np.where(np.expand_dims(which, tuple(range(1, this.ndim))), this, that)
+
+    return jax.tree.map(leaf, these, those)
 
 
 def num_compilations() -> int:

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dslo_jax import checks, images, ops, pipeline, prompts
-from dslo_jax.attention import DiffusionAffinity, downscaling_of, load_diffusion
+from dslo_jax.attention import AffinitySource, downscaling_of, load_affinity
 from dslo_jax.config import Mode, SegmenterConfig
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.errors import OptionError
@@ -22,7 +22,7 @@ from dslo_jax.models.clip import Clip, load_clip
 from dslo_jax.pairs import find_pair
 from dslo_jax.segmentation import Segmentation, assemble
 from dslo_jax.stages import Announce, Clock, Static
-from dslo_jax.templates import IMAGENET_TEMPLATES, check_templates
+from dslo_jax.templates import find_templates
 
 
 Classes = prompts.ClassList | Sequence[str | Sequence[str]]
@@ -56,7 +56,7 @@ class Segmenter:
         self,
         clip: Clip,
         tokenizer: Any,
-        affinity: DiffusionAffinity | None,
+        affinity: AffinitySource | None,
         config: SegmenterConfig | None = None,
         *,
         downscaling: int = 8,
@@ -75,7 +75,7 @@ class Segmenter:
             raise OptionError(
                 "O05", f"mode {self.config.mode!r} needs an attention checkpoint"
             )
-        self._templates = _templates(self.config)
+        self._templates = find_templates(self.config.templates)
         self._announce = announce
         self._tokenizer = tokenizer
         self._patch = clip.config.vision.patch_size
@@ -83,6 +83,7 @@ class Segmenter:
         self._clip = self._split(clip)
         used = affinity if self.config.needs_affinity else None
         self._affinity = None if used is None else self._split(used)
+        self._stages = pipeline.stages_of(used)
         side = self.config.affinity_size // downscaling
         self._grid = (side, side) if affinity is None else affinity.grid
         self._text: dict[str, Float[np.ndarray, " channels"]] = {}
@@ -104,12 +105,13 @@ class Segmenter:
         """Load the networks.
 
         Args:
-            name_or_path: A pair (``"sd2+clip-b16"``, ``"sd2+clip-l14"``, or ``"demo"``,
-                which comes with this package and knows its own drawn world alone) or
-                a folder with the sub-folders ``clip`` and ``diffusion``.
+            name_or_path: A pair (one of ``PAIRS`` such as ``"sd2+clip-b16"``, or
+                ``"demo"``, which comes with this package and knows its own drawn world
+                alone) or a folder with the sub-folders ``clip`` and ``diffusion``.
             clip: A CLIP folder or repository instead of the pair's.
-            attention: A diffusion pipeline folder or repository instead of the
-                pair's.
+            attention: Another source of affinities instead of the pair's: a diffusion
+                pipeline, DINO, DINOv2 or CLIP, as a preset, folder or repository; the
+                side of its patches must divide ``config.affinity_size``.
             mode: Overrides ``config.mode``.
             config: Every choice of the method, instead of those that suit the pair
                 (``find_pair(name_or_path).config``).
@@ -140,8 +142,8 @@ class Segmenter:
         with jax.default_device(target):
             affinity = None
             if config.needs_affinity:
-                affinity = load_diffusion(
-                    hub.resolve(attention, "diffusion", offline=offline),
+                affinity = load_affinity(
+                    hub.resolve(attention, "attention", offline=offline),
                     dtype=precision,
                     size=config.affinity_size,
                     timestep=config.timestep,
@@ -234,7 +236,7 @@ class Segmenter:
         )
         checks.check_logits(jax.device_get(sources.non_finite), classes, photos)
         order, counts = checks.choose_classes(jax.device_get(sources.active))
-        affinity = self._attend(clock, self._latents(clock, padded))
+        affinity = self._attend(clock, self._encode(clock, padded))
         solved = self._solve(clock, sources, order, affinity)
         labelled = [
             self._label(clock, guide, solved.values[i], int(counts[i]))
@@ -306,19 +308,20 @@ class Segmenter:
             attention=self.config.clip_attention,
         )
 
-    def _latents(self, clock: Clock, photos: list[Photo]) -> Array | None:
+    def _encode(self, clock: Clock, photos: list[Photo]) -> Any:
+        """What the source of affinities makes of photos before it attends."""
         if self._affinity is None:
             return None
         graph, state = self._affinity
         size = (self.config.affinity_size,) * 2
         pixels = clock.time("resize", self._resized, photos, size, "area")
-        return pipeline.LATENTS(clock, state, pixels, graph=graph)
+        return self._stages[0](clock, state, pixels, graph=graph)
 
-    def _attend(self, clock: Clock, latents: Array | None) -> Array | None:
+    def _attend(self, clock: Clock, encoded: Any) -> Array | None:
         if self._affinity is None:
             return None
         graph, state = self._affinity
-        return pipeline.AFFINITY(clock, state, latents, graph=graph)
+        return self._stages[1](clock, state, encoded, graph=graph)
 
     def _solve(
         self,
@@ -342,7 +345,7 @@ class Segmenter:
         if unsolved.any() and self.config.needs_path:
             # Logarithms take as long to compile as all the rest, and few need them.
             with_logs = jax.device_get(solve(domain="auto"))
-            solved = _choose_photos(unsolved, with_logs, solved)
+            solved = pipeline.choose_photos(unsolved, with_logs, solved)
         checks.check_maps(solved, self.config)
         return solved
 
@@ -394,22 +397,3 @@ class Segmenter:
         if not isinstance(folded, ops.GuideCells):
             return jax.device_get(labelled)
         return ops.PixelLabels(*map(layout.unfold, jax.device_get(labelled)))
-
-
-def _choose_photos(
-    which: np.ndarray, these: pipeline.Discrepancy, those: pipeline.Discrepancy
-) -> pipeline.Discrepancy:
-    """Photo by photo, ``these`` where ``which`` holds, elsewhere ``those``."""
-
-    def leaf(this: np.ndarray, that: np.ndarray) -> np.ndarray:
-        return np.where(np.expand_dims(which, tuple(range(1, this.ndim))), this, that)
-
-    return jax.tree.map(leaf, these, those)
-
-
-def _templates(config: SegmenterConfig) -> tuple[str, ...]:
-    if config.templates == "imagenet":
-        return IMAGENET_TEMPLATES
-    if config.templates == "single":
-        return ("a photo of a {}.",)
-    return check_templates(config.templates)

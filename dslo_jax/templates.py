@@ -92,6 +92,26 @@ IMAGENET_TEMPLATES = (
 )
 
 
+def find_templates(choice: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The templates that a configuration means.
+
+    Args:
+        choice: ``"imagenet"`` for the 80 of OpenAI, ``"single"`` for one, or templates
+            of somebody's own.
+
+    Returns:
+        The templates.
+
+    Raises:
+        ClassListError: As for ``check_templates``.
+    """
+    if choice == "imagenet":
+        return IMAGENET_TEMPLATES
+    if choice == "single":
+        return ("a photo of a {}.",)
+    return check_templates(choice)
+
+
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     """Check prompt templates.
 

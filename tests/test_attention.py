@@ -8,15 +8,22 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import diffusion
+from checkpoints.clip import save_clip
+from checkpoints.vit import save_vit
 from flax import nnx
 
 from dslo_jax import empty_prompt
 from dslo_jax.attention import (
+    AffinitySource,
     DiffusionAffinity,
+    TransformerAffinity,
     average_attention,
+    downscaling_of,
+    fitting_size,
+    load_affinity,
     load_diffusion,
 )
-from dslo_jax.errors import CheckpointError
+from dslo_jax.errors import CheckpointError, OptionError
 from dslo_jax.models.unet_blocks import QueryKey
 
 
@@ -74,6 +81,27 @@ def test_scale_of_the_weights_does_not_matter():
     np.testing.assert_allclose(average_attention(layers, (1.0, 3.0)), small, rtol=1e-6)
     alone = average_attention(layers, (1.0, 0.0))
     np.testing.assert_allclose(alone, average_attention(layers[:1], (1.0,)), rtol=1e-6)
+
+
+def test_tokens_that_are_no_patches_take_part_in_the_softmax_alone():
+    """Heads that look at them most count least: no softmax over patches does that."""
+    (all_tokens,) = _layers(3, patches=12)
+    others = 4
+    pair = QueryKey(all_tokens.query[:, others:], all_tokens.key)
+    with jax.default_matmul_precision("highest"):
+        found = np.asarray(average_attention([pair], (1.0,)))
+    whole = np.float64(_heads(all_tokens))[:, :, others:, others:]
+    expected = whole.mean(axis=1)
+    expected /= expected.sum(-1, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    alone = (whole / whole.sum(-1, keepdims=True)).mean(axis=1)
+    assert np.abs(alone - expected).max() > 0.05
+
+
+def _heads(layer: QueryKey) -> np.ndarray:
+    scores = np.einsum("bqhc,bkhc->bhqk", *map(np.float64, layer))
+    weights = np.exp(scores / np.sqrt(layer.query.shape[-1]))
+    return weights / weights.sum(-1, keepdims=True)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.65])
@@ -215,6 +243,120 @@ def test_context_of_another_width_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="cross_attention_dim 24") as caught:
         load_diffusion(tmp_path)
     assert caught.value.code == "W06"
+
+
+# ---- vision transformers -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def registers(tmp_path_factory):
+    """A folder with a DINOv2 with registers, and the network that is in it."""
+    folder = tmp_path_factory.mktemp("registers")
+    return folder, save_vit(folder, "dinov2_with_registers", seed=3)
+
+
+def test_affinity_of_a_transformer_equals_transformers(registers):
+    """Heads averaged, class token and registers dropped, rows divided by their sum."""
+    folder, network = registers
+    source = load_affinity(folder, size=56)
+    assert isinstance(source, TransformerAffinity)
+    assert source.grid == (7, 7)
+    assert source.layers == (("layers.2", 1.0),)
+    pixels = np.random.default_rng(2).uniform(size=(2, 56, 56, 3)).astype(np.float32)
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    normalised = torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        attentions = network(normalised, output_attentions=True).attentions
+    expected = attentions[-1].double().mean(dim=1)[:, 4:, 4:].numpy()
+    expected /= expected.sum(-1, keepdims=True)
+    with jax.default_matmul_precision("highest"):
+        affinity = np.asarray(jax.jit(lambda source, x: source(x))(source, pixels))
+    assert np.abs(affinity - expected).max() <= 2e-5 * expected.max()
+    assert expected.max() > 5 / 49, "close to uniform"
+
+
+def test_other_choices_share_the_network(registers):
+    source = load_affinity(registers[0], size=40)
+    layers = (("layers.0", 1.0), ("layers.2", 3.0))
+    other = source.with_choices(size=64, timestep=0, layers=layers, temperature=0.5)
+    assert (other.size, other.layers, other.temperature) == (64, layers, 0.5)
+    assert other.network is source.network
+    assert other.encoding != source.encoding
+    shape = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    encoded = jax.eval_shape(other.encode, shape)
+    assert [pair.query.shape for pair in encoded] == [(1, 64, 3, 8)] * 2
+    assert [pair.key.shape for pair in encoded] == [(1, 68, 3, 8)] * 2
+    assert jax.eval_shape(other, shape).shape == (1, 64, 64)
+    with pytest.raises(ValueError, match="64 x 64"):
+        other.encode(jnp.zeros((1, 40, 40, 3)))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": 60}, "affinity_size = 60 is not a multiple of 8.*use 64"),
+        ({"size": 100}, "use 64 or 128"),
+        ({"timestep": 100}, "timestep = 100.*leave it at 0"),
+        ({"layers": (("up_blocks.1.attentions.0", 1.0),)}, r"layers.0 ... layers.2"),
+        ({"layers": (("layers.1", 1.0), ("layers.1", 2.0))}, "name each once"),
+        ({"layers": (("layers.1", -1.0),)}, "`weights`"),
+    ],
+)
+def test_choices_that_no_transformer_has_are_refused(registers, options, words):
+    with pytest.raises(OptionError, match=words) as caught:
+        load_affinity(registers[0], **{"size": 40, **options})
+    assert caught.value.code == "O01"
+
+
+def test_sizes_that_fit_are_near():
+    assert [fitting_size(64 * patch, patch) for patch in (8, 14, 16)] == [
+        512,
+        896,
+        1024,
+    ]
+    assert fitting_size(16 * 14, 14) == 448  # 224 is no multiple of 64
+    assert fitting_size(16, 16) == 64
+
+
+def test_a_clip_is_a_source_as_well(tmp_path):
+    save_clip(tmp_path, seed=1)
+    source = load_affinity(tmp_path, size=64, dtype=jnp.bfloat16)
+    assert source.grid == (4, 4)
+    affinity = jax.eval_shape(source, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
+    assert (affinity.shape, affinity.dtype) == ((1, 16, 16), jnp.float32)
+
+
+def test_a_folder_says_what_it_is(pipeline, registers, tmp_path):
+    source = load_affinity(pipeline[0], size=16, timestep=3)
+    assert isinstance(source, DiffusionAffinity)
+    assert isinstance(source, AffinitySource)
+    assert source.timestep == 3
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(CheckpointError, match=r"W01.*is empty; expected.*dinov2"):
+        load_affinity(folder)
+    (folder / "notes.txt").write_text("")
+    with pytest.raises(CheckpointError, match=r"W01.*holds notes.txt; expected.*unet/"):
+        load_affinity(folder)
+    (folder / "config.json").write_text('{"model_type": "swin"}')
+    with pytest.raises(CheckpointError, match=r"W06.*'swin'; expected.*clip, vit"):
+        load_affinity(folder)
+
+
+def test_pixels_per_patch_are_known_before_anything_is_loaded(
+    pipeline, registers, tmp_path
+):
+    (registers[0] / "model.safetensors").rename(tmp_path / "away")
+    try:
+        assert downscaling_of(registers[0]) == 8
+    finally:
+        (tmp_path / "away").rename(registers[0] / "model.safetensors")
+    assert downscaling_of(pipeline[0]) == 2
+    names = ("dino-b8", "dinov2-b14", "clip-b16", "sd2-base", "me/mine", "nowhere")
+    assert [downscaling_of(name) for name in names] == [8, 14, 16, 8, 8, 8]
+
+
+# ---- the empty prompt ----------------------------------------------------------------
 
 
 def _refuse(*_, **__):

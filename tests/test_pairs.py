@@ -6,16 +6,21 @@ import pytest
 from checkpoints.random_weights import write_random_checkpoint
 
 from dslo_jax import Segmenter, SegmenterConfig, pairs
+from dslo_jax.attention import downscaling_of
 from dslo_jax.errors import CheckpointError, OptionError
 from dslo_jax.models import hub
 from dslo_jax.pairs import find_pair
 
 
 def test_pairs_name_known_checkpoints():
+    kinds = set()
     for pair in pairs.PAIRS.values():
         assert hub.kind_of(str(pair.clip)) == "clip"
-        assert hub.kind_of(str(pair.attention)) == "diffusion"
-        assert pair.config == SegmenterConfig()
+        kinds.add(hub.kind_of(str(pair.attention)))
+        size = pair.config.affinity_size
+        assert pair.config == SegmenterConfig(affinity_size=size)
+        assert size == 64 * downscaling_of(pair.attention)
+    assert kinds == {"diffusion", "vit", "clip"}
 
 
 def test_a_folder_is_a_pair(tmp_path):

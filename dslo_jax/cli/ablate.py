@@ -1,6 +1,6 @@
 """``dslo ablate``: the tables of the paper, measured on photos with truth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from dslo_jax.cli.measuring import (
     find_config,
     find_samples,
     load,
+    load_sources,
+    parse_sources,
     progress,
     warn_of_part,
 )
@@ -32,8 +34,10 @@ from dslo_jax.evaluation.samples import SampleSet
 from dslo_jax.evaluation.sweep import Sweep
 from dslo_jax.evaluation.tables import TABLES, Table, build_tables
 from dslo_jax.files import atomic_file
+from dslo_jax.pairs import Pair
 
 
+_FOUNDATION = "foundation"  # the table that compares sources
 _MAY_GROW = ("first_seed", "photos")  # what may differ between runs of one journal
 
 
@@ -48,6 +52,9 @@ class Ablate(Measure):
         dataset: scenes (drawn, bundled), folder (one's own), or a benchmark, as for
             dslo eval.
         tables: Names with commas between; all unless told.
+        sources: More networks whose self-attention the table foundation compares, as
+            NAME=FOLDER, or as presets: dino-b8 dinov2-b14 dinov2-reg-b14. Those named
+            like a preset have the paper's figure beside them.
         out: Folder for ablation.json, ablation.md, plots and the journal.
         plots: Also draw plots; needs matplotlib.
     """
@@ -55,6 +62,7 @@ class Ablate(Measure):
     dataset: str = SCENES
     model: str = "demo"
     tables: str = ""
+    sources: tuple[str, ...] = ()
     out: Path = Path("ablation")
     plots: bool = False
 
@@ -63,13 +71,16 @@ def run(arguments: list[str], errors: Console) -> int:
     """Run the command; returns the exit code."""
     options = tyro.cli(Ablate, prog="dslo ablate", args=arguments)
     pair = find_config(options, options.dataset)
-    names = _table_names(options.tables)
+    names, places = _table_names(options.tables), parse_sources(options.sources)
+    if places and names and _FOUNDATION not in names:
+        raise OptionError(
+            "O05", f"--sources is of no use without the table {_FOUNDATION}"
+        )
     samples = find_samples(options, options.dataset)
     warn_of_part(errors, samples)
     with only_run(options.out):
         say(errors, "loading checkpoints")
-        loaded = load(options, pair)
-        tables = build_tables(pair.config, loaded.networks.layers, names)
+        loaded, tables = _load(options, pair, names, places)
         found = _measure(options, samples, loaded, tables, pair.config, errors)
         _save(found, options)
     say(errors, f"written: {options.out / 'ablation.md'}")
@@ -78,6 +89,19 @@ def run(arguments: list[str], errors: Console) -> int:
     skipped = len(found["skipped"])
     say(errors, f"PARTIAL: {skipped} photos have no score, see ablation.json")
     return OutputError.exit_code
+
+
+def _load(
+    options: Ablate, pair: Pair, names: Sequence[str], places: Mapping[str, str]
+) -> tuple[Loaded, tuple[Table, ...]]:
+    """The networks, those of other sources where they are compared, and the tables."""
+    loaded = load(options, pair)
+    layers = loaded.networks.layers
+    if names and _FOUNDATION not in names:
+        return loaded, build_tables(pair.config, layers, names)
+    networks, sources = load_sources(options, pair, loaded.networks, places)
+    tables = build_tables(pair.config, layers, names, sources=sources)
+    return loaded._replace(networks=networks), tables
 
 
 def _measure(

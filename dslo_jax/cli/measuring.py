@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,12 @@ from dslo_jax.evaluation.cells import Cell
 from dslo_jax.evaluation.datasets import BENCHMARKS, DATASETS, find_dataset
 from dslo_jax.evaluation.journal import Journal
 from dslo_jax.evaluation.manifest import describe
+from dslo_jax.evaluation.networks import Networks, add_sources, load_networks
 from dslo_jax.evaluation.records import Completeness, Tally
 from dslo_jax.evaluation.run import OnSkip, Watch
 from dslo_jax.evaluation.samples import First, Protocol, SampleSet, SceneSet
-from dslo_jax.evaluation.sweep import Networks, Sweep, load_networks
+from dslo_jax.evaluation.sweep import Sweep
+from dslo_jax.evaluation.tables import Source
 from dslo_jax.models import hub
 from dslo_jax.pairs import Pair, find_pair
 from dslo_jax.stages import listen
@@ -143,13 +145,52 @@ def load(options: Measure, pair: Pair) -> Loaded:
         circumstances = describe(
             [
                 hub.resolve(pair.clip, "clip", offline=True),
-                hub.resolve(pair.attention, "diffusion", offline=True),
+                hub.resolve(pair.attention, "attention", offline=True),
             ],
             batch_size=options.batch,
             precision=network_dtype(options.precision, device).name,
             device=device,
         )
     return Loaded(networks, circumstances)
+
+
+def parse_sources(named: Sequence[str]) -> dict[str, str]:
+    """Places of further sources of affinities, by what to call them.
+
+    Args:
+        named: NAME=PLACE, or a place that is its own name.
+
+    Raises:
+        OptionError: A name is empty, or given twice.
+    """
+    places: dict[str, str] = {}
+    for text in named:
+        name, _, place = text.partition("=")
+        if not name or name in places:
+            raise OptionError(
+                "O01", f"--sources {text!r}; expected NAME=FOLDER, each name once"
+            )
+        places[name] = place or name
+    return places
+
+
+def load_sources(
+    options: Measure, pair: Pair, networks: Networks, places: Mapping[str, str]
+) -> tuple[Networks, tuple[Source, ...]]:
+    """Load further sources of affinities; see ``add_sources``.
+
+    Raises:
+        CheckpointError: A checkpoint is missing, foreign or damaged.
+    """
+    with readable_checkpoint():
+        return add_sources(
+            networks,
+            pair,
+            places,
+            dtype=options.precision,
+            device=options.device,
+            offline=options.offline,
+        )
 
 
 @contextmanager

@@ -39,10 +39,12 @@ class Segment:
         classes: Class names: a comma separates classes, a bar separates synonyms,
             as in "cat, sofa|couch, wall".
         class_file: A file with one class a line instead, synonyms after commas.
-        model: A pair of networks: sd2+clip-b16, sd2+clip-l14, demo (no download, knows
-            its own drawn world alone), or a folder that holds clip and diffusion.
+        model: A pair of networks: sd2, dino, dinov2, dinov2-reg or clip, each with
+            +clip-b16; sd2+clip-l14; demo (no download, knows its own drawn world
+            alone); or a folder that holds clip and diffusion.
         clip: A CLIP folder or repository instead of the pair's.
-        attention: A Stable Diffusion folder or repository instead of the pair's.
+        attention: Where self-attention comes from instead of the pair's: Stable
+            Diffusion, DINO, DINOv2 or CLIP, as a folder or repository.
         precision: Of the networks; auto is float32 on a CPU, bfloat16 elsewhere.
         device: auto, cpu, gpu or tpu; gpu:1 is the second.
         out: Folder for the results, one sub-folder per photo.
@@ -248,4 +250,4 @@ def _print_times(runs: Sequence[tuple[Timing, ...]]) -> None:
         median = statistics.median(timing.seconds for timing in timings)
         table.add_row(stage, f"{median:.3f}", f"{once:.2f}" if once else "")
     if runs:
-        Console(highlight=False).print(table)
+        results(soft_wrap=False).print(table)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.console import Console
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.errors import CheckpointError
 from dslo_jax.models import hub
+from dslo_jax.models.presets import Kind
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,14 @@ class Weights:
     """Download checkpoints, and say where they are.
 
     Args:
-        names: Presets, or repositories with their kind: clip-b16, sd2-base.
-        kind: What a repository that is no preset holds.
+        names: Presets, or repositories with their kind: clip-b16, sd2-base, dino-b8,
+            dinov2-b14, dinov2-reg-b14.
+        kind: What a repository that is no preset holds; attention is any of the others.
         offline: Only look, never ask a hub.
     """
 
     names: tyro.conf.Positional[tuple[str, ...]]
-    kind: Literal["clip", "diffusion"] = "clip"
+    kind: Kind = "clip"
     offline: bool = False
 
 

@@ -16,6 +16,11 @@ from dslo_jax.evaluation.evaluator import (
 )
 from dslo_jax.evaluation.journal import Journal as Journal
 from dslo_jax.evaluation.metrics import IGNORE as IGNORE, Confusion as Confusion
+from dslo_jax.evaluation.networks import (
+    Networks as Networks,
+    add_sources as add_sources,
+    load_networks as load_networks,
+)
 from dslo_jax.evaluation.paper import (
     paper_columns as paper_columns,
     paper_tables as paper_tables,
@@ -30,13 +35,12 @@ from dslo_jax.evaluation.samples import (
 from dslo_jax.evaluation.sweep import (
     Labelled as Labelled,
     Measurement as Measurement,
-    Networks as Networks,
     Sweep as Sweep,
-    load_networks as load_networks,
 )
 from dslo_jax.evaluation.tables import (
     TABLES as TABLES,
     Row as Row,
+    Source as Source,
     Table as Table,
     build_tables as build_tables,
 )

@@ -21,6 +21,8 @@ class Cell:
     Args:
         config: Every choice of the method.
         oracles: The steps that are replaced by the truth.
+        source: Where the affinity comes from, as a key of ``Networks.sources``; empty
+            for the pair's own.
 
     Raises:
         ValueError: Both replacements of the map are asked for.
@@ -28,6 +30,7 @@ class Cell:
 
     config: SegmenterConfig
     oracles: frozenset[Oracle] = frozenset()
+    source: str = ""
 
     def __post_init__(self):
         if {"map", "shares"} <= self.oracles:
@@ -37,10 +40,15 @@ class Cell:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Everything that the measurement depends on, as plain values."""
+        """Everything that the measurement depends on, as plain values.
+
+        The pair's own source goes without saying: cells had these keys before there
+        were others, and journals know them by these.
+        """
         return {
             "config": dataclasses.asdict(self.config),
             "oracles": sorted(self.oracles),
+            **({"source": self.source} if self.source else {}),
         }
 
     @cached_property

@@ -23,7 +23,11 @@ from flax import nnx
 from rich.console import Console
 
 from dslo_jax import ops
-from dslo_jax.attention import DiffusionAffinity
+from dslo_jax.attention import (
+    AffinitySource,
+    DiffusionAffinity,
+    TransformerAffinity,
+)
 from dslo_jax.config import Mode
 from dslo_jax.demo import scenes
 from dslo_jax.errors import DsloError
@@ -41,7 +45,8 @@ SCHEMA = "dslo.efficiency.v1"
 _REPEATS = 3
 _NEIGHBOURS = {"bilateral": 25, "bilinear": 9}
 _SCENE = 12
-_ORDER = ("text", "clip", "vae", "unet", "aggregation", "logits", "solver", "labels")
+_ORDER = ("text", "clip", "vae", "unet", "vit", "aggregation")
+_ORDER += ("logits", "solver", "labels")
 
 
 def measure(segmenter: Segmenter, photo: Any, classes: Classes) -> dict[str, Any]:
@@ -131,7 +136,7 @@ def table(found: Mapping[str, Any]) -> str:
         [
             *lines,
             "",
-            "Text is encoded once for a list of classes, not for every photo. The "
+            "Text is encoded once for a list of classes, not for every photo. A "
             "program of unet holds the aggregation: its time and the compiler's count "
             "are those of both. The compiler counts the body of a loop once, and all "
             "additions and multiplications; the formulas count those of products.",
@@ -175,26 +180,43 @@ def _work(
                 rows, columns = (side // patch for side in call.arguments[1].shape[1:3])
                 mixing = call.static["attention"]
                 found["clip"] = flops.vision(clip.config, rows, columns, mixing)
-            case "vae" if affinity is not None:
-                size = call.arguments[1].shape[1:3]
-                found["vae"] = flops.vae(affinity.vae.config, *size)
-            case "unet" if affinity is not None:
-                found["unet"] = _unet_work(affinity)
-                config, patches = affinity.unet.config, int(np.prod(affinity.grid))
-                layer = config.heads[0], config.block_out_channels[0]
-                layers = [layer] * len(affinity.layers)
-                found["aggregation"] = flops.aggregation(layers, patches)
             case "solver":
                 found["solver"] = _solver_work(call, result)
             case "labels":
                 found["labels"] = _label_work(call)
-    return found
+    return found | _affinity_work(affinity)
 
 
-def _unet_work(affinity: DiffusionAffinity) -> Work:
+def _affinity_work(affinity: AffinitySource | None) -> dict[str, Work]:
+    """The formulas for a source of affinities, if the mode has a use for one."""
+    if isinstance(affinity, DiffusionAffinity):
+        return _diffusion_work(affinity)
+    if isinstance(affinity, TransformerAffinity):
+        return _transformer_work(affinity)
+    return {}
+
+
+def _diffusion_work(affinity: DiffusionAffinity) -> dict[str, Work]:
+    config, patches = affinity.unet.config, int(np.prod(affinity.grid))
     context = affinity.context.get_value().shape[1]
     taps = [f"{path}.transformer_blocks.0.attn1" for path, _ in affinity.layers]
-    return flops.unet(affinity.unet.config, affinity.grid, context, taps)
+    layers = [(config.heads[0], config.block_out_channels[0])] * len(affinity.layers)
+    return {
+        "vae": flops.vae(affinity.vae.config, affinity.size, affinity.size),
+        "unet": flops.unet(config, affinity.grid, context, taps),
+        "aggregation": flops.aggregation(layers, patches),
+    }
+
+
+def _transformer_work(affinity: TransformerAffinity) -> dict[str, Work]:
+    config, grid = affinity.network.config, affinity.grid
+    others = affinity.network.others
+    last = max(affinity.wanted)
+    layers = [(config.num_attention_heads, config.hidden_size)] * len(affinity.layers)
+    return {
+        "vit": flops.vit(config, *grid, others, last),
+        "aggregation": flops.aggregation(layers, int(np.prod(grid)), others),
+    }
 
 
 def _solver_work(call: Call, result: Segmentation) -> int | None:
@@ -232,8 +254,10 @@ def _parameters(segmenter: Segmenter) -> dict[str, int]:
         "text": [clip.text_model, clip.text_projection],
         "clip": [clip.vision_model, clip.visual_projection],
     }
-    if affinity is not None:
+    if isinstance(affinity, DiffusionAffinity):
         modules |= {"vae": [affinity.vae], "unet": [affinity.unet]}
+    if isinstance(affinity, TransformerAffinity):
+        modules["vit"] = [affinity.network]
     return {
         name: sum(
             leaf.size
@@ -244,7 +268,7 @@ def _parameters(segmenter: Segmenter) -> dict[str, int]:
     }
 
 
-def _networks(segmenter: Segmenter) -> tuple[Clip, DiffusionAffinity | None]:
+def _networks(segmenter: Segmenter) -> tuple[Clip, AffinitySource | None]:
     graph, state = segmenter._clip
     clip = nnx.merge(graph.value, state)
     if segmenter._affinity is None:

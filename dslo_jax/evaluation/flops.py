@@ -95,6 +95,24 @@ def vision(config: ClipConfig, rows: int, columns: int, mixing: str) -> Work:
     return work + product(tokens, size, tokens).times(2).looped(layers)
 
 
+def vit(
+    config: ClipVisionConfig, rows: int, columns: int, others: int, last: int
+) -> Work:
+    """A vision transformer up to the queries and keys of its block ``last``.
+
+    As in ``vision``, but for the attention, head by head in a loop, and the end: 4 N
+    C^2 for the queries and keys of N tokens, ``others`` of which are no patches.
+    """
+    size, heads = config.hidden_size, config.num_attention_heads
+    tokens, grid = rows * columns + others, config.grid_size
+    work = product(rows * columns, 3 * config.patch_size**2, size)
+    if (rows, columns) != (grid, grid):
+        work += product(rows, grid, (grid + columns) * size)
+    block = product(tokens, size, 4 * size + 2 * config.intermediate_size)
+    block += attention(tokens, tokens, size, heads)
+    return work + block.times(last) + product(tokens, size, 2 * size)
+
+
 def vae(config: VAEConfig, height: int, width: int) -> Work:
     """The encoder of the autoencoder.
 
@@ -136,14 +154,18 @@ def unet(config: UNetConfig, size: Size, context: int, taps: Sequence[str]) -> W
     return work
 
 
-def aggregation(layers: Sequence[tuple[int, int]], patches: int) -> Work:
-    """The scores of all heads, averaged: 2 N^2 C for each layer.
+def aggregation(
+    layers: Sequence[tuple[int, int]], patches: int, others: int = 0
+) -> Work:
+    """The scores of all heads, averaged: 2 N N' C for each layer.
 
     Args:
         layers: Heads and channels of each.
         patches: N.
+        others: N' - N, tokens that are no patches.
     """
-    each = (product(patches, c // h, patches).looped(h) for h, c in layers)
+    tokens = patches + others
+    each = (product(patches, c // h, tokens).looped(h) for h, c in layers)
     return sum(each, start=Work())
 
 

@@ -48,7 +48,8 @@ def _paper(report: dict[str, Any]) -> list[str]:
     return [
         "",
         f"The paper ({report['paper']['source']}) has{part}: {scores}. Its ablations "
-        "stand beside ours where it prints numbers; Figures 5 and 6 are drawn without.",
+        "stand beside ours where it prints numbers; Figures 5 and 6 are drawn without, "
+        "but for the velocity of 5 (d).",
     ]
 
 

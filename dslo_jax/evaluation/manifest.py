@@ -36,7 +36,7 @@ def describe(
         "device": {"platform": device.platform, "kind": device.device_kind},
         "machine": platform.machine(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "checkpoint": _digest(folders),
+        "checkpoint": digest(folders),
         "batch_size": batch_size,
         "precision": precision,
     }
@@ -63,7 +63,7 @@ def header_of(
     }
 
 
-def _digest(folders: Iterable[Path]) -> str:
+def digest(folders: Iterable[Path]) -> str:
     """A hash over the names and contents of all files of some folders."""
     total = hashlib.sha256()
     for folder in folders:

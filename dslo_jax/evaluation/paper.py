@@ -75,12 +75,12 @@ class _Counterpart(NamedTuple):
 
     Attributes:
         tables: Of the paper, by what to call their column beside ours.
-        numerals: Rows of the paper by the labels of ours.
+        rows: Rows of the paper, by numeral or label, by the labels of ours.
         note: What has to be known to compare them.
     """
 
     tables: Mapping[str, str]
-    numerals: Mapping[str, str]
+    rows: Mapping[str, str]
     note: str = ""
 
 
@@ -110,6 +110,19 @@ _COUNTERPARTS = {
             **{"down0": "I", "down1": "II"},
             **{"up0": "III", "up1": "IV", "up2": "V", "up0 + up1": "VI"},
         },
+    ),
+    "foundation": _Counterpart(
+        {"paper M.V.": "foundation_models"},
+        {
+            "none": "without self-attention",
+            "clip-b16": "CLIP-B/16",
+            "dino-b8": "DINO-B/8",
+            "dinov2-b14": "DINOv2-B/14",
+            "dinov2-reg-b14": "DINOv2-B/14 with registers",
+            **dict.fromkeys(("sd2-base", "sd2.1-base", "sd2", "sd2.1"), "SD2"),
+        },
+        "It names neither the layers of the others nor the size of the photo they see, "
+        "nor which Stable Diffusion 2 it takes",
     ),
 }
 
@@ -164,7 +177,8 @@ def paper_columns(
 
     Returns:
         One or two columns for Tables 2 to 4 on VOC21, COCO-Stuff, Cityscapes and
-        ADE20K; none for all else.
+        ADE20K; one for the foundation models of Sec. 8, on these and Context60; none
+        for all else.
     """
     if table not in _COUNTERPARTS:
         return ()
@@ -172,11 +186,13 @@ def paper_columns(
     counterpart = _COUNTERPARTS[table]
     for title, name in counterpart.tables.items():
         theirs = paper_tables()[name]
-        scores = {row.numeral: row.figures.get(dataset) for row in theirs.rows}
+        scores = {
+            row.numeral or row.label: row.figures.get(dataset) for row in theirs.rows
+        }
         column = PaperColumn(
             title,
             theirs.source,
-            tuple(scores.get(counterpart.numerals.get(label, "")) for label in labels),
+            tuple(scores.get(counterpart.rows.get(label, "")) for label in labels),
             counterpart.note,
         )
         if any(column.scores):

@@ -38,7 +38,7 @@ def report(
 
     Where the data set is one of the paper's, ``paper`` holds its figures in percent: at
     the top what the method reaches there (Table 1), in a table one entry per column of
-    the paper's own (Tables 2 to 4), with a figure or None for each row.
+    the paper's own (Tables 2 to 4 and Sec. 8), with a figure or None for each row.
 
     Args:
         tables: What was compared.
@@ -149,4 +149,5 @@ def _changes(cell: Cell, base: SegmenterConfig) -> dict[str, Any]:
     """What a cell has that is not as in the base."""
     usual = asdict(base)
     changed = {k: v for k, v in asdict(cell.config).items() if v != usual[k]}
-    return {"changes": changed, "oracles": sorted(cell.oracles)}
+    source = {"source": cell.source} if cell.source else {}
+    return {"changes": changed, "oracles": sorted(cell.oracles), **source}

@@ -5,7 +5,6 @@ of the batch has computed for the same photos and the same choices is taken from
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,18 +12,15 @@ import numpy as np
 from jaxtyping import Int32
 
 from dslo_jax import checks, images, prompts
-from dslo_jax.attention import DiffusionAffinity, load_diffusion
+from dslo_jax.attention import AffinitySource
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.errors import SolverError
 from dslo_jax.evaluation import oracles
 from dslo_jax.evaluation.cells import Cell
 from dslo_jax.evaluation.metrics import Confusion
+from dslo_jax.evaluation.networks import Networks
 from dslo_jax.evaluation.samples import Sample
 from dslo_jax.images import Photo
-from dslo_jax.models import hub
-from dslo_jax.models.clip import Clip, load_clip
-from dslo_jax.pairs import Pair
 from dslo_jax.pipeline import Discrepancy
 from dslo_jax.segmenter import Segmenter
 from dslo_jax.stages import Clock
@@ -37,28 +33,6 @@ AFFINITY_FIELDS += ("affinity_temperature",)
 SOURCE_FIELDS = ("templates", "early_rejection", "rejection_share", "suppression")
 SOURCE_FIELDS += ("suppression_threshold", "source_scale")
 LABEL_FIELDS = ("upsampling", "spatial_variance", "range_variance")
-
-
-class Networks(NamedTuple):
-    """Everything that is loaded once, whatever is swept.
-
-    Attributes:
-        clip: Gives logits.
-        tokenizer: The tokenizer of ``clip``.
-        diffusion: Its VAE, UNet and empty prompt serve all settings of the affinity.
-    """
-
-    clip: Clip
-    tokenizer: Any
-    diffusion: DiffusionAffinity
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Self-attentions at the resolution of the latents, in order of execution."""
-        config = self.diffusion.unet.config
-        ends = ("down_blocks.0.", f"up_blocks.{len(config.block_out_channels) - 1}.")
-        taps = (tap for tap in config.taps if tap.startswith(ends))
-        return tuple(tap.partition(".transformer_blocks")[0] for tap in taps)
 
 
 class Measurement(NamedTuple):
@@ -125,11 +99,12 @@ class Sweep:
     ):
         self.classes = classes
         self.batch_size = batch_size
-        self._affinities: dict[Hashable, DiffusionAffinity] = {}
-        self._segmenters: dict[SegmenterConfig, Segmenter] = {}
+        self._affinities: dict[Hashable, AffinitySource] = {}
+        self._segmenters: dict[tuple[str, SegmenterConfig], Segmenter] = {}
         for cell in cells:
-            if cell.config not in self._segmenters:
-                self._segmenters[cell.config] = self._segmenter(networks, cell.config)
+            if (cell.source, cell.config) not in self._segmenters:
+                segmenter = self._segmenter(networks, cell)
+                self._segmenters[cell.source, cell.config] = segmenter
         # Cells with the same affinity side by side: only one is held at a time.
         self.cells = sorted(
             dict.fromkeys(cells), key=lambda cell: repr(_affinity_key(cell))
@@ -166,7 +141,8 @@ class Sweep:
         for cell in self.cells:
             if cell in wanted:
                 try:
-                    results[cell] = work.label(cell, self._segmenters[cell.config])
+                    segmenter = self._segmenters[cell.source, cell.config]
+                    results[cell] = work.label(cell, segmenter)
                 except SolverError as error:
                     results[cell] = error
         return results
@@ -201,14 +177,11 @@ class Sweep:
             seconds=found.seconds,
         )
 
-    def _segmenter(self, networks: Networks, config: SegmenterConfig) -> Segmenter:
-        setting = tuple(getattr(config, name) for name in AFFINITY_FIELDS)
+    def _segmenter(self, networks: Networks, cell: Cell) -> Segmenter:
+        setting, config = _setting(cell), cell.config
         if setting not in self._affinities:
-            base = networks.diffusion
-            self._affinities[setting] = DiffusionAffinity(
-                base.vae,
-                base.unet,
-                base.context.get_value(),
+            base = networks.sources[cell.source] if cell.source else networks.affinity
+            self._affinities[setting] = base.with_choices(
                 size=config.affinity_size,
                 timestep=config.timestep,
                 layers=config.affinity_layers,
@@ -216,6 +189,10 @@ class Sweep:
             )
         affinity = self._affinities[setting]
         return Segmenter(networks.clip, networks.tokenizer, affinity, config)
+
+    def _encoding(self, cell: Cell) -> Hashable:
+        """Equal for cells whose sources make the same of a photo before they attend."""
+        return cell.source, self._affinities[_setting(cell)].encoding
 
     def _embed(self, segmenter: Segmenter) -> jax.Array:
         """Text embeddings, computed once for each set of templates."""
@@ -267,7 +244,7 @@ class _Work:
         sources_key, sources = self._sources(cell, segmenter)
         maps = cell.oracles & {"map", "shares"}
         choices = cell.config.of_solver()
-        key = (sources_key, choices, cell.oracles, _pick(cell, AFFINITY_FIELDS))
+        key = (sources_key, choices, cell.oracles, _setting(cell))
 
         def solve():
             order, counts = checks.choose_classes(jax.device_get(sources.active))
@@ -342,11 +319,11 @@ class _Work:
                 truth = np.stack([oracles.true_affinity(each) for each in shares])
                 affinity = segmenter._put(truth)
             else:
-                latents = self._recall(
-                    ("latents", cell.config.affinity_size),
-                    lambda: segmenter._latents(Clock(), self._photos),
+                encoded = self._recall(
+                    ("encoded", self._sweep._encoding(cell)),
+                    lambda: segmenter._encode(Clock(), self._photos),
                 )
-                affinity = segmenter._attend(Clock(), latents)
+                affinity = segmenter._attend(Clock(), encoded)
             self._affinity = (key, affinity)
         return self._affinity[1]
 
@@ -356,35 +333,12 @@ class _Work:
         return self._known[key]
 
 
-def load_networks(
-    pair: Pair, *, dtype: str = "auto", device: str = "auto", offline: bool = False
-) -> Networks:
-    """Load the networks of a pair, for any number of configurations.
-
-    Args:
-        pair: From ``find_pair``.
-        dtype: As in ``Segmenter.from_pretrained``.
-        device: Likewise.
-        offline: Never ask a hub.
-
-    Raises:
-        CheckpointError: A checkpoint is missing, foreign or damaged.
-        DeviceError: The device is absent.
-    """
-    target = find_device(device)
-    precision = network_dtype(dtype, target)
-    clip = Path(hub.resolve(pair.clip, "clip", offline=offline))
-    diffusion = hub.resolve(pair.attention, "diffusion", offline=offline)
-    with jax.default_device(target):
-        return Networks(
-            load_clip(clip, dtype=precision),
-            prompts.load_tokenizer(clip),
-            load_diffusion(diffusion, dtype=precision, size=pair.config.affinity_size),
-        )
-
-
 def _affinity_key(cell: Cell) -> Hashable:
-    return _pick(cell, AFFINITY_FIELDS), "affinity" in cell.oracles
+    return _pick(cell, AFFINITY_FIELDS), "affinity" in cell.oracles, cell.source
+
+
+def _setting(cell: Cell) -> Hashable:
+    return cell.source, _pick(cell, AFFINITY_FIELDS)
 
 
 def _pick(cell: Cell, names: tuple[str, ...]) -> tuple[Any, ...]:

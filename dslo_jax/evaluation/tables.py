@@ -7,9 +7,10 @@ that thing; the columns say under what it is measured, mostly in which mode.
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dslo_jax.config import SegmenterConfig
+from dslo_jax.errors import OptionError
 from dslo_jax.evaluation.cells import Cell, Oracle
 
 
@@ -58,33 +59,73 @@ class Table:
         return tuple(cell for row in self.rows for cell in row.cells if cell)
 
 
+class Source(NamedTuple):
+    """Where affinities may come from.
+
+    Attributes:
+        label: How people call it.
+        key: Of ``Cell.source``; empty for the pair's own.
+        size: Its ``affinity_size``, where it is not the pair's own.
+    """
+
+    label: str
+    key: str = ""
+    size: int = 0
+
+
+class Offer(NamedTuple):
+    """What the networks at hand let one compare.
+
+    Attributes:
+        layers: Attention modules that an affinity can be made of, in the order down0,
+            down1, up0, up1, up2 of the paper, as far as the network has them.
+        sources: Of affinities.
+    """
+
+    layers: tuple[str, ...]
+    sources: tuple[Source, ...]
+
+
 def build_tables(
-    base: SegmenterConfig, layers: tuple[str, ...], names: Iterable[str] = ()
+    base: SegmenterConfig,
+    layers: tuple[str, ...],
+    names: Iterable[str] = (),
+    *,
+    sources: tuple[Source, ...] = (Source("base"),),
 ) -> tuple[Table, ...]:
     """The tables around a base configuration.
 
     Args:
         base: What all tables hold fixed but for what they vary.
-        layers: Attention modules that an affinity can be made of, in the order down0,
-            down1, up0, up1, up2 of the paper, as far as the network has them.
-        names: Which tables; all of ``TABLES`` unless told.
+        layers: See ``Offer``; none where the base is no diffusion model.
+        names: Which tables; all of ``TABLES`` that the base allows unless told.
+        sources: See ``Offer``.
 
     Raises:
         ValueError: A name is unknown.
+        OptionError: A table is of diffusion models alone, and the base is none.
     """
-    names = tuple(names) or tuple(TABLES)
-    unknown = [name for name in names if name not in TABLES]
+    named = tuple(names)
+    unknown = [name for name in named if name not in TABLES]
     if unknown:
         raise ValueError(f"there is no table {unknown}; tables: {', '.join(TABLES)}")
+    impossible = () if layers else _OF_DIFFUSION
+    refused = [name for name in named if name in impossible]
+    if refused:
+        raise OptionError(
+            "O05",
+            f"table {refused[0]!r} compares choices of a diffusion model, and the "
+            "attention of this model comes from another network",
+        )
+    offer = Offer(layers, sources)
     return tuple(
-        Table(name, TABLES[name].title, *TABLES[name].build(base, layers))
-        for name in names
+        Table(name, TABLES[name].title, *TABLES[name].build(base, offer))
+        for name in named or (name for name in TABLES if name not in impossible)
     )
 
 
-_Build = Callable[
-    [SegmenterConfig, tuple[str, ...]], tuple[tuple[str, ...], tuple[Row, ...]]
-]
+_Build = Callable[[SegmenterConfig, Offer], tuple[tuple[str, ...], tuple[Row, ...]]]
+_OF_DIFFUSION = ("layers", "timestep")
 
 
 @dataclass(frozen=True)
@@ -99,7 +140,7 @@ def _vary(
 ) -> _Build:
     """Rows that override fields, under columns that override others."""
 
-    def build(base: SegmenterConfig, _: tuple[str, ...]):
+    def build(base: SegmenterConfig, _: Offer):
         rows = []
         for label, row in values.items():
             cells = (
@@ -124,10 +165,10 @@ def _values(
 def _sizes(field: str, parts: Iterable[float], unit: int) -> _Build:
     """Rows that give one field parts and multiples of its value, in whole units."""
 
-    def build(base: SegmenterConfig, layers: tuple[str, ...]):
+    def build(base: SegmenterConfig, offer: Offer):
         sizes = (unit * round(part * getattr(base, field) / unit) for part in parts)
         return _values(field, dict.fromkeys(size for size in sizes if size))(
-            base, layers
+            base, offer
         )
 
     return build
@@ -140,7 +181,7 @@ def _number(label: str) -> float | None:
         return None
 
 
-def _components(base: SegmenterConfig, _: tuple[str, ...]):
+def _components(base: SegmenterConfig, offer: Offer):
     """Table 2: each row adds one component to the one before.
 
     The paper's row I has the plain attention of CLIP, and its rows V and VI are those
@@ -151,7 +192,7 @@ def _components(base: SegmenterConfig, _: tuple[str, ...]):
     bilinear = {"upsampling": "bilinear"}
     plain = bilinear | {"suppression": "none"}
     rows = {
-        "I: logits": plain | {"mode": "logits", "early_rejection": False},
+        "I: logits": _PLAIN_LOGITS,
         "I + rejection + JBU": {"mode": "logits"},
         "II: I + KL": plain | {"mode": "kl"},
         "III: II + NMS": bilinear | {"mode": "kl"},
@@ -162,11 +203,32 @@ def _components(base: SegmenterConfig, _: tuple[str, ...]):
     }
     attentions = dict.fromkeys(("vanilla", base.clip_attention))
     columns = {name: {"clip_attention": name} for name in attentions}
-    return _vary(rows, columns)(base, ())
+    return _vary(rows, columns)(base, offer)
 
 
-def _layers(base: SegmenterConfig, layers: tuple[str, ...]):
+def _foundations(base: SegmenterConfig, offer: Offer):
+    """Other networks' attention, with their usual layers and no noise.
+
+    The first row is row I of Table 2: the logits of CLIP as it comes.
+    """
+    none = _PLAIN_LOGITS | {"clip_attention": "vanilla"}
+    rows = [Row("none", (Cell(dataclasses.replace(base, **none)), None))]
+    for source in offer.sources:
+        own = {"timestep": 0, "affinity_layers": (), "affinity_size": source.size}
+        cells = (
+            Cell(
+                dataclasses.replace(base, **mode, **(own if source.key else {})),
+                source=source.key,
+            )
+            for mode in MODES.values()
+        )
+        rows.append(Row(source.label, tuple(cells)))
+    return tuple(MODES), tuple(rows)
+
+
+def _layers(base: SegmenterConfig, offer: Offer):
     """Table 3: attention weights of the five self-attentions at full resolution."""
+    layers = offer.layers
     choices: dict[str, Layers] = {_short(name): ((name, 1.0),) for name in layers}
     up = [name for name in layers if name.startswith("up")]
     choices["up0 + up1"] = tuple((name, 0.5) for name in up[:2])
@@ -174,7 +236,7 @@ def _layers(base: SegmenterConfig, layers: tuple[str, ...]):
     if base.affinity_layers not in ((), *choices.values()):
         choices["base"] = base.affinity_layers
     rows = {label: {"affinity_layers": choice} for label, choice in choices.items()}
-    return _vary(rows)(base, layers)
+    return _vary(rows)(base, offer)
 
 
 def _short(layer: str) -> str:
@@ -186,7 +248,7 @@ def _short(layer: str) -> str:
 _NMS_THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
-def _suppression(base: SegmenterConfig, _: tuple[str, ...]):
+def _suppression(base: SegmenterConfig, offer: Offer):
     """The readings of the NMS, each at several thresholds; 0 is none at all."""
     columns = {
         f"{reading}, {mode}": {"suppression": reading, **choice}
@@ -194,7 +256,7 @@ def _suppression(base: SegmenterConfig, _: tuple[str, ...]):
         for mode, choice in MODES.items()
     }
     swept = _values("suppression_threshold", _NMS_THRESHOLDS, columns)
-    names, rows = swept(base, ())
+    names, rows = swept(base, offer)
     without = [
         Cell(dataclasses.replace(base, suppression="none", mode=column["mode"]))
         for column in columns.values()
@@ -202,7 +264,7 @@ def _suppression(base: SegmenterConfig, _: tuple[str, ...]):
     return names, (Row("none", tuple(without), 0.0), *rows)
 
 
-def _oracles(base: SegmenterConfig, _: tuple[str, ...]):
+def _oracles(base: SegmenterConfig, _: Offer):
     """What the rest would reach if some steps were perfect."""
     rows = []
     for choice in _ORACLES:
@@ -218,7 +280,7 @@ def _oracles(base: SegmenterConfig, _: tuple[str, ...]):
     return tuple(MODES), tuple(rows)
 
 
-def _grid(base: SegmenterConfig, _: tuple[str, ...]):
+def _grid(base: SegmenterConfig, _: Offer):
     """The truth on the grid, brought back to the photo: what the grid itself loses."""
     rows = []
     for label, choice in _UPSAMPLINGS.items():
@@ -257,6 +319,10 @@ _ORACLES: tuple[tuple[Oracle, ...], ...] = (
     ("seeds", "affinity"),
     ("classes", "seeds", "affinity"),
 )
+_PLAIN_LOGITS: dict[str, Any] = {
+    **{"mode": "logits", "early_rejection": False},
+    **{"upsampling": "bilinear", "suppression": "none"},
+}
 _CLIP_ATTENTIONS = ("vanilla", "qk_mean", "qq_mean", "kk_mean")
 _TIMESTEPS = (0, 25, 50, 100, 150, 200, 300, 500, 700)
 _TAUS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -290,6 +356,9 @@ TABLES: dict[str, _Recipe] = {
     "resolution": _Recipe(
         "Side of the photo for the affinity (Figures 5 b, 6 b)",
         _sizes("affinity_size", (1 / 2, 1.0, 3 / 2), unit=64),
+    ),
+    "foundation": _Recipe(
+        "Where self-attention comes from (Figures 5 d, 6 c)", _foundations
     ),
     "temperature": _Recipe(
         "Temperature of the affinity",

@@ -17,9 +17,13 @@ from dslo_jax.models.clip_text import (
     TextModel as TextModel,
     load_text_encoder as load_text_encoder,
 )
-from dslo_jax.models.clip_vision import VisionModel as VisionModel
+from dslo_jax.models.clip_vision import (
+    VisionModel as VisionModel,
+    load_vision as load_vision,
+)
 from dslo_jax.models.hub import (
     PRESETS as PRESETS,
+    attention_of as attention_of,
     check_folder as check_folder,
     kind_of as kind_of,
     resolve as resolve,
@@ -28,3 +32,5 @@ from dslo_jax.models.hub import (
 from dslo_jax.models.unet import UNet as UNet, load_unet as load_unet
 from dslo_jax.models.unet_config import UNetConfig as UNetConfig
 from dslo_jax.models.vae import VAE as VAE, VAEConfig as VAEConfig, load_vae as load_vae
+from dslo_jax.models.vit import Vit as Vit, load_vit as load_vit
+from dslo_jax.models.vit_config import VitConfig as VitConfig

@@ -62,7 +62,7 @@ class ClipTextConfig:
             CheckpointError: A field is not what this network needs (``W06``).
         """
         _check_model_type(values, "clip_text_model")
-        return _checked(_filled(cls, values, "text_config"), "text_config")
+        return checked(filled(cls, values, "text_config"), "text_config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +109,9 @@ class ClipVisionConfig:
             CheckpointError: A field is not what this network needs (``W06``).
         """
         _check_model_type(values, "clip_vision_model")
-        config = _checked(_filled(cls, values, "vision_config"), "vision_config")
+        config = checked(filled(cls, values, "vision_config"), "vision_config")
         if config.num_channels != 3:
-            raise _mismatch("vision_config.num_channels", config.num_channels, "3")
+            raise mismatch("vision_config.num_channels", config.num_channels, "3")
         return config
 
     @property
@@ -149,9 +149,9 @@ class ClipConfig:
                 needs (``W06``): the field, what was found, what was wanted.
         """
         if values.get("model_type") != "clip":
-            raise _mismatch("model_type", values.get("model_type"), "'clip'")
+            raise mismatch("model_type", values.get("model_type"), "'clip'")
         projection_dim = values.get("projection_dim", cls.projection_dim)
-        _check_value("projection_dim", projection_dim, int)
+        check_value("projection_dim", projection_dim, int)
         return cls(
             text=ClipTextConfig.from_dict(_part(values, "text_config")),
             vision=ClipVisionConfig.from_dict(_part(values, "vision_config")),
@@ -186,7 +186,7 @@ def with_pixel_statistics(config: ClipConfig, folder: Path) -> ClipConfig:
         pixel_std=_triple(values, "image_std", config.vision.pixel_std),
     )
     if min(vision.pixel_std) <= 0:
-        raise _mismatch("image_std", vision.pixel_std, "positive numbers")
+        raise mismatch("image_std", vision.pixel_std, "positive numbers")
     return dataclasses.replace(config, vision=vision)
 
 
@@ -197,9 +197,9 @@ def _triple(
     try:
         red, green, blue = (float(value) for value in found)
     except (ValueError, TypeError) as error:
-        raise _mismatch(field, found, "three numbers") from error
+        raise mismatch(field, found, "three numbers") from error
     if not all(map(math.isfinite, (red, green, blue))):
-        raise _mismatch(field, found, "three finite numbers")
+        raise mismatch(field, found, "three finite numbers")
     return red, green, blue
 
 
@@ -212,27 +212,40 @@ def _part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     old = values.get(f"{name}_dict")
     part = (values.get(name) or {}) if old is None else old
     if not isinstance(part, Mapping):
-        raise _mismatch(name, part, "an object")
+        raise mismatch(name, part, "an object")
     return part
 
 
-def _filled(kind: type, values: Mapping[str, Any], name: str) -> Any:
-    """Build a config from the fields that the file states, checking their types."""
+def filled(kind: type, values: Mapping[str, Any], name: str) -> Any:
+    """Build a config from the fields that the file states, checking their types.
+
+    Args:
+        kind: A dataclass; its fields ``pixel_...`` are never read.
+        values: The file, or the part of one.
+        name: What to call that in an error.
+
+    Raises:
+        CheckpointError: A field has another type (``W06``).
+    """
     given = {}
     for field in dataclasses.fields(kind):
         if field.name in values and not field.name.startswith("pixel_"):
-            _check_value(f"{name}.{field.name}", values[field.name], field.type)
+            check_value(f"{name}.{field.name}", values[field.name], field.type)
             given[field.name] = values[field.name]
     return kind(**given)
 
 
-def _checked(config: Any, name: str) -> Any:
-    """Check what concerns two fields, and the activation."""
+def checked(config: Any, name: str) -> Any:
+    """Check what concerns two fields, and the activation; arguments as for ``filled``.
+
+    Raises:
+        CheckpointError: They do not fit (``W06``).
+    """
     if config.hidden_act not in _ACTIVATIONS:
         wanted = " or ".join(map(repr, _ACTIVATIONS))
-        raise _mismatch(f"{name}.hidden_act", config.hidden_act, wanted)
+        raise mismatch(f"{name}.hidden_act", config.hidden_act, wanted)
     if config.hidden_size % config.num_attention_heads:
-        raise _mismatch(
+        raise mismatch(
             f"{name}.num_attention_heads",
             config.num_attention_heads,
             f"a divisor of hidden_size {config.hidden_size}",
@@ -244,17 +257,19 @@ def _check_model_type(values: Mapping[str, Any], wanted: str) -> None:
     """A part of a CLIP config may leave its type out; a foreign type is refused."""
     found = values.get("model_type", wanted)
     if found != wanted:
-        raise _mismatch("model_type", found, repr(wanted))
+        raise mismatch("model_type", found, repr(wanted))
 
 
-def _check_value(name: str, found: Any, kind: Any) -> None:
+def check_value(name: str, found: Any, kind: Any) -> None:
+    """Refuse (``W06``) a number that is not positive, or not of its kind."""
     if kind is int and (type(found) is not int or found < 1):
-        raise _mismatch(name, found, "a positive integer")
+        raise mismatch(name, found, "a positive integer")
     if kind is float and (type(found) not in (int, float) or not found > 0):
-        raise _mismatch(name, found, "a positive number")
+        raise mismatch(name, found, "a positive number")
 
 
-def _mismatch(name: str, found: object, wanted: str) -> CheckpointError:
+def mismatch(name: str, found: object, wanted: str) -> CheckpointError:
+    """The error (``W06``) about a field that this network cannot use."""
     return CheckpointError(
         "W06", f"config.json has {name} = {found!r}, this network wants {wanted}"
     )

@@ -7,14 +7,19 @@ and leaving out its residual and MLP gives features that follow the objects.
 """
 
 import itertools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.models.clip_config import ClipVisionConfig
+from dslo_jax.models.checkpoint import load_module, open_weights, read_config
+from dslo_jax.models.clip_config import (
+    ClipConfig,
+    ClipVisionConfig,
+    with_pixel_statistics,
+)
 from dslo_jax.models.clip_layers import (
     Encoder,
     Heads,
@@ -22,6 +27,8 @@ from dslo_jax.models.clip_layers import (
     weighted_mean,
 )
 from dslo_jax.models.layer_norm import LayerNorm
+from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
 from dslo_jax.ops.resize import resize_positions
 
 
@@ -31,6 +38,14 @@ ATTENTIONS = ("vanilla", "kk_mean", "qq_mean", "qk_mean")
 # The position embedding is stretched to a grid inflated by this much, as in the code
 # that the published numbers of CLIP segmentation come from (a habit of DINO's).
 _POSITION_OFFSET = 0.1
+
+# What a CLIP has beside this network.
+_NOT_VISION = (
+    r"embeddings\.position_ids",
+    r"text_model\..*",
+    r"(text|visual)_projection\.weight",
+    r"logit_scale",
+)
 
 
 class VisionEmbeddings(nnx.Module):
@@ -62,10 +77,7 @@ class VisionEmbeddings(nnx.Module):
         self, pixels: Float[Array, "batch height width 3"]
     ) -> Float[Array, "batch tokens channels"]:
         """Normalise RGB in [0, 1] and embed it; the class token comes first."""
-        mean = np.asarray(self.config.pixel_mean, np.float32)
-        std = np.asarray(self.config.pixel_std, np.float32)
-        centred = pixels.astype(jnp.float32) - mean[None, None, None]
-        normalised = centred / std[None, None, None]
+        normalised = normalise_pixels(pixels, self.config)
         class_token = self.class_embedding[...]
         patches = self.patch_embedding(normalised.astype(class_token.dtype))
         batch, height, width, channels = patches.shape
@@ -104,6 +116,7 @@ class VisionModel(nnx.Module):
 
     def __init__(self, config: ClipVisionConfig, *, rngs: nnx.Rngs):
         size, epsilon = config.hidden_size, config.layer_norm_eps
+        self.config = config
         self.embeddings = VisionEmbeddings(config, rngs=rngs)
         self.pre_layrnorm = LayerNorm(size, epsilon=epsilon)  # spelled as in the file
         self.encoder = Encoder(config, rngs=rngs)
@@ -132,6 +145,26 @@ class VisionModel(nnx.Module):
             patches = self._mixed_by_mean(hidden, attention)
         return self.post_layernorm(patches)
 
+    @property
+    def others(self) -> int:
+        """How many tokens are no patches: the class token."""
+        return 1
+
+    def queries_keys(
+        self, pixels: Float[Array, "batch height width 3"], wanted: tuple[int, ...]
+    ) -> tuple[QueryKey, ...]:
+        """Queries of the patches and keys of all tokens; nothing after is computed.
+
+        Args:
+            pixels: RGB in [0, 1].
+            wanted: Indices of blocks.
+
+        Returns:
+            One pair per block; see ``vit_layers.queries_keys``.
+        """
+        hidden = self.pre_layrnorm(self.embeddings(pixels))
+        return queries_keys(self.encoder.layers, hidden, wanted, others=self.others)
+
     def _mixed_by_mean(
         self, hidden: Float[Array, "batch tokens channels"], attention: str
     ) -> Float[Array, "batch patches channels"]:
@@ -159,6 +192,31 @@ class VisionModel(nnx.Module):
         mixed = jnp.zeros(value.shape, jnp.float32)
         mixed, _ = jax.lax.scan(add, mixed, (first, second))
         return layers[-1].self_attn.join(mixed[:, :, 1:] / len(layers))
+
+
+def load_vision(
+    folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32
+) -> VisionModel:
+    """Load the vision half of a CLIP checkpoint, without its projection.
+
+    Args:
+        folder: As for ``load_clip``.
+        dtype: Likewise.
+
+    Returns:
+        The network.
+
+    Raises:
+        CheckpointError: The folder is missing, foreign or damaged.
+    """
+    config = with_pixel_statistics(ClipConfig.from_dict(read_config(folder)), folder)
+    return load_module(
+        lambda: VisionModel(config.vision, rngs=nnx.Rngs(0)),
+        open_weights(folder),
+        dtype=dtype,
+        rename=lambda key: key.removeprefix("vision_model."),
+        ignored=_NOT_VISION,
+    )
 
 
 def _pair(heads: Heads, attention: str) -> tuple[Array, Array]:

@@ -16,28 +16,31 @@ from typing import NamedTuple
 from dslo_jax.errors import CheckpointError
 from dslo_jax.models.checkpoint import open_weights, read_config
 from dslo_jax.models.presets import PRESETS, Kind, Mirror, Preset
+from dslo_jax.models.vit_config import VIT_TYPES
 
 
 class _Network(NamedTuple):
-    """One network of a checkpoint: its sub-folder, file name and kind of network."""
+    """One network of a checkpoint: its sub-folder, file name and kinds of network."""
 
     folder: str
     stem: str
     field: str
-    value: str
+    values: tuple[str, ...]
 
 
 _NETWORKS: Mapping[Kind, tuple[_Network, ...]] = {
-    "clip": (_Network("", "model", "model_type", "clip"),),
+    "clip": (_Network("", "model", "model_type", ("clip",)),),
     "diffusion": (
         _Network(
-            "unet", "diffusion_pytorch_model", "_class_name", "UNet2DConditionModel"
+            "unet", "diffusion_pytorch_model", "_class_name", ("UNet2DConditionModel",)
         ),
-        _Network("vae", "diffusion_pytorch_model", "_class_name", "AutoencoderKL"),
-        _Network("text_encoder", "model", "model_type", "clip_text_model"),
+        _Network("vae", "diffusion_pytorch_model", "_class_name", ("AutoencoderKL",)),
+        _Network("text_encoder", "model", "model_type", ("clip_text_model",)),
     ),
+    "vit": (_Network("", "model", "model_type", VIT_TYPES),),
 }
 _TOKENIZERS: Mapping[Kind, str] = {"clip": "", "diffusion": "tokenizer"}
+_MAX_NAMES_SHOWN = 8
 # What a pipeline needs its text encoder for; see ``dslo_jax.empty_prompt``.
 _EMPTY_PROMPT = "empty_prompt.safetensors"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -63,7 +66,8 @@ def resolve(
         kind: ``"clip"``: ``config.json`` of a CLIP model, its weights and tokenizer.
             ``"diffusion"``: a diffusers pipeline with ``unet``, ``vae``,
             ``text_encoder`` and ``tokenizer``; the last two may be replaced by
-            ``empty_prompt.safetensors``.
+            ``empty_prompt.safetensors``. ``"vit"``: ``config.json`` and weights of a
+            DINO or DINOv2. ``"attention"``: any of these; see ``attention_of``.
         offline: Open no socket. ``HF_HUB_OFFLINE=1`` in the environment does the same.
         cache: Where downloads are kept; the cache of huggingface_hub when ``None``.
 
@@ -97,6 +101,40 @@ def kind_of(name: str) -> Kind | None:
     return PRESETS[name].kind if name in PRESETS else None
 
 
+def attention_of(folder: Path) -> Kind:
+    """What a folder holds whose self-attention could be read; weights are not checked.
+
+    Args:
+        folder: A local folder.
+
+    Raises:
+        CheckpointError: There is nothing of the kind (``W01``), or a network of another
+            architecture (``W06``).
+    """
+    if not folder.is_dir():
+        raise CheckpointError(
+            "W01", f"{folder} is not a folder{_hint(folder, 'attention')}"
+        )
+    if _is_pipeline(folder):
+        return "diffusion"
+    known: dict[str, Kind] = {"clip": "clip", **dict.fromkeys(VIT_TYPES, "vit")}
+    supported = (
+        "a diffusers pipeline (unet/, vae/), or a config.json whose model_type is "
+        f"{', '.join(known)}"
+    )
+    if not (folder / "config.json").is_file():
+        names = sorted(path.name for path in folder.iterdir())[:_MAX_NAMES_SHOWN]
+        held = f"holds {', '.join(names)}" if names else "is empty"
+        raise CheckpointError("W01", f"{folder} {held}; expected {supported}")
+    found = str(read_config(folder).get("model_type"))
+    if found not in known:
+        raise CheckpointError(
+            "W06",
+            f"{folder / 'config.json'}: model_type is {found!r}; expected {supported}",
+        )
+    return known[found]
+
+
 def check_folder(folder: Path, kind: Kind) -> None:
     """Check that a folder holds a whole checkpoint, before any network is built.
 
@@ -110,9 +148,11 @@ def check_folder(folder: Path, kind: Kind) -> None:
         CheckpointError: Something is missing (``W01``, all of it is named), a network
             is of another kind (``W06``), or weights are unusable (``W03`` ... ``W08``).
     """
+    if kind == "attention":
+        kind = attention_of(folder)
     if not folder.is_dir():
         raise CheckpointError("W01", f"{folder} is not a folder{_hint(folder, kind)}")
-    networks, needs_tokenizer = _NETWORKS[kind], True
+    networks, needs_tokenizer = _NETWORKS[kind], kind in _TOKENIZERS
     if kind == "diffusion" and (folder / _EMPTY_PROMPT).is_file():
         networks, needs_tokenizer = networks[:-1], False
     configs = [Path(network.folder, "config.json") for network in networks]
@@ -125,11 +165,12 @@ def check_folder(folder: Path, kind: Kind) -> None:
         )
     for network in networks:
         found = read_config(folder / network.folder).get(network.field)
-        if found not in (None, network.value):
+        if found is not None and found not in network.values:
             raise CheckpointError(
                 "W06",
                 f"{folder / network.folder / 'config.json'}: {network.field} is "
-                f"{found!r}, expected {network.value!r}{_hint(folder, kind)}",
+                f"{found!r}, expected {' or '.join(map(repr, network.values))}"
+                f"{_hint(folder, kind)}",
             )
         open_weights(folder / network.folder)
 
@@ -167,7 +208,7 @@ def _has_tokenizer(folder: Path) -> bool:
 def _find_preset(name: str, kind: Kind) -> Preset:
     """The preset of that name, or one made of a single repository."""
     preset = PRESETS.get(name)
-    if preset is not None and preset.kind == kind:
+    if preset is not None and kind in (preset.kind, "attention"):
         return preset
     if preset is not None:
         raise CheckpointError(
@@ -180,7 +221,9 @@ def _find_preset(name: str, kind: Kind) -> Preset:
         raise CheckpointError(
             "W01", f"{name!r} looks like a path but does not exist (from {Path.cwd()})"
         )
-    names = [key for key, preset in PRESETS.items() if preset.kind == kind]
+    names = [
+        key for key, preset in PRESETS.items() if kind in (preset.kind, "attention")
+    ]
     near = difflib.get_close_matches(name, names, n=1)
     meant = f"did you mean {near[0]!r}? " if near else ""
     raise CheckpointError(
@@ -232,14 +275,17 @@ def _obtain(
 
 def _patterns(kind: Kind, variant: str) -> list[str]:
     """What to download: configurations, tokenizer files and safetensors."""
+    kinds = tuple(_NETWORKS) if kind == "attention" else (kind,)
+    networks = [network for each in kinds for network in _NETWORKS[each]]
+    folders = [_TOKENIZERS[each] for each in kinds if each in _TOKENIZERS]
+    folders += [network.folder for network in networks]
     patterns = ["model_index.json"]
-    folders = [_TOKENIZERS[kind], *(network.folder for network in _NETWORKS[kind])]
     for folder in folders:
         patterns += [Path(folder, end).as_posix() for end in ("*.json", "*.txt")]
-    for folder, stem, _, _ in _NETWORKS[kind]:
+    for folder, stem, _, _ in networks:
         for end in (".safetensors", "-*.safetensors"):
             patterns.append(Path(folder, f"{stem}{variant}{end}").as_posix())
-    return patterns
+    return list(dict.fromkeys(patterns))
 
 
 def _explain(
@@ -307,14 +353,20 @@ def _hint(folder: Path, kind: Kind) -> str:
     if folder.is_file():
         convert = f"python -m torch_bridge.convert {folder.parent}"
         return f"; expected a model folder, not a single file (a pickle? run {convert})"
-    is_diffusion = (folder / "unet").is_dir() or (folder / "model_index.json").is_file()
-    if kind == "clip" and is_diffusion:
-        return "; this is a diffusion pipeline, pass it with --attention"
     has_config = (folder / "config.json").is_file()
-    is_clip = has_config and read_config(folder).get("model_type") == "clip"
-    if kind == "diffusion" and is_clip:
+    found = read_config(folder).get("model_type") if has_config else None
+    if kind == "clip" and _is_pipeline(folder):
+        return "; this is a diffusion pipeline, pass it with --attention"
+    if kind == "clip" and found in VIT_TYPES:
+        return "; this is a vision transformer, pass it with --attention"
+    if kind == "diffusion" and found == "clip":
         return "; this is a CLIP folder, pass it with --clip"
     return ""
+
+
+def _is_pipeline(folder: Path) -> bool:
+    parts = ("unet", "vae", "model_index.json")
+    return any((folder / part).exists() for part in parts)
 
 
 def _remedy(name: str, kind: Kind) -> str:

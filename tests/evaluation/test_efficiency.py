@@ -1,5 +1,6 @@
 """Formulas against the products of the traced networks, and against the compiler."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -21,6 +22,8 @@ from dslo_jax.models.unet import UNet
 from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig
+from dslo_jax.models.vit import Vit
+from dslo_jax.models.vit_config import VitConfig
 
 
 CLIP = ClipConfig(
@@ -169,6 +172,44 @@ def test_aggregation():
     maps = [QueryKey(*[floats(1, 30, 2, 8)] * 2), QueryKey(*[floats(1, 30, 4, 5)] * 2)]
     found = traced(lambda *maps: average_attention(maps, [0.4, 0.6]), *maps)
     assert flops.aggregation([(2, 16), (4, 20)], 30) == found
+    wider = QueryKey(floats(1, 30, 2, 8), floats(1, 35, 2, 8))
+    found = traced(lambda pair: average_attention([pair], [1.0]), wider)
+    assert flops.aggregation([(2, 16)], 30, 5) == found
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("grid", [(4, 4), (6, 6)])
+def test_vit_up_to_a_layer(grid, antialias):
+    """The compiler drops the values of the last layer."""
+    config = VitConfig(
+        **{"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3},
+        **{"num_attention_heads": 3, "image_size": 32, "patch_size": 8},
+        **{"num_register_tokens": 4, "layer_scale": True, "antialias": antialias},
+    )
+    found = products(
+        lambda: Vit(config, rngs=nnx.Rngs(0)),
+        lambda vit, pixels: vit.queries_keys(pixels, (0, 1)),
+        floats(1, 8 * grid[0], 8 * grid[1], 3),
+    )
+    dropped = flops.product(grid[0] * grid[1] + 5, 24, 24)
+    assert flops.vit(config, *grid, 5, 1) + dropped == found
+
+
+def test_a_vision_transformer_as_source(checkpoint, base):
+    """The CLIP of the pair, seen by itself: 4 x 4 patches."""
+    base = dataclasses.replace(base, affinity_size=64, mode="velocity")
+    segmenter = Segmenter.from_pretrained(
+        checkpoint, attention=checkpoint / "clip", config=base
+    )
+    photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    costs = measure(segmenter, photo, ["cat", "dog", "house"])["components"]
+    found = {each["name"]: each for each in costs}
+    assert not {"vae", "unet"} & set(found)
+    for name in ("vit", "aggregation"):
+        assert found[name]["seconds"] > 0
+        assert found[name]["flops"] >= found[name]["flops_once"] > 0
+    assert 1 < found["vit"]["compiler_flops"] / found["vit"]["flops_once"] < 1.2
+    assert 0 < found["vit"]["parameters"] < found["clip"]["parameters"]
 
 
 @pytest.fixture(scope="module")

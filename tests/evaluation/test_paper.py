@@ -3,7 +3,7 @@ import statistics
 import pytest
 
 from dslo_jax import SegmenterConfig
-from dslo_jax.evaluation import TABLES, build_tables
+from dslo_jax.evaluation import TABLES, Source, build_tables
 from dslo_jax.evaluation.paper import paper_columns, paper_tables, published
 
 
@@ -99,7 +99,9 @@ def test_all_eight_benchmarks_have_both_modes_at_both_scales():
 
 
 def columns_of(name, dataset):
-    (table,) = build_tables(SegmenterConfig(), LAYERS, [name])
+    named = ("clip-b16", "dinov2-reg-b14", "mine", "sd2-base")
+    sources = tuple(Source(label, label, 512) for label in named)
+    (table,) = build_tables(SegmenterConfig(), LAYERS, [name], sources=sources)
     labels = [row.label for row in table.rows]
     return {each.title: each.scores for each in paper_columns(name, labels, dataset)}
 
@@ -128,6 +130,11 @@ def columns_of(name, dataset):
                 "paper O.P.": (36.4, 38.2, 40.6, 41.5, 41.3, 41.7, None),
             },
         ),
+        (
+            "foundation",
+            "context60",
+            {"paper M.V.": (7.8, 30.1, 38.0, None, 38.3)},
+        ),
         ("components", "context60", {}),
         ("layers", "scenes", {}),
     ],
@@ -136,9 +143,11 @@ def test_ablations_beside_ours(name, dataset, expected):
     assert columns_of(name, dataset) == expected
 
 
-def test_only_tables_2_to_4_have_counterparts_of_one_paper_source_each():
+def test_only_tables_2_to_4_and_foundation_models_have_counterparts():
     sources = {
-        name: [each.source[-7:] for each in paper_columns(name, labels, "voc21")]
+        name: [
+            each.source.split(", ")[1] for each in paper_columns(name, labels, "voc21")
+        ]
         for name in TABLES
         for (table,) in [build_tables(SegmenterConfig(), LAYERS, [name])]
         for labels in [[row.label for row in table.rows]]
@@ -147,4 +156,5 @@ def test_only_tables_2_to_4_have_counterparts_of_one_paper_source_each():
         "components": ["Table 2"],
         "attention": ["Table 3", "Table 4"],
         "layers": ["Table 3", "Table 4"],
+        "foundation": ["Sec. 8"],
     }

@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from checkpoints.vit import save_vit
 
 from dslo_jax import cli, pipeline
 from dslo_jax.errors import OptionError
@@ -293,9 +294,39 @@ def test_command_writes_report_and_tables(checkpoint, tmp_path, capsys, monkeypa
     assert "batch_size = 2, now it is 1" in capsys.readouterr().err
 
 
+def test_command_compares_sources(checkpoint, tmp_path, capsys):
+    save_vit(tmp_path / "vit", "dinov2_with_registers", seed=5)
+    config = tmp_path / "base.toml"
+    config.write_text('affinity_size = 64\nshort_side = 64\ntemplates = "single"\n')
+    arguments = [
+        *("ablate", "--model", str(checkpoint), "--config", str(config)),
+        *("--out", str(tmp_path / "out"), "--seeds", "0:1", "--size", "48x64"),
+        *("--batch", "1", "--tables", "foundation"),
+        *("--sources", f"dinov2-reg-b14={tmp_path / 'vit'}"),
+    ]
+    assert cli.main(arguments) == 0, capsys.readouterr().err
+    found = json.loads((tmp_path / "out" / "ablation.json").read_text())
+    (table,) = found["tables"]
+    rows = {row["label"]: row["cells"] for row in table["rows"]}
+    assert list(rows) == ["none", "clip", "dinov2-reg-b14", "diffusion"]
+    cells = found["cells"]
+    assert all(
+        cells[key]["photos"] == 1 for keys in rows.values() for key in keys if key
+    )
+    changes = cells[rows["clip"][1]]["changes"]
+    assert changes == {"mode": "path", "affinity_size": 128}
+    keys = [cells[keys[0]].get("source") for keys in rows.values()]
+    assert keys[0] is keys[3] is None
+    assert len({*keys}) == 3
+    assert "| dinov2-reg-b14 | M.V. |" in (tmp_path / "out" / "ablation.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
+        ("--sources", "=dino", "expected NAME=FOLDER"),
+        ("--sources", "a=dino-b8 a=x", "each name once"),
+        ("--tables=norm --sources", "dino-b8", "without the table foundation"),
         ("--seeds", "5", "FIRST:END"),
         ("--seeds", "5:5", "is empty"),
         ("--size", "12x160", "HEIGHTxWIDTH"),
@@ -309,8 +340,8 @@ def test_bad_options_are_told(checkpoint, tmp_path, capsys, option, value, messa
         str(checkpoint),
         "--out",
         str(tmp_path),
-        option,
-        value,
+        *option.split(),
+        *value.split(),
     ]
     assert cli.main(arguments) == OptionError.exit_code
     assert message in capsys.readouterr().err

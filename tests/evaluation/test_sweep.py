@@ -2,13 +2,23 @@ import dataclasses
 
 import numpy as np
 import pytest
+from checkpoints.vit import save_vit
 
 from dslo_jax import Segmenter, SegmenterConfig
-from dslo_jax.attention import DiffusionAffinity
 from dslo_jax.config import SOLVER_FIELDS
 from dslo_jax.errors import SolverError
-from dslo_jax.evaluation import Cell, Confusion, Sweep, sweep as sweep_module
+from dslo_jax.evaluation import (
+    Cell,
+    Confusion,
+    Source,
+    Sweep,
+    add_sources,
+    build_tables,
+    sweep as sweep_module,
+)
+from dslo_jax.evaluation.manifest import digest
 from dslo_jax.evaluation.samples import batches
+from dslo_jax.pairs import find_pair
 
 
 FIRST_UP = (("up_blocks.1.attentions.0", 1.0),)
@@ -47,10 +57,7 @@ def make_segmenter(networks, config):
     """What a user would build; modes without an affinity get none."""
     affinity = None
     if config.needs_affinity:
-        affinity = DiffusionAffinity(
-            networks.diffusion.vae,
-            networks.diffusion.unet,
-            networks.diffusion.context.get_value(),
+        affinity = networks.affinity.with_choices(
             size=config.affinity_size,
             timestep=config.timestep,
             layers=config.affinity_layers,
@@ -98,7 +105,7 @@ def test_every_field_of_the_configuration_is_part_of_some_key():
 def calls(monkeypatch):
     """The names of the networks' steps, in the order in which they run."""
     calls = []
-    for name in ("_features", "_latents", "_attend"):
+    for name in ("_features", "_encode", "_attend"):
         step = getattr(Segmenter, name)
 
         def counted(self, *args, name=name, step=step):
@@ -112,7 +119,7 @@ def calls(monkeypatch):
 def test_networks_run_once_per_distinct_setting(sweep, scene_set, cells, calls):
     sweep.label(list(scene_set)[:2], cells)
     assert calls.count("_features") == 3  # attention and short side vary
-    assert calls.count("_latents") == 1
+    assert calls.count("_encode") == 1
     assert calls.count("_attend") == 2  # two settings among the cells that attend
 
 
@@ -129,6 +136,50 @@ def test_an_oracle_does_not_make_the_network_attend_again(
     maps = [found[cell][0].solved.values for cell in among]
     assert not np.allclose(maps[0], maps[1])
     assert not np.allclose(maps[0], maps[2])
+
+
+@pytest.fixture(scope="module")
+def sources(networks, checkpoint, base, tmp_path_factory):
+    """The networks with two more sources, and what tables know of them."""
+    folder = tmp_path_factory.mktemp("dino")
+    save_vit(folder, "vit", seed=5)
+    pair = find_pair(checkpoint)._replace(config=base)
+    return *add_sources(networks, pair, {"dino": folder, "same": folder}), folder
+
+
+def test_sources_have_the_patches_of_the_base(networks, sources):
+    more, told, folder = sources
+    assert [source.label for source in told] == ["clip", "dino", "same", "diffusion"]
+    clip, dino, same, own = told
+    assert (clip.size, dino.size) == (128, 64)  # patches of 16 and 8 pixels
+    assert dino.key == same.key == digest([folder])[:16]
+    assert own == Source("diffusion")
+    assert set(more.sources) == {clip.key, dino.key}
+    assert more.affinity is networks.affinity
+    grids = [source.grid for source in (*more.sources.values(), more.affinity)]
+    assert grids == [(8, 8)] * 3
+
+
+def test_sources_side_by_side(sources, scene_set, base, calls):
+    """CLIP runs once, each source once; labels are those of a segmenter with it."""
+    networks, told, _ = sources
+    (table,) = build_tables(base, networks.layers, ["foundation"], sources=told[1:])
+    sweep = Sweep(networks, scene_set.classes, table.cells, batch_size=2)
+    found = sweep.label(list(scene_set)[:2], table.cells)
+    assert calls.count("_features") == 2  # row I of Table 2 has an attention of its own
+    assert calls.count("_encode") == 2
+    assert calls.count("_attend") == 2
+    dino = table.rows[1].cells[0]
+    assert found[dino] is found[table.rows[2].cells[0]]  # by another name
+    own = found[table.rows[3].cells[0]]
+    assert not np.allclose(found[dino][0].solved.values, own[0].solved.values)
+    alone = Segmenter(
+        networks.clip, networks.tokenizer, networks.sources[dino.source], dino.config
+    )
+    photos = [sample.photo for sample in scene_set][:2]
+    expected = alone.batch(photos, scene_set.classes, batch_size=2)
+    for one, other in zip(found[dino], expected, strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels)
 
 
 def test_a_measurement_says_what_early_rejection_did(sweep, scene_set, cells, labelled):

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from dslo_jax import SegmenterConfig
-from dslo_jax.evaluation import TABLES, build_tables
+from dslo_jax.errors import OptionError
+from dslo_jax.evaluation import TABLES, Cell, Source, build_tables
 
 
 LAYERS = (
@@ -21,6 +22,9 @@ VARIED = {
     "layers": {"mode", "affinity_layers"},
     "timestep": {"mode", "timestep"},
     "resolution": {"mode", "affinity_size"},
+    "foundation": {
+        *("mode", "clip_attention", "suppression", "upsampling", "early_rejection"),
+    },
     "temperature": {"mode", "affinity_temperature"},
     "threshold": {"mode", "threshold", "criterion"},
     "balancing": {"mode", "balancing_steps"},
@@ -73,6 +77,40 @@ def test_components_climb_one_at_a_time():
         *[set()] * 4,
     ]
     assert all(row.cells[0].config.clip_attention == "vanilla" for row in table.rows)
+
+
+def test_other_sources_have_their_own_size_and_usual_layers():
+    base = dataclasses.replace(
+        BASE, timestep=150, affinity_layers=((LAYERS[1], 1.0),), affinity_temperature=2
+    )
+    sources = (Source("clip", "0123", 256), Source("sd2-base"))
+    components, table = build_tables(
+        base, LAYERS, ["components", "foundation"], sources=sources
+    )
+    none, clip, own = table.rows
+    assert [row.label for row in table.rows] == ["none", "clip", "sd2-base"]
+    assert none.cells == (components.rows[0].cells[0], None)
+    for index, mode in enumerate(("velocity", "path")):
+        config = dataclasses.replace(base, mode=mode)
+        assert own.cells[index] == Cell(config)
+        usual = {"affinity_size": 256, "timestep": 0, "affinity_layers": ()}
+        config = dataclasses.replace(config, **usual)
+        assert clip.cells[index] == Cell(config, source="0123")
+        assert clip.cells[index].key != Cell(config).key
+
+
+def test_a_model_without_diffusion_has_no_tables_of_it():
+    names = [table.name for table in build_tables(BASE, ())]
+    assert names == [name for name in TABLES if name not in ("layers", "timestep")]
+    with pytest.raises(OptionError, match=r"O05.*'timestep'.*diffusion"):
+        build_tables(BASE, (), ["norm", "timestep"])
+
+
+def test_keys_of_cells_never_change():
+    """Journals of earlier versions know their measurements by these."""
+    assert Cell(SegmenterConfig()).key == "c6bb82870aaa42fa"
+    told = Cell(SegmenterConfig(mode="path"), frozenset({"seeds"}))
+    assert told.key == "d5b319f3a33eadee"
 
 
 def test_layers_have_the_names_of_the_paper():

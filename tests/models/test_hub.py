@@ -142,6 +142,51 @@ def test_a_folder_of_the_other_kind_is_told(tmp_path):
     assert "this is a diffusion pipeline, pass it with --attention" in str(error)
 
 
+def write_vit(folder: Path, kind: str = "dinov2") -> Path:
+    write_clip(folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+    return folder
+
+
+def test_attention_may_come_from_any_kind(tmp_path, fake):
+    folders = {
+        "clip": write_clip(tmp_path / "clip"),
+        "diffusion": write_diffusion(tmp_path / "sd"),
+        "vit": write_vit(tmp_path / "dino", "vit"),
+    }
+    for kind, folder in folders.items():
+        assert hub.resolve(folder, "attention") == folder
+        assert hub.resolve(folder, kind) == folder
+        assert hub.attention_of(folder) == kind
+    error = refusal(folders["vit"], "clip")
+    assert "this is a vision transformer, pass it with --attention" in str(error)
+    error = refusal(write_vit(tmp_path / "other", "siglip"), "attention")
+    assert error.code == "W06"
+    assert "'siglip'; expected a diffusers pipeline" in str(error)
+    (folders["diffusion"] / "unet" / "config.json").unlink()
+    assert "lacks unet/config.json" in str(refusal(folders["diffusion"], "attention"))
+    error = refusal(tmp_path / "absent", "attention")
+    assert "is not a folder" in str(error)
+
+
+def test_a_repository_asked_for_attention_is_fetched_whatever_it_holds(tmp_path, fake):
+    fake.answers["me/dino"] = write_vit(tmp_path / "dino")
+    fake.answers["me/sd"] = write_diffusion(tmp_path / "sd")
+    assert hub.resolve("me/dino", "attention") == tmp_path / "dino"
+    assert hub.resolve("me/sd", "attention") == tmp_path / "sd"
+    for wanted in ("model.safetensors", "unet/diffusion_pytorch_model.safetensors"):
+        assert wanted in fake.patterns[-1]
+    preset = hub.PRESETS["dinov2-b14"].mirrors[0].repository
+    fake.answers[preset] = tmp_path / "dino"
+    assert hub.resolve("dinov2-b14", "attention") == tmp_path / "dino"
+    assert not any("unet" in pattern for pattern in fake.patterns[-1])
+    assert "run: dslo weights --kind attention me/x" in str(
+        refusal("me/x", "attention", offline=True)
+    )
+    assert "did you mean 'dinov2-b14'" in str(refusal("dinov2b14", "attention"))
+
+
 def test_only_what_is_missing_is_named(tmp_path):
     folder = write_diffusion(tmp_path / "sd")
     (folder / "vae" / "config.json").unlink()

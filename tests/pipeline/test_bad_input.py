@@ -18,11 +18,10 @@ from dslo_jax import Segmentation, Segmenter, SegmenterConfig, checks, cli
 from dslo_jax.errors import SolverError
 from dslo_jax.models import hub
 from dslo_jax.pipeline import Discrepancy
-from tests.pipeline.conftest import QUICK
+from tests.pipeline.conftest import FAST, QUICK
 
 
 CLASSES = ("--classes", "cat, sofa")
-FAST = ("--mode", "logits")  # without diffusion, where the photo is but a vehicle
 CLIP = "clip/model.safetensors"
 UNET = "diffusion/unet/diffusion_pytorch_model.safetensors"
 
@@ -71,7 +70,7 @@ def test_a_named_pipe_is_refused_and_one_in_a_folder_skipped(run, photo, tmp_pat
 def test_only_bad_photos_give_the_code_of_the_first(run, tmp_path):
     path = tmp_path / "cut.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n")
-    code, _, err = run(path, *CLASSES)
+    code, _, err = run(path, *CLASSES, *FAST)
     assert code == 3
     assert "[I03]" in err
 
@@ -171,31 +170,42 @@ def change_config(part, **fields):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "options", "words"),
     [
-        (pointer, ["[W03]", "git-lfs pointer", "run: git lfs pull"]),
-        (truncated, ["[W04]", "model.safetensors is damaged"]),
-        (pickled, ["[W05]", "pytorch_model.bin", "python -m torch_bridge.convert"]),
-        (not_a_number, ["[W07]", "visual_projection.weight: 2 of", "NaN"]),
-        (reshaped, ["[W04]", "visual_projection.weight: shape (3, 5) in the file"]),
-        (lost_shard, ["[W08]", "names '../model-00002-of-00002.safetensors'"]),
+        (pointer, (), ["[W03]", "git-lfs pointer", "run: git lfs pull"]),
+        (truncated, FAST, ["[W04]", "model.safetensors is damaged"]),
+        (
+            pickled,
+            FAST,
+            ["[W05]", "pytorch_model.bin", "python -m torch_bridge.convert"],
+        ),
+        (not_a_number, FAST, ["[W07]", "visual_projection.weight: 2 of", "NaN"]),
+        (
+            reshaped,
+            FAST,
+            ["[W04]", "visual_projection.weight: shape (3, 5) in the file"],
+        ),
+        (lost_shard, FAST, ["[W08]", "names '../model-00002-of-00002.safetensors'"]),
         (
             change_config("diffusion/unet", addition_embed_type="text_time"),
+            (),
             ["[W06]", "not a Stable Diffusion 1 or 2", "addition_embed_type"],
         ),
         (
             change_config("diffusion/unet", cross_attention_dim=768),
+            (),
             ["[W06]", "32 channels, wanted cross_attention_dim 768"],
         ),
         (
             change_config("clip", model_type="siglip"),
+            FAST,
             ["[W06]", "model_type is 'siglip', expected 'clip'"],
         ),
     ],
 )
-def test_bad_checkpoints(run, photo, copy, spoil, words):
+def test_bad_checkpoints(run, photo, copy, spoil, options, words):
     spoil(copy)
-    code, out, err = run(photo, *CLASSES, model=copy)
+    code, out, err = run(photo, *CLASSES, *options, model=copy)
     assert code == 4
     for word in words:
         assert word in flat(err)
@@ -203,10 +213,10 @@ def test_bad_checkpoints(run, photo, copy, spoil, words):
 
 
 def test_checkpoints_in_each_others_place(run, photo, checkpoint):
-    code, _, err = run(photo, *CLASSES, "--attention", checkpoint / "clip")
+    code, _, err = run(photo, *CLASSES, "--attention", checkpoint)
     assert code == 4
-    assert "this is a CLIP folder, pass it with --clip" in err
-    code, _, err = run(photo, *CLASSES, "--clip", checkpoint / "diffusion")
+    assert "holds clip, diffusion; expected a diffusers pipeline (unet/, vae/)" in err
+    code, _, err = run(photo, *CLASSES, *FAST, "--clip", checkpoint / "diffusion")
     assert code == 4
     assert "this is a diffusion pipeline, pass it with --attention" in err
 
@@ -353,6 +363,6 @@ def test_too_little_memory(run, photo, monkeypatch):
         raise MemoryError("Unable to allocate 188. PiB")
 
     monkeypatch.setattr(Segmenter, "batch", fail)
-    code, _, err = run(photo, *CLASSES)
+    code, _, err = run(photo, *CLASSES, *FAST)
     assert code == 5
-    assert "[D01] out of memory (Unable to allocate 188. PiB); try --batch 1" in err
+    assert "[D01] out of memory (Unable to allocate 188. PiB); try fewer photos" in err

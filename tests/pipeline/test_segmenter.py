@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checkpoints.vit import save_vit
 from PIL import Image
 
 from dslo_jax import (
@@ -210,6 +211,58 @@ def test_modes_without_affinity_load_no_diffusion(checkpoint, make_photo):
         clip=checkpoint / "clip", attention="nowhere", mode="logits", config=CONFIG
     )
     assert segmenter(make_photo(50, 75), CLASSES).labels.shape == (50, 75)
+
+
+@pytest.fixture(scope="module")
+def dino(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dino")
+    save_vit(folder, "dinov2", seed=5)
+    return folder
+
+
+def test_attention_of_a_vision_transformer(checkpoint, dino, make_photo):
+    segmenter = Segmenter.from_pretrained(checkpoint, attention=dino, config=CONFIG)
+    photos = [make_photo(50, 75), make_photo(50, 75, seed=1)]
+    results = segmenter.batch(photos, CLASSES, batch_size=2)
+    for photo, result in zip(photos, results, strict=True):
+        np.testing.assert_array_equal(result.labels, segmenter(photo, CLASSES).labels)
+    result = results[0]
+    assert result.labels.shape == (50, 75)
+    assert result.discrepancy.shape == (5, 8, 8)
+    assert result.config.affinity_layers == (("layers.2", 1.0),)
+    stages = [timing.stage for timing in result.timings]
+    assert {"vit", "aggregation"} <= set(stages)
+    assert not {"vae", "unet"} & set(stages)
+    assert all(report.num_steps > 0 for report in result.reports if not report.rejected)
+
+
+def test_attention_of_the_clip_itself(checkpoint, make_photo):
+    config = dataclasses.replace(CONFIG, affinity_size=128)
+    segmenter = Segmenter.from_pretrained(
+        checkpoint, attention=checkpoint / "clip", config=config
+    )
+    assert segmenter(make_photo(50, 75), CLASSES).discrepancy.shape == (5, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"timestep": 10}, "O01.*timestep = 10.*leave it at 0"),
+        ({"affinity_layers": (("layers.9", 1.0),)}, "O01.*layers.9.*layers.2"),
+    ],
+)
+def test_choices_of_diffusion_are_none_of_a_transformer(
+    checkpoint, dino, changes, words
+):
+    config = dataclasses.replace(CONFIG, **changes)
+    with pytest.raises(OptionError, match=words):
+        Segmenter.from_pretrained(checkpoint, attention=dino, config=config)
+
+
+def test_patches_that_do_not_divide_the_photo(checkpoint, tmp_path):
+    save_vit(tmp_path, "dinov2", seed=5, patch_size=14, image_size=42)
+    with pytest.raises(OptionError, match=r"affinity_size = 64 .* 14, .*; use 448"):
+        Segmenter.from_pretrained(checkpoint, attention=tmp_path, config=CONFIG)
 
 
 def test_save_writes_what_was_found(segmenter, make_photo, tmp_path):

@@ -1,0 +1,191 @@
+"""The self-attention of a vision transformer as affinity: DINO, DINOv2, CLIP."""
+
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dslo_jax.attention.average import average_attention, check_weights
+from dslo_jax.attention.source import AffinitySource, Layers
+from dslo_jax.errors import OptionError
+from dslo_jax.models.checkpoint import read_config
+from dslo_jax.models.clip_vision import VisionModel, load_vision
+from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.vit import Vit, load_vit
+
+
+_SIZE_UNIT = 64  # of SegmenterConfig.affinity_size, for the sake of diffusion models
+
+
+class TransformerAffinity(AffinitySource):
+    """The affinity of a photo in the eyes of a vision transformer.
+
+    The last layer unless told, as DINO's own code shows it; the paper does not say. The
+    photo is stretched to a square and normalised as the network wants it. The class
+    token and the registers take part in the softmax and are left out of the affinity
+    (see ``average_attention``), heads are averaged, and rows divided by their sum.
+
+    Args:
+        network: A DINO, a DINOv2, or the vision half of a CLIP.
+        size: Side of the square photo, in pixels; a multiple of the patch size.
+        timestep: 0; no other makes sense.
+        layers: Names, ``"layers.0"`` onwards, and their weights; empty for the last.
+        temperature: Softens (> 1) or sharpens (< 1) the affinity.
+
+    Attributes:
+        wanted: Indices of the layers.
+
+    Raises:
+        OptionError: ``size`` has a remainder, ``timestep`` is not 0, ``layers`` names
+            others, or a weight is no weight (``O01``).
+    """
+
+    def __init__(
+        self,
+        network: Vit | VisionModel,
+        *,
+        size: int,
+        timestep: int = 0,
+        layers: Layers = (),
+        temperature: float = 1.0,
+    ):
+        depth = network.config.num_hidden_layers
+        _check_size(size, network.config.patch_size)
+        if timestep != 0:
+            raise OptionError(
+                "O01",
+                f"timestep = {timestep}, but a vision transformer sees no noise; leave "
+                "it at 0, or take the attention of a diffusion model",
+            )
+        self.network = network
+        self.size = size
+        self.timestep = timestep
+        self.layers = layers or ((f"layers.{depth - 1}", 1.0),)
+        self.wanted = _indices(self.layers, depth)
+        self.temperature = temperature
+
+    @property
+    def downscaling(self) -> int:
+        """The side of a patch, in pixels."""
+        return self.network.config.patch_size
+
+    @property
+    def encoding(self) -> tuple[int, Layers]:
+        """Size of the photo, and layers."""
+        return self.size, self.layers
+
+    def encode(self, pixels: Float[Array, "batch size size 3"]) -> tuple[QueryKey, ...]:
+        """Run the network as far as its last layer that is wanted.
+
+        Args:
+            pixels: RGB in [0, 1], ``size`` pixels square.
+
+        Returns:
+            Queries of the patches and keys of all tokens, of each layer.
+
+        Raises:
+            ValueError: The photos have another size.
+        """
+        self.require_size(pixels)
+        return self.network.queries_keys(pixels, self.wanted)
+
+    def attend(
+        self, encoded: tuple[QueryKey, ...]
+    ) -> Float[Array, "batch patches patches"]:
+        """The affinity between patches.
+
+        Args:
+            encoded: What ``encode`` returned.
+
+        Returns:
+            Float32 affinity, rows sum to 1.
+
+        Memory:
+            See ``average_attention``.
+        """
+        weights = tuple(weight for _, weight in self.layers)
+        return average_attention(encoded, weights, temperature=self.temperature)
+
+    def with_choices(
+        self, *, size: int, timestep: int, layers: Layers, temperature: float
+    ) -> "TransformerAffinity":
+        """The same network with other choices; see ``AffinitySource``."""
+        return TransformerAffinity(
+            self.network,
+            size=size,
+            timestep=timestep,
+            layers=layers,
+            temperature=temperature,
+        )
+
+
+def load_transformer(
+    folder: Path,
+    *,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    size: int,
+    timestep: int = 0,
+    layers: Layers = (),
+    temperature: float = 1.0,
+) -> TransformerAffinity:
+    """Load a DINO, a DINOv2 (with or without registers), or the vision half of a CLIP.
+
+    Args:
+        folder: In the layout of transformers; ``model_type`` says which it is.
+        dtype: Type of the parameters and of the computation.
+        size: Side of the square photo, in pixels.
+        timestep: 0.
+        layers: Names and weights; see ``TransformerAffinity``.
+        temperature: Softens (> 1) or sharpens (< 1) the affinity.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, foreign or damaged.
+        OptionError: As for ``TransformerAffinity``.
+    """
+    is_clip = read_config(folder).get("model_type") == "clip"
+    return TransformerAffinity(
+        (load_vision if is_clip else load_vit)(folder, dtype=dtype),
+        size=size,
+        timestep=timestep,
+        layers=layers,
+        temperature=temperature,
+    )
+
+
+def fitting_size(size: int, patch: int) -> int:
+    """The ``affinity_size`` nearest to a wanted one that a patch size divides.
+
+    Args:
+        size: What one would like to have, in pixels.
+        patch: Side of a patch, in pixels.
+    """
+    unit = math.lcm(patch, _SIZE_UNIT)
+    return unit * max(1, round(size / unit))
+
+
+def _check_size(size: int, patch: int) -> None:
+    if size <= 0 or size % patch:
+        unit = math.lcm(patch, _SIZE_UNIT)
+        lower = unit * (size // unit)
+        near = [str(valid) for valid in (lower, lower + unit) if valid > 0]
+        raise OptionError(
+            "O01",
+            f"affinity_size = {size} is not a multiple of {patch}, the side of a patch "
+            f"of this attention; use {' or '.join(near)}",
+        )
+
+
+def _indices(layers: Layers, depth: int) -> tuple[int, ...]:
+    valid = {f"layers.{index}": index for index in range(depth)}
+    names = [name for name, _ in layers]
+    unknown = [name for name in names if name not in valid]
+    if unknown or len(set(names)) != len(names):
+        raise OptionError(
+            "O01",
+            f"affinity_layers names {unknown or names}, but this vision transformer "
+            f"has layers.0 ... layers.{depth - 1}; name each once, none for the last",
+        )
+    check_weights([weight for _, weight in layers])
+    return tuple(valid[name] for name in names)

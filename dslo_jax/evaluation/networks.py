@@ -1,0 +1,136 @@
+"""The networks of a sweep, loaded once, whatever is swept."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+
+from dslo_jax import prompts
+from dslo_jax.attention import (
+    AffinitySource,
+    DiffusionAffinity,
+    downscaling_of,
+    fitting_size,
+    load_affinity,
+)
+from dslo_jax.devices import find_device, network_dtype
+from dslo_jax.evaluation.manifest import digest
+from dslo_jax.evaluation.tables import Source
+from dslo_jax.models import hub
+from dslo_jax.models.clip import Clip, load_clip
+from dslo_jax.pairs import Pair
+
+
+class Networks(NamedTuple):
+    """Everything that is loaded once, whatever is swept.
+
+    Attributes:
+        clip: Gives logits.
+        tokenizer: The tokenizer of ``clip``.
+        affinity: The pair's source of affinities; its networks serve all settings.
+        sources: Others, for the cells that name one.
+    """
+
+    clip: Clip
+    tokenizer: Any
+    affinity: AffinitySource
+    sources: Mapping[str, AffinitySource] = MappingProxyType({})
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Self-attentions at the resolution of the latents, in order of execution.
+
+        None for what is no diffusion model.
+        """
+        if not isinstance(self.affinity, DiffusionAffinity):
+            return ()
+        config = self.affinity.unet.config
+        ends = ("down_blocks.0.", f"up_blocks.{len(config.block_out_channels) - 1}.")
+        taps = (tap for tap in config.taps if tap.startswith(ends))
+        return tuple(tap.partition(".transformer_blocks")[0] for tap in taps)
+
+
+def load_networks(
+    pair: Pair, *, dtype: str = "auto", device: str = "auto", offline: bool = False
+) -> Networks:
+    """Load the networks of a pair, for any number of configurations.
+
+    Args:
+        pair: From ``find_pair``.
+        dtype: As in ``Segmenter.from_pretrained``.
+        device: Likewise.
+        offline: Never ask a hub.
+
+    Raises:
+        CheckpointError: A checkpoint is missing, foreign or damaged.
+        DeviceError: The device is absent.
+    """
+    target = find_device(device)
+    precision = network_dtype(dtype, target)
+    clip = Path(hub.resolve(pair.clip, "clip", offline=offline))
+    attention = hub.resolve(pair.attention, "attention", offline=offline)
+    with jax.default_device(target):
+        return Networks(
+            load_clip(clip, dtype=precision),
+            prompts.load_tokenizer(clip),
+            load_affinity(attention, dtype=precision, size=pair.config.affinity_size),
+        )
+
+
+def add_sources(
+    networks: Networks,
+    pair: Pair,
+    named: Mapping[str, str | Path],
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    offline: bool = False,
+) -> tuple[Networks, tuple[Source, ...]]:
+    """Load further sources of affinities, to compare them with the pair's own.
+
+    The attention of the pair's own CLIP is always one of them. Each sees photos of the
+    size at which it has as many patches as the pair's own, as far as sizes allow.
+
+    Args:
+        networks: From ``load_networks``.
+        pair: Likewise.
+        named: Names, folders or repositories of more sources, by what to call them.
+        dtype: As in ``Segmenter.from_pretrained``.
+        device: Likewise.
+        offline: Never ask a hub.
+
+    Returns:
+        The networks with their sources, and what tables need to know of those; the
+        pair's own is the last.
+
+    Raises:
+        CheckpointError: A checkpoint is missing, foreign or damaged.
+        DeviceError: The device is absent.
+    """
+    target = find_device(device)
+    precision = network_dtype(dtype, target)
+    own = hub.resolve(pair.attention, "attention", offline=offline)
+    side = pair.config.affinity_size // networks.affinity.downscaling
+    sources: dict[str, AffinitySource] = {}
+    told = []
+    places = {_name(pair.clip, "clip"): pair.clip, **named}
+    for name, place in places.items():
+        folder = hub.resolve(place, "attention", offline=offline)
+        if folder == own:
+            continue
+        key = digest([folder])[:16]
+        patch = downscaling_of(folder)
+        size = fitting_size(side * patch, patch)
+        if key not in sources:
+            with jax.default_device(target):
+                sources[key] = load_affinity(folder, dtype=precision, size=size)
+        told.append(Source(name, key, size))
+    told.append(Source(_name(pair.attention, hub.attention_of(own)), "", 0))
+    return networks._replace(sources=sources), tuple(told)
+
+
+def _name(place: str | Path, otherwise: str) -> str:
+    """A preset's name, or what else to call a checkpoint."""
+    return str(place) if hub.kind_of(str(place)) else otherwise

@@ -1,0 +1,223 @@
+"""The vision transformers of DINO and DINOv2, up to the attention that is asked for.
+
+One network for three kinds of checkpoint: DINO (``model_type`` is ``vit``), DINOv2, and
+DINOv2 with registers. Its blocks are those of CLIP, and named as there; each kind
+spells their tensors in its own way. Real checkpoints of them have not been loaded here
+yet: what is tested are networks of transformers with random weights.
+"""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from dslo_jax.models.checkpoint import load_module, open_weights, read_config
+from dslo_jax.models.clip_layers import Attention, EncoderLayer, Mlp
+from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.vit_config import VitConfig
+from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
+from dslo_jax.ops.resize import resize_positions
+
+
+# How DINO and DINOv2 spell what CLIP spells otherwise; replaced in this order.
+_SPELLINGS = (
+    (r"^(vit|dinov2|dinov2_with_registers)\.", ""),
+    (r"\.patch_embeddings\.projection\.", ".patch_embedding."),
+    (r"^encoder\.layer\.", "layers."),
+    (r"\.attention\.attention\.query\.", ".self_attn.q_proj."),
+    (r"\.attention\.attention\.key\.", ".self_attn.k_proj."),
+    (r"\.attention\.attention\.value\.", ".self_attn.v_proj."),
+    (r"\.attention\.output\.dense\.", ".self_attn.out_proj."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+    (r"\.(layernorm_before|norm1)\.", ".layer_norm1."),
+    (r"\.(layernorm_after|norm2)\.", ".layer_norm2."),
+    (r"\.layer_scale1\.lambda1$", ".self_attn.layer_scale"),
+    (r"\.layer_scale2\.lambda1$", ".mlp.layer_scale"),
+)
+# Of training, and what comes after the last block.
+_IGNORED = (r"embeddings\.mask_token", r"(layernorm|pooler|classifier)\..*")
+
+
+class VitEmbeddings(nnx.Module):
+    """Class token, registers, patches, and the positions of the patches.
+
+    Args:
+        config: Sizes and pixel statistics.
+        rngs: Streams that initialise the parameters.
+    """
+
+    def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        size, patch = config.hidden_size, config.patch_size
+
+        def tokens(count: int) -> nnx.Param:
+            shape = (1, count, size)
+            return nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), shape))
+
+        self.cls_token = tokens(1)
+        self.position_embeddings = tokens(1 + config.grid_size**2)
+        if config.num_register_tokens:
+            self.register_tokens = tokens(config.num_register_tokens)
+        self.patch_embedding = nnx.Conv(
+            config.num_channels,
+            size,
+            kernel_size=(patch, patch),
+            strides=(patch, patch),
+            padding="VALID",
+            rngs=rngs,
+        )
+
+    def __call__(
+        self, pixels: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch tokens channels"]:
+        """Normalise RGB in [0, 1] and embed it: class token, registers, patches."""
+        normalised = normalise_pixels(pixels, self.config)
+        patches = self.patch_embedding(normalised.astype(self.cls_token[...].dtype))
+        batch, *grid, channels = patches.shape
+        positions = self.position_embeddings[...]
+        lone = [self.cls_token[...] + positions[:, :1]]
+        if self.config.num_register_tokens:  # they are nowhere
+            lone.append(self.register_tokens[...])
+        lone = jnp.concatenate(lone, axis=1)
+        patches = patches + self._positions((grid[0], grid[1]))[None]
+        return jnp.concatenate(
+            [
+                jnp.broadcast_to(lone, (batch, *lone.shape[1:])),
+                patches.reshape(batch, -1, channels),
+            ],
+            axis=1,
+        )
+
+    def _positions(
+        self, grid: tuple[int, int]
+    ) -> Float[Array, "height width channels"]:
+        """Position embeddings of the patches on another grid."""
+        side = self.config.grid_size
+        trained = self.position_embeddings[...][0, 1:].reshape(side, side, -1)
+        if not self.config.antialias or grid == (side, side):
+            return resize_positions(trained, grid, offset=0.0)
+        shape = (*grid, trained.shape[-1])
+        resized = jax.image.resize(trained.astype(jnp.float32), shape, "cubic")
+        return resized.astype(trained.dtype)
+
+
+class ScaledAttention(Attention):
+    """Self-attention whose result is scaled channel by channel."""
+
+    def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
+        super().__init__(config, rngs=rngs)
+        self.layer_scale = nnx.Param(jnp.ones(config.hidden_size))
+
+    def join(
+        self, mixed: Float[Array, "batch heads tokens size"]
+    ) -> Float[Array, "batch tokens channels"]:
+        """Put the heads side by side, project and scale."""
+        return super().join(mixed) * self.layer_scale[...][None, None]
+
+
+class ScaledMlp(Mlp):
+    """Two linear maps around a gelu, and a scale for every channel."""
+
+    def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
+        super().__init__(config, rngs=rngs)
+        self.layer_scale = nnx.Param(jnp.ones(config.hidden_size))
+
+    def __call__(
+        self, hidden: Float[Array, "batch tokens channels"]
+    ) -> Float[Array, "batch tokens channels"]:
+        """Transform every token on its own."""
+        return super().__call__(hidden) * self.layer_scale[...][None, None]
+
+
+class VitLayer(EncoderLayer):
+    """A block of CLIP, with layer scales where the config says so."""
+
+    def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
+        super().__init__(config, rngs=rngs)
+        if config.layer_scale:
+            self.self_attn = ScaledAttention(config, rngs=rngs)
+            self.mlp = ScaledMlp(config, rngs=rngs)
+
+
+class Vit(nnx.Module):
+    """A DINO or DINOv2, without what follows its last block.
+
+    The position embedding is brought to another grid as transformers does it, where the
+    checkpoints live, and in float32: bicubic to the exact size, with a = -0.75 for DINO
+    and DINOv2; for DINOv2 with registers with a = -0.5 and antialiased, which matters
+    even where the grid grows. (The code that came with DINO and DINOv2 aims at a grid
+    larger by 0.1 instead; with registers it does not.)
+
+    Args:
+        config: Sizes and pixel statistics.
+        rngs: Streams that initialise the parameters.
+    """
+
+    def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.embeddings = VitEmbeddings(config, rngs=rngs)
+        self.layers = nnx.List(
+            [VitLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)]
+        )
+
+    @property
+    def others(self) -> int:
+        """How many tokens are no patches."""
+        return 1 + self.config.num_register_tokens
+
+    def queries_keys(
+        self, pixels: Float[Array, "batch height width 3"], wanted: tuple[int, ...]
+    ) -> tuple[QueryKey, ...]:
+        """Queries of the patches and keys of all tokens; nothing after is computed.
+
+        Args:
+            pixels: RGB in [0, 1]; what is left over below and right of the last whole
+                patch is not looked at.
+            wanted: Indices of blocks.
+
+        Returns:
+            One pair per block; see ``vit_layers.queries_keys``.
+        """
+        return queries_keys(
+            self.layers,
+            self.embeddings(pixels),
+            wanted,
+            others=self.others,
+        )
+
+
+def load_vit(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Vit:
+    """Load a DINO or DINOv2 checkpoint.
+
+    Args:
+        folder: A folder in the layout of transformers' ``ViTModel``, ``Dinov2Model`` or
+            ``Dinov2WithRegistersModel``, such as facebook/dino-vitb8,
+            facebook/dinov2-base or facebook/dinov2-with-registers-base.
+        dtype: Type of the parameters and of the computation; softmax and the statistics
+            of the layer norms are float32 in any case.
+
+    Returns:
+        The network.
+
+    Raises:
+        CheckpointError: The folder is missing, foreign or damaged.
+    """
+    config = VitConfig.from_dict(read_config(folder))
+    return load_module(
+        lambda: Vit(config, rngs=nnx.Rngs(0)),
+        open_weights(folder),
+        dtype=dtype,
+        rename=_respell,
+        ignored=_IGNORED,
+    )
+
+
+def _respell(key: str) -> str:
+    """A tensor's name in CLIP's spelling."""
+    for theirs, ours in _SPELLINGS:
+        key = re.sub(theirs, ours, key)
+    return key

@@ -1,0 +1,79 @@
+"""What vision transformers have in common, whoever trained them."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dslo_jax.models.clip_config import ClipVisionConfig
+from dslo_jax.models.clip_layers import (
+    EncoderLayer,
+    Heads,
+    attention_weights,
+    weighted_mean,
+)
+from dslo_jax.models.unet_blocks import QueryKey
+
+
+def normalise_pixels(
+    pixels: Float[Array, "batch height width 3"], config: ClipVisionConfig
+) -> Float[Array, "batch height width 3"]:
+    """Give photos the mean and deviation of those that a network was trained on.
+
+    Args:
+        pixels: RGB in [0, 1].
+        config: Has the statistics.
+
+    Returns:
+        Float32 pixels.
+    """
+    mean = np.asarray(config.pixel_mean, np.float32)
+    std = np.asarray(config.pixel_std, np.float32)
+    return (pixels.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
+
+
+def queries_keys(
+    layers: Sequence[EncoderLayer],
+    hidden: Float[Array, "batch tokens channels"],
+    wanted: tuple[int, ...],
+    *,
+    others: int,
+) -> tuple[QueryKey, ...]:
+    """Run blocks until the queries and keys of some are known, and no further.
+
+    Args:
+        layers: The blocks of a transformer.
+        hidden: Embedded tokens; the first ``others`` are no patches.
+        wanted: Indices of blocks, in any order.
+        others: How many tokens are no patches: class token and registers.
+
+    Returns:
+        For each wanted block the queries of the patches, and the keys of *all* tokens:
+        the class token and the registers take part in every softmax.
+
+    Memory:
+        The attention of one head at a time, 4 * batch * tokens**2 bytes: 64 MiB per
+        photo at 4096 patches, where all heads of a ViT-B together would take 768.
+    """
+    found: dict[int, QueryKey] = {}
+    for index, layer in zip(range(max(wanted) + 1), layers, strict=False):
+        heads = layer.heads(hidden)
+        if index in wanted:
+            query, key = (x.transpose(0, 2, 1, 3) for x in (heads.query, heads.key))
+            found[index] = QueryKey(query[:, others:], key)
+        if index < max(wanted):
+            hidden = hidden + layer.self_attn.join(_mean_by_head(heads))
+            hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
+    return tuple(found[index] for index in wanted)
+
+
+def _mean_by_head(heads: Heads) -> Float[Array, "batch heads tokens size"]:
+    """What the attention of a block passes on, computed one head after another."""
+
+    def mix(head: Heads) -> Array:
+        return weighted_mean(attention_weights(head.query, head.key), head.value)
+
+    apart = Heads(*(jnp.moveaxis(x, 1, 0)[:, :, None] for x in heads))
+    return jnp.moveaxis(jax.lax.map(mix, apart)[:, :, 0], 0, 1)
