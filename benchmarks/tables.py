@@ -253,7 +253,10 @@ def _or_absent(table: Callable[[], str]) -> str:
 TABLES = {
     "README.md": {"stages": stages_table, "solvers": partial(solvers_table, "solvers")},
     "docs/solvers.md": {"sizes": sizes_table, "steps": steps_table},
-    "docs/method.md": {"choices": choices_table},
+    "docs/method.md": {
+        "choices": choices_table,
+        "foundation": partial(ablation_table, "foundation", "foundation"),
+    },
     "dslo_jax/demo/checkpoint/README.md": {
         "components": partial(ablation_table, "components", "demo"),
         "oracles": partial(ablation_table, "oracles", "demo"),
