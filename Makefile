@@ -21,7 +21,7 @@ demo: $(VENV)/.core  ## draw scenes and segment them; writes out/demo
 	$(BIN)/python -m dslo_jax.demo --out out/demo
 
 test: $(VENV)/.dev  ## the default tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: $(VENV)/.dev  ## the long tests
 	$(BIN)/python -m pytest -m slow

@@ -22,3 +22,12 @@ def x64():
     """Double precision, for the tests that compare with float64."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A folder of small networks with random weights; who changes it makes a copy."""
+    # Here and not above: what is imported before the shape checks begin has none.
+    from checkpoints.random_weights import write_random_checkpoint
+
+    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoint"))

@@ -1,5 +1,7 @@
 """The bundled networks find what is drawn: on scenes that they were not trained on."""
 
+import dataclasses
+
 import pytest
 
 from dslo_jax import Segmenter, pairs
@@ -23,9 +25,15 @@ def drawn() -> list[scenes.Scene]:
     return [scenes.draw_scene(seed, size=SIZE) for seed in SEEDS]
 
 
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    """Loaded once, so that its words are encoded once."""
+    return Segmenter.from_pretrained("demo", offline=True, device="cpu")
+
+
 @pytest.mark.parametrize("mode", BANDS)
-def test_labels_are_as_good_as_they_were(drawn, mode):
-    segmenter = Segmenter.from_pretrained("demo", mode=mode, offline=True, device="cpu")
+def test_labels_are_as_good_as_they_were(drawn, segmenter, mode):
+    segmenter.config = dataclasses.replace(segmenter.config, mode=mode)
     results = segmenter.batch([scene.pixels for scene in drawn], WORLD)
     counted = [
         Confusion.of(scene.labels, result.labels, len(WORLD))

@@ -3,6 +3,8 @@
 diffusers computes every prediction, every decoded pixel and the noise a second time.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,9 +46,17 @@ _SCHEDULE = (diffusion.Windows(32, 2),)
 def _recipes(folder, steps: int = 8):
     """The two recipes; the second needs what the first has saved."""
     options = {"steps": steps, "schedule": _SCHEDULE, "rate": 3e-3}
-    yield diffusion.autoencoder_recipe(folder, settings=_VAE, **options)
+    yield _begun_at_once(diffusion.autoencoder_recipe(folder, settings=_VAE, **options))
     clip = pairs.BUNDLED["demo"] / "clip"
-    yield diffusion.denoiser_recipe(folder, settings=_UNET, clip=clip, **options)
+    yield _begun_at_once(
+        diffusion.denoiser_recipe(folder, settings=_UNET, clip=clip, **options)
+    )
+
+
+def _begun_at_once(recipe):
+    """Its first progress as one program: step by step, each shape would be several."""
+    begin = jax.jit(recipe.begin, compiler_options=checkpoints.QUICK_COMPILE)
+    return dataclasses.replace(recipe, begin=begin)
 
 
 def _shaken(progress, seed: int):
@@ -54,24 +64,31 @@ def _shaken(progress, seed: int):
     rng = np.random.default_rng(seed)
     return progress._replace(
         average=jax.tree.map(
-            lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape, np.float32),
-            progress.average,
+            lambda leaf: jnp.asarray(leaf + 0.1 * rng.standard_normal(leaf.shape, "f")),
+            jax.device_get(progress.average),
         )
     )
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("diffusion")
+def saved(tmp_path_factory):
+    """A folder, and the two recipes, each of which has saved something there."""
+    folder, recipes = tmp_path_factory.mktemp("diffusion"), []
     for seed, recipe in enumerate(_recipes(folder)):
         recipe.save(_shaken(recipe.begin(), seed))
-    return folder
+        recipes.append(recipe)
+    return folder, recipes
 
 
 @pytest.fixture(scope="module")
-def trainings(folder):
+def folder(saved):
+    return saved[0]
+
+
+@pytest.fixture(scope="module")
+def trainings(saved):
     """Each recipe with its step, compiled in a hurry."""
-    return [(recipe, _quick(recipe)) for recipe in _recipes(folder)]
+    return [(recipe, _quick(recipe)) for recipe in saved[1]]
 
 
 def _quick(recipe):
@@ -173,8 +190,8 @@ def test_both_losses_fall_on_one_batch(trainings):
         moved = [
             bool((now != first).any())
             for now, first in zip(
-                jax.tree.leaves(progress.average),
-                jax.tree.leaves(recipe.begin().average),
+                jax.tree.leaves(jax.device_get(progress.average)),
+                jax.tree.leaves(jax.device_get(recipe.begin().average)),
                 strict=True,
             )
         ]

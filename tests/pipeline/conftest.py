@@ -1,8 +1,7 @@
-"""A small checkpoint with random weights, shared by all tests of the whole."""
+"""One segmenter, photos and the command, for the tests of the whole."""
 
 import numpy as np
 import pytest
-from checkpoints.random_weights import write_random_checkpoint
 from PIL import Image
 
 from dslo_jax import Segmenter, SegmenterConfig, cli
@@ -15,11 +14,7 @@ QUICK = (
     *("--affinity-size", "64", "--short-side", "64", "--templates", "single"),
     *("--velocity-steps", "200"),
 )
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
-    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+FAST = ("--mode", "logits")  # without diffusion, where the photo is but a vehicle
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from PIL import Image
 
 from dslo_jax import Segmenter, SegmenterConfig, cli
 from dslo_jax.errors import CheckpointError
+from tests.pipeline.conftest import FAST
 
 
 def test_segments_a_photo(run, photo, tmp_path):
@@ -28,7 +29,7 @@ def test_segments_a_photo(run, photo, tmp_path):
 def test_a_new_shape_is_announced_before_it_compiles(run, tmp_path, make_photo):
     path = tmp_path / "wide.png"
     Image.fromarray(make_photo(40, 290)).save(path)
-    _, _, err = run(path, "--classes", "cat, sofa")
+    _, _, err = run(path, "--classes", "cat, sofa", *FAST)
     assert "compiling clip (once per shape)" in err
 
 
@@ -38,9 +39,8 @@ def test_a_folder_goes_on_after_a_bad_photo(run, tmp_path, make_photo):
     for name in ("a.png", "deep/a.png"):
         Image.fromarray(make_photo(50, 75)).save(folder / name)
     (folder / "b.jpg").write_text("<!DOCTYPE html>")
-    code, out, err = run(
-        folder, "--recursive", "--classes", "cat, sofa", "--batch", "2"
-    )
+    options = ("--recursive", "--classes", "cat, sofa", "--batch", "2")
+    code, out, err = run(folder, *options, *FAST)
     assert code == cli.PARTIAL
     assert "I02" in err
     assert "1 of 3 photos failed" in err
@@ -51,7 +51,7 @@ def test_a_folder_goes_on_after_a_bad_photo(run, tmp_path, make_photo):
 def test_classes_from_a_file(run, photo, tmp_path):
     names = tmp_path / "classes.txt"
     names.write_bytes("\ufeffcat, kitten\r\nsofa\r\n".encode())
-    code, _, _ = run(photo, "--class-file", names)
+    code, _, _ = run(photo, "--class-file", names, *FAST)
     assert code == 0
 
 
@@ -144,7 +144,7 @@ class TestWhereOptionsComeFrom:
         (["PHOTO", "--classes", ""], 3, ["C01"]),
         (["PHOTO", "--classes", "cat, , dog"], 3, ["C01", "class 2"]),
         (["PHOTO", "--classes", "cat, Cat "], 3, ["C02", "class 2", "class 1"]),
-        (["PHOTO", "--classes", "cat" * 90], 3, ["C03", "tokens"]),
+        (["PHOTO", "--classes", "cat" * 90, *FAST], 3, ["C03", "tokens"]),
         (["PHOTO", "--class-file", "absent.txt"], 3, ["C07", "absent.txt"]),
         (["absent.jpg", "--classes", "cat, sofa"], 3, ["I01", "absent.jpg"]),
         (["PHOTO", "--classes", "a, b", "--epsilon", "0"], 2, ["epsilon", "[1e-30,"]),
