@@ -131,8 +131,9 @@ def doubly_stochastic(
         )
     require_steps("max_steps", max_steps)
     require_tolerance(tolerance)
-    affinity = affinity.astype(compute_dtype(affinity))
-    return _balance(affinity, max_steps, tolerance)
+    wide = affinity.astype(compute_dtype(affinity))
+    is_widened = wide.dtype != affinity.dtype
+    return _balance(wide, max_steps, tolerance, is_widened=is_widened)
 
 
 def maximum_velocity(
@@ -197,10 +198,11 @@ def maximum_velocity(
     require_steps("balancing_steps", balancing_steps)
     require_steps("max_steps", max_steps)
     dtype = compute_dtype(source, affinity)
+    is_widened = affinity.dtype != dtype
     source, affinity = source.astype(dtype), affinity.astype(dtype)
     usable = usable_classes(source)
     source = jnp.where(usable[:, None], source, 0)
-    transition = _balance(affinity, balancing_steps, 0.0)
+    transition = _balance(affinity, balancing_steps, 0.0, is_widened=is_widened)
     chain = _Chain(affinity, transition.row_scaling, transition.column_scaling)
     if criterion == "saturation":
         start = _begin_saturation(source, threshold)
@@ -247,7 +249,11 @@ _Step = Callable[
 
 
 def _balance(
-    affinity: Float[Array, "patches patches"], max_steps: int, tolerance: float
+    affinity: Float[Array, "patches patches"],
+    max_steps: int,
+    tolerance: float,
+    *,
+    is_widened: bool,
 ) -> Transition:
     """Eq. 11 on the scaling vectors: two passes over the affinity a round."""
 
@@ -259,11 +265,14 @@ def _balance(
         balanced = (jnp.min(row) > 0) & (jnp.min(column) > 0)
         return _Balance(row, column, sums), jnp.where(balanced, error, jnp.nan)
 
-    ones = jnp.ones(affinity.shape[0], affinity.dtype)
-    # A sum and no product: with ones that images share, vmap copies the affinities.
-    blocks = _row_blocks(affinity)
-    start = _Balance(ones, ones, jnp.sum(jnp.sum(blocks, axis=1), axis=0))
-    error = jnp.where(jnp.min(affinity) >= 0, jnp.asarray(jnp.inf, ones.dtype), jnp.nan)
+    usable = jnp.min(affinity) >= 0  # not if it is NaN
+    # From the affinity, not constant: with a vector that images share, vmap would copy
+    # their affinities into one matrix.
+    ones = jnp.full(affinity.shape[0], usable).astype(affinity.dtype)
+    # What was widened would be widened again for a product of blocks.
+    sums = jnp.sum(affinity, axis=0) if is_widened else _column_sums(affinity, ones)
+    start = _Balance(ones, ones, sums)
+    error = jnp.where(usable, jnp.asarray(jnp.inf, ones.dtype), jnp.nan)
     start = begin(start, error)
     final = iterate(step, affinity, start, max_steps=max_steps, tolerance=tolerance)
     return Transition(
@@ -280,19 +289,14 @@ def _balance(
 # of sums are taken in parts.
 
 
-def _row_blocks(affinity: Float[Array, "patches patches"]) -> Array:
-    """``[blocks, rows, patches]``: as many as divide the patches evenly."""
-    patches = affinity.shape[0]
-    return affinity.reshape(math.gcd(patches, SUM_BLOCKS), -1, patches)
-
-
 def _column_sums(
     affinity: Float[Array, "patches patches"], row: Float[Array, " patches"]
 ) -> Float[Array, " patches"]:
     """``row @ affinity``, the sum of the products of blocks of rows."""
-    blocks = _row_blocks(affinity)
-    row = row.reshape(blocks.shape[0], 1, -1)
-    return jnp.sum(jnp.matmul(row, blocks, precision=_HIGHEST), axis=(0, 1))
+    blocks = math.gcd(row.size, SUM_BLOCKS)  # as many as divide the rows evenly
+    affinity = affinity.reshape(blocks, -1, row.size)
+    parts = jnp.matmul(row.reshape(blocks, 1, -1), affinity, precision=_HIGHEST)
+    return jnp.sum(parts, axis=(0, 1))
 
 
 def _row_sums(
