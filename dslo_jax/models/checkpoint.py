@@ -68,6 +68,21 @@ class Weights(Mapping[str, np.ndarray]):
         return len(self._files)
 
 
+class OneKey(nnx.Rngs):
+    """Gives every parameter the same key: for modules of which only shapes are wanted.
+
+    ``nnx.Rngs`` counts its keys in a variable. Where the count is traced, each costs
+    time in proportion to all before it: seconds for the UNet of Stable Diffusion.
+    """
+
+    def __init__(self):
+        super().__init__(0)
+
+    def params(self) -> jax.Array:
+        """The key."""
+        return self.default.key[...]
+
+
 class _Fault(NamedTuple):
     """Why a tensor of the file cannot become a parameter of the network."""
 

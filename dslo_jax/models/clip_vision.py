@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.models.checkpoint import load_module, open_weights, read_config
+from dslo_jax.models.checkpoint import OneKey, load_module, open_weights, read_config
 from dslo_jax.models.clip_config import (
     ClipConfig,
     ClipVisionConfig,
@@ -211,7 +211,7 @@ def load_vision(
     """
     config = with_pixel_statistics(ClipConfig.from_dict(read_config(folder)), folder)
     return load_module(
-        lambda: VisionModel(config.vision, rngs=nnx.Rngs(0)),
+        lambda: VisionModel(config.vision, rngs=OneKey()),
         open_weights(folder),
         dtype=dtype,
         rename=lambda key: key.removeprefix("vision_model."),

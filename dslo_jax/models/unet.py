@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.models.checkpoint import load_module, open_weights, read_config
+from dslo_jax.models.checkpoint import OneKey, load_module, open_weights, read_config
 from dslo_jax.models.diffusion_layers import convolution
 from dslo_jax.models.unet_blocks import DownBlock, MidBlock, QueryKey, Tap, UpBlock
 from dslo_jax.models.unet_config import UNetConfig
@@ -180,7 +180,7 @@ def load_unet(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> UNe
     """
     config = UNetConfig.from_dict(read_config(folder))
     return load_module(
-        lambda: UNet(config, rngs=nnx.Rngs(0)),
+        lambda: UNet(config, rngs=OneKey()),
         open_weights(folder),
         dtype=dtype,
         ignored=_IGNORED,

@@ -15,7 +15,7 @@ from flax import nnx
 from dslo_jax.demo.tokenizer import write_tokenizer
 from dslo_jax.demo.train.descent import module_of, random_parameters
 from dslo_jax.empty_prompt import FILE_NAME, save_empty_prompt
-from dslo_jax.models.checkpoint import save_module
+from dslo_jax.models.checkpoint import OneKey, save_module
 from dslo_jax.models.clip import Clip
 from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.models.unet import UNet
@@ -85,7 +85,7 @@ def _random_module(
     build: Callable[[nnx.Rngs], nnx.Module], rng: np.random.Generator
 ) -> nnx.Module:
     def network() -> nnx.Module:
-        return build(nnx.Rngs(0))
+        return build(OneKey())
 
     return module_of(network, random_parameters(network, rng))
 
