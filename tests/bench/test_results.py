@@ -26,15 +26,32 @@ def written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "family", "rows"),
-    [("solver-sizes", "solver-peers", 92), ("stages", "stages", 12)],
+    ("name", "family", "entries_of_a_row"),
+    [
+        ("solver-sizes", "solver-peers", 1),
+        ("solvers", "solver-peers", 1),
+        ("stages", "stages", 2),  # torch and ours
+    ],
 )
-def test_what_earlier_versions_wrote_is_read(name, family, rows):
-    found = read_result(RESULTS / f"{name}.json")
+def test_what_is_committed_is_read(name, family, entries_of_a_row):
+    path = RESULTS / f"{name}.json"
+    content = json.loads(path.read_text())
+    found = read_result(path)
     assert found.family == family
-    assert len(found.entries) == rows
-    assert found.noise == {}
+    assert len(found.entries) == entries_of_a_row * len(content["rows"]) > 0
+    assert found.noise == content["noise"]
     assert found.machine["cores"] == 2
+
+
+def test_the_version_before_knew_no_noise(written):
+    content = json.loads((RESULTS / "solver-sizes.json").read_text())
+    del content["noise"], content["pairs"]
+    content["schema"] = "dslo.bench.solver-peers.v1"
+    for row in content["rows"]:
+        del row["statistics"], row["warm_ups"], row["is_settled"]
+    found = read_result(written(content))
+    assert len(found.entries) == len(content["rows"])
+    assert found.noise == {}
 
 
 def test_rows_by_what_they_are_about(written):
