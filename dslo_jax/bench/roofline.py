@@ -19,10 +19,10 @@ WORD = 4  # bytes of float32
 
 # What a change of a solver changes here: how often it reads its matrix, and what it
 # does to every entry on the way, beside matrix products and exponentials.
-STEP = 7  # mean, least, greatest; (mean - cost) / epsilon, cut off; 1 - K
+STEP = 4  # (mean - cost) / epsilon, cut off; 1 - K
 STEP_READS = 1  # a block of rows serves both products
-FIRST_STEP = 1  # more: the sum of a row, which all classes share in place of a product
-TRANSPORT = 5  # mean; (mean - cost) / epsilon, cut off; cost * K
+FIRST_STEP = 4  # more: mean, least, greatest; the sum that serves as a product
+TRANSPORT = 4  # (mean - cost) / epsilon, cut off; cost * K
 BALANCING_READS = 2  # of the affinity, in a round
 BALANCING_ROUNDS = 15
 BEFORE_BALANCING_READS = 2  # the smallest entry, and the first sums

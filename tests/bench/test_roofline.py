@@ -70,20 +70,20 @@ def test_steps_of_a_path_as_the_compiler_counts_them():
     """Without a loop that counts once: the steps are written out."""
     classes, rows, patches, steps = 8, 128, 512, 3
 
-    def exponent(cost):
-        return jnp.minimum((jnp.mean(cost, axis=1)[:, None] - cost) / 0.1, 80)
+    def exponent(cost, shift):
+        return jnp.minimum((shift[:, None] - cost) / 0.1, 80)
 
     def path(source, costs):
         # A cost for each step, or the compiler would make the kernel once for all.
-        column = jnp.ones((classes, patches))
-        row, bounds = source, []
+        column, row = jnp.ones((classes, patches)), source
+        shift = jnp.mean(costs[0], axis=1)
+        bounds = jnp.min(costs[0]), jnp.max(costs[0])
         for step, cost in enumerate(costs[:steps]):
-            bounds += [jnp.min(cost), jnp.max(cost)]
-            hole = 1 - jnp.exp(exponent(cost))
+            hole = 1 - jnp.exp(exponent(cost, shift))
             reach = column @ hole.T if step else jnp.sum(hole, axis=1)[None]
             row = source / (jnp.sum(column) - reach)
             column = (1 / patches) / (jnp.sum(row) - row @ hole)
-        carried = costs[steps] * jnp.exp(exponent(costs[steps]))
+        carried = costs[steps] * jnp.exp(exponent(costs[steps], shift))
         return column * (row @ carried), bounds
 
     counts = compiled(path, (classes, rows), (steps + 1, rows, patches))
