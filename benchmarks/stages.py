@@ -22,6 +22,7 @@ from dslo_jax import checks, ops, pipeline
 from dslo_jax.attention import average_attention
 from dslo_jax.bench.compare import paired_ratio
 from dslo_jax.bench.scenes import draw_affinity
+from dslo_jax.bench.solvers import rounded_up
 from dslo_jax.bench.timing import Measurement, compile_ahead, measure
 from dslo_jax.bench.truth import scaled_error
 from dslo_jax.config import SegmenterConfig
@@ -116,7 +117,7 @@ def labelling(side: int, mode: str, classes: int = 21) -> Pair:
         )
         order, counts = checks.choose_classes(np.asarray(sources.active))
         patches = side * side
-        rows = -(-int(sources.support[0]) // (patches // 8)) * (patches // 8)
+        rows = rounded_up(int(sources.support[0]), patches // 8)
         solved = pipeline.DISCREPANCY(
             clock,
             pipeline.CHOSEN(clock, sources.source, jnp.asarray(order)),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dslo_jax.bench.noise import QUIET
+from dslo_jax.bench.results import words_of_classes
 
 
 ROOT = Path(__file__).parents[1]
@@ -111,7 +112,7 @@ def _solver_lines(rows: list[dict[str, Any]], patches: int) -> list[str]:
             time += f" (x{_ratio(row['baseline_over_this'])})"
         line = cells.setdefault(f"{row['solver']}: {row['name']}", {})
         line[row["classes"]] = f"{time} | {row['error']:.0e}"
-    heads = " | ".join(f"{_classes(count)} | error" for count in columns)
+    heads = " | ".join(f"{words_of_classes(count)} | error" for count in columns)
     return [
         f"| {patches} patches | {heads} |",
         "|---" * (2 * len(columns) + 1) + "|",
@@ -126,7 +127,7 @@ def _equals(pairs: Sequence[dict[str, Any]]) -> list[str]:
     """Those whose time cannot be told from ours."""
     equals = [
         f"{pair['solver']}: {pair['a']}, {pair['patches']} patches, "
-        f"{_classes(pair['classes'])} ({_interval(pair)})"
+        f"{words_of_classes(pair['classes'])} ({_interval(pair)})"
         for pair in pairs
         if pair["verdict"] == "no difference"
     ]
@@ -235,10 +236,6 @@ def _milliseconds(seconds: float) -> str:
 
 def _ratio(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
-
-
-def _classes(count: int) -> str:
-    return "1 class" if count == 1 else f"{count} classes"
 
 
 def _or_absent(table: Callable[[], str]) -> str:

@@ -83,7 +83,7 @@ class Segmenter:
         self._clip = self._split(clip)
         used = affinity if self.config.needs_affinity else None
         self._affinity = None if used is None else self._split(used)
-        self._stages = pipeline.stages_of(used)
+        self._encoding, self._attending = pipeline.stages_of(used)
         side = self.config.affinity_size // downscaling
         self._grid = (side, side) if affinity is None else affinity.grid
         self._text: dict[str, Float[np.ndarray, " channels"]] = {}
@@ -315,13 +315,13 @@ class Segmenter:
         graph, state = self._affinity
         size = (self.config.affinity_size,) * 2
         pixels = clock.time("resize", self._resized, photos, size, "area")
-        return self._stages[0](clock, state, pixels, graph=graph)
+        return self._encoding(clock, state, pixels, graph=graph)
 
     def _attend(self, clock: Clock, encoded: Any) -> Array | None:
         if self._affinity is None:
             return None
         graph, state = self._affinity
-        return self._stages[1](clock, state, encoded, graph=graph)
+        return self._attending(clock, state, encoded, graph=graph)
 
     def _solve(
         self,

@@ -111,9 +111,21 @@ def words_of(about: About) -> str:
 
 def size_of(about: About) -> str:
     """Its size in words."""
-    images = "" if about.images == 1 else f"{about.images} images, "
-    classes = "" if about.classes is None else f", {_counted(about.classes)}"
-    return f"{images}{about.patches} patches{classes}, {about.dtype}"
+    return words_of_size(about.patches, about.classes, about.images, about.dtype)
+
+
+def words_of_size(
+    patches: int | None, classes: int | None, images: int, dtype: str
+) -> str:
+    """A size in words; arguments as the attributes of ``About``."""
+    before = "" if images == 1 else f"{images} images, "
+    after = "" if classes is None else f", {words_of_classes(classes)}"
+    return f"{before}{patches} patches{after}, {dtype}"
+
+
+def words_of_classes(count: int) -> str:
+    """As in ``8 classes``."""
+    return "1 class" if count == 1 else f"{count} classes"
 
 
 def differences(
@@ -193,10 +205,6 @@ def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield from _leaves(value, f"{path}{name}.")
         elif path or name not in _CIRCUMSTANCES:
             yield f"{path}{name}", value
-
-
-def _counted(classes: int) -> str:
-    return "1 class" if classes == 1 else f"{classes} classes"
 
 
 def _error(path: Path, what: str) -> OptionError:

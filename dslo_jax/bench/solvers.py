@@ -223,47 +223,45 @@ def _case_of(solver: Solver, scene: Scene) -> Case:
 
 def _path(scene: Scene) -> Case:
     """As the segmenter asks first: rows with mass, in the domain ``"kernel"``."""
-    size, support = scene.size, support_of(scene.sources)
+    support = support_of(scene.sources)
 
     def solve(source: jax.Array, affinity: jax.Array) -> Outcome:
         found = optimal_path(source, affinity, support=support, domain="kernel")
         return Outcome(found.path, found.num_steps, found.converged)
 
-    return Case(
-        _per_image(solve, size),
-        (_shaped(scene.sources), scene.narrow),
-        partial(_all_images, true_path, scene.sources, scene.affinities),
-        relative_error,
-        partial(path_work, patches=size.patches, rows=support, itemsize=scene.itemsize),
-        path_bytes(
-            size.classes,
-            size.patches,
-            support=support,
-            itemsize=scene.itemsize,
-            images=size.images,
-        ),
+    return _on_affinity(
+        scene,
+        solve,
+        true_path,
+        partial(path_work, rows=support),
+        partial(path_bytes, support=support),
     )
 
 
 def _velocity(scene: Scene) -> Case:
-    size = scene.size
-
     def solve(source: jax.Array, affinity: jax.Array) -> Outcome:
         found = maximum_velocity(source, affinity)
         return Outcome(found.velocity, found.num_steps, found.converged)
 
+    return _on_affinity(scene, solve, true_velocity, velocity_work, velocity_bytes)
+
+
+def _on_affinity(
+    scene: Scene,
+    solve: Callable[..., Outcome],
+    truth: Callable[..., np.ndarray],
+    work: Callable[..., Work],
+    predict: Callable[..., int],
+) -> Case:
+    """What maps sources and an affinity to values for every class and patch."""
+    size, itemsize = scene.size, scene.itemsize
     return Case(
         _per_image(solve, size),
         (_shaped(scene.sources), scene.narrow),
-        partial(_all_images, true_velocity, scene.sources, scene.affinities),
+        partial(_all_images, truth, scene.sources, scene.affinities),
         relative_error,
-        partial(velocity_work, patches=size.patches, itemsize=scene.itemsize),
-        velocity_bytes(
-            size.classes,
-            size.patches,
-            itemsize=scene.itemsize,
-            images=size.images,
-        ),
+        partial(work, patches=size.patches, itemsize=itemsize),
+        predict(size.classes, size.patches, itemsize=itemsize, images=size.images),
     )
 
 

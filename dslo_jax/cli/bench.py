@@ -14,6 +14,7 @@ from rich.table import Table
 from dslo_jax.bench.machine import describe_machine, save_result, stolen_since
 from dslo_jax.bench.noise import QUIET, noise_of
 from dslo_jax.bench.peaks import Peaks, measure_peaks
+from dslo_jax.bench.results import words_of_size
 from dslo_jax.bench.scenes import draw_affinity
 from dslo_jax.bench.solvers import SCHEMA, Dtype, Size, Solver, measure_solvers
 from dslo_jax.cli import bench_compare
@@ -130,7 +131,7 @@ def _measure(
                 name for name in options.solvers if is_first or name != "self-attention"
             ]
             size = Size(patches, classes, options.images, options.dtype)
-            say(errors, f"measuring {_words(size)}")
+            say(errors, f"measuring {words_of_size(*size)}")
             yield (
                 size,
                 measure_solvers(
@@ -180,7 +181,7 @@ def _save(path: Path | None, result: dict[str, Any]) -> None:
 def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
     """One size; only then do the columns fit a narrow terminal."""
     table = Table(
-        title=_words(size), title_justify="left", box=None, padding=(0, 1, 0, 0)
+        title=words_of_size(*size), title_justify="left", box=None, padding=(0, 1, 0, 0)
     )
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column == "solver" else "right")
@@ -203,12 +204,6 @@ def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _words(size: Size) -> str:
-    classes = "1 class" if size.classes == 1 else f"{size.classes} classes"
-    images = "" if size.images == 1 else f"{size.images} images, "
-    return f"{images}{size.patches} patches, {classes}, {size.dtype}"
-
-
 def _is_unsolved(row: dict[str, Any]) -> bool:
     return row["error"] is None or (row["converged"] or 1.0) < 1
 
@@ -217,7 +212,7 @@ def _times(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Rows by what to call them."""
     sizes = [Size(*(row[name] for name in Size._fields)) for row in rows]
     return {
-        f"{row['solver']}, {_words(size)}": row
+        f"{row['solver']}, {words_of_size(*size)}": row
         for size, row in zip(sizes, rows, strict=True)
     }
 

@@ -135,12 +135,17 @@ def _rows_with_mass(
         count = jnp.sum(carries)
         # Padding repeats a row that is read anyway: others may hold anything.
         (index,) = jnp.nonzero(carries, size=support, fill_value=jnp.argmax(carries))
-    blocks = -(-index.size // BLOCK_ROWS)
-    rows = -(-index.size // blocks)
+    blocks, rows = block_shape(index.size)
     fits = count <= index.size
     index = jnp.pad(index, (0, blocks * rows - index.size), mode="edge")
     is_row = jnp.arange(blocks * rows) < count
     return index.reshape(blocks, rows), is_row.reshape(blocks, rows), fits
+
+
+def block_shape(rows: int) -> tuple[int, int]:
+    """Blocks that so many rows are cut into, and the rows of each, padding included."""
+    blocks = -(-rows // BLOCK_ROWS)
+    return blocks, -(-rows // blocks)
 
 
 def scale(

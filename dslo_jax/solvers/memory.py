@@ -2,7 +2,7 @@
 
 import math
 
-from dslo_jax.solvers._scaling import BLOCK_ROWS
+from dslo_jax.solvers._scaling import block_shape
 from dslo_jax.solvers.markov import SUM_BLOCKS
 
 
@@ -32,8 +32,7 @@ def path_bytes(
         images: Mapped over with ``jax.vmap``.
     """
     read = patches if support is None else support
-    blocks = -(-read // BLOCK_ROWS)
-    rows = -(-read // blocks)
+    blocks, rows = block_shape(read)
     is_whole = support is None and blocks * rows == patches
     is_narrow = itemsize < _WORD
     gathered = 0 if is_whole else (blocks if is_narrow else 1) * rows * patches
