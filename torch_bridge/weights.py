@@ -2,7 +2,7 @@
 
 Both directions of use need no pickle::
 
-    unet = load_module(build, weights_of(torch_unet))     # no file at all
+    unet = load_module(partial(UNet, config), weights_of(torch_unet))  # no file at all
     save_checkpoint(torch_unet, Path("model/unet"))       # a folder dslo_jax opens
 """
 

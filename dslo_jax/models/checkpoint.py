@@ -139,7 +139,7 @@ def open_weights(folder: Path) -> Weights:
 
 
 def load_module(
-    build: Callable[[], Module],
+    build: Callable[..., Module],
     weights: Mapping[str, np.ndarray],
     *,
     dtype: jax.typing.DTypeLike = jnp.float32,
@@ -153,7 +153,7 @@ def load_module(
     directions are checked, and all faults are reported in one error.
 
     Args:
-        build: Makes the module; called under ``nnx.eval_shape``.
+        build: Makes the module from its argument ``rngs``, under ``nnx.eval_shape``.
         weights: Tensor key to array. The arrays are handed over: a CPU device may keep
             their memory, so nobody may write to them afterwards.
         dtype: Type that floating parameters are stored in; others keep the type that
@@ -174,7 +174,7 @@ def load_module(
     Memory:
         The parameters, and less than three more tensors on the host.
     """
-    graph, state = nnx.split(nnx.eval_shape(build))
+    graph, state = nnx.split(nnx.eval_shape(lambda: build(rngs=OneKey())))
     wanted = dict(nnx.to_flat_state(state))
     names, faults = _match_keys(weights, wanted, rename, tuple(ignored))
     leaves = []

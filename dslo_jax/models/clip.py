@@ -1,5 +1,6 @@
 """CLIP: words and photos in one space, with a feature for every patch of a photo."""
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.models.checkpoint import OneKey, load_module, open_weights, read_config
+from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.clip_config import ClipConfig, with_pixel_statistics
 from dslo_jax.models.clip_text import TextModel
 from dslo_jax.models.clip_vision import ATTENTIONS, VisionModel
@@ -121,7 +122,7 @@ def load_clip(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Cli
     """
     config = with_pixel_statistics(ClipConfig.from_dict(read_config(folder)), folder)
     return load_module(
-        lambda: Clip(config, rngs=OneKey()),
+        partial(Clip, config),
         open_weights(folder),
         dtype=dtype,
         ignored=(r"(text|vision)_model\.embeddings\.position_ids",),

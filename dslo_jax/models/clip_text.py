@@ -1,5 +1,6 @@
 """The text transformer of CLIP, which is also Stable Diffusion 2's text encoder."""
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.models.checkpoint import OneKey, load_module, open_weights, read_config
+from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.clip_config import ClipTextConfig
 from dslo_jax.models.clip_layers import Encoder
 from dslo_jax.models.layer_norm import LayerNorm
@@ -124,7 +125,7 @@ def load_text_encoder(
     """
     config = ClipTextConfig.from_dict(read_config(folder))
     return load_module(
-        lambda: TextModel(config, rngs=OneKey()),
+        partial(TextModel, config),
         open_weights(folder),
         dtype=dtype,
         rename=lambda key: key.removeprefix("text_model."),

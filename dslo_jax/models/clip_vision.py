@@ -7,6 +7,7 @@ and leaving out its residual and MLP gives features that follow the objects.
 """
 
 import itertools
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.models.checkpoint import OneKey, load_module, open_weights, read_config
+from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.clip_config import (
     ClipConfig,
     ClipVisionConfig,
@@ -211,7 +212,7 @@ def load_vision(
     """
     config = with_pixel_statistics(ClipConfig.from_dict(read_config(folder)), folder)
     return load_module(
-        lambda: VisionModel(config.vision, rngs=OneKey()),
+        partial(VisionModel, config.vision),
         open_weights(folder),
         dtype=dtype,
         rename=lambda key: key.removeprefix("vision_model."),

@@ -6,6 +6,7 @@ statistics of the normalisations are float32.
 
 import math
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.models.checkpoint import OneKey, load_module, open_weights, read_config
+from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.diffusion_layers import convolution
 from dslo_jax.models.unet_blocks import DownBlock, MidBlock, QueryKey, Tap, UpBlock
 from dslo_jax.models.unet_config import UNetConfig
@@ -180,7 +181,7 @@ def load_unet(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> UNe
     """
     config = UNetConfig.from_dict(read_config(folder))
     return load_module(
-        lambda: UNet(config, rngs=OneKey()),
+        partial(UNet, config),
         open_weights(folder),
         dtype=dtype,
         ignored=_IGNORED,

@@ -8,6 +8,7 @@ float32.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dslo_jax.errors import CheckpointError
-from dslo_jax.models.checkpoint import OneKey, load_module, open_weights, read_config
+from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.diffusion_layers import (
     Attention,
     Downsample,
@@ -255,7 +256,7 @@ def load_vae(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> VAE:
     """
     config = VAEConfig.from_dict(read_config(folder))
     return load_module(
-        lambda: VAE(config, rngs=OneKey()),
+        partial(VAE, config),
         open_weights(folder),
         dtype=dtype,
         rename=modern_key,

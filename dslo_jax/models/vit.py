@@ -7,6 +7,7 @@ yet: what is tested are networks of transformers with random weights.
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.models.checkpoint import OneKey, load_module, open_weights, read_config
+from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.clip_layers import Attention, EncoderLayer, Mlp
 from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.models.vit_config import VitConfig
@@ -208,7 +209,7 @@ def load_vit(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Vit:
     """
     config = VitConfig.from_dict(read_config(folder))
     return load_module(
-        lambda: Vit(config, rngs=OneKey()),
+        partial(Vit, config),
         open_weights(folder),
         dtype=dtype,
         rename=_respell,

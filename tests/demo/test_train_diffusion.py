@@ -4,6 +4,7 @@ diffusers computes every prediction, every decoded pixel and the noise a second 
 """
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -118,9 +119,7 @@ def _check(ours: np.ndarray, theirs: torch.Tensor) -> None:
 
 def test_diffusers_predicts_the_same_at_every_timestep(folder):
     config = UNetConfig.from_dict(read_config(folder / "unet"))
-    ours = load_module(
-        lambda: Denoiser(config, rngs=nnx.Rngs(0)), open_weights(folder / "unet")
-    )
+    ours = load_module(partial(Denoiser, config), open_weights(folder / "unet"))
     theirs = UNet2DConditionModel.from_pretrained(
         folder / "unet", torch_dtype=torch.float32
     )
@@ -137,9 +136,7 @@ def test_diffusers_predicts_the_same_at_every_timestep(folder):
 
 def test_diffusers_decodes_and_encodes_the_same(folder):
     config = VAEConfig.from_dict(read_config(folder / "vae"))
-    ours = load_module(
-        lambda: Autoencoder(config, rngs=nnx.Rngs(0)), open_weights(folder / "vae")
-    )
+    ours = load_module(partial(Autoencoder, config), open_weights(folder / "vae"))
     theirs = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     latents, pixels = _random(2, 5, 3, 4), _random(2, 12, 20, 3)
     with torch.inference_mode():

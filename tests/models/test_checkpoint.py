@@ -38,12 +38,8 @@ class Sample(nnx.Module):
 
 
 class Linear(nnx.Module):
-    def __init__(self):
-        self.dense = nnx.Linear(3, 2, use_bias=False, rngs=nnx.Rngs(0))
-
-
-def build_sample() -> Sample:
-    return Sample(nnx.Rngs(0))
+    def __init__(self, *, rngs):
+        self.dense = nnx.Linear(3, 2, use_bias=False, rngs=rngs)
 
 
 def weights_of_sample() -> dict[str, np.ndarray]:
@@ -101,7 +97,7 @@ def code_of(folder: Path, *words: str) -> str:
 
 def test_a_saved_module_loads_with_identical_weights(tmp_path):
     weights = weights_of_sample()
-    save_module(load_module(build_sample, weights), tmp_path, {"model_type": "sample"})
+    save_module(load_module(Sample, weights), tmp_path, {"model_type": "sample"})
     assert read_config(tmp_path) == {"model_type": "sample"}
     loaded = open_weights(tmp_path)
     assert loaded.keys() == weights.keys()
@@ -112,7 +108,7 @@ def test_a_saved_module_loads_with_identical_weights(tmp_path):
 
 
 def test_non_floating_parameters_keep_their_type(tmp_path):
-    module = load_module(build_sample, weights_of_sample(), dtype=jnp.bfloat16)
+    module = load_module(Sample, weights_of_sample(), dtype=jnp.bfloat16)
     assert module.count[...].dtype == jnp.int32
     assert module.dense.kernel[...].dtype == jnp.bfloat16
     save_module(module, tmp_path, {}, dtype=jnp.float16)
@@ -123,7 +119,7 @@ def test_non_floating_parameters_keep_their_type(tmp_path):
 def test_the_layout_is_that_of_torch():
     torch = pytest.importorskip("torch")
     weights = weights_of_sample()
-    module = load_module(build_sample, weights)
+    module = load_module(Sample, weights)
     x = np.random.default_rng(0).normal(size=(1, 5, 6, 2)).astype(np.float32)
     y = torch.nn.functional.conv2d(
         torch.from_numpy(x).permute(0, 3, 1, 2),
@@ -195,10 +191,10 @@ def test_a_convolution_of_one_pixel_is_a_linear_map():
 
 
 def test_parameters_go_to_the_device_and_the_files_are_closed(tmp_path):
-    save_module(load_module(build_sample, weights_of_sample()), tmp_path, {})
+    save_module(load_module(Sample, weights_of_sample()), tmp_path, {})
     device = jax.devices()[-1]
     weights = open_weights(tmp_path)
-    module = load_module(build_sample, weights, device=device)
+    module = load_module(Sample, weights, device=device)
     assert all(
         leaf.devices() == {device} for leaf in jax.tree.leaves(nnx.state(module))
     )
@@ -209,8 +205,7 @@ def test_parameters_go_to_the_device_and_the_files_are_closed(tmp_path):
 
 def test_few_tensors_are_held_on_the_host():
     class Stack(nnx.Module):
-        def __init__(self):
-            rngs = nnx.Rngs(0)
+        def __init__(self, *, rngs):
             self.blocks = nnx.List(
                 nnx.Linear(1024, 1024, use_bias=False, rngs=rngs) for _ in range(12)
             )
@@ -247,7 +242,7 @@ def test_all_structural_faults_come_in_one_error():
         "count": np.zeros(3, np.int64),
     }
     with pytest.raises(CheckpointError) as caught:
-        load_module(build_sample, weights)
+        load_module(Sample, weights)
     text = str(caught.value)
     assert caught.value.code == "W04"
     assert "dense.weight: shape (5, 4) in the file, (5, 3) in the network" in text

@@ -14,8 +14,7 @@ from torch_bridge import BridgeError, save_checkpoint, weights_of
 
 
 class Block(nnx.Module):
-    def __init__(self):
-        rngs = nnx.Rngs(0)
+    def __init__(self, *, rngs):
         self.conv = nnx.Conv(3, 4, (2, 2), rngs=rngs)
         self.norm = nnx.LayerNorm(4, rngs=rngs)
         self.proj = nnx.Linear(4, 5, rngs=rngs)
