@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.attention.average import average_attention, check_weights
-from dslo_jax.attention.source import AffinitySource, Layers
+from dslo_jax.attention.source import AffinitySource, Layers, wrong_layers
 from dslo_jax.empty_prompt import load_empty_prompt
 from dslo_jax.errors import CheckpointError, OptionError
 from dslo_jax.models.checkpoint import read_config
@@ -119,11 +118,7 @@ class DiffusionAffinity(AffinitySource):
             timestep=self.timestep,
             taps=taps,
         )
-        return average_attention(
-            tuple(queries_keys[tap] for tap in taps),
-            tuple(weight for _, weight in self.layers),
-            temperature=self.temperature,
-        )
+        return self.averaged([queries_keys[tap] for tap in taps])
 
     def with_choices(
         self, *, size: int, timestep: int, layers: Layers, temperature: float
@@ -199,12 +194,8 @@ def _check_layers(layers: Layers, config: UNetConfig) -> None:
         for tap in config.taps
         if tap.startswith(("down_blocks.0.", f"up_blocks.{last}."))
     ]
-    paths = [path for path, _ in layers]
-    unknown = sorted(set(paths) - set(valid))
-    if unknown or len(set(paths)) != len(paths):
+    if wrong := wrong_layers(layers, valid):
         raise OptionError(
             "O01",
-            f"`layers` names {unknown or paths}, expected different ones of "
-            f"{', '.join(valid)}",
+            f"`layers` names {wrong}, expected different ones of {', '.join(valid)}",
         )
-    check_weights([weight for _, weight in layers])

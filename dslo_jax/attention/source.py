@@ -1,10 +1,14 @@
 """What all sources of affinities have in common."""
 
 from abc import abstractmethod
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from flax import nnx
 from jaxtyping import Array, Float
+
+from dslo_jax.attention.average import average_attention, check_weights
+from dslo_jax.models.unet_blocks import QueryKey
 
 
 Layers = tuple[tuple[str, float], ...]
@@ -86,6 +90,17 @@ class AffinitySource(nnx.Module):
         """The affinity of photos: ``attend(encode(pixels))``."""
         return self.attend(self.encode(pixels))
 
+    def averaged(
+        self, queries_keys: Sequence[QueryKey]
+    ) -> Float[Array, "batch patches patches"]:
+        """The mean of the attentions of ``layers``, by their weights.
+
+        Args:
+            queries_keys: Of each of ``layers``, in their order.
+        """
+        weights = tuple(weight for _, weight in self.layers)
+        return average_attention(queries_keys, weights, temperature=self.temperature)
+
     def require_size(self, pixels: Float[Array, "batch _ _ 3"]) -> None:
         """Refuse (``ValueError``) photos of another size."""
         if pixels.shape[1:3] != (self.size, self.size):
@@ -93,3 +108,17 @@ class AffinitySource(nnx.Module):
                 f"`pixels` is {pixels.shape}, expected photos of {self.size} x "
                 f"{self.size} pixels; resize them"
             )
+
+
+def wrong_layers(layers: Layers, valid: Collection[str]) -> list[str]:
+    """Names that are not valid; all of them if one comes twice; none if all is well.
+
+    Raises:
+        OptionError: All names are well and a weight is none (``O01``).
+    """
+    names = [name for name, _ in layers]
+    unknown = sorted(set(names) - set(valid))
+    if unknown or len(set(names)) != len(names):
+        return unknown or names
+    check_weights([weight for _, weight in layers])
+    return []

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dslo_jax.attention.average import average_attention, check_weights
-from dslo_jax.attention.source import AffinitySource, Layers
+from dslo_jax.attention.source import AffinitySource, Layers, wrong_layers
 from dslo_jax.errors import OptionError
 from dslo_jax.models.checkpoint import read_config
 from dslo_jax.models.clip_vision import VisionModel, load_vision
@@ -105,8 +104,7 @@ class TransformerAffinity(AffinitySource):
         Memory:
             See ``average_attention``.
         """
-        weights = tuple(weight for _, weight in self.layers)
-        return average_attention(encoded, weights, temperature=self.temperature)
+        return self.averaged(encoded)
 
     def with_choices(
         self, *, size: int, timestep: int, layers: Layers, temperature: float
@@ -179,13 +177,10 @@ def _check_size(size: int, patch: int) -> None:
 
 def _indices(layers: Layers, depth: int) -> tuple[int, ...]:
     valid = {f"layers.{index}": index for index in range(depth)}
-    names = [name for name, _ in layers]
-    unknown = [name for name in names if name not in valid]
-    if unknown or len(set(names)) != len(names):
+    if wrong := wrong_layers(layers, valid):
         raise OptionError(
             "O01",
-            f"affinity_layers names {unknown or names}, but this vision transformer "
+            f"affinity_layers names {wrong}, but this vision transformer "
             f"has layers.0 ... layers.{depth - 1}; name each once, none for the last",
         )
-    check_weights([weight for _, weight in layers])
-    return tuple(valid[name] for name in names)
+    return tuple(valid[name] for name, _ in layers)
