@@ -57,8 +57,7 @@ def _look(problem: Problem) -> Known:
     def visit(_: None, block: Array) -> tuple[None, tuple[Array, Array, Array]]:
         rows = problem.read(block)
         shift = mean_cost(rows)
-        exponent = problem.exponent(rows, shift)
-        return None, (shift, jnp.min(exponent), jnp.max(exponent))
+        return None, (shift, *problem.extremes(rows, shift))
 
     _, (shift, lows, highs) = jax.lax.scan(visit, None, problem.blocks)
     log_range = jax.lax.stop_gradient(jnp.max(highs) - jnp.min(lows))

@@ -64,6 +64,14 @@ class Problem(NamedTuple):
         """Logarithm of the kernel of some rows, each shifted by its mean cost."""
         return (shift[:, None] - cost) / self.epsilon
 
+    def extremes(
+        self, cost: Float[Array, "rows targets"], shift: Float[Array, " rows"]
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Smallest and largest exponent, which have no gradient."""
+        ends = jax.lax.stop_gradient((jnp.max(cost, axis=1), jnp.min(cost, axis=1)))
+        low, high = (self.exponent(end[:, None], shift) for end in ends)
+        return jnp.min(low), jnp.max(high)
+
 
 class Known(NamedTuple):
     """What the first look at the rows tells.
@@ -190,11 +198,9 @@ def _first_step(
 
     def visit(rows: Array, mass: Array) -> tuple[Array, Array, Any]:
         shift = mean_cost(rows)
-        exponent = problem.exponent(rows, shift)
-        extremes = jax.lax.stop_gradient((jnp.min(exponent), jnp.max(exponent)))
-        hole = 1 - kernel(exponent)
+        hole = 1 - kernel(problem.exponent(rows, shift))
         row = _divide(mass, targets - jnp.sum(hole, axis=1, keepdims=True))
-        return hole, row, (shift, *extremes)
+        return hole, row, (shift, *problem.extremes(rows, shift))
 
     row, reached, (shift, lows, highs) = _sweep(problem, visit, problem.source)
     high = jnp.max(highs)

@@ -24,14 +24,17 @@ from dslo_jax.solvers._arguments import (
 from dslo_jax.solvers._loop import Progress, begin, has_converged, is_running, iterate
 
 
-_STAGES = (64, 32, 16, 8, 4, 1)
+_FEW = 112
+"""Classes up to which ``_Chain.advance`` has a thin factor."""
+
+_STAGES = (_FEW, 64, 32, 16, 8, 4, 1)
 """Sizes that a batch of classes shrinks to as its members arrive."""
 
-SUM_BLOCKS = 64
+SUM_BLOCKS = 16
 """Blocks of rows, at most, whose column sums are added up."""
 
-_SUM_PARTS = 4
-"""Of a row, whose sums are added up."""
+_SUM_PARTS, _PART = 4, 1024
+"""Parts of a row, at most, whose sums are added up; entries of one, if they suffice."""
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -232,7 +235,14 @@ class _Chain(NamedTuple):
     column: Float[Array, " patches"]
 
     def advance(self, state: Float[Array, "classes patches"]) -> Array:
-        moved = jnp.matmul(state * self.row[None], self.affinity, precision=_HIGHEST)
+        scaled = state * self.row[None]
+        if len(state) <= _FEW:
+            # On a CPU the product takes half the time if its thin factor lies in memory
+            # transposed, and the barrier keeps it so. (A `.T` behind it would not do.)
+            thin = jax.lax.optimization_barrier(scaled.T)
+            moved = jnp.einsum("pc,pq->cq", thin, self.affinity, precision=_HIGHEST)
+        else:
+            moved = jnp.matmul(scaled, self.affinity, precision=_HIGHEST)
         return moved * self.column[None]
 
 
@@ -303,8 +313,9 @@ def _row_sums(
     affinity: Float[Array, "patches patches"], column: Float[Array, " patches"]
 ) -> Float[Array, " patches"]:
     """``affinity @ column``, the sum of the products with parts of the column."""
-    part = jnp.arange(column.size) * _SUM_PARTS // column.size
-    parts = jax.nn.one_hot(part, _SUM_PARTS, dtype=column.dtype) * column[:, None]
+    count = min(_SUM_PARTS, -(-column.size // _PART))
+    part = jnp.arange(column.size) * count // column.size
+    parts = jax.nn.one_hot(part, count, dtype=column.dtype) * column[:, None]
     return jnp.sum(jnp.matmul(affinity, parts, precision=_HIGHEST), axis=1)
 
 

@@ -222,6 +222,26 @@ def test_vmapped_over_images_equals_the_loop():
     assert int(together.num_steps[1].max()) > int(together.num_steps[0].max())
 
 
+@pytest.mark.parametrize(
+    ("dtype", "unit"), [(jnp.bfloat16, 2.0**-8), (jnp.float16, 2.0**-11)]
+)
+@pytest.mark.parametrize("sharpness", [1, 2])
+def test_a_narrow_affinity_moves_the_path_within_its_bound(dtype, unit, sharpness):
+    """The bound of docs/solvers.md, where one-hot sources attain its first part."""
+    source, affinity = (np.array(each) for each in problem())
+    affinity = affinity**sharpness
+    affinity /= affinity.sum(axis=1, keepdims=True)
+    source[0] = 0
+    source[0, 5] = 1
+    wide, narrow = solve(source, affinity), solve(source, affinity.astype(dtype))
+    error = np.abs(narrow.path - wide.path) / wide.path
+    bound = unit * (1 + 4 * affinity.max() / 0.1)
+    if dtype == jnp.float16:  # below 6e-5 its steps are 6e-8, whatever the number is
+        bound += 2.0**-25 / (PATCHES * wide.path)
+    assert (error <= bound).all()
+    assert error.max() > unit / 4  # the affinity was narrow indeed
+
+
 def test_narrow_inputs_are_widened_once():
     source, affinity = (array.astype(jnp.bfloat16) for array in problem())
     narrow = solve(source, affinity)
