@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from dslo_jax.bench.machine import describe_machine, save_result, stolen_since
 from dslo_jax.bench.noise import noise_of
 
@@ -37,12 +39,18 @@ class Record:
     Args:
         schema: Name of what the rows hold.
         options: From ``parse``.
+        device: Where it runs; the first unless told.
     """
 
-    def __init__(self, schema: str, options: argparse.Namespace):
+    def __init__(
+        self,
+        schema: str,
+        options: argparse.Namespace,
+        device: jax.Device | None = None,  # pyright: ignore[reportInvalidTypeForm]
+    ):
         self._save = options.save
         chosen = {name: v for name, v in vars(options).items() if name != "save"}
-        machine = {**describe_machine(), "options": chosen}
+        machine = {**describe_machine(device), "options": chosen}
         self._result: dict[str, Any] = {"schema": schema, "machine": machine}
         self._result |= {"noise": {}, "rows": [], "pairs": [], "skipped": []}
         self._times: dict[str, Mapping[str, Any]] = {}

@@ -127,11 +127,19 @@ def _first_passage(
 
 
 def in_torch(function: Callable[..., torch.Tensor]) -> Peer:
-    """A peer from a function of tensors."""
+    """A peer from a function of tensors, on the default device of PyTorch."""
 
     def peer(source: np.ndarray, affinity: np.ndarray) -> Callable[[], object]:
-        tensors = torch.from_numpy(source), torch.from_numpy(affinity)
-        return lambda: function(*tensors)
+        device = torch.get_default_device()
+        tensors = [torch.from_numpy(each).to(device) for each in (source, affinity)]
+
+        def call() -> torch.Tensor:
+            result = function(*tensors)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            return result
+
+        return call
 
     return peer
 

@@ -3,7 +3,10 @@
     python benchmarks/solvers.py --peers all --save solvers
     python benchmarks/solvers.py --peers sizes --patches 1024 4096 9216 16384
         --classes 1 8 21 171 --budget 10 --save solver-sizes
+    XLA_PYTHON_CLIENT_PREALLOCATE=false python benchmarks/solvers.py --device gpu
+        --peers sizes --patches 1024 4096 9216 16384 --classes 8 21 --save solvers-gpu
 
+On a GPU both libraries share one process, hence the setting that leaves PyTorch memory.
 Every result is compared with float64, and its error stands next to its time.
 Compilation, transfers and the first call are not in the times. What takes longer than
 the budget is timed by one call alone; a peer that would take longer than the limit, by
@@ -27,6 +30,7 @@ from dslo_jax.bench.scenes import draw_affinity, draw_source
 from dslo_jax.bench.solvers import support_of
 from dslo_jax.bench.timing import Measurement, compile_ahead, measure
 from dslo_jax.bench.truth import relative_error, true_path, true_velocity
+from dslo_jax.devices import find_device
 from dslo_jax.solvers import maximum_velocity, optimal_path
 
 
@@ -78,7 +82,8 @@ class Sweep:
 
     def __init__(self, options: argparse.Namespace):
         self._options = options
-        self._record = Record("dslo.bench.solver-peers.v2", options)
+        device = find_device(options.device)
+        self._record = Record("dslo.bench.solver-peers.v2", options, device)
         self._rows: list[dict[str, Any]] = []
 
     def run(self) -> None:
@@ -106,7 +111,7 @@ class Sweep:
         baseline = found.get(BASELINE[solver])
         for name, measurement in found.items():
             row = {**size, "name": name, **measurement.row}
-            row["error"] = relative_error(np.asarray(measurement.result), truth)
+            row["error"] = relative_error(_in_numpy(measurement.result), truth)
             row["baseline_over_this"] = (
                 baseline and baseline.median_s / measurement.median_s
             )
@@ -166,6 +171,10 @@ class Sweep:
         )
 
 
+def _in_numpy(result: Any) -> np.ndarray:
+    return np.asarray(result.cpu() if isinstance(result, torch.Tensor) else result)
+
+
 def _work(row: dict[str, Any]) -> int:
     return row["patches"] ** 2 * row["classes"]
 
@@ -197,9 +206,15 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=120.0, help="seconds of a call")
     parser.add_argument("--memory", type=float, default=8.0, help="gigabytes")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     options = parse(parser, repeats=30)
+    if options.device == "gpu":
+        if options.peers == "all":
+            parser.error("--peers all needs --device cpu: some know nothing else")
+        torch.set_default_device("cuda")
     torch.set_num_threads(options.threads)
-    Sweep(options).run()
+    with jax.default_device(find_device(options.device)):
+        Sweep(options).run()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ _SETTINGS = (
     *("XLA_FLAGS", "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR"),
     *("XLA_PYTHON_CLIENT_PREALLOCATE", "OMP_NUM_THREADS", "GLIBC_TUNABLES"),
 )
+_WHAT_RUNS = (":(top)*.py", ":(top)*.toml", ":(top)constraints.txt")
 
 
 def describe_machine(
@@ -111,11 +112,17 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of these very files; None where they are installed without git."""
+    """The commit of these very files; None where they are installed without git.
+
+    It is "dirty" if what runs has changed since, and not for the results that a
+    benchmark itself writes into the clone.
+    """
     try:
         if not _git("ls-files", Path(__file__).name):
             return None  # installed below a clone of something else
-        return _git("describe", "--always", "--dirty", "--exclude=*") or None
+        commit = _git("describe", "--always", "--exclude=*")
+        changed = _git("diff", "--name-only", "HEAD", "--", *_WHAT_RUNS)
+        return f"{commit}-dirty" if changed else commit or None
     except OSError:
         return None
 

@@ -50,6 +50,29 @@ def test_in_a_clone_of_something_else_there_is_no_commit(tmp_path, monkeypatch):
     assert machine.describe_machine()["commit"] is None
 
 
+def test_only_code_makes_a_commit_dirty(tmp_path, monkeypatch):
+    def git(*words):
+        name = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+        subprocess.run(["git", "-C", tmp_path, *name, *words], check=True)
+
+    code, results = tmp_path / "bench" / "machine.py", tmp_path / "results.json"
+    code.parent.mkdir()
+    code.write_text("")
+    results.write_text("{}")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-q", "-m", "Begin")
+    monkeypatch.setattr(machine, "__file__", str(code))
+    commit = machine.describe_machine()["commit"]
+    assert commit
+    assert "dirty" not in commit
+    results.write_text("[]")
+    assert machine.describe_machine()["commit"] == commit
+    (tmp_path / "new.py").write_text("")
+    git("add", "-A")
+    assert machine.describe_machine()["commit"] == f"{commit}-dirty"
+
+
 def test_a_result_is_strict_json(tmp_path):
     path = tmp_path / "result.json"
     machine.save_result(path, {"rows": [1.5]})

@@ -100,7 +100,7 @@ def test_a_table_of_steps_shows_intervals_where_there_are_any(scripts, monkeypat
 def test_what_would_take_too_long_or_too_much_is_left_out(
     scripts, patches, classes, reason
 ):
-    options = argparse.Namespace(limit=10.0, memory=8.0, save=None)
+    options = argparse.Namespace(limit=10.0, memory=8.0, save=None, device="cpu")
     sweep = scripts("solvers").Sweep(options)
     known = {"solver": "path", "name": "slow", "patches": 4096, "classes": 8}
     sweep._rows = [{**known, "median_s": 1.0}]
