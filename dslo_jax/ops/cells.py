@@ -100,7 +100,8 @@ class CellLayout:
             means = means.reshape(h, width, 3).swapaxes(0, 1).reshape(width, h * 3)
             means = resize_weights(width, w, "area") @ means
         return GuideCells(
-            colors=guide[self.rows.pixels][:, :, self.columns.pixels],
+            # A third of the time of indexing, which NumPy does entry by entry there.
+            colors=guide[self.rows.pixels].take(self.columns.pixels, axis=2),
             means=means.reshape(w, h, 3).swapaxes(0, 1),
             dy=self.rows.offsets,
             dx=self.columns.offsets,

@@ -208,26 +208,32 @@ def _bilateral_weights(dy, dx, colors, means, spatial_variance, range_variance):
         range_variance: Positive.
     """
     w, span = means.shape[:2]
-    steps = jnp.arange(span, dtype=jnp.float32) - span // 2
-    down = (steps[:, None] - dy[None, :]) ** 2 / spatial_variance
-    right = (steps[None, :, None] - dx[:, None, :]) ** 2 / spatial_variance
-    exponent = down[None, :, None, :, None] + right[:, None, :, None, :]
+    down, right = _offsets(span, dy, dx)
+    exponent = (down**2 + right**2) / spatial_variance
+    means, colors = means.reshape(w, -1, 3), colors.reshape(w, -1, 3)
     for channel in range(3):  # a reduction over a last axis of 3 takes twice as long
-        mean, color = means[..., channel], colors[..., channel]
-        change = mean[:, :, :, None, None] - color[:, None, None]
-        exponent = exponent + change**2 / range_variance
-    exponent = exponent.reshape(w, span * span, -1)
+        change = means[:, :, None, channel] - colors[:, None, :, channel]
+        exponent += change**2 / range_variance
     # The heaviest neighbour weighs 1: a small variance may starve all but never all.
     return jnp.exp(exponent.min(axis=1, keepdims=True) - exponent)
 
 
 def _hat_weights(dy, dx):
     """Bilinear weights ``[w 9 slots]`` of one row of cells; arguments as above."""
-    steps = jnp.arange(-1, 2, dtype=jnp.float32)
-    down = jnp.maximum(0, 1 - jnp.abs(steps[:, None] - dy[None, :]))
-    right = jnp.maximum(0, 1 - jnp.abs(steps[None, :, None] - dx[:, None, :]))
-    weights = down[None, :, None, :, None] * right[:, None, :, None, :]
-    return weights.reshape(dx.shape[0], 9, -1)
+    down, right = _offsets(3, dy, dx)
+    return jnp.maximum(0, 1 - jnp.abs(down)) * jnp.maximum(0, 1 - jnp.abs(right))
+
+
+def _offsets(span, dy, dx):
+    """How far neighbours are from slots, in cells: ``[1 or w, neighbours, slots]``.
+
+    Neighbours share one axis, and so do slots, although an offset changes along one of
+    their two alone: a loop over all five axes takes three times as long on a CPU.
+    """
+    steps = jnp.arange(span, dtype=jnp.float32) - span // 2
+    down = jnp.repeat(steps, span)[:, None] - jnp.repeat(dy, dx.shape[1])[None, :]
+    right = jnp.tile(steps, span)[None, :, None] - jnp.tile(dx, dy.size)[:, None, :]
+    return down[None], right
 
 
 def _check(

@@ -35,15 +35,17 @@ class Problem(NamedTuple):
     """What the loop reads: the rows of the cost that carry mass, in blocks.
 
     Attributes:
-        cost: ``[blocks rows targets]`` or, if rows are chosen, ``[patches targets]``.
-        index: The chosen rows of ``cost``; None for all. Padding repeats one of them.
+        cost: ``[patches targets]``; or the rows that carry mass alone.
+        index: Where the rows of each block are in ``cost``: the first one, if they
+            follow each other, or all, if they are chosen; padding repeats one of them.
+            None if they have been gathered.
         source: Row marginals; 0 in the padding.
         target: Column marginals.
         epsilon: The regulariser.
     """
 
-    cost: Float[Array, "_ _ targets"] | Float[Array, "_ targets"]
-    index: Int[Array, "blocks rows"] | None
+    cost: Float[Array, "_ targets"] | Float[Array, "blocks rows targets"]
+    index: Int[Array, " blocks"] | Int[Array, "blocks rows"] | None
     source: Float[Array, "blocks rows classes"]
     target: Float[Array, " targets"]
     epsilon: Float[Array, ""]
@@ -55,7 +57,13 @@ class Problem(NamedTuple):
 
     def read(self, block: Array) -> Float[Array, "rows targets"]:
         """Rows of the cost. Chosen ones are gathered whenever they are needed."""
-        rows = block if self.index is None else self.cost[block]
+        if self.index is None:
+            rows = block
+        elif self.index.ndim == 2:
+            rows = self.cost[block]
+        else:
+            count = self.source.shape[1]
+            rows = jax.lax.dynamic_slice_in_dim(self.cost, block, count)
         return rows.astype(self.source.dtype)
 
     def exponent(
@@ -123,8 +131,9 @@ def prepare(
     index, is_row, fits = _rows_with_mass(source, support)
     source = jnp.where(is_row[..., None], source.T[index], 0)
     if support is None and index.size == cost.shape[0]:
-        # The blocks are the matrix itself.
-        cost, index = cost.reshape(*index.shape, -1), None
+        # The blocks are the matrix itself. It is sliced, for a scan over the blocks of
+        # several images would copy them.
+        index = index[:, 0]
     elif cost.dtype != dtype:
         # Gathered later, a narrow cost would be widened by the compiler as a whole.
         cost, index = cost[index], None
@@ -195,11 +204,14 @@ def _first_step(
     """From column scaling 1, whose product with the kernel all classes share."""
     blocks, rows, classes = problem.source.shape
     targets, dtype = problem.target.size, problem.target.dtype
+    ones = jnp.ones((targets, 1), dtype)
 
     def visit(rows: Array, mass: Array) -> tuple[Array, Array, Any]:
         shift = mean_cost(rows)
         hole = 1 - kernel(problem.exponent(rows, shift))
-        row = _divide(mass, targets - jnp.sum(hole, axis=1, keepdims=True))
+        # By a product, as the other use of `hole`: for a sum under vmap the compiler
+        # would write it a second time, in another shape.
+        row = _divide(mass, targets - _matmul(hole, ones))
         return hole, row, (shift, *problem.extremes(rows, shift))
 
     row, reached, (shift, lows, highs) = _sweep(problem, visit, problem.source)

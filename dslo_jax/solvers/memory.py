@@ -33,7 +33,7 @@ def path_bytes(
     """
     read = patches if support is None else support
     blocks, rows = block_shape(read)
-    is_whole = support is None and blocks * rows == patches
+    is_whole = read == patches == blocks * rows
     is_narrow = itemsize < _WORD
     gathered = 0 if is_whole else (blocks if is_narrow else 1) * rows * patches
     states = 4 * classes * patches + 3 * classes * blocks * rows

@@ -195,6 +195,8 @@ def optimal_path(
             f"`support` is {support}, expected 1 to {patches}, the number of patches; "
             "None uses all of them"
         )
+    if support == patches:
+        support = None  # no row can be left out, so none has to be gathered
     problem, usable = prepare(source, affinity, None, epsilon, support=support)
     solved = _solve(problem, usable, max_steps, tolerance, domain)
     return PathSolution(

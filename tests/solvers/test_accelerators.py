@@ -62,5 +62,6 @@ def test_no_product_is_rounded(name, function, arguments):
 
 
 def test_a_rounded_product_would_be_found():
-    (line,) = products_of(jnp.matmul, (SOURCE, AFFINITY))
-    assert "HIGHEST" not in line
+    products = products_of(jnp.matmul, (SOURCE, AFFINITY))
+    assert products
+    assert not any("HIGHEST" in line for line in products)

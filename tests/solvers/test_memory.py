@@ -66,10 +66,13 @@ def test_velocity(classes, patches, dtype, images):
         assert actual < images * 4 * patches**2 / 4
 
 
-def test_images_take_their_share_each():
+@pytest.mark.parametrize("support", [256, 1024, None])
+def test_images_take_their_share_each(support):
     shapes = arguments(8, 1024, images=2)
-    solve = partial(optimal_path, support=256, domain="kernel")
+    solve = partial(optimal_path, support=support, domain="kernel")
     actual = reserved(solve, shapes, images=2)
-    predicted = path_bytes(8, 1024, support=256, images=2)
-    assert predicted == 2 * path_bytes(8, 1024, support=256)
+    predicted = path_bytes(8, 1024, support=support, images=2)
+    assert predicted == 2 * path_bytes(8, 1024, support=support)
     assert actual / _FACTOR < predicted < actual * _FACTOR
+    if support != 256:  # all rows are read, from where they are
+        assert actual < 2 * 4 * 1024**2
