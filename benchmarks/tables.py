@@ -154,9 +154,11 @@ def steps_table() -> str:
         torch, ours = (_milliseconds(times[name]) for name in ("torch", "dslo-jax"))
         is_labels = row["name"].startswith("cosines to labels")
         difference = f"{row['difference']:{'.3%' if is_labels else '.0e'}}"
-        faster = _ratio(row["torch_over_this"])
-        if pairs.get(row["name"], {}).get("interval"):
-            faster += f" ({_interval(pairs[row['name']])})"
+        # Of the rounds that both took part in, as its interval is.
+        pair = pairs.get(row["name"], {"ratio": row["torch_over_this"]})
+        faster = _ratio(pair["ratio"])
+        if pair.get("interval"):
+            faster += f" ({_interval(pair)})"
         lines.append(f"| {row['name']} | {torch} | {ours} | {faster} | {difference} |")
     return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
 

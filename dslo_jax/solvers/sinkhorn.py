@@ -169,9 +169,10 @@ def optimal_path(
             ``"sum"`` to 1; ``"max"`` to maximum 1; ``"minmax"`` to [0, 1], where a
             constant path becomes 0.
         support: Most patches that can carry mass in any class; only that many rows
-            of the affinity are read. None reads all of them. The result is the
-            same, for rows without mass never matter; if more patches carry mass,
-            every class gets ``error`` NaN and is not converged.
+            of the affinity are read. None reads all of them, and so does the number
+            of patches. The result is the same, for rows without mass never matter; if
+            more patches carry mass, every class gets ``error`` NaN and is not
+            converged.
         domain: See ``sinkhorn``.
 
     Returns:
@@ -196,7 +197,7 @@ def optimal_path(
             "None uses all of them"
         )
     if support == patches:
-        support = None  # no row can be left out, so none has to be gathered
+        support = None  # all rows are read, and none has to be gathered
     problem, usable = prepare(source, affinity, None, epsilon, support=support)
     solved = _solve(problem, usable, max_steps, tolerance, domain)
     return PathSolution(
