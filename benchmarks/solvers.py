@@ -82,19 +82,23 @@ class Sweep:
 
     def __init__(self, options: argparse.Namespace):
         self._options = options
-        device = find_device(options.device)
-        self._record = Record("dslo.bench.solver-peers.v2", options, device)
+        self._device = find_device(options.device)
+        self._record = Record("dslo.bench.solver-peers.v2", options, self._device)
         self._rows: list[dict[str, Any]] = []
 
     def run(self) -> None:
         """Measure, print, and keep it if asked to."""
+        with jax.default_device(self._device):
+            self._measure_all()
+        self._record.end()
+
+    def _measure_all(self) -> None:
         for patches in sorted(self._options.patches):
             affinity = draw_affinity(patches)
             for classes in sorted(self._options.classes):
                 source = draw_source(patches, classes)
                 for solver in self._options.solvers:
                     self._measure(solver, source, affinity)
-        self._record.end()
 
     def _measure(self, solver: str, source: np.ndarray, affinity: np.ndarray) -> None:
         """The rows of one solver at one size."""
@@ -213,8 +217,7 @@ def main() -> None:
             parser.error("--peers all needs --device cpu: some know nothing else")
         torch.set_default_device("cuda")
     torch.set_num_threads(options.threads)
-    with jax.default_device(find_device(options.device)):
-        Sweep(options).run()
+    Sweep(options).run()
 
 
 if __name__ == "__main__":
