@@ -112,7 +112,7 @@ class Case(NamedTuple):
     predicted_bytes: int | None = None
 
 
-def rounded_up(count: int, multiple: int = 128) -> int:
+def rounded_up(count: int, multiple: int = 64) -> int:
     """Static sizes come in buckets, so that images share a compilation."""
     return -(-count // multiple) * multiple
 

@@ -184,13 +184,14 @@ def scale(
         problem, known = given
         total = jnp.sum(state.column, axis=1)
 
-        def visit(rows: Array, mass: Array, shift: Array) -> tuple[Array, Array, None]:
+        def visit(rows: Array, mass: Array, shift: Array) -> tuple[Array, Array, Array]:
             hole = 1 - kernel(problem.exponent(rows, shift))
-            row = _divide(mass, total[None] - _matmul(hole, state.column.T))
-            return hole, row, None
+            kernel_column = total[None] - _matmul(hole, state.column.T)
+            return hole, _divide(mass, kernel_column), _least(kernel_column, mass)
 
-        row, reached, _ = _sweep(problem, visit, problem.source, known.shift)
-        return _finish(problem, row, reached, state, known.log_range)
+        row, reached, least = _sweep(problem, visit, problem.source, known.shift)
+        lost = total / jnp.min(least, axis=0)
+        return _finish(problem, row, reached, lost, state, known.log_range)
 
     start, known = _first_step(problem, usable)
     given = problem, known
@@ -211,10 +212,13 @@ def _first_step(
         hole = 1 - kernel(problem.exponent(rows, shift))
         # By a product, as the other use of `hole`: for a sum under vmap the compiler
         # would write it a second time, in another shape.
-        row = _divide(mass, targets - _matmul(hole, ones))
-        return hole, row, (shift, *problem.extremes(rows, shift))
+        kernel_column = targets - _matmul(hole, ones)
+        row = _divide(mass, kernel_column)
+        least = _least(kernel_column, mass)
+        return hole, row, (shift, least, *problem.extremes(rows, shift))
 
-    row, reached, (shift, lows, highs) = _sweep(problem, visit, problem.source)
+    row, reached, found = _sweep(problem, visit, problem.source)
+    shift, least, lows, highs = found
     high = jnp.max(highs)
     known = Known(shift, high - jnp.min(lows))
     start = Scalings(
@@ -222,7 +226,8 @@ def _first_step(
         jnp.ones((classes, targets), dtype),
         jnp.zeros(classes, dtype),
     )
-    state, error = _finish(problem, row, reached, start, known.log_range)
+    lost = targets / jnp.min(least, axis=0)
+    state, error = _finish(problem, row, reached, lost, start, known.log_range)
     usable &= high < _log_limit(dtype)
     begun = begin(choose(usable, state, start), jnp.where(usable, error, jnp.nan))
     return begun._replace(num_steps=usable.astype(jnp.int32)), known
@@ -258,6 +263,7 @@ def _finish(
     problem: Problem,
     row: Float[Array, "blocks rows classes"],
     reached: Float[Array, "classes targets"],
+    lost: Float[Array, " classes"],
     state: Scalings,
     log_range: Float[Array, ""],
 ) -> tuple[Scalings, Float[Array, " classes"]]:
@@ -266,10 +272,10 @@ def _finish(
     row_total = jnp.sum(row, axis=(0, 1))
     kernel_row = row_total[:, None] - reached
     column = _divide(target, kernel_row)
-    total = jnp.sum(state.column, axis=1)
     ratio = jnp.where(target > 0, column / state.column, 1)
     change = jax.lax.stop_gradient(_log_spread(ratio))
-    rounding = _rounding(problem, row, total, row_total, kernel_row)
+    lost = jnp.maximum(lost, row_total / _least(kernel_row.T, target.T))
+    rounding = jnp.finfo(row.dtype).eps * lost
     error = remaining(change, state.change, log_range) + rounding
     # An infinite change is an overflow; it must not pass for a large error.
     is_exact = jnp.isfinite(change) & (rounding <= _LOSS)
@@ -297,24 +303,15 @@ def _divide(mass: Array, reached: Array) -> Array:
     return jnp.where(is_reached, mass / jnp.where(is_reached, reached, 1), 0)
 
 
-def _rounding(
-    problem: Problem,
-    row: Float[Array, "blocks rows classes"],
-    total: Float[Array, " classes"],
-    row_total: Float[Array, " classes"],
-    kernel_row: Float[Array, "classes targets"],
+def _least(
+    reached: Float[Array, "places #classes"], mass: Float[Array, "places #classes"]
 ) -> Float[Array, " classes"]:
-    """Largest relative error of ``sum(v) - E @ v``, which rounds at ``sum(v)``.
+    """Least product with the kernel where there is mass; 0 if one was not reached.
 
-    Infinite where a mass was not reached, and so has scaling 0.
+    ``sum(v) - E @ v`` rounds at ``sum(v)``: over this, it is the relative error.
     """
-    source, target = problem.source, problem.target[None]
-    lost = jnp.where(row > 0, row * total[None, None] / source, jnp.inf)
-    lost_row = jnp.max(jnp.where(source > 0, lost, 0), axis=(0, 1))
-    lost_column = jnp.max(
-        jnp.where(target > 0, row_total[:, None] / kernel_row, 0), axis=1
-    )
-    return jnp.finfo(row.dtype).eps * jnp.maximum(lost_row, lost_column)
+    least = jnp.min(jnp.where(mass > 0, reached, jnp.inf), axis=0)
+    return jax.lax.stop_gradient(jnp.maximum(least, 0))
 
 
 def remaining(
