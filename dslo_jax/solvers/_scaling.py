@@ -26,6 +26,10 @@ from dslo_jax.solvers._loop import Progress, begin, choose, iterate
 BLOCK_ROWS = 256
 """Rows of the kernel at a time: 4 MiB at N = 4096, 16 MiB at N = 16384 (float32)."""
 
+_AT_ONCE = 2**22
+"""Entries of rows that are gathered once, 16 MiB: larger buffers come fresh from the
+system in every call on a CPU, which costs more than gathering block by block. Gradients
+are then of the size of the rows instead of the affinity."""
 
 _LOSS = 1e-5
 """Relative error by cancellation from which on a class is left to the log domain."""
@@ -134,10 +138,15 @@ def prepare(
         # The blocks are the matrix itself. It is sliced, for a scan over the blocks of
         # several images would copy them.
         index = index[:, 0]
-    elif cost.dtype != dtype:
-        # Gathered later, a narrow cost would be widened by the compiler as a whole.
+    elif is_gathered_once(index.size, cost.shape[1], is_narrow=cost.dtype != dtype):
         cost, index = cost[index], None
     return Problem(cost, index, source, target, epsilon), usable & fits
+
+
+def is_gathered_once(rows: int, targets: int, *, is_narrow: bool) -> bool:
+    """Whether so many rows are gathered together, and not block by block when read."""
+    # Gathered later, a narrow cost would be widened by the compiler as a whole.
+    return is_narrow or rows * targets <= _AT_ONCE
 
 
 def _rows_with_mass(
@@ -304,7 +313,7 @@ def _divide(mass: Array, reached: Array) -> Array:
 
 
 def _least(
-    reached: Float[Array, "places #classes"], mass: Float[Array, "places #classes"]
+    reached: Float[Array, "places _"], mass: Float[Array, "places _"]
 ) -> Float[Array, " classes"]:
     """Least product with the kernel where there is mass; 0 if one was not reached.
 

@@ -2,7 +2,7 @@
 
 import math
 
-from dslo_jax.solvers._scaling import block_shape
+from dslo_jax.solvers._scaling import block_shape, is_gathered_once
 from dslo_jax.solvers.markov import SUM_BLOCKS
 
 
@@ -19,10 +19,10 @@ def path_bytes(
 ) -> int:
     """What ``optimal_path`` takes in the domain ``"kernel"``.
 
-    Two blocks of the kernel; a third where not all rows are read, or all the rows that
-    are read if the affinity is narrower than float32; four arrays ``[classes,
-    patches]``, and three ``[classes, rows]``. Without ``support`` a CPU also widens a
-    bfloat16 affinity, which is not counted.
+    Two blocks of the kernel; where not all rows are read, those that are, or a block of
+    them if they take more than 16 MiB and are not narrower than float32; four arrays
+    ``[classes, patches]``, and three ``[classes, rows]``. Without ``support`` a CPU
+    also widens a bfloat16 affinity, which is not counted.
 
     Args:
         classes: Classes of an image.
@@ -34,8 +34,8 @@ def path_bytes(
     read = patches if support is None else support
     blocks, rows = block_shape(read)
     is_whole = read == patches == blocks * rows
-    is_narrow = itemsize < _WORD
-    gathered = 0 if is_whole else (blocks if is_narrow else 1) * rows * patches
+    at_once = is_gathered_once(blocks * rows, patches, is_narrow=itemsize < _WORD)
+    gathered = 0 if is_whole else (blocks if at_once else 1) * rows * patches
     states = 4 * classes * patches + 3 * classes * blocks * rows
     blocks_of_kernel = 2 * rows * patches
     return images * (itemsize * gathered + _WORD * (blocks_of_kernel + states))

@@ -182,9 +182,10 @@ def optimal_path(
         ValueError: A shape or an option is out of range.
 
     Memory:
-        Two blocks of 256 rows, and with ``support`` a third: 12 MiB together at
-        N = 4096, 48 MiB at N = 16384. Of an affinity narrower than float32 all rows
-        with mass are gathered at once, as narrow as they are.
+        Two blocks of 256 rows: 8 MiB together at N = 4096, 32 MiB at N = 16384. With
+        ``support`` the rows with mass, if they take up to 16 MiB, or else a third
+        block. Of an affinity narrower than float32 they are gathered in any case, as
+        narrow as they are.
     """
     require_source(source)
     require_affinity(affinity, source)
