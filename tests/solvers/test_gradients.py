@@ -81,6 +81,17 @@ def test_path(scene, options):
     assert_gradient(function, *scene, jnp.asarray(0.05))
 
 
+def test_path_on_rows_that_are_gathered_block_by_block(scene, monkeypatch):
+    monkeypatch.setattr("dslo_jax.solvers._scaling._AT_ONCE", 0)
+    options = {"support": 16, "domain": "kernel", "tolerance": 1e-12}
+
+    def function(source, affinity):
+        path = optimal_path(source, affinity, epsilon=0.05, **options).path
+        return PATCHES * jnp.sum(WEIGHTS * path)
+
+    assert_gradient(function, *scene)
+
+
 def test_path_of_a_class_that_no_kernel_can_solve(scene):
     """Its failure in the kernel must not leak NaN into the affinity they share."""
     source, affinity = scene

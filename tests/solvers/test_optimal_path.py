@@ -74,12 +74,16 @@ def test_large_epsilon_gives_one_step_of_propagation():
     )
 
 
-def test_support_reads_only_rows_with_mass():
+@pytest.mark.parametrize("at_once", [2**22, 0])
+def test_support_reads_only_rows_with_mass(monkeypatch, at_once):
+    """Whether they are gathered once, or block by block."""
+    monkeypatch.setattr("dslo_jax.solvers._scaling._AT_ONCE", at_once)
     source, affinity = problem()
     carries = (source > 0).any(axis=0)
     plain = solve(source, affinity)
     poisoned = np.where(carries[:, None], affinity, np.float32(np.nan))
-    solution = solve(source, poisoned, support=SUPPORT)
+    solve_anew = jax.jit(functools.partial(optimal_path, support=SUPPORT))
+    solution = solve_anew(jnp.asarray(source), jnp.asarray(poisoned))
     assert bool(solution.converged.all())
     np.testing.assert_allclose(solution.path, plain.path, rtol=1e-6)
 
