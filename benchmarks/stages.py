@@ -30,8 +30,7 @@ from dslo_jax.config import SegmenterConfig
 from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.stages import Clock
 from torch_bridge.reference import segment_logits
-from torch_bridge.reference.segment import Solver, solve
-from torch_bridge.reference.sinkhorn import optimal_path_batched
+from torch_bridge.reference.sinkhorn import optimal_path, optimal_path_batched
 from torch_bridge.reference.upsample import (
     dense_bilateral_upsample,
     joint_bilateral_upsample,
@@ -78,9 +77,14 @@ def aggregation(side: int) -> Pair:
     return ours.call, theirs
 
 
-def labelling(side: int, mode: str, *, solver: Solver = solve) -> Pair:
-    """Cosines and an affinity become labels; about a third of 21 classes survive."""
-    classes = 21
+def labelling(
+    side: int,
+    mode: str,
+    classes: int = 21,
+    *,
+    find_path: Callable[..., torch.Tensor] = optimal_path,
+) -> Pair:
+    """Cosines and an affinity become labels; about a third of the classes survive."""
     rng = np.random.default_rng(0)
     affinity = draw_affinity(side * side)
     names = rng.normal(size=(classes, 512)).astype(np.float32)
@@ -99,7 +103,7 @@ def labelling(side: int, mode: str, *, solver: Solver = solve) -> Pair:
         (side, side),
         torch.from_numpy(photo),
         config=config,
-        solver=solver,
+        find_path=find_path,
     )
     layout = ops.cell_layout(photo.shape[:2], (side, side))
     device = jax.device_put((features[None], names, affinity[None]))
@@ -147,22 +151,6 @@ def labelling(side: int, mode: str, *, solver: Solver = solve) -> Pair:
     return ours, lambda: theirs().labels
 
 
-def all_at_once(
-    _: torch.Tensor,
-    source: torch.Tensor,
-    affinity: torch.Tensor,
-    config: SegmenterConfig,
-) -> torch.Tensor:
-    """Paths of all classes at once."""
-    return optimal_path_batched(
-        source,
-        affinity,
-        epsilon=config.epsilon,
-        num_steps=config.path_steps,
-        norm=config.norm,
-    )
-
-
 PAIRS: dict[str, Callable[[int], Pair]] = {
     "upsampling, 5 x 5 patches, 8 classes": partial(upsampling, classes=8, dense=False),
     "upsampling, 5 x 5 patches, 21 classes": partial(
@@ -172,7 +160,7 @@ PAIRS: dict[str, Callable[[int], Pair]] = {
     "self-attention, 10 heads": aggregation,
     "cosines to labels, path": partial(labelling, mode="path"),
     "cosines to labels, path, torch batched": partial(
-        labelling, mode="path", solver=all_at_once
+        labelling, mode="path", find_path=optimal_path_batched
     ),
     "cosines to labels, velocity": partial(labelling, mode="velocity"),
 }

@@ -21,10 +21,6 @@ from torch_bridge.reference.upsample import (
 )
 
 
-Solver = Callable[[Tensor, Tensor, Tensor, SegmenterConfig], Tensor]
-"""Maps logits, source and affinity to the discrepancy, as ``solve`` does."""
-
-
 class Reference(NamedTuple):
     """The labels of a photo, and everything on the way to them.
 
@@ -113,16 +109,65 @@ def segment(
     return result._replace(seconds=seconds | result.seconds)
 
 
+def segment_logits(
+    logits: Float[Tensor, "classes clip_height clip_width"],
+    affinity: Float[Tensor, "patches patches"],
+    grid: tuple[int, int],
+    photo: UInt8[Tensor, "height width 3"],
+    *,
+    config: SegmenterConfig | None = None,
+    find_path: Callable[..., Tensor] = optimal_path,
+) -> Reference:
+    """The method after the networks: cosines and self-attention become labels.
+
+    Args:
+        logits: Cosine of every class in every patch of CLIP.
+        affinity: Self-attention between the patches of its own grid.
+        grid: Height and width of that grid.
+        photo: RGB; guides the upsampling.
+        config: Choices of the method.
+        find_path: ``optimal_path``, or ``optimal_path_batched``.
+    """
+    config = config or SegmenterConfig()
+    seconds: dict[str, float] = {}
+
+    def prepare() -> tuple[Tensor, Tensor, Tensor]:
+        flat = resize(logits, grid).flatten(1)
+        every = torch.arange(len(flat), device=flat.device)
+        active = (
+            reject_classes(flat, share=config.rejection_share)
+            if config.early_rejection
+            else every
+        )
+        chosen = flat[active]
+        keep = suppress(
+            chosen, method=config.suppression, threshold=config.suppression_threshold
+        )
+        return flat, active, normalize(chosen, keep, scale=config.source_scale)
+
+    flat, active, source = _timed(seconds, "logits", prepare)
+    discrepancy = _timed(
+        seconds, "solver", solve, flat[active], source, affinity, config, find_path
+    )
+    maps = discrepancy.unflatten(1, grid)
+    upsampled = _timed(seconds, "upsample", upsample, maps, photo, config)
+    labels = _timed(seconds, "labels", lambda: active[upsampled.argmax(dim=0)])
+    return Reference(
+        labels, flat, affinity, active, source, discrepancy, upsampled, seconds
+    )
+
+
 def solve(
     logits: Float[Tensor, "classes patches"],
     source: Float[Tensor, "classes patches"],
     affinity: Float[Tensor, "patches patches"],
     config: SegmenterConfig,
+    find_path: Callable[..., Tensor] = optimal_path,
 ) -> Float[Tensor, "classes patches"]:
     """The discrepancy that the configuration asks for."""
 
     def path() -> Tensor:
-        return optimal_path(
+        return find_path(
             source,
             affinity,
             epsilon=config.epsilon,
@@ -151,54 +196,6 @@ def solve(
             return velocity()
         case "fused":
             return (_unit(path()) + _unit(velocity())) / 2
-
-
-def segment_logits(
-    logits: Float[Tensor, "classes clip_height clip_width"],
-    affinity: Float[Tensor, "patches patches"],
-    grid: tuple[int, int],
-    photo: UInt8[Tensor, "height width 3"],
-    *,
-    config: SegmenterConfig | None = None,
-    solver: Solver = solve,
-) -> Reference:
-    """The method after the networks: cosines and self-attention become labels.
-
-    Args:
-        logits: Cosine of every class in every patch of CLIP.
-        affinity: Self-attention between the patches of its own grid.
-        grid: Height and width of that grid.
-        photo: RGB; guides the upsampling.
-        config: Choices of the method.
-        solver: Takes the place of ``solve``, for comparisons.
-    """
-    config = config or SegmenterConfig()
-    seconds: dict[str, float] = {}
-
-    def prepare() -> tuple[Tensor, Tensor, Tensor]:
-        flat = resize(logits, grid).flatten(1)
-        every = torch.arange(len(flat), device=flat.device)
-        active = (
-            reject_classes(flat, share=config.rejection_share)
-            if config.early_rejection
-            else every
-        )
-        chosen = flat[active]
-        keep = suppress(
-            chosen, method=config.suppression, threshold=config.suppression_threshold
-        )
-        return flat, active, normalize(chosen, keep, scale=config.source_scale)
-
-    flat, active, source = _timed(seconds, "logits", prepare)
-    discrepancy = _timed(
-        seconds, "solver", solver, flat[active], source, affinity, config
-    )
-    maps = discrepancy.unflatten(1, grid)
-    upsampled = _timed(seconds, "upsample", upsample, maps, photo, config)
-    labels = _timed(seconds, "labels", lambda: active[upsampled.argmax(dim=0)])
-    return Reference(
-        labels, flat, affinity, active, source, discrepancy, upsampled, seconds
-    )
 
 
 def upsample(
