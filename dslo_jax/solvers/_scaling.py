@@ -196,10 +196,10 @@ def scale(
         def visit(rows: Array, mass: Array, shift: Array) -> tuple[Array, Array, Array]:
             hole = 1 - kernel(problem.exponent(rows, shift))
             kernel_column = total[None] - _matmul(hole, state.column.T)
-            return hole, _divide(mass, kernel_column), _least(kernel_column, mass)
+            lost = _lost(total, kernel_column, mass)
+            return hole, _divide(mass, kernel_column), lost
 
-        row, reached, least = _sweep(problem, visit, problem.source, known.shift)
-        lost = total / jnp.min(least, axis=0)
+        row, reached, lost = _sweep(problem, visit, problem.source, known.shift)
         return _finish(problem, row, reached, lost, state, known.log_range)
 
     start, known = _first_step(problem, usable)
@@ -223,11 +223,11 @@ def _first_step(
         # would write it a second time, in another shape.
         kernel_column = targets - _matmul(hole, ones)
         row = _divide(mass, kernel_column)
-        least = _least(kernel_column, mass)
-        return hole, row, (shift, least, *problem.extremes(rows, shift))
+        lost = _lost(targets, kernel_column, mass)
+        return hole, row, (shift, lost, *problem.extremes(rows, shift))
 
     row, reached, found = _sweep(problem, visit, problem.source)
-    shift, least, lows, highs = found
+    shift, lost, lows, highs = found
     high = jnp.max(highs)
     known = Known(shift, high - jnp.min(lows))
     start = Scalings(
@@ -235,7 +235,6 @@ def _first_step(
         jnp.ones((classes, targets), dtype),
         jnp.zeros(classes, dtype),
     )
-    lost = targets / jnp.min(least, axis=0)
     state, error = _finish(problem, row, reached, lost, start, known.log_range)
     usable &= high < _log_limit(dtype)
     begun = begin(choose(usable, state, start), jnp.where(usable, error, jnp.nan))
@@ -272,7 +271,7 @@ def _finish(
     problem: Problem,
     row: Float[Array, "blocks rows classes"],
     reached: Float[Array, "classes targets"],
-    lost: Float[Array, " classes"],
+    lost: Float[Array, "blocks classes"],
     state: Scalings,
     log_range: Float[Array, ""],
 ) -> tuple[Scalings, Float[Array, " classes"]]:
@@ -283,8 +282,8 @@ def _finish(
     column = _divide(target, kernel_row)
     ratio = jnp.where(target > 0, column / state.column, 1)
     change = jax.lax.stop_gradient(_log_spread(ratio))
-    lost = jnp.maximum(lost, row_total / _least(kernel_row.T, target.T))
-    rounding = jnp.finfo(row.dtype).eps * lost
+    lost_by_columns = _lost(row_total, kernel_row.T, target.T)
+    rounding = jnp.maximum(jnp.max(lost, axis=0), lost_by_columns)
     error = remaining(change, state.change, log_range) + rounding
     # An infinite change is an overflow; it must not pass for a large error.
     is_exact = jnp.isfinite(change) & (rounding <= _LOSS)
@@ -312,15 +311,19 @@ def _divide(mass: Array, reached: Array) -> Array:
     return jnp.where(is_reached, mass / jnp.where(is_reached, reached, 1), 0)
 
 
-def _least(
-    reached: Float[Array, "places _"], mass: Float[Array, "places _"]
+def _lost(
+    total: int | Float[Array, " classes"],
+    reached: Float[Array, "places _"],
+    mass: Float[Array, "places _"],
 ) -> Float[Array, " classes"]:
-    """Least product with the kernel where there is mass; 0 if one was not reached.
+    """Largest relative error of ``sum(v) - E @ v``, which rounds at ``sum(v)``.
 
-    ``sum(v) - E @ v`` rounds at ``sum(v)``: over this, it is the relative error.
+    Infinite where a mass was not reached, and so has scaling 0.
     """
     least = jnp.min(jnp.where(mass > 0, reached, jnp.inf), axis=0)
-    return jax.lax.stop_gradient(jnp.maximum(least, 0))
+    return jax.lax.stop_gradient(
+        jnp.finfo(reached.dtype).eps * total / jnp.maximum(least, 0)
+    )
 
 
 def remaining(
