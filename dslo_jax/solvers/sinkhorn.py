@@ -112,8 +112,9 @@ def sinkhorn(
         ValueError: A shape or an option is out of range.
 
     Memory:
-        No N x N array beside the cost: two blocks of 256 rows, 8 MiB together at
-        N = 4096, 32 MiB at N = 16384.
+        Two blocks of 256 rows, 8 MiB together at N = 4096, 32 MiB at N = 16384; where
+        blocks do not divide the rows evenly, also a copy of a cost of up to 16 MiB,
+        or a third block.
     """
     require_source(source)
     if cost.ndim != 2 or cost.shape[0] != source.shape[1] or cost.shape[1] == 0:
@@ -183,9 +184,9 @@ def optimal_path(
 
     Memory:
         Two blocks of 256 rows: 8 MiB together at N = 4096, 32 MiB at N = 16384. With
-        ``support`` the rows with mass, if they take up to 16 MiB, or else a third
-        block. Of an affinity narrower than float32 they are gathered in any case, as
-        narrow as they are.
+        ``support``, or where blocks do not divide the rows evenly, also the rows that
+        are read, if they take up to 16 MiB, or else a third block. Of an affinity
+        narrower than float32 they are gathered in any case, as narrow as they are.
     """
     require_source(source)
     require_affinity(affinity, source)
