@@ -33,9 +33,6 @@ _STAGES = (_FEW, 64, 32, 16, 8, 4, 1)
 SUM_BLOCKS = 16
 """Blocks of rows, at most, whose column sums are added up."""
 
-_SUM_PARTS, _PART = 4, 1024
-"""Parts of a row, at most, whose sums are added up; entries of one, if they suffice."""
-
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -269,7 +266,7 @@ def _balance(
 
     def step(affinity: Array, state: _Balance, _: Array) -> tuple[_Balance, Array]:
         column = _reciprocal(state.column_sums)
-        row = _reciprocal(_row_sums(affinity, column))
+        row = _reciprocal(jnp.matmul(affinity, column, precision=_HIGHEST))
         sums = _column_sums(affinity, row)
         error = jnp.max(jnp.abs(column * sums - 1))
         balanced = (jnp.min(row) > 0) & (jnp.min(column) > 0)
@@ -294,29 +291,19 @@ def _balance(
     )
 
 
-# A float32 sum of thousands of positive numbers, one after another, is off by 1e-5, and
-# 30 such sums in a row make a chain of 40 steps wrong in its third digit. So both kinds
-# of sums are taken in parts.
-
-
 def _column_sums(
     affinity: Float[Array, "patches patches"], row: Float[Array, " patches"]
 ) -> Float[Array, " patches"]:
-    """``row @ affinity``, the sum of the products of blocks of rows."""
+    """``row @ affinity``, the sum of the products of blocks of rows.
+
+    A CPU adds rows up one after another: thousands of them in float32 are off by 1e-5,
+    and 30 such sums make a chain of 40 steps wrong in its third digit. (The entries of
+    one row it adds up in many parts, as wide as its vectors.)
+    """
     blocks = math.gcd(row.size, SUM_BLOCKS)  # as many as divide the rows evenly
     affinity = affinity.reshape(blocks, -1, row.size)
     parts = jnp.matmul(row.reshape(blocks, 1, -1), affinity, precision=_HIGHEST)
     return jnp.sum(parts, axis=(0, 1))
-
-
-def _row_sums(
-    affinity: Float[Array, "patches patches"], column: Float[Array, " patches"]
-) -> Float[Array, " patches"]:
-    """``affinity @ column``, the sum of the products with parts of the column."""
-    count = min(_SUM_PARTS, -(-column.size // _PART))
-    part = jnp.arange(column.size) * count // column.size
-    parts = jax.nn.one_hot(part, count, dtype=column.dtype) * column[:, None]
-    return jnp.sum(jnp.matmul(affinity, parts, precision=_HIGHEST), axis=1)
 
 
 def _reciprocal(sums: Float[Array, " patches"]) -> Float[Array, " patches"]:
