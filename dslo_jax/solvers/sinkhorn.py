@@ -128,16 +128,16 @@ def sinkhorn(
             f"`cost` of shape {cost.shape}; it is shared by the classes"
         )
     _require_options(epsilon, max_steps, tolerance, domain)
-    classes, patches = source.shape
     problem, usable = prepare(source, cost, target, epsilon, support=None)
     solved = _solve(problem, usable, max_steps, tolerance, domain)
-    row = solved.row_log.reshape(solved.row_log.shape[0], -1)[:classes, :patches]
+    classes, patches = source.shape
+    row = solved.row_log.reshape(classes, -1)[:, :patches]
     return SinkhornSolution(
         _potential(row, problem.epsilon) + mean_cost(cost.astype(row.dtype))[None],
-        _potential(solved.column_log[:classes], problem.epsilon),
-        solved.num_steps[:classes],
-        solved.error[:classes],
-        has_converged(solved.error, tolerance)[:classes],
+        _potential(solved.column_log, problem.epsilon),
+        solved.num_steps,
+        solved.error,
+        has_converged(solved.error, tolerance),
     )
 
 
@@ -192,7 +192,7 @@ def optimal_path(
     require_affinity(affinity, source)
     _require_options(epsilon, max_steps, tolerance, domain)
     require_choice("norm", norm, ("none", "sum", "minmax", "max"))
-    classes, patches = source.shape
+    patches = source.shape[1]
     if support is not None and not 1 <= support <= patches:
         raise ValueError(
             f"`support` is {support}, expected 1 to {patches}, the number of patches; "
@@ -203,10 +203,10 @@ def optimal_path(
     problem, usable = prepare(source, affinity, None, epsilon, support=support)
     solved = _solve(problem, usable, max_steps, tolerance, domain)
     return PathSolution(
-        _normalise(solved.path[:classes], norm),
-        solved.num_steps[:classes],
-        solved.error[:classes],
-        has_converged(solved.error, tolerance)[:classes],
+        _normalise(solved.path, norm),
+        solved.num_steps,
+        solved.error,
+        has_converged(solved.error, tolerance),
     )
 
 
