@@ -27,11 +27,10 @@ from solver_peers import MATRICES, PATHS, VELOCITIES
 
 from dslo_jax.bench.compare import Ratio, paired_ratio
 from dslo_jax.bench.scenes import draw_affinity, draw_source
-from dslo_jax.bench.solvers import support_of
 from dslo_jax.bench.timing import Measurement, compile_ahead, measure
 from dslo_jax.bench.truth import relative_error, true_path, true_velocity
 from dslo_jax.devices import find_device
-from dslo_jax.solvers import maximum_velocity, optimal_path
+from dslo_jax.solvers import maximum_velocity, optimal_path, reading_of
 
 
 BASELINE = {"path": "torch, batched, 50 steps", "velocity": "torch, batched"}
@@ -48,20 +47,21 @@ def path_calls(
 ) -> dict[str, Call]:
     """Our optimal paths: as they are, or in all variants."""
     arrays = jnp.asarray(source), jnp.asarray(affinity)
-    support = support_of(source)
+    (device,) = arrays[1].devices()
+    reading = reading_of(source, platform=device.platform)._asdict()
 
     def call(arrays: tuple[jax.Array, ...], **options: Any) -> Call:
         solve = lambda *arrays: optimal_path(*arrays, **options).path  # noqa: E731
         return compile_ahead(solve, *arrays).call
 
-    ours = {_OURS: call(arrays, support=support)}
+    ours = {_OURS: call(arrays, **reading)}
     if variants:
         narrow = arrays[0], arrays[1].astype(jnp.bfloat16)
         ours |= {
-            "dslo-jax, bfloat16 affinity": call(narrow, support=support),
+            "dslo-jax, bfloat16 affinity": call(narrow, **reading),
             "dslo-jax, all rows": call(arrays),
-            "dslo-jax, 50 steps": call(arrays, support=support, tolerance=0.0),
-            "dslo-jax, log domain": call(arrays, support=support, domain="log"),
+            "dslo-jax, 50 steps": call(arrays, tolerance=0.0, **reading),
+            "dslo-jax, log domain": call(arrays, domain="log", **reading),
         }
     return ours
 

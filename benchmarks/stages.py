@@ -23,11 +23,12 @@ from dslo_jax import checks, ops, pipeline
 from dslo_jax.attention import average_attention
 from dslo_jax.bench.compare import paired_ratio
 from dslo_jax.bench.scenes import draw_affinity
-from dslo_jax.bench.solvers import rounded_up
 from dslo_jax.bench.timing import Measurement, compile_ahead, measure
 from dslo_jax.bench.truth import scaled_error
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.segmenter import READING_STEPS
+from dslo_jax.solvers import Reading, choose_reading
 from dslo_jax.stages import Clock
 from torch_bridge.reference import segment_logits
 from torch_bridge.reference.sinkhorn import optimal_path, optimal_path_batched
@@ -126,13 +127,19 @@ def labelling(
         )
         order, counts = checks.choose_classes(np.asarray(sources.active))
         patches = side * side
-        rows = rounded_up(int(sources.support[0]), patches // 8)
+        reading = choose_reading(
+            rows=int(sources.support[0]),
+            pairs=int(sources.kept[0][order[0]].sum()),
+            classes=order.shape[1],
+            patches=patches,
+            step=patches // READING_STEPS,
+        )
         solved = pipeline.DISCREPANCY(
             clock,
             pipeline.CHOSEN(clock, sources.source, jnp.asarray(order)),
             maps,
             config=config.of_solver(),
-            support=min(rows, patches) if config.needs_path else None,
+            reading=reading if config.needs_path else Reading(),
             domain="kernel",
         )
         folded = layout.fold(photo.astype(np.float32) / 255)

@@ -28,6 +28,7 @@ class Sources(NamedTuple):
         source: Logits suppressed and normalised over the patches; rows sum to 1.
         active: Whether a class survived early rejection.
         support: Patches in which any active class has mass, per photo.
+        kept: Patches in which each class has mass, active or not.
         non_finite: Patches with a NaN or infinite logit, per class.
     """
 
@@ -35,6 +36,7 @@ class Sources(NamedTuple):
     source: Float[Array, "batch classes patches"]
     active: Bool[Array, "batch classes"]
     support: Int32[Array, " batch"]
+    kept: Int32[Array, "batch classes"]
     non_finite: Int32[Array, "batch classes"]
 
 
@@ -123,6 +125,7 @@ def _prepare(
             source=ops.normalize(logits, keep, scale=scale),
             active=active,
             support=jnp.sum(used, dtype=jnp.int32),
+            kept=jnp.sum(keep, axis=1, dtype=jnp.int32),
             non_finite=jnp.sum(~jnp.isfinite(logits), axis=1, dtype=jnp.int32),
         )
 
@@ -142,7 +145,7 @@ def _solve(
     affinity: Float[Array, "batch patches patches"] | None,
     *,
     config: SegmenterConfig,
-    support: int | None,
+    reading: solvers.Reading,
     domain: solvers.Domain,
 ) -> Discrepancy:
     """The discrepancy of the active classes, for every photo at once.
@@ -151,8 +154,8 @@ def _solve(
         source: Distributions over the patches; logits for the mode ``"logits"``.
         affinity: Attention between the patches; ``None`` for the modes without.
         config: Choices of the method.
-        support: See ``solvers.optimal_path``; ``None`` for modes without a path.
-        domain: Likewise; other modes have no use for it.
+        reading: See ``solvers.optimal_path``; modes without a path have no use for it.
+        domain: Likewise.
     """
 
     def solve(source, affinity):
@@ -164,11 +167,11 @@ def _solve(
                     solvers.kl_map(source, direction=config.kl_direction)
                 )
             case "path":
-                return _path(source, affinity, config, support, domain)
+                return _path(source, affinity, config, reading, domain)
             case "velocity":
                 return _velocity(source, affinity, config)
             case "fused":
-                path = _path(source, affinity, config, support, domain)
+                path = _path(source, affinity, config, reading, domain)
                 return _fuse(path, _velocity(source, affinity, config))
 
     return jax.vmap(solve)(source, affinity)
@@ -185,7 +188,7 @@ def _closed_form(values: Float[Array, "classes patches"]) -> Discrepancy:
     )
 
 
-def _path(source, affinity, config: SegmenterConfig, support, domain) -> Discrepancy:
+def _path(source, affinity, config: SegmenterConfig, reading, domain) -> Discrepancy:
     solution = solvers.optimal_path(
         source,
         affinity,
@@ -193,8 +196,8 @@ def _path(source, affinity, config: SegmenterConfig, support, domain) -> Discrep
         max_steps=config.path_steps,
         tolerance=config.tolerance,
         norm=config.norm,
-        support=support,
         domain=domain,
+        **reading._asdict(),
     )
     return Discrepancy(
         solution.path, solution.num_steps, solution.error, solution.converged

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax import checks, images, ops, pipeline, prompts
+from dslo_jax import checks, images, ops, pipeline, prompts, solvers
 from dslo_jax.attention import AffinitySource, downscaling_of, load_affinity
 from dslo_jax.config import Mode, SegmenterConfig
 from dslo_jax.devices import find_device, network_dtype
@@ -28,10 +28,9 @@ from dslo_jax.templates import find_templates
 Classes = prompts.ClassList | Sequence[str | Sequence[str]]
 Guide = tuple[ops.GuideCells | np.ndarray, ops.CellLayout]
 
-# Static sizes that the solver compiles for. Support rows come in steps of an eighth of
-# the patches: finer steps would save less time than another compilation costs. Active
-# classes come in powers of two, from two on.
-_SUPPORT_STEPS = 8
+READING_STEPS = 8
+"""Sizes that a path compiles for, as parts of all patches: finer steps would save less
+time than another compilation costs. (Active classes come in powers of two.)"""
 
 
 class Segmenter:
@@ -338,7 +337,7 @@ class Segmenter:
             pipeline.CHOSEN(clock, values, self._put(order)),
             affinity,
             config=self.config.of_solver(),
-            support=self._support(jax.device_get(sources.support)),
+            reading=self._reading(sources, order),
         )
         solved = jax.device_get(solve(domain="kernel"))
         unsolved = np.isnan(solved.error).any(axis=1)
@@ -363,13 +362,22 @@ class Segmenter:
     def _put(self, tree: Any) -> Any:
         return jax.device_put(tree, self._device)
 
-    def _support(self, rows: np.ndarray) -> int | None:
-        """Static bound on the patches with mass, where a path makes use of it."""
+    def _reading(self, sources: pipeline.Sources, order: np.ndarray) -> solvers.Reading:
+        """Static bounds on what carries mass, where a path makes use of them."""
         if not self.config.needs_path:
-            return None
+            return solvers.Reading()
+        support, kept = jax.device_get((sources.support, sources.kept))
+        # Classes that ``order`` repeats to fill its bucket have pairs like any other.
+        pairs = np.take_along_axis(kept, order, axis=1).sum(axis=1)
         patches = self._grid[0] * self._grid[1]
-        step = -(-patches // _SUPPORT_STEPS)
-        return min(-(-int(rows.max()) // step) * step, patches)
+        return solvers.choose_reading(
+            rows=int(support.max()),
+            pairs=int(pairs.max()),
+            classes=order.shape[1],
+            patches=patches,
+            step=-(-patches // READING_STEPS),
+            platform=self._device.platform,
+        )
 
     def _fold(self, clock: Clock, photo: Photo) -> Guide:
         """The photo as ``_label`` needs it: by cells, or as it is."""

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from dslo_jax.bench.peaks import Peaks
+from dslo_jax.solvers import Reading
 
 
 WORD = 4  # bytes of float32
@@ -101,7 +102,7 @@ def path_work(
     num_steps: Int[np.ndarray, "images classes"],
     patches: int,
     *,
-    rows: int,
+    reading: Reading,
     itemsize: int = WORD,
 ) -> Work:
     """Of ``optimal_path`` in the domain ``"kernel"``.
@@ -112,13 +113,17 @@ def path_work(
     Args:
         num_steps: Of each class.
         patches: Of an image.
-        rows: Of the affinity that are read: those with mass.
+        reading: What is read of the affinity.
         itemsize: Bytes of an entry of the affinity.
     """
     images, classes = num_steps.shape
     steps = int(num_steps.max(axis=1).sum())  # the kernel serves all classes
+    rows = reading.pairs or reading.support or patches
     entries = rows * patches
-    products = 2 * int(num_steps.sum()) - int((num_steps > 0).sum()) + num_steps.size
+    # A pair serves one class, and takes part as long as any does.
+    is_shared = reading.pairs is None
+    served = num_steps if is_shared else num_steps.max(axis=1, keepdims=True)
+    products = 2 * int(served.sum()) - int((served > 0).sum()) + served.size
     flops = steps * STEP + images * (FIRST_STEP + TRANSPORT) + 2 * products
     # Scalings of rows and columns: those before, and those after.
     states = 2 * classes * (rows + patches) * (steps + images)

@@ -33,8 +33,14 @@ from dslo_jax.bench.truth import (
     true_velocity,
 )
 from dslo_jax.models.unet_blocks import QueryKey
-from dslo_jax.solvers import kl_map, maximum_velocity, optimal_path
-from dslo_jax.solvers.memory import path_bytes, velocity_bytes
+from dslo_jax.solvers import (
+    kl_map,
+    maximum_velocity,
+    optimal_path,
+    path_bytes,
+    reading_of,
+    velocity_bytes,
+)
 
 
 Solver = Literal["path", "velocity", "kl", "upsampling", "self-attention"]
@@ -110,17 +116,6 @@ class Case(NamedTuple):
     error: Callable[[np.ndarray, np.ndarray], float]
     work: Callable[[np.ndarray], Work]
     predicted_bytes: int | None = None
-
-
-def rounded_up(count: int, multiple: int = 64) -> int:
-    """Static sizes come in buckets, so that images share a compilation."""
-    return -(-count // multiple) * multiple
-
-
-def support_of(source: np.ndarray) -> int:
-    """The bucket for the patches that carry mass in any class, of any image."""
-    carries = (source > 0).any(axis=-2).sum(axis=-1)
-    return min(source.shape[-1], rounded_up(int(carries.max())))
 
 
 def measure_solvers(
@@ -222,19 +217,21 @@ def _case_of(solver: Solver, scene: Scene) -> Case:
 
 
 def _path(scene: Scene) -> Case:
-    """As the segmenter asks first: rows with mass, in the domain ``"kernel"``."""
-    support = support_of(scene.sources)
+    """As the segmenter asks first: what carries mass, in the domain ``"kernel"``."""
+    (device,) = scene.narrow.devices()
+    reading = reading_of(scene.sources, platform=device.platform)
+    options = reading._asdict()
 
     def solve(source: jax.Array, affinity: jax.Array) -> Outcome:
-        found = optimal_path(source, affinity, support=support, domain="kernel")
+        found = optimal_path(source, affinity, domain="kernel", **options)
         return Outcome(found.path, found.num_steps, found.converged)
 
     return _on_affinity(
         scene,
         solve,
         true_path,
-        partial(path_work, rows=support),
-        partial(path_bytes, support=support),
+        partial(path_work, reading=reading),
+        partial(path_bytes, **options),
     )
 
 

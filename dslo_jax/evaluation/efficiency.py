@@ -226,7 +226,7 @@ def _solver_work(call: Call, result: Segmentation) -> int | None:
     if result.config.mode == "velocity":
         return flops.velocity_solver(steps, result.config.balancing_steps, patches)
     if result.config.mode == "path":
-        return flops.path_solver(steps, call.static["support"], patches)
+        return flops.path_solver(steps, call.static["reading"], patches)
     return None
 
 

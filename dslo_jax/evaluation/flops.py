@@ -14,6 +14,7 @@ from typing import NamedTuple
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAEConfig
+from dslo_jax.solvers import Reading
 
 
 _SAME, _AFTER, _NONE = (1, 1), (0, 1), (0, 0)
@@ -169,15 +170,17 @@ def aggregation(
     return sum(each, start=Work())
 
 
-def path_solver(num_steps: Sequence[int], support: int, patches: int) -> int:
+def path_solver(num_steps: Sequence[int], reading: Reading, patches: int) -> int:
     """Optimal paths: 4 M N a step and class, and 2 M N for its path.
 
-    M of the N patches carry mass. The kernel, 4 M N a step for all classes together, is
-    computed again in every step.
+    M rows are read: patches with mass, each for all classes, or pairs of a class and a
+    patch, each for one. The kernel, 4 M N a step for all classes together, is computed
+    again in every step.
     """
     longest = max(num_steps, default=0)
-    each = 4 * sum(num_steps) + 2 * len(num_steps) + 4 * longest
-    return each * support * patches
+    served = num_steps if reading.pairs is None else [longest]
+    rows = reading.pairs or reading.support or patches
+    return (4 * sum(served) + 2 * len(served) + 4 * longest) * rows * patches
 
 
 def velocity_solver(num_steps: Sequence[int], rounds: int, patches: int) -> int:

@@ -128,10 +128,14 @@ def with_classes(
 def with_sources(
     sources: Sources, source: Float[Array, "batch classes patches"]
 ) -> Sources:
-    """Other distributions for the solver to start from, with their support."""
-    used = jnp.any((source > 0) & sources.active[:, :, None], axis=1)
-    support = jnp.sum(used, axis=1, dtype=jnp.int32)
-    return sources._replace(source=source, support=support)
+    """Other distributions for the solver to start from, and where they have mass."""
+    keep = source > 0
+    used = jnp.any(keep & sources.active[:, :, None], axis=1)
+    return sources._replace(
+        source=source,
+        support=jnp.sum(used, axis=1, dtype=jnp.int32),
+        kept=jnp.sum(keep, axis=2, dtype=jnp.int32),
+    )
 
 
 def solved_by_truth(

@@ -16,6 +16,11 @@ from dslo_jax.solvers.memory import (
     path_bytes as path_bytes,
     velocity_bytes as velocity_bytes,
 )
+from dslo_jax.solvers.reading import (
+    Reading as Reading,
+    choose_reading as choose_reading,
+    reading_of as reading_of,
+)
 from dslo_jax.solvers.sinkhorn import (
     Domain as Domain,
     PathSolution as PathSolution,

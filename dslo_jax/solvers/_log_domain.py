@@ -5,14 +5,15 @@ of the scalings are iterated instead: every product with the kernel becomes a
 logarithm of a sum of exponentials.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dslo_jax.solvers._loop import Progress, begin, iterate
-from dslo_jax.solvers._scaling import Known, Problem, mean_cost, remaining
+from dslo_jax.solvers._rows import Block, Problem
+from dslo_jax.solvers._scaling import Known, mean_cost, remaining
 
 
 NOTHING = -1e30
@@ -49,12 +50,12 @@ def scale_logs(
         final = _scale(problem, known, mass, needed, max_steps, tolerance)
         return final, _transport(problem, known, final)
 
-    masses = jnp.moveaxis(problem.source, 2, 0)
+    masses = problem.by_class(problem.source, needed.size)
     return jax.lax.map(solve, (masses, needed))
 
 
 def _look(problem: Problem) -> Known:
-    def visit(_: None, block: Array) -> tuple[None, tuple[Array, Array, Array]]:
+    def visit(_: None, block: Block) -> tuple[None, tuple[Array, Array, Array]]:
         rows = problem.read(block)
         shift = mean_cost(rows)
         return None, (shift, *problem.extremes(rows, shift))
@@ -106,7 +107,7 @@ def _update(
     """One step of Eq. 8 on logarithms, in one sweep over the blocks."""
 
     @jax.checkpoint
-    def visit(reached: Array, block: tuple[Array, ...]) -> tuple[Array, Array]:
+    def visit(reached: Array, block: tuple[Any, ...]) -> tuple[Array, Array]:
         rows, mass, shift = block
         exponent = problem.exponent(problem.read(rows), shift)
         sums = jax.nn.logsumexp(column[None] + exponent, axis=1)
@@ -133,7 +134,7 @@ def _transport(
         problem, known, scalings = given
 
         @jax.checkpoint
-        def visit(reached: Array, block: tuple[Array, ...]) -> tuple[Array, None]:
+        def visit(reached: Array, block: tuple[Any, ...]) -> tuple[Array, None]:
             rows, row, shift = block
             cost = problem.read(rows)
             exponent = problem.exponent(cost, shift)

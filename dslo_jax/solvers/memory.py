@@ -2,7 +2,7 @@
 
 import math
 
-from dslo_jax.solvers._scaling import block_shape, is_gathered_once
+from dslo_jax.solvers._rows import block_shape, is_gathered_once
 from dslo_jax.solvers.markov import SUM_BLOCKS
 
 
@@ -14,24 +14,27 @@ def path_bytes(
     patches: int,
     *,
     support: int | None = None,
+    pairs: int | None = None,
     itemsize: int = _WORD,
     images: int = 1,
 ) -> int:
     """What ``optimal_path`` takes in the domain ``"kernel"``.
 
-    Two blocks of the kernel; where not all rows are read, those that are, or a block of
-    them if they take more than 16 MiB and are not narrower than float32; four arrays
-    ``[classes, patches]``, and three ``[classes, rows]``. Without ``support`` a CPU
-    also widens a bfloat16 affinity, which is not counted.
+    Two blocks of the kernel; where not all rows are read, those that are (a row for
+    each of the ``pairs``), or a block of them if they take more than 16 MiB and are not
+    narrower than float32; four arrays ``[classes, patches]``, and three ``[classes,
+    rows]``. Where all rows are read a CPU also widens a bfloat16 affinity, which is not
+    counted.
 
     Args:
         classes: Classes of an image.
         patches: Patches of an image.
         support: As for ``optimal_path``.
+        pairs: As for ``optimal_path``.
         itemsize: Bytes of an entry of the affinity.
         images: Mapped over with ``jax.vmap``.
     """
-    read = patches if support is None else support
+    read = pairs or support or patches
     blocks, rows = block_shape(read)
     is_whole = read == patches == blocks * rows
     at_once = is_gathered_once(blocks * rows, patches, is_narrow=itemsize < _WORD)

@@ -21,7 +21,8 @@ from dslo_jax.solvers._arguments import (
 )
 from dslo_jax.solvers._log_domain import NOTHING, log_or_nothing, scale_logs
 from dslo_jax.solvers._loop import choose, has_converged
-from dslo_jax.solvers._scaling import Problem, mean_cost, prepare, scale, transport
+from dslo_jax.solvers._rows import Problem, prepare
+from dslo_jax.solvers._scaling import mean_cost, scale, transport
 
 
 Domain = Literal["auto", "kernel", "log"]
@@ -128,7 +129,7 @@ def sinkhorn(
             f"`cost` of shape {cost.shape}; it is shared by the classes"
         )
     _require_options(epsilon, max_steps, tolerance, domain)
-    problem, usable = prepare(source, cost, target, epsilon, support=None)
+    problem, usable = prepare(source, cost, target, epsilon)
     solved = _solve(problem, usable, max_steps, tolerance, domain)
     classes, patches = source.shape
     row = solved.row_log.reshape(classes, -1)[:, :patches]
@@ -150,6 +151,7 @@ def optimal_path(
     tolerance: float = 1e-5,
     norm: Literal["none", "sum", "minmax", "max"] = "none",
     support: int | None = None,
+    pairs: int | None = None,
     domain: Domain = "auto",
 ) -> PathSolution:
     """Cost of the optimal transport that arrives at each patch (Eq. 3-8).
@@ -174,6 +176,10 @@ def optimal_path(
             of patches. The result is the same, for rows without mass never matter; if
             more patches carry mass, every class gets ``error`` NaN and is not
             converged.
+        pairs: Instead of ``support``, most pairs of a class and a patch with mass.
+            Every pair is then a row of its own, and the time grows with their number
+            instead of with that of the classes: for many classes that share few
+            patches. With more pairs, too, every class gets ``error`` NaN.
         domain: See ``sinkhorn``.
 
     Returns:
@@ -192,15 +198,27 @@ def optimal_path(
     require_affinity(affinity, source)
     _require_options(epsilon, max_steps, tolerance, domain)
     require_choice("norm", norm, ("none", "sum", "minmax", "max"))
-    patches = source.shape[1]
+    classes, patches = source.shape
     if support is not None and not 1 <= support <= patches:
         raise ValueError(
             f"`support` is {support}, expected 1 to {patches}, the number of patches; "
             "None uses all of them"
         )
+    if pairs is not None and not 1 <= pairs <= classes * patches:
+        raise ValueError(
+            f"`pairs` is {pairs}, expected 1 to {classes * patches}, all pairs of a "
+            "class and a patch; None shares the rows among the classes"
+        )
+    if support is not None and pairs is not None:
+        raise ValueError(
+            f"`support` is {support} and `pairs` is {pairs}: give one; `pairs` counts "
+            "a patch once for each class that has mass in it"
+        )
     if support == patches:
         support = None  # all rows are read, and none has to be gathered
-    problem, usable = prepare(source, affinity, None, epsilon, support=support)
+    problem, usable = prepare(
+        source, affinity, None, epsilon, support=support, pairs=pairs
+    )
     solved = _solve(problem, usable, max_steps, tolerance, domain)
     return PathSolution(
         _normalise(solved.path, norm),

@@ -12,6 +12,7 @@ from dslo_jax.bench import peaks, roofline
 from dslo_jax.bench.peaks import Bandwidth, Peaks, measure_peaks
 from dslo_jax.bench.roofline import Work
 from dslo_jax.bench.timing import compile_ahead
+from dslo_jax.solvers import Reading
 
 
 MIB = 2**20
@@ -44,9 +45,20 @@ def test_a_path_counted_entry_by_entry():
     states = sum(
         2 * len(steps) * (rows + patches) * (max(steps) + 1) for steps in num_steps
     )
-    found = roofline.path_work(num_steps, patches, rows=rows, itemsize=2)
+    found = roofline.path_work(
+        num_steps, patches, reading=Reading(support=rows), itemsize=2
+    )
     entries = 2 * rows * patches
     assert found == Work(flops, transcendentals, 2 * read + 4 * states, 2 * entries)
+
+
+def test_a_pair_works_for_one_class_as_long_as_any_does():
+    """Like a single class whose rows are the pairs; but all classes have states."""
+    owned = roofline.path_work(np.array([[3, 1, 0]]), 4, reading=Reading(pairs=3))
+    alone = roofline.path_work(np.array([[3]]), 4, reading=Reading(support=3))
+    assert owned.flops == alone.flops
+    assert owned.transcendentals == alone.transcendentals
+    assert owned.bytes - alone.bytes == 4 * 2 * (3 - 1) * (3 + 4) * (3 + 1)
 
 
 def test_a_velocity_counted_entry_by_entry():
@@ -87,7 +99,9 @@ def test_steps_of_a_path_as_the_compiler_counts_them():
         return column * (row @ carried), bounds
 
     counts = compiled(path, (classes, rows), (steps + 1, rows, patches))
-    found = roofline.path_work(np.full((1, classes), steps), patches, rows=rows)
+    found = roofline.path_work(
+        np.full((1, classes), steps), patches, reading=Reading(support=rows)
+    )
     assert found.flops == pytest.approx(counts.flops, rel=0.03)  # vectors are left out
     assert found.transcendentals == counts.transcendentals
 

@@ -24,6 +24,7 @@ from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig
 from dslo_jax.models.vit import Vit
 from dslo_jax.models.vit_config import VitConfig
+from dslo_jax.solvers import Reading
 
 
 CLIP = ClipConfig(
@@ -271,7 +272,9 @@ def test_a_table_for_people(measured):
 
 
 def test_solvers_and_upsampling_by_hand():
-    # Two classes of three and five steps; 4 patches with mass out of 10.
-    assert flops.path_solver([3, 5], 4, 10) == 40 * (4 * 8 + 2 * 2 + 4 * 5)
+    # Two classes of three and five steps; 4 patches with mass out of 10, 6 pairs.
+    shared, owned = Reading(support=4), Reading(pairs=6)
+    assert flops.path_solver([3, 5], shared, 10) == 40 * (4 * 8 + 2 * 2 + 4 * 5)
+    assert flops.path_solver([3, 5], owned, 10) == 60 * (4 * 5 + 2 + 4 * 5)
     assert flops.velocity_solver([3, 5], 15, 10) == 100 * (4 * 15 + 2 + 2 * 8)
     assert flops.upsampling(2, 100, 25) == 100 * 25 * (6 + 15)

@@ -15,6 +15,7 @@ from dslo_jax import (
     ops,
     pipeline,
     segmenter as segmenter_module,
+    solvers,
 )
 from dslo_jax.errors import (
     CheckpointError,
@@ -24,6 +25,7 @@ from dslo_jax.errors import (
     SolverError,
 )
 from dslo_jax.models.checkpoint import open_weights
+from dslo_jax.solvers import Reading
 from tests.pipeline.conftest import CONFIG
 
 
@@ -105,11 +107,30 @@ def test_labels_do_not_depend_on_the_buckets(segmenter, make_photo, monkeypatch)
     photo = make_photo(50, 75)
     expected = segmenter(photo, CLASSES)
     monkeypatch.setattr(checks, "_bucket", lambda count: 11)
-    monkeypatch.setattr(segmenter_module, "_SUPPORT_STEPS", 1)
+    monkeypatch.setattr(segmenter_module, "READING_STEPS", 1)
     wider = segmenter(photo, CLASSES)
     np.testing.assert_array_equal(wider.labels, expected.labels)
     assert wider.ties == expected.ties
     assert wider.num_steps == expected.num_steps
+
+
+def test_labels_do_not_depend_on_the_reading(checkpoint, make_photo, monkeypatch):
+    """Rows for all classes at once, or one for each pair of a class and a patch."""
+    segmenter = Segmenter.from_pretrained(
+        checkpoint, config=dataclasses.replace(CONFIG, mode="path")
+    )
+    photo, chosen = make_photo(50, 75), []
+
+    def by_pairs(*, pairs, **_):
+        chosen.append(Reading(pairs=pairs))
+        return chosen[-1]
+
+    expected = segmenter(photo, CLASSES)
+    monkeypatch.setattr(solvers, "choose_reading", by_pairs)
+    owned = segmenter(photo, CLASSES)
+    assert chosen
+    np.testing.assert_array_equal(owned.labels, expected.labels)
+    assert owned.num_steps == expected.num_steps
 
 
 def test_only_photos_that_no_kernel_can_solve_pay_for_logarithms(

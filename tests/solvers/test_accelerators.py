@@ -21,6 +21,7 @@ def shape(*axes, dtype=jnp.float32):
 SOURCE, AFFINITY = shape(CLASSES, PATCHES), shape(PATCHES, PATCHES)
 SOLVE = {
     "path": partial(optimal_path, support=64),
+    "path of pairs": partial(optimal_path, pairs=64),
     "path in the log domain": partial(optimal_path, domain="log"),
     "potentials": sinkhorn,
     "velocity": maximum_velocity,

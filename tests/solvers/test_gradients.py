@@ -65,6 +65,7 @@ def assert_gradient(function, *arguments, step=1e-6, rtol=1e-6):
     [
         {},
         {"support": 16},
+        {"pairs": 16},
         {"domain": "log"},
         pytest.param({"tolerance": 0.0, "max_steps": 1}, marks=pytest.mark.slow),
         {"tolerance": 0.0, "max_steps": 7},
@@ -82,7 +83,7 @@ def test_path(scene, options):
 
 
 def test_path_on_rows_that_are_gathered_block_by_block(scene, monkeypatch):
-    monkeypatch.setattr("dslo_jax.solvers._scaling._AT_ONCE", 0)
+    monkeypatch.setattr("dslo_jax.solvers._rows._AT_ONCE", 0)
     options = {"support": 16, "domain": "kernel", "tolerance": 1e-12}
 
     def function(source, affinity):

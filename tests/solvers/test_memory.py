@@ -29,18 +29,19 @@ def reserved(solve, shapes, images=1):
 
 
 @pytest.mark.parametrize(
-    ("classes", "patches", "support", "dtype"),
+    ("classes", "patches", "options", "dtype"),
     [
-        (8, 4096, 640, jnp.float32),
-        (171, 1024, None, jnp.float32),
-        (21, 1024, 256, jnp.bfloat16),
+        (8, 4096, {"support": 640}, jnp.float32),
+        (171, 1024, {}, jnp.float32),
+        (171, 1024, {"pairs": 384}, jnp.float32),
+        (21, 1024, {"support": 256}, jnp.bfloat16),
     ],
 )
-def test_path(classes, patches, support, dtype):
-    solve = partial(optimal_path, support=support, domain="kernel")
+def test_path(classes, patches, options, dtype):
+    solve = partial(optimal_path, **options, domain="kernel")
     actual = reserved(solve, arguments(classes, patches, dtype))
     itemsize = jnp.dtype(dtype).itemsize
-    predicted = path_bytes(classes, patches, support=support, itemsize=itemsize)
+    predicted = path_bytes(classes, patches, **options, itemsize=itemsize)
     assert actual / _FACTOR < predicted < actual * _FACTOR
     # The whole point: far less than a kernel.
     assert predicted < 4 * patches**2 or patches < 4096

@@ -15,7 +15,9 @@ SUPPORT = 60  # 48 patches carry mass
 
 compiled = jax.jit(
     optimal_path,
-    static_argnames=("epsilon", "max_steps", "tolerance", "norm", "support", "domain"),
+    static_argnames=(
+        *("epsilon", "max_steps", "tolerance", "norm", "support", "pairs", "domain"),
+    ),
 )
 
 
@@ -74,24 +76,63 @@ def test_large_epsilon_gives_one_step_of_propagation():
     )
 
 
+@functools.cache
+def overlapping():
+    """Sources that share most patches, and the affinity of ``problem``."""
+    rng = np.random.default_rng(5)
+    source = rng.uniform(0.5, 1.5, (CLASSES, PATCHES)).astype(np.float32)
+    source *= rng.uniform(size=source.shape) < 0.7
+    return source, problem()[1]
+
+
+@pytest.mark.parametrize("reading", [{"support": SUPPORT}, {"pairs": SUPPORT}])
 @pytest.mark.parametrize("at_once", [2**22, 0])
-def test_support_reads_only_rows_with_mass(monkeypatch, at_once):
+def test_only_rows_with_mass_are_read(monkeypatch, at_once, reading):
     """Whether they are gathered once, or block by block."""
-    monkeypatch.setattr("dslo_jax.solvers._scaling._AT_ONCE", at_once)
+    monkeypatch.setattr("dslo_jax.solvers._rows._AT_ONCE", at_once)
     source, affinity = problem()
     carries = (source > 0).any(axis=0)
     plain = solve(source, affinity)
     poisoned = np.where(carries[:, None], affinity, np.float32(np.nan))
-    solve_anew = jax.jit(functools.partial(optimal_path, support=SUPPORT))
+    solve_anew = jax.jit(functools.partial(optimal_path, **reading))
     solution = solve_anew(jnp.asarray(source), jnp.asarray(poisoned))
     assert bool(solution.converged.all())
     np.testing.assert_allclose(solution.path, plain.path, rtol=1e-6)
 
 
-def test_support_that_is_too_small_is_a_value():
-    source, affinity = problem()
-    count = int((source > 0).any(axis=0).sum())
-    solution = solve(source, affinity, support=count - 1)
+@pytest.mark.parametrize("options", [{}, {"tolerance": 0.0}, {"epsilon": 2e-4}])
+def test_pairs_equal_shared_rows(options):
+    """In the kernel and, where epsilon is tiny, in the log domain; in two blocks."""
+    source, affinity = overlapping()
+    count = int((source > 0).sum())
+    assert count > 256
+    owned = solve(source, affinity, pairs=count, **options)
+    shared = solve(source, affinity, **options)
+    np.testing.assert_allclose(owned.path, shared.path, rtol=2e-6)
+    np.testing.assert_array_equal(owned.num_steps, shared.num_steps)
+    np.testing.assert_array_equal(owned.converged, shared.converged)
+
+
+def test_a_class_without_mass_has_no_pairs():
+    source, affinity = overlapping()
+    empty = oracles.replace(source, (1, 0), ((2, 5), np.nan))
+    solution = solve(empty, affinity, pairs=int((empty[[0, 3]] > 0).sum()))
+    assert solution.converged.tolist() == [True, False, False, True]
+    assert not solution.path[1:3].any()
+    nothing = solve(np.zeros_like(source), affinity, pairs=1)
+    assert np.isnan(nothing.error).all()
+    assert not nothing.path.any()
+
+
+@pytest.mark.parametrize("missing", [{"support": -1}, {"pairs": -1}])
+def test_a_reading_that_is_too_small_is_a_value(missing):
+    source, affinity = overlapping()
+    counts = {
+        "support": int((source > 0).any(axis=0).sum()),
+        "pairs": int((source > 0).sum()),
+    }
+    options = {name: counts[name] + less for name, less in missing.items()}
+    solution = solve(source, affinity, **options)
     assert not solution.converged.any()
     assert np.isnan(np.asarray(solution.error)).all()
     assert not np.asarray(solution.path).any()
@@ -209,18 +250,19 @@ def test_batched_equals_one_by_one():
         assert int(alone.num_steps[0]) == int(together.num_steps[c])
 
 
-def test_vmapped_over_images_equals_the_loop():
+@pytest.mark.parametrize("reading", [{"support": SUPPORT}, {"pairs": SUPPORT}])
+def test_vmapped_over_images_equals_the_loop(reading):
     """The second image needs more steps than the others: its costs span more."""
     images = [problem(seed) for seed in range(3)]
     source, affinity = (np.stack(arrays) for arrays in zip(*images, strict=True))
     affinity *= np.asarray([1, 10, 1], np.float32)[:, None, None]
-    together = jax.jit(jax.vmap(functools.partial(optimal_path, support=SUPPORT)))(
+    together = jax.jit(jax.vmap(functools.partial(optimal_path, **reading)))(
         jnp.asarray(source), jnp.asarray(affinity)
     )
     together = jax.tree.map(np.asarray, together)
     assert bool(together.converged.all())
     for i in range(3):
-        alone = solve(source[i], affinity[i], support=SUPPORT)
+        alone = solve(source[i], affinity[i], **reading)
         np.testing.assert_allclose(together.path[i], alone.path, rtol=2e-6)
         assert together.num_steps[i].tolist() == alone.num_steps.tolist()
     assert int(together.num_steps[1].max()) > int(together.num_steps[0].max())
@@ -261,6 +303,8 @@ def test_narrow_inputs_are_widened_once():
         ({"norm": "softmax"}, "`norm` is 'softmax', expected one of"),
         ({"support": 0}, "`support` is 0, expected 1 to 4"),
         ({"support": 5}, "`support` is 5, expected 1 to 4"),
+        ({"pairs": 9}, "`pairs` is 9, expected 1 to 8"),
+        ({"support": 2, "pairs": 2}, "`support` is 2 and `pairs` is 2: give one"),
         ({"affinity": jnp.ones((4, 3))}, r"`affinity` has shape \(4, 3\)"),
         ({"affinity": jnp.ones((3, 3))}, "bring both to one patch grid"),
     ],

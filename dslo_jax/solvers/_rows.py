@@ -1,0 +1,267 @@
+"""The rows of the cost that a solver reads, and their products with all classes.
+
+A row without mass has scaling 0 and is needed nowhere. Those that are read are either
+*shared*, each by all classes, and met by matrix products; or each is *owned* by one
+class, once for every class that has mass in it, and met by that class alone. The last
+axis of what a row holds, ``holders``, has all classes in the first case, and one entry
+in the second.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from dslo_jax.solvers._arguments import compute_dtype, usable_classes
+
+
+BLOCK_ROWS = 256
+"""Rows of the kernel at a time: 4 MiB at N = 4096, 16 MiB at N = 16384 (float32)."""
+
+_AT_ONCE = 2**22
+"""Entries of rows that are gathered once, 16 MiB: larger buffers come fresh from the
+system in every call on a CPU, which costs more than gathering block by block. Gradients
+are then of the size of the rows instead of the affinity."""
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class Block(NamedTuple):
+    """Some rows, one block of a scan or all of them; see ``Problem``."""
+
+    place: Array
+    owner: Int[Array, "..."] | None
+
+
+class Problem(NamedTuple):
+    """What the loop reads: the rows of the cost that carry mass, in blocks.
+
+    Attributes:
+        cost: ``[patches targets]``; or the rows that carry mass alone.
+        index: Where the rows of each block are in ``cost``: the first one, if they
+            follow each other, or all, if they are chosen; padding repeats one of them.
+            None if they have been gathered.
+        owner: Class of each row; None if all share it.
+        source: Row marginals; 0 in the padding.
+        target: Column marginals.
+        epsilon: The regulariser.
+    """
+
+    cost: Float[Array, "_ targets"] | Float[Array, "blocks rows targets"]
+    index: Int[Array, " blocks"] | Int[Array, "blocks rows"] | None
+    owner: Int[Array, "blocks rows"] | None
+    source: Float[Array, "blocks rows holders"]
+    target: Float[Array, " targets"]
+    epsilon: Float[Array, ""]
+
+    @property
+    def blocks(self) -> Block:
+        """What a scan goes over; ``read`` makes rows of it."""
+        return Block(self.cost if self.index is None else self.index, self.owner)
+
+    def read(self, block: Block) -> Float[Array, "rows targets"]:
+        """Rows of the cost. Chosen ones are gathered whenever they are needed."""
+        if self.index is None:
+            rows = block.place
+        elif self.index.ndim == 2:
+            rows = self.cost[block.place]
+        else:
+            count = self.source.shape[1]
+            rows = jax.lax.dynamic_slice_in_dim(self.cost, block.place, count)
+        return rows.astype(self.source.dtype)
+
+    def exponent(
+        self, cost: Float[Array, "rows targets"], shift: Float[Array, " rows"]
+    ) -> Array:
+        """Logarithm of the kernel of some rows, each shifted by its mean cost."""
+        return (shift[:, None] - cost) / self.epsilon
+
+    def extremes(
+        self, cost: Float[Array, "rows targets"], shift: Float[Array, " rows"]
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Smallest and largest exponent, which have no gradient."""
+        ends = jax.lax.stop_gradient((jnp.max(cost, axis=1), jnp.min(cost, axis=1)))
+        low, high = (self.exponent(end[:, None], shift) for end in ends)
+        return jnp.min(low), jnp.max(high)
+
+    def by_class(
+        self, held: Float[Array, "blocks rows holders"], classes: int
+    ) -> Float[Array, "classes blocks rows"]:
+        """What rows hold, for every class; 0 for one that has no part in a row."""
+        if self.owner is None:
+            return jnp.moveaxis(held, 2, 0)
+        is_owner = self.owner[None] == jnp.arange(classes)[:, None, None]
+        return jnp.where(is_owner, held[None, ..., 0], 0)
+
+    def by_row(
+        self, of_class: Float[Array, "classes blocks rows"]
+    ) -> Float[Array, "blocks rows holders"]:
+        """The inverse of ``by_class``."""
+        if self.owner is None:
+            return jnp.moveaxis(of_class, 0, 2)
+        return jnp.sum(of_class, axis=0)[..., None]
+
+
+def prepare(
+    source: Float[Array, "classes patches"],
+    cost: Float[Array, "patches targets"],
+    target: Float[Array, " targets"] | None,
+    epsilon: float | Float[Array, ""],
+    *,
+    support: int | None = None,
+    pairs: int | None = None,
+) -> tuple[Problem, Bool[Array, " classes"]]:
+    """Choose what the loop reads, and say which classes can be solved."""
+    dtype = compute_dtype(source, cost)
+    if target is None:
+        target = jnp.full(cost.shape[1], 1 / cost.shape[1], dtype)
+    target, epsilon = target.astype(dtype), jnp.asarray(epsilon, dtype)
+    usable = usable_classes(source.astype(dtype)) & usable_classes(target[None])
+    usable &= epsilon > 0
+    source = jnp.where(usable[:, None], source.astype(dtype), 0)
+    total = jnp.sum(source, axis=1, keepdims=True)
+    source *= jnp.sum(target) / jnp.where(total > 0, total, 1)
+    if pairs is None:
+        owner = None
+        index, count = _rows_with_mass(source, support)
+        held = source.T[index]
+    else:
+        index, owner, count = _pairs_with_mass(source, pairs)
+        held = source[owner, index][..., None]
+    is_row = jnp.arange(index.size, dtype=count.dtype).reshape(index.shape) < count
+    held = jnp.where(is_row[..., None], held, 0)
+    fits = count <= (pairs or support or index.size)
+    if support is None and pairs is None and index.size == cost.shape[0]:
+        # The blocks are the matrix itself. It is sliced, for a scan over the blocks of
+        # several images would copy them.
+        index = index[:, 0]
+    elif is_gathered_once(index.size, cost.shape[1], is_narrow=cost.dtype != dtype):
+        cost, index = cost[index], None
+    return Problem(cost, index, owner, held, target, epsilon), usable & fits
+
+
+def is_gathered_once(rows: int, targets: int, *, is_narrow: bool) -> bool:
+    """Whether so many rows are gathered together, and not block by block when read."""
+    # Gathered later, a narrow cost would be widened by the compiler as a whole.
+    return is_narrow or rows * targets <= _AT_ONCE
+
+
+def _rows_with_mass(
+    source: Float[Array, "classes patches"], support: int | None
+) -> tuple[Int[Array, "blocks rows"], Int[Array, ""]]:
+    """The rows in which any class has mass, in blocks, and how many there are."""
+    patches = source.shape[1]
+    if support is None:
+        return _in_blocks(jnp.arange(patches)), jnp.asarray(patches)
+    carries = jnp.any(source > 0, axis=0)
+    # Padding repeats a row that is read anyway: others may hold anything.
+    (index,) = jnp.nonzero(carries, size=support, fill_value=jnp.argmax(carries))
+    return _in_blocks(index), jnp.sum(carries)
+
+
+def _pairs_with_mass(
+    source: Float[Array, "classes patches"], pairs: int
+) -> tuple[Int[Array, "blocks rows"], Int[Array, "blocks rows"], Int[Array, ""]]:
+    """Row and class of every mass, in blocks, and how many there are."""
+    carries = (source > 0).astype(source.dtype)
+    counts = jnp.sum(carries, axis=0).astype(jnp.int32)
+    ends = jnp.cumsum(counts, dtype=jnp.int32)
+    number = jnp.arange(pairs, dtype=jnp.int32)
+    number = jnp.minimum(number, ends[-1] - 1)  # padding repeats the last
+    index = jnp.searchsorted(ends, number, side="right")
+    # The classes of that row to pass over.
+    before = number - (ends[index] - counts[index])
+    # The classes up to each one that have mass there; far faster than `cumsum`.
+    up_to = jnp.tril(jnp.ones((len(source),) * 2, source.dtype))
+    passed = jnp.matmul(up_to, carries[:, index], precision=_HIGHEST)
+    owner = jnp.sum(passed <= before.astype(passed.dtype)[None], axis=0)
+    owner = jnp.minimum(owner, len(source) - 1)  # there may be no mass at all
+    return _in_blocks(index), _in_blocks(owner), ends[-1]
+
+
+def _in_blocks(rows: Int[Array, " rows"]) -> Int[Array, "blocks rows_of_block"]:
+    """Padded with the last one."""
+    blocks, count = block_shape(rows.size)
+    padded = jnp.pad(rows, (0, blocks * count - rows.size), mode="edge")
+    return padded.reshape(blocks, count)
+
+
+def block_shape(rows: int) -> tuple[int, int]:
+    """Blocks that so many rows are cut into, and the rows of each, padding included."""
+    blocks = -(-rows // BLOCK_ROWS)
+    return blocks, -(-rows // blocks)
+
+
+Owner = Int[Array, " rows"] | None
+"""Of the rows of one block."""
+
+
+def of_rows(
+    of_class: Float[Array, " classes"], owner: Owner
+) -> Float[Array, "_ holders"]:
+    """A number of each class, for what rows hold."""
+    return of_class[None] if owner is None else of_class[owner][:, None]
+
+
+def onto_rows(
+    matrix: Float[Array, "rows targets"],
+    column: Float[Array, "classes targets"],
+    owner: Owner,
+) -> Float[Array, "rows holders"]:
+    """``matrix @ column``, of each row for those who hold it."""
+    if owner is None:
+        return _matmul(matrix, column.T)
+    product = jnp.einsum("rt,rt->r", matrix, column[owner], precision=_HIGHEST)
+    return product[:, None]
+
+
+def onto_columns(
+    reached: Float[Array, "classes targets"],
+    row: Float[Array, "rows holders"],
+    matrix: Float[Array, "rows targets"],
+    owner: Owner,
+) -> Float[Array, "classes targets"]:
+    """``reached + row @ matrix``, for each class with the rows that it holds."""
+    if owner is None:
+        return reached + _matmul(row.T, matrix)
+    # Without the barrier a CPU multiplies in its loop over the rows, 5 times slower.
+    return reached.at[owner].add(jax.lax.optimization_barrier(row * matrix))
+
+
+def sum_on_rows(
+    matrix: Float[Array, "rows targets"],
+) -> Float[Array, "rows 1"]:
+    """Of every row, by a product: the other uses of a matrix are products."""
+    return _matmul(matrix, jnp.ones((matrix.shape[1], 1), matrix.dtype))
+
+
+def least_of_class(
+    held: Float[Array, "rows holders"], owner: Owner, classes: int
+) -> Float[Array, " classes"]:
+    """The smallest number that each class holds."""
+    if owner is None:
+        return jnp.min(held, axis=0)
+    return jnp.full(classes, jnp.inf, held.dtype).at[owner].min(held[:, 0])
+
+
+def _matmul(left: Float[Array, "m k"], right: Float[Array, "k n"]) -> Array:
+    """The product; with a vector, the sum of those with its two halves.
+
+    A CPU takes as long for both as for one, which it sums up less exactly.
+    """
+    if left.shape[0] == 1:
+        return jnp.sum(_multiply(_halves(left[0]), right), axis=0, keepdims=True)
+    if right.shape[1] == 1:
+        halves = _halves(right[:, 0]).T
+        return jnp.sum(_multiply(left, halves), axis=1, keepdims=True)
+    return _multiply(left, right)
+
+
+def _halves(vector: Float[Array, " k"]) -> Float[Array, "2 k"]:
+    is_first = jnp.arange(vector.size) < vector.size // 2
+    return jnp.where(jnp.stack([is_first, ~is_first]), vector, 0)
+
+
+def _multiply(left: Array, right: Array) -> Array:
+    return jnp.matmul(left, right, precision=_HIGHEST)
