@@ -38,18 +38,17 @@ class Problem(NamedTuple):
     """What the loop reads: the rows of the cost that carry mass, in blocks.
 
     Attributes:
-        cost: ``[patches targets]``; or the rows that carry mass alone.
+        cost: All rows; or, gathered, those that carry mass.
         index: Where the rows of each block are in ``cost``: the first one, if they
             follow each other, or all, if they are chosen; padding repeats one of them.
-            None if they have been gathered.
         owner: Class of each row; None if all share it.
         source: Row marginals; 0 in the padding.
         target: Column marginals.
         epsilon: The regulariser.
     """
 
-    cost: Float[Array, "_ targets"] | Float[Array, "blocks rows targets"]
-    index: Int[Array, " blocks"] | Int[Array, "blocks rows"] | None
+    cost: Float[Array, "_ targets"]
+    index: Int[Array, " blocks"] | Int[Array, "blocks rows"]
     owner: Int[Array, "blocks rows"] | None
     source: Float[Array, "blocks rows holders"]
     target: Float[Array, " targets"]
@@ -58,13 +57,11 @@ class Problem(NamedTuple):
     @property
     def blocks(self) -> Block:
         """What a scan goes over; ``read`` makes rows of it."""
-        return Block(self.cost if self.index is None else self.index, self.owner)
+        return Block(self.index, self.owner)
 
     def read(self, block: Block) -> Float[Array, "rows targets"]:
         """Rows of the cost. Chosen ones are gathered whenever they are needed."""
-        if self.index is None:
-            rows = block.place
-        elif self.index.ndim == 2:
+        if self.index.ndim == 2:
             rows = self.cost[block.place]
         else:
             count = self.source.shape[1]
@@ -132,12 +129,13 @@ def prepare(
     is_row = jnp.arange(index.size, dtype=count.dtype).reshape(index.shape) < count
     held = jnp.where(is_row[..., None], held, 0)
     fits = count <= (pairs or support or index.size)
-    if support is None and pairs is None and index.size == cost.shape[0]:
-        # The blocks are the matrix itself. It is sliced, for a scan over the blocks of
-        # several images would copy them.
-        index = index[:, 0]
-    elif is_gathered_once(index.size, cost.shape[1], is_narrow=cost.dtype != dtype):
-        cost, index = cost[index], None
+    is_whole = support is None and pairs is None and index.size == cost.shape[0]
+    narrow = cost.dtype != dtype
+    if is_whole or is_gathered_once(index.size, cost.shape[1], is_narrow=narrow):
+        # Rows that follow each other are sliced: a scan over the blocks of several
+        # images would copy them.
+        cost = cost if is_whole else cost[index.reshape(-1)]
+        index = jnp.arange(0, index.size, index.shape[1])
     return Problem(cost, index, owner, held, target, epsilon), usable & fits
 
 
