@@ -118,7 +118,7 @@ def path_work(
     """
     images, classes = num_steps.shape
     steps = int(num_steps.max(axis=1).sum())  # the kernel serves all classes
-    rows = reading.pairs or reading.support or patches
+    rows = reading.rows(patches)
     entries = rows * patches
     # A pair serves one class, and takes part as long as any does.
     is_shared = reading.pairs is None

@@ -179,8 +179,8 @@ def path_solver(num_steps: Sequence[int], reading: Reading, patches: int) -> int
     """
     longest = max(num_steps, default=0)
     served = num_steps if reading.pairs is None else [longest]
-    rows = reading.pairs or reading.support or patches
-    return (4 * sum(served) + 2 * len(served) + 4 * longest) * rows * patches
+    each = 4 * sum(served) + 2 * len(served) + 4 * longest
+    return each * reading.rows(patches) * patches
 
 
 def velocity_solver(num_steps: Sequence[int], rounds: int, patches: int) -> int:

@@ -30,7 +30,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 class Block(NamedTuple):
     """Some rows, one block of a scan or all of them; see ``Problem``."""
 
-    place: Array
+    index: Array
     owner: Int[Array, "..."] | None
 
 
@@ -62,11 +62,16 @@ class Problem(NamedTuple):
     def read(self, block: Block) -> Float[Array, "rows targets"]:
         """Rows of the cost. Chosen ones are gathered whenever they are needed."""
         if self.index.ndim == 2:
-            rows = self.cost[block.place]
+            rows = self.cost[block.index]
         else:
             count = self.source.shape[1]
-            rows = jax.lax.dynamic_slice_in_dim(self.cost, block.place, count)
+            rows = jax.lax.dynamic_slice_in_dim(self.cost, block.index, count)
         return rows.astype(self.source.dtype)
+
+    def rows_at(self, place: Int[Array, " places"]) -> Float[Array, "places targets"]:
+        """Single rows, by their number among all that are read."""
+        index = self.index.reshape(-1)[place] if self.index.ndim == 2 else place
+        return self.cost[index].astype(self.source.dtype)
 
     def exponent(
         self, cost: Float[Array, "rows targets"], shift: Float[Array, " rows"]

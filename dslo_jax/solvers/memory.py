@@ -4,6 +4,7 @@ import math
 
 from dslo_jax.solvers._rows import block_shape, is_gathered_once
 from dslo_jax.solvers.markov import SUM_BLOCKS
+from dslo_jax.solvers.reading import Reading
 
 
 _WORD = 4  # bytes of float32, in which all solvers compute
@@ -34,9 +35,9 @@ def path_bytes(
         itemsize: Bytes of an entry of the affinity.
         images: Mapped over with ``jax.vmap``.
     """
-    read = pairs or support or patches
+    read = Reading(support, pairs).rows(patches)
     blocks, rows = block_shape(read)
-    is_whole = read == patches == blocks * rows
+    is_whole = pairs is None and read == patches == blocks * rows
     at_once = is_gathered_once(blocks * rows, patches, is_narrow=itemsize < _WORD)
     gathered = 0 if is_whole else (blocks if at_once else 1) * rows * patches
     states = 4 * classes * patches + 3 * classes * blocks * rows

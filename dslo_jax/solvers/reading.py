@@ -23,6 +23,10 @@ class Reading(NamedTuple):
     support: int | None = None
     pairs: int | None = None
 
+    def rows(self, patches: int) -> int:
+        """Rows of the affinity of so many patches that are read; one for each pair."""
+        return self.pairs or self.support or patches
+
 
 def choose_reading(
     *,

@@ -21,6 +21,7 @@ from dslo_jax.solvers._arguments import (
 )
 from dslo_jax.solvers._log_domain import NOTHING, log_or_nothing, scale_logs
 from dslo_jax.solvers._loop import choose, has_converged
+from dslo_jax.solvers._one_row import solve_one_row
 from dslo_jax.solvers._rows import Problem, prepare
 from dslo_jax.solvers._scaling import mean_cost, scale, transport
 
@@ -98,7 +99,8 @@ def sinkhorn(
         tolerance: Stops a class whose ``error`` is at most this. 0 runs exactly
             ``max_steps``, as the paper does.
         domain: ``"kernel"`` multiplies with the kernel; a class for which it under- or
-            overflows, or cancellation costs more than 1e-5, has ``error`` NaN.
+            overflows, or cancellation costs more than 1e-5, has ``error`` NaN, unless
+            all of its mass lies in one row, where the plan is known.
             ``"log"`` adds logarithms: any epsilon, but one class after another and
             tens of times slower. ``"auto"`` takes to ``"log"`` what ``"kernel"``
             cannot solve.
@@ -267,7 +269,18 @@ def _with_kernel(problem: Problem, usable: Array, options: dict) -> _Solved:
     state = choose(failed, nothing, final.state)
     path = jnp.where(failed[:, None], 0, transport(problem, known, state))
     logs = log_or_nothing(state.row), log_or_nothing(state.column)
-    return _Solved(*logs, path, final.num_steps, final.error)
+    solved = _Solved(*logs, path, final.num_steps, final.error)
+    one = solve_one_row(problem, known, usable.size)
+    # Its first step is exact; more, if asked for, change nothing.
+    steps = options["max_steps"] if options["tolerance"] == 0 else 1
+    exact = _Solved(
+        one.row_log,
+        one.column_log,
+        one.path,
+        jnp.full_like(final.num_steps, steps),
+        jnp.full_like(final.error, jnp.finfo(path.dtype).eps),
+    )
+    return choose(failed & usable & one.holds, exact, solved)
 
 
 def _in_log_domain(problem: Problem, needed: Array, options: dict) -> _Solved:

@@ -96,7 +96,8 @@ def test_path_on_rows_that_are_gathered_block_by_block(scene, monkeypatch):
 def test_path_of_a_class_that_no_kernel_can_solve(scene):
     """Its failure in the kernel must not leak NaN into the affinity they share."""
     source, affinity = scene
-    source = source.at[0].set(jnp.eye(PATCHES)[4])
+    source = source.at[0].set(jnp.eye(PATCHES)[4]).at[1].set(jnp.eye(PATCHES)[5])
+    source = source.at[1, 7].set(0.3)  # with one row alone the path is known
 
     def function(affinity, epsilon):
         path = optimal_path(source, affinity, epsilon=epsilon, max_steps=9).path

@@ -210,17 +210,35 @@ def test_epsilon_of_a_thousandth():
     np.testing.assert_allclose(solution.path, expected, rtol=5e-5, atol=1e-12)
 
 
-def test_one_hot_source_and_tiny_epsilon():
-    """The kernel underflows into a status; the log domain gives the exact answer."""
+@pytest.mark.parametrize("reading", [{}, {"support": SUPPORT}, {"pairs": SUPPORT}])
+def test_tiny_epsilon(reading):
+    """The kernel underflows into a status, which one row does not need; logs do."""
     _, affinity = problem()
     source = np.eye(CLASSES, PATCHES, dtype=np.float32)
-    solution = solve(source, affinity, epsilon=1e-3, domain="kernel")
-    assert not solution.converged.any()
-    assert np.isnan(solution.error).all()
-    assert not solution.path.any()
-    solution = solve(source, affinity, epsilon=1e-3)
+    source[1, 9] = 1
+    options = {"epsilon": 1e-3, **reading}
+    solution = solve(source, affinity, domain="kernel", **options)
+    assert solution.converged.tolist() == [True, False, True, True]
+    assert np.isnan(solution.error[1])
+    assert not solution.path[1].any()
+    one_row = [0, 2, 3]
+    expected = affinity[one_row] / PATCHES
+    np.testing.assert_allclose(solution.path[one_row], expected, rtol=1e-6)
+    solution = solve(source, affinity, **options)
     assert bool(solution.converged.all())
-    np.testing.assert_allclose(solution.path, affinity[:CLASSES] / PATCHES, rtol=5e-6)
+    np.testing.assert_allclose(solution.path[one_row], expected, rtol=1e-6)
+    logs = solve(source, affinity, domain="log", **options)
+    np.testing.assert_allclose(solution.path, logs.path, rtol=1e-5)
+
+
+def test_a_row_that_is_not_read_may_hold_anything_but_the_only_row_may_not():
+    _, affinity = problem()
+    source = np.eye(CLASSES, PATCHES, dtype=np.float32)
+    for patch, is_solved in ((100, True), (1, False)):
+        poisoned = oracles.replace(affinity, (patch, np.nan))
+        solution = solve(source, poisoned, epsilon=1e-3, support=CLASSES)
+        assert (solution.converged == is_solved).all()
+        assert np.isfinite(solution.path).all()
 
 
 def test_traced_epsilon_that_is_not_positive_is_a_status():
