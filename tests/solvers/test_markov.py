@@ -129,6 +129,16 @@ def test_affinity_that_cannot_be_balanced(spoil):
     assert not np.asarray(solution.velocity).any()
 
 
+def test_long_rows_are_summed_in_parts(monkeypatch):
+    _, affinity = oracles.scene(PATCHES, CLASSES)
+    affinity = jnp.asarray(affinity, jnp.float32)
+    whole = doubly_stochastic(affinity)
+    monkeypatch.setattr("dslo_jax.solvers.markov._PART", PATCHES // 3)
+    parts = doubly_stochastic(affinity)
+    np.testing.assert_allclose(parts.row_scaling, whole.row_scaling, rtol=1e-6)
+    np.testing.assert_allclose(parts.column_scaling, whole.column_scaling, rtol=1e-6)
+
+
 def test_affinity_without_total_support_stops_at_the_cap():
     """A triangle has no doubly stochastic form: balancing drifts and says so."""
     _, affinity = problem()
