@@ -205,7 +205,8 @@ def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
 
 
 def _is_unsolved(row: dict[str, Any]) -> bool:
-    return row["error"] is None or (row["converged"] or 1.0) < 1
+    converged = row["converged"]  # None where nothing converges
+    return row["error"] is None or (converged is not None and converged < 1)
 
 
 def _times(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
