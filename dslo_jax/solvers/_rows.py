@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dslo_jax.solvers._arguments import compute_dtype, usable_classes
+from dslo_jax.solvers._products import in_parts, multiply
+from dslo_jax.solvers.reading import Reading
 
 
 BLOCK_ROWS = 256
@@ -23,8 +25,6 @@ _AT_ONCE = 2**22
 """Entries of rows that are gathered once, 16 MiB: larger buffers come fresh from the
 system in every call on a CPU, which costs more than gathering block by block. Gradients
 are then of the size of the rows instead of the affinity."""
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Block(NamedTuple):
@@ -110,9 +110,7 @@ def prepare(
     cost: Float[Array, "patches targets"],
     target: Float[Array, " targets"] | None,
     epsilon: float | Float[Array, ""],
-    *,
-    support: int | None = None,
-    pairs: int | None = None,
+    reading: Reading,
 ) -> tuple[Problem, Bool[Array, " classes"]]:
     """Choose what the loop reads, and say which classes can be solved."""
     dtype = compute_dtype(source, cost)
@@ -124,17 +122,18 @@ def prepare(
     source = jnp.where(usable[:, None], source.astype(dtype), 0)
     total = jnp.sum(source, axis=1, keepdims=True)
     source *= jnp.sum(target) / jnp.where(total > 0, total, 1)
-    if pairs is None:
+    if reading.pairs is None:
         owner = None
-        index, count = _rows_with_mass(source, support)
+        index, count = _rows_with_mass(source, reading.support)
         held = source.T[index]
     else:
-        index, owner, count = _pairs_with_mass(source, pairs)
+        index, owner, count = _pairs_with_mass(source, reading.pairs)
         held = source[owner, index][..., None]
     is_row = jnp.arange(index.size, dtype=count.dtype).reshape(index.shape) < count
     held = jnp.where(is_row[..., None], held, 0)
-    fits = count <= (pairs or support or index.size)
-    is_whole = support is None and pairs is None and index.size == cost.shape[0]
+    patches = cost.shape[0]
+    fits = count <= reading.rows(patches)
+    is_whole = reading == Reading() and index.size == patches
     narrow = cost.dtype != dtype
     if is_whole or is_gathered_once(index.size, cost.shape[1], is_narrow=narrow):
         # Rows that follow each other are sliced: a scan over the blocks of several
@@ -177,7 +176,7 @@ def _pairs_with_mass(
     before = number - (ends[index] - counts[index])
     # The classes up to each one that have mass there; far faster than `cumsum`.
     up_to = jnp.tril(jnp.ones((len(source),) * 2, source.dtype))
-    passed = jnp.matmul(up_to, carries[:, index], precision=_HIGHEST)
+    passed = multiply(up_to, carries[:, index])
     owner = jnp.sum(passed <= before.astype(passed.dtype)[None], axis=0)
     owner = jnp.minimum(owner, len(source) - 1)  # there may be no mass at all
     return _in_blocks(index), _in_blocks(owner), ends[-1]
@@ -215,7 +214,8 @@ def onto_rows(
     """``matrix @ column``, of each row for those who hold it."""
     if owner is None:
         return _matmul(matrix, column.T)
-    product = jnp.einsum("rt,rt->r", matrix, column[owner], precision=_HIGHEST)
+    precision = jax.lax.Precision.HIGHEST
+    product = jnp.einsum("rt,rt->r", matrix, column[owner], precision=precision)
     return product[:, None]
 
 
@@ -254,17 +254,9 @@ def _matmul(left: Float[Array, "m k"], right: Float[Array, "k n"]) -> Array:
     A CPU takes as long for both as for one, which it sums up less exactly.
     """
     if left.shape[0] == 1:
-        return jnp.sum(_multiply(_halves(left[0]), right), axis=0, keepdims=True)
+        halves = in_parts(left[0], 2)
+        return jnp.sum(multiply(halves, right), axis=0, keepdims=True)
     if right.shape[1] == 1:
-        halves = _halves(right[:, 0]).T
-        return jnp.sum(_multiply(left, halves), axis=1, keepdims=True)
-    return _multiply(left, right)
-
-
-def _halves(vector: Float[Array, " k"]) -> Float[Array, "2 k"]:
-    is_first = jnp.arange(vector.size) < vector.size // 2
-    return jnp.where(jnp.stack([is_first, ~is_first]), vector, 0)
-
-
-def _multiply(left: Array, right: Array) -> Array:
-    return jnp.matmul(left, right, precision=_HIGHEST)
+        halves = in_parts(right[:, 0], 2).T
+        return jnp.sum(multiply(left, halves), axis=1, keepdims=True)
+    return multiply(left, right)

@@ -22,6 +22,7 @@ from dslo_jax.solvers._arguments import (
     usable_classes,
 )
 from dslo_jax.solvers._loop import Progress, begin, has_converged, is_running, iterate
+from dslo_jax.solvers._products import in_parts, multiply
 
 
 _FEW = 112
@@ -35,8 +36,6 @@ SUM_BLOCKS = 16
 
 _PART = 4096
 """Entries of a row, at most, that one product sums up."""
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Transition(NamedTuple):
@@ -240,9 +239,10 @@ class _Chain(NamedTuple):
             # On a CPU the product takes half the time if its thin factor lies in memory
             # transposed, and the barrier keeps it so. (A `.T` behind it would not do.)
             thin = jax.lax.optimization_barrier(scaled.T)
-            moved = jnp.einsum("pc,pq->cq", thin, self.affinity, precision=_HIGHEST)
+            precision = jax.lax.Precision.HIGHEST
+            moved = jnp.einsum("pc,pq->cq", thin, self.affinity, precision=precision)
         else:
-            moved = jnp.matmul(scaled, self.affinity, precision=_HIGHEST)
+            moved = multiply(scaled, self.affinity)
         return moved * self.column[None]
 
 
@@ -304,7 +304,7 @@ def _column_sums(
     """
     blocks = math.gcd(row.size, SUM_BLOCKS)  # as many as divide the rows evenly
     affinity = affinity.reshape(blocks, -1, row.size)
-    parts = jnp.matmul(row.reshape(blocks, 1, -1), affinity, precision=_HIGHEST)
+    parts = multiply(row.reshape(blocks, 1, -1), affinity)
     return jnp.sum(parts, axis=(0, 1))
 
 
@@ -316,12 +316,10 @@ def _row_sums(
     A CPU adds up the entries of a row in parts as wide as its vectors, which is exact
     enough for thousands of them. More parts take a seventh longer.
     """
-    parts = -(-column.size // _PART)
-    if parts > 1:
-        part = jnp.arange(column.size) * parts // column.size
-        column = jax.nn.one_hot(part, parts, dtype=column.dtype) * column[:, None]
-        return jnp.sum(jnp.matmul(affinity, column, precision=_HIGHEST), axis=1)
-    return jnp.matmul(affinity, column, precision=_HIGHEST)
+    count = -(-column.size // _PART)
+    if count == 1:
+        return multiply(affinity, column)
+    return jnp.sum(multiply(affinity, in_parts(column, count).T), axis=1)
 
 
 def _reciprocal(sums: Float[Array, " patches"]) -> Float[Array, " patches"]:

@@ -35,9 +35,9 @@ def path_bytes(
         itemsize: Bytes of an entry of the affinity.
         images: Mapped over with ``jax.vmap``.
     """
-    read = Reading(support, pairs).rows(patches)
-    blocks, rows = block_shape(read)
-    is_whole = pairs is None and read == patches == blocks * rows
+    reading = Reading(None if support == patches else support, pairs)
+    blocks, rows = block_shape(reading.rows(patches))
+    is_whole = reading == Reading() and blocks * rows == patches
     at_once = is_gathered_once(blocks * rows, patches, is_narrow=itemsize < _WORD)
     gathered = 0 if is_whole else (blocks if at_once else 1) * rows * patches
     states = 4 * classes * patches + 3 * classes * blocks * rows

@@ -24,6 +24,7 @@ from dslo_jax.solvers._loop import choose, has_converged
 from dslo_jax.solvers._one_row import solve_one_row
 from dslo_jax.solvers._rows import Problem, prepare
 from dslo_jax.solvers._scaling import mean_cost, scale, transport
+from dslo_jax.solvers.reading import Reading
 
 
 Domain = Literal["auto", "kernel", "log"]
@@ -131,7 +132,7 @@ def sinkhorn(
             f"`cost` of shape {cost.shape}; it is shared by the classes"
         )
     _require_options(epsilon, max_steps, tolerance, domain)
-    problem, usable = prepare(source, cost, target, epsilon)
+    problem, usable = prepare(source, cost, target, epsilon, Reading())
     solved = _solve(problem, usable, max_steps, tolerance, domain)
     classes, patches = source.shape
     row = solved.row_log.reshape(classes, -1)[:, :patches]
@@ -218,9 +219,8 @@ def optimal_path(
         )
     if support == patches:
         support = None  # all rows are read, and none has to be gathered
-    problem, usable = prepare(
-        source, affinity, None, epsilon, support=support, pairs=pairs
-    )
+    reading = Reading(support, pairs)
+    problem, usable = prepare(source, affinity, None, epsilon, reading)
     solved = _solve(problem, usable, max_steps, tolerance, domain)
     return PathSolution(
         _normalise(solved.path, norm),
