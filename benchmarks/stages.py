@@ -27,8 +27,7 @@ from dslo_jax.bench.timing import Measurement, compile_ahead, measure
 from dslo_jax.bench.truth import scaled_error
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.models.unet_blocks import QueryKey
-from dslo_jax.segmenter import READING_STEPS
-from dslo_jax.solvers import Reading, choose_reading
+from dslo_jax.solvers import Reading
 from dslo_jax.stages import Clock
 from torch_bridge.reference import segment_logits
 from torch_bridge.reference.sinkhorn import optimal_path, optimal_path_batched
@@ -126,14 +125,7 @@ def labelling(
             scale=config.source_scale,
         )
         order, counts = checks.choose_classes(np.asarray(sources.active))
-        patches = side * side
-        reading = choose_reading(
-            rows=int(sources.support[0]),
-            pairs=int(sources.kept[0][order[0]].sum()),
-            classes=order.shape[1],
-            patches=patches,
-            step=patches // READING_STEPS,
-        )
+        reading = checks.choose_reading(sources, order, jax.default_backend())
         solved = pipeline.DISCREPANCY(
             clock,
             pipeline.CHOSEN(clock, sources.source, jnp.asarray(order)),

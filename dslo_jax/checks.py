@@ -1,12 +1,20 @@
 """What is looked at on the host between two stages."""
 
+import jax
 import numpy as np
 
+from dslo_jax import solvers
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import SolverError
 from dslo_jax.images import Photo
-from dslo_jax.pipeline import Discrepancy
+from dslo_jax.pipeline import Discrepancy, Sources
 from dslo_jax.prompts import ClassList
+from dslo_jax.solvers import Reading
+
+
+READING_STEPS = 8
+"""Sizes that a path compiles for, as parts of all patches: finer steps would save less
+time than another compilation costs. (Active classes come in powers of two.)"""
 
 
 def check_logits(
@@ -66,6 +74,26 @@ def choose_classes(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         row[:] = indices[0]
         row[: len(indices)] = indices
     return order, counts
+
+
+def choose_reading(sources: Sources, order: np.ndarray, platform: str) -> Reading:
+    """What a path reads of the affinity of every photo; the largest counts decide.
+
+    Args:
+        sources: Of the batch.
+        order: From ``choose_classes``; classes that fill a bucket have pairs like any.
+        platform: Of the device.
+    """
+    support, kept = jax.device_get((sources.support, sources.kept))
+    patches = sources.source.shape[2]
+    return solvers.choose_reading(
+        rows=int(support.max()),
+        pairs=int(np.take_along_axis(kept, order, axis=1).sum(axis=1).max()),
+        classes=order.shape[1],
+        patches=patches,
+        step=-(-patches // READING_STEPS),
+        platform=platform,
+    )
 
 
 def _bucket(count: int) -> int:

@@ -119,17 +119,26 @@ def _prepare(
         keep = ops.suppress(
             logits, method=suppression, threshold=threshold, active=active
         )
-        used = jnp.any(keep & active[:, None], axis=0)
+        support, kept = count_mass(keep, active)
         return Sources(
             logits=logits,
             source=ops.normalize(logits, keep, scale=scale),
             active=active,
-            support=jnp.sum(used, dtype=jnp.int32),
-            kept=jnp.sum(keep, axis=1, dtype=jnp.int32),
+            support=support,
+            kept=kept,
             non_finite=jnp.sum(~jnp.isfinite(logits), axis=1, dtype=jnp.int32),
         )
 
     return jax.vmap(prepare)(features)
+
+
+def count_mass(
+    keep: Bool[Array, "*batch classes patches"], active: Bool[Array, "*batch classes"]
+) -> tuple[Int32[Array, "*batch"], Int32[Array, "*batch classes"]]:
+    """``support`` and ``kept`` of ``Sources``, from the patches that carry mass."""
+    used = jnp.any(keep & active[..., None], axis=-2)
+    kept = jnp.sum(keep, axis=-1, dtype=jnp.int32)
+    return jnp.sum(used, axis=-1, dtype=jnp.int32), kept
 
 
 def _choose(

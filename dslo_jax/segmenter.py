@@ -28,10 +28,6 @@ from dslo_jax.templates import find_templates
 Classes = prompts.ClassList | Sequence[str | Sequence[str]]
 Guide = tuple[ops.GuideCells | np.ndarray, ops.CellLayout]
 
-READING_STEPS = 8
-"""Sizes that a path compiles for, as parts of all patches: finer steps would save less
-time than another compilation costs. (Active classes come in powers of two.)"""
-
 
 class Segmenter:
     """Segments photos into classes named in plain words, without training.
@@ -363,21 +359,9 @@ class Segmenter:
         return jax.device_put(tree, self._device)
 
     def _reading(self, sources: pipeline.Sources, order: np.ndarray) -> solvers.Reading:
-        """Static bounds on what carries mass, where a path makes use of them."""
         if not self.config.needs_path:
             return solvers.Reading()
-        support, kept = jax.device_get((sources.support, sources.kept))
-        # Classes that ``order`` repeats to fill its bucket have pairs like any other.
-        pairs = np.take_along_axis(kept, order, axis=1).sum(axis=1)
-        patches = self._grid[0] * self._grid[1]
-        return solvers.choose_reading(
-            rows=int(support.max()),
-            pairs=int(pairs.max()),
-            classes=order.shape[1],
-            patches=patches,
-            step=-(-patches // READING_STEPS),
-            platform=self._device.platform,
-        )
+        return checks.choose_reading(sources, order, self._device.platform)
 
     def _fold(self, clock: Clock, photo: Photo) -> Guide:
         """The photo as ``_label`` needs it: by cells, or as it is."""

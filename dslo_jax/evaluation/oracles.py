@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from dslo_jax import ops
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.evaluation.metrics import IGNORE
-from dslo_jax.pipeline import Discrepancy, Sources
+from dslo_jax.pipeline import Discrepancy, Sources, count_mass
 from dslo_jax.stages import Stage
 
 
@@ -129,13 +129,8 @@ def with_sources(
     sources: Sources, source: Float[Array, "batch classes patches"]
 ) -> Sources:
     """Other distributions for the solver to start from, and where they have mass."""
-    keep = source > 0
-    used = jnp.any(keep & sources.active[:, :, None], axis=1)
-    return sources._replace(
-        source=source,
-        support=jnp.sum(used, axis=1, dtype=jnp.int32),
-        kept=jnp.sum(keep, axis=2, dtype=jnp.int32),
-    )
+    support, kept = count_mass(source > 0, sources.active)
+    return sources._replace(source=source, support=support, kept=kept)
 
 
 def solved_by_truth(

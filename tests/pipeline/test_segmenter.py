@@ -14,7 +14,6 @@ from dslo_jax import (
     checks,
     ops,
     pipeline,
-    segmenter as segmenter_module,
     solvers,
 )
 from dslo_jax.errors import (
@@ -107,7 +106,7 @@ def test_labels_do_not_depend_on_the_buckets(segmenter, make_photo, monkeypatch)
     photo = make_photo(50, 75)
     expected = segmenter(photo, CLASSES)
     monkeypatch.setattr(checks, "_bucket", lambda count: 11)
-    monkeypatch.setattr(segmenter_module, "READING_STEPS", 1)
+    monkeypatch.setattr(checks, "READING_STEPS", 1)
     wider = segmenter(photo, CLASSES)
     np.testing.assert_array_equal(wider.labels, expected.labels)
     assert wider.ties == expected.ties
