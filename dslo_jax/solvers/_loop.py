@@ -14,7 +14,8 @@ class Progress(NamedTuple):
     """What a loop carries.
 
     ``error`` and ``num_steps`` have one entry per class (or none at all, for a loop
-    that serves all classes at once); the leaves of ``state`` start with that axis.
+    that serves all classes at once); all leaves of ``state`` have that axis in one
+    place.
     """
 
     state: Any
@@ -39,6 +40,7 @@ def iterate(
     max_steps: int,
     tolerance: float,
     leave_at: int = 0,
+    class_axis: int = 0,
 ) -> Progress:
     """Repeat ``step`` until every class is done.
 
@@ -60,11 +62,13 @@ def iterate(
         max_steps: Cap on the number of steps of each class.
         tolerance: Error at which a class is done.
         leave_at: Leave as soon as no more than this many classes still run.
+        class_axis: The axis of classes of the leaves of the state.
 
     Returns:
         The state, number of steps and error of every class.
     """
-    return _iterate(step, _Rule(max_steps, tolerance, leave_at), given, progress)
+    rule = _Rule(max_steps, tolerance, leave_at, class_axis)
+    return _iterate(step, rule, given, progress)
 
 
 def is_running(
@@ -82,11 +86,14 @@ def has_converged(error: Float[Array, "..."], tolerance: float) -> Bool[Array, "
     return jnp.isfinite(error) & (error <= tolerance)
 
 
-def choose(which: Bool[Array, "..."], these: Any, those: Any) -> Any:
+def choose(
+    which: Bool[Array, "..."], these: Any, those: Any, *, class_axis: int = 0
+) -> Any:
     """Class by class, ``these`` where ``which`` holds, elsewhere ``those``."""
 
     def leaf(this: Array, that: Array) -> Array:
-        axes = tuple(range(which.ndim, this.ndim))
+        others = [axis for axis in range(this.ndim) if axis != class_axis]
+        axes = others if which.ndim else ()  # a scalar holds for all classes
         return jnp.where(jnp.expand_dims(which, axes), this, that)
 
     return jax.tree.map(leaf, these, those)
@@ -98,9 +105,13 @@ class _Rule(NamedTuple):
     max_steps: int
     tolerance: float
     leave_at: int
+    class_axis: int
 
     def active(self, progress: Progress) -> Bool[Array, "..."]:
         return is_running(progress, max_steps=self.max_steps, tolerance=self.tolerance)
+
+    def choose(self, which: Bool[Array, "..."], these: Any, those: Any) -> Any:
+        return choose(which, these, those, class_axis=self.class_axis)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -109,7 +120,7 @@ def _iterate(step: Step, rule: _Rule, given: Any, start: Progress) -> Progress:
         active = rule.active(current)
         state, error = step(given, current.state, current.num_steps)
         return Progress(
-            choose(active, state, current.state),
+            rule.choose(active, state, current.state),
             current.num_steps + active.astype(jnp.int32),
             jnp.where(active, error, current.error),
         )
@@ -139,7 +150,7 @@ def _backward(
         """Step number ``index`` of this loop, by the classes that took it."""
         num_steps = start.num_steps + jnp.minimum(index, taken)
         new, _ = step(given, state, num_steps)
-        return choose(index < taken, new, state)
+        return rule.choose(index < taken, new, state)
 
     def states_from(state: Any, first: Array, stride: int) -> Any:
         """The states before the steps ``first + k * stride`` for every k."""

@@ -1,9 +1,7 @@
 """Memory that a solver takes beyond its arguments and results, before it runs."""
 
-import math
-
 from dslo_jax.solvers._rows import block_shape, is_gathered_once
-from dslo_jax.solvers.markov import SUM_BLOCKS
+from dslo_jax.solvers.markov import MANY, sum_blocks
 from dslo_jax.solvers.reading import Reading
 
 
@@ -51,7 +49,7 @@ def velocity_bytes(
     """What ``maximum_velocity`` takes.
 
     Five arrays ``[classes, patches]``, and the column sums of blocks of rows. An
-    affinity narrower than float32 is widened.
+    affinity narrower than float32 is widened, and many classes have it transposed.
 
     Args:
         classes: Classes of an image.
@@ -60,5 +58,7 @@ def velocity_bytes(
         images: Mapped over with ``jax.vmap``.
     """
     widened = patches**2 if itemsize < _WORD else 0
-    sums = math.gcd(patches, SUM_BLOCKS) * patches
-    return images * _WORD * (5 * classes * patches + sums + widened)
+    transposed = patches**2 if classes >= MANY else 0
+    sums = sum_blocks(patches) * patches
+    states = 5 * classes * patches
+    return images * _WORD * (states + sums + widened + transposed)

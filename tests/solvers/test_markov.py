@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from dslo_jax.bench.scenes import draw_affinity
 from dslo_jax.solvers import doubly_stochastic, maximum_velocity
+from dslo_jax.solvers.markov import MANY
 from solvers import oracles
 
 
@@ -137,6 +138,47 @@ def test_long_rows_are_summed_in_parts(monkeypatch):
     parts = doubly_stochastic(affinity)
     np.testing.assert_allclose(parts.row_scaling, whole.row_scaling, rtol=1e-6)
     np.testing.assert_allclose(parts.column_scaling, whole.column_scaling, rtol=1e-6)
+
+
+@pytest.mark.parametrize("criterion", ["saturation", "increment"])
+@pytest.mark.parametrize("classes", [MANY, MANY + 9])
+def test_many_classes_walk_as_few_do(classes, criterion):
+    """On a transposed copy, padded, in parts that shrink: the result is the same."""
+    source, affinity = problem(classes=classes)
+    many = solve(source, affinity, criterion=criterion, threshold=0.2)
+    halves = [
+        solve(half, affinity, criterion=criterion, threshold=0.2)
+        for half in np.array_split(source, 2)
+    ]
+    few = jax.tree.map(lambda *leaves: np.concatenate(leaves), *halves)
+    assert many.num_steps.tolist() == few.num_steps.tolist()
+    assert many.converged.all()
+    np.testing.assert_allclose(many.velocity, few.velocity, rtol=1e-5)
+
+
+def test_a_class_that_fails_spoils_no_other_of_many():
+    source, affinity = problem(classes=MANY + 1)
+    alone = solve(source[1:], affinity)
+    spoiled = oracles.replace(source, ((0, 0), np.nan))
+    solution = solve(spoiled, affinity)
+    assert np.isnan(solution.error[0])
+    assert not solution.velocity[0].any()
+    np.testing.assert_allclose(solution.velocity[1:], alone.velocity, rtol=1e-6)
+
+
+def test_gradients_of_many_classes_are_those_of_few():
+    source, affinity = map(jnp.asarray, problem(classes=MANY))
+
+    def total(source, affinity):
+        return jnp.sum(maximum_velocity(source, affinity).velocity ** 2)
+
+    gradient = jax.jit(jax.grad(total, argnums=(0, 1)))
+    to_source, to_affinity = gradient(source, affinity)
+    parts = [gradient(half, affinity) for half in jnp.split(source, 2)]
+    few = jnp.concatenate([part[0] for part in parts])
+    np.testing.assert_allclose(to_source, few, atol=1e-4 * np.abs(few).max())
+    few = parts[0][1] + parts[1][1]
+    np.testing.assert_allclose(to_affinity, few, atol=1e-4 * np.abs(few).max())
 
 
 def test_affinity_without_total_support_stops_at_the_cap():

@@ -8,6 +8,7 @@ import pytest
 
 from dslo_jax.bench.timing import compile_ahead
 from dslo_jax.solvers import maximum_velocity, optimal_path
+from dslo_jax.solvers.markov import MANY
 from dslo_jax.solvers.memory import path_bytes, velocity_bytes
 
 
@@ -54,6 +55,9 @@ def test_path(classes, patches, options, dtype):
         (8, 4096, jnp.bfloat16, 1),
         (8, 1024, jnp.float32, 2),
         (8, 1024, jnp.bfloat16, 2),
+        (40, 1024, jnp.float32, 1),
+        (40, 1024, jnp.float32, 2),
+        (40, 1024, jnp.bfloat16, 1),
     ],
 )
 def test_velocity(classes, patches, dtype, images):
@@ -63,7 +67,7 @@ def test_velocity(classes, patches, dtype, images):
     itemsize = jnp.dtype(dtype).itemsize
     predicted = velocity_bytes(classes, patches, itemsize=itemsize, images=images)
     assert actual / _FACTOR < predicted < actual * _FACTOR
-    if dtype == jnp.float32:  # not one affinity is copied
+    if dtype == jnp.float32 and classes < MANY:  # not one affinity is copied
         assert actual < images * 4 * patches**2 / 4
 
 
