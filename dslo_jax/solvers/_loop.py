@@ -143,7 +143,8 @@ def _backward(
 ) -> tuple[Any, Progress]:
     """Go back segment by segment, each computed again from the state it began with."""
     given, start, taken = kept
-    length = math.isqrt(rule.max_steps - 1) + 1  # of a segment; there are no more of it
+    # Of a segment; there are no more of them.
+    length = math.isqrt(max(rule.max_steps - 1, 0)) + 1
     total = jnp.max(taken)
 
     def advance(given: Any, state: Any, index: Array) -> Any:

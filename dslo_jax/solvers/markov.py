@@ -137,7 +137,13 @@ def doubly_stochastic(
     require_tolerance(tolerance)
     wide = affinity.astype(compute_dtype(affinity))
     is_widened = wide.dtype != affinity.dtype
-    return _balance(wide, max_steps, tolerance, is_widened=is_widened)
+    final = _balance(wide, max_steps, tolerance, is_widened=is_widened)
+    return Transition(
+        *final.state.scalings,
+        final.num_steps,
+        final.error,
+        has_converged(final.error, tolerance),
+    )
 
 
 def maximum_velocity(
@@ -207,8 +213,8 @@ def maximum_velocity(
     source, affinity = source.astype(dtype), affinity.astype(dtype)
     usable = usable_classes(source)
     source = jnp.where(usable[:, None], source, 0)
-    transition = _balance(affinity, balancing_steps, 0.0, is_widened=is_widened)
-    chain = _chain(affinity, transition, len(source))
+    scalings, is_balanced = _scale(affinity, balancing_steps, is_widened=is_widened)
+    chain = _chain(affinity, scalings, len(source))
     axis = chain.patch_axis
     mass = source if axis == 1 else source.T
     if criterion == "saturation":
@@ -217,7 +223,7 @@ def maximum_velocity(
     else:
         start = _Walk(mass, jnp.full_like(mass, jnp.inf))
         arrive = _by_increment(axis, threshold)
-    solvable = usable & ~jnp.isnan(transition.error)
+    solvable = usable & is_balanced
     error = jnp.where(solvable, _share_missing(start, axis), jnp.nan)
     final = _run(arrive, chain, begin(start, error), max_steps)
     arrival = final.state.arrival if axis == 1 else final.state.arrival.T
@@ -225,11 +231,22 @@ def maximum_velocity(
     return _velocities(final, arrival, max_steps, first=float(is_counted_from_zero))
 
 
-class _Balance(NamedTuple):
-    """State of the balancing loop; ``column_sums`` are those of ``row @ A``."""
+class _Scalings(NamedTuple):
+    """Factors of the rows and columns of the affinity."""
 
     row: Float[Array, " patches"]
     column: Float[Array, " patches"]
+
+    @property
+    def exist(self) -> Bool[Array, ""]:
+        """False if a row or column cannot be scaled to sum 1."""
+        return (jnp.min(self.row) > 0) & (jnp.min(self.column) > 0)
+
+
+class _Balance(NamedTuple):
+    """State of the balancing loop; ``column_sums`` are those of ``row @ A``."""
+
+    scalings: _Scalings
     column_sums: Float[Array, " patches"]
 
 
@@ -294,16 +311,14 @@ def _balance(
     tolerance: float,
     *,
     is_widened: bool,
-) -> Transition:
+) -> Progress:
     """Eq. 11 on the scaling vectors: two passes over the affinity a round."""
 
     def step(affinity: Array, state: _Balance, _: Array) -> tuple[_Balance, Array]:
-        column = _reciprocal(state.column_sums)
-        row = _reciprocal(_row_sums(affinity, column))
-        sums = _column_sums(affinity, row)
-        error = jnp.max(jnp.abs(column * sums - 1))
-        balanced = (jnp.min(row) > 0) & (jnp.min(column) > 0)
-        return _Balance(row, column, sums), jnp.where(balanced, error, jnp.nan)
+        scalings = _next_scalings(affinity, state.column_sums)
+        sums = _column_sums(affinity, scalings.row)
+        error = jnp.max(jnp.abs(scalings.column * sums - 1))
+        return _Balance(scalings, sums), jnp.where(scalings.exist, error, jnp.nan)
 
     usable = jnp.min(affinity) >= 0  # not if it is NaN
     # From the affinity, not constant: with a vector that images share, vmap would copy
@@ -311,17 +326,30 @@ def _balance(
     ones = jnp.full(affinity.shape[0], usable).astype(affinity.dtype)
     # What was widened would be widened again for a product of blocks.
     sums = jnp.sum(affinity, axis=0) if is_widened else _column_sums(affinity, ones)
-    start = _Balance(ones, ones, sums)
+    start = _Balance(_Scalings(ones, ones), sums)
     error = jnp.where(usable, jnp.asarray(jnp.inf, ones.dtype), jnp.nan)
     start = begin(start, error)
-    final = iterate(step, affinity, start, max_steps=max_steps, tolerance=tolerance)
-    return Transition(
-        final.state.row,
-        final.state.column,
-        final.num_steps,
-        final.error,
-        has_converged(final.error, tolerance),
-    )
+    return iterate(step, affinity, start, max_steps=max_steps, tolerance=tolerance)
+
+
+def _scale(
+    affinity: Float[Array, "patches patches"], rounds: int, *, is_widened: bool
+) -> tuple[_Scalings, Bool[Array, ""]]:
+    """The scalings after so many rounds, and whether there are any.
+
+    How far the columns then are from balanced would take another pass.
+    """
+    last = _balance(affinity, rounds - 1, 0.0, is_widened=is_widened)
+    scalings = _next_scalings(affinity, last.state.column_sums)
+    return scalings, ~jnp.isnan(last.error) & scalings.exist
+
+
+def _next_scalings(
+    affinity: Float[Array, "patches patches"], column_sums: Float[Array, " patches"]
+) -> _Scalings:
+    """A round of Eq. 11: divide the columns by their sums, then the rows by theirs."""
+    column = _reciprocal(column_sums)
+    return _Scalings(_reciprocal(_row_sums(affinity, column)), column)
 
 
 def _column_sums(
@@ -367,9 +395,8 @@ def _reciprocal(sums: Float[Array, " patches"]) -> Float[Array, " patches"]:
 
 
 def _chain(
-    affinity: Float[Array, "patches patches"], transition: Transition, classes: int
+    affinity: Float[Array, "patches patches"], scalings: _Scalings, classes: int
 ) -> _Chain | _ManyChain:
-    scalings = transition.row_scaling, transition.column_scaling
     if classes < MANY:
         return _Chain(affinity, *scalings)
     return _ManyChain(jax.lax.optimization_barrier(affinity.T), *scalings)
