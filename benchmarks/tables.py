@@ -169,6 +169,28 @@ def sizes_table() -> str:
     return f"![Seconds and errors over the size](solver-sizes.svg)\n\n{table}"
 
 
+def processors_table() -> str:
+    """How many times as long PyTorch takes as dslo-jax, on two processors."""
+    results = [read(name) for name in ("solver-sizes", "xeon/solver-sizes")]
+    ratios = [
+        {(_row_of(pair), pair["classes"]): _ratio(pair["ratio"]) for pair in pairs}
+        for pairs in (result["pairs"] for result in results)
+    ]
+    columns = sorted({classes for _, classes in ratios[0]})
+    heads = " | ".join(map(words_of_classes, columns))
+    lines = [f"| | patches | {heads} |", "|---" * (len(columns) + 2) + "|"]
+    for row in sorted({row for row, _ in ratios[0]}):
+        solver, name, patches = row
+        cells = (" / ".join(of.get((row, c), "-") for of in ratios) for c in columns)
+        lines.append(f"| {solver}: {name} | {patches} | {' | '.join(cells)} |")
+    sources = "; and ".join(map(provenance, results))
+    return "\n".join([*lines, "", f"Medians of {sources}."])
+
+
+def _row_of(pair: dict[str, Any]) -> tuple[str, str, int]:
+    return pair["solver"], pair["a"], pair["patches"]
+
+
 # Tables of an ablation that say nothing of a choice: they have their own place.
 _NO_CHOICES = ("components", "oracles", "grid")
 
@@ -251,7 +273,11 @@ def _or_absent(table: Callable[[], str]) -> str:
 
 TABLES = {
     "README.md": {"stages": stages_table, "solvers": partial(solvers_table, "solvers")},
-    "docs/solvers.md": {"sizes": sizes_table, "steps": steps_table},
+    "docs/solvers.md": {
+        "sizes": sizes_table,
+        "processors": processors_table,
+        "steps": steps_table,
+    },
     "docs/method.md": {
         "choices": choices_table,
         "foundation": partial(ablation_table, "foundation", "foundation"),
