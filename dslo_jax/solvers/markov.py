@@ -30,7 +30,7 @@ MANY = 32
 _WIDTH = 32
 """Classes that a product on a CPU takes at once."""
 
-_STAGES = (512, 256, 160, 128, 96, 64, 32, 16, 8, 1)
+_STAGES = (512, 256, 160, 128, 96, 64, 32, 16, 8, 4, 1)
 """Sizes that a batch of classes shrinks to as its members arrive."""
 
 _SUMMED_ROWS = 128
