@@ -138,8 +138,10 @@ def doubly_stochastic(
     wide = affinity.astype(compute_dtype(affinity))
     is_widened = wide.dtype != affinity.dtype
     final = _balance(wide, max_steps, tolerance, is_widened=is_widened)
+    scalings: _Scalings = final.state.scalings
     return Transition(
-        *final.state.scalings,
+        scalings.row,
+        scalings.column,
         final.num_steps,
         final.error,
         has_converged(final.error, tolerance),
