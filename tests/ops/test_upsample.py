@@ -155,7 +155,7 @@ def test_flat_maps_stay_flat_and_others_stay_in_range(
     values, guide = inputs(seed=seed)
     values = values.at[1].set(0.7)
     if upsample is dense_bilateral_upsample:
-        # Its disc grows with the spatial variance; see its options.
+        # Its disc grows with the spatial variance, and its time with the disc.
         spatial_variance = min(spatial_variance, 2.0)
     maps = np.asarray(
         upsample(
