@@ -26,7 +26,7 @@ FIRST_STEP = 4  # more: mean, least, greatest; the sum that serves as a product
 TRANSPORT = 4  # (mean - cost) / epsilon, cut off; cost * K
 BALANCING_READS = 2  # of the affinity, in a round
 BALANCING_ROUNDS = 15
-BEFORE_BALANCING_READS = 2  # the smallest entry, and the first sums
+BEFORE_BALANCING_READS = 1  # the smallest entry
 CHAIN_STATES = 4  # arrays [classes, patches] read or written in a step
 NEIGHBOURS = 25
 WEIGHING = 16  # of a pixel and a neighbour: distance, three colours, smallest exponent
@@ -148,8 +148,8 @@ def velocity_work(
     images, classes = num_steps.shape
     steps = int(num_steps.max(axis=1).sum())
     entries = patches**2
-    # The smallest entry, the first sums, and two products with a vector in a round.
-    balancing = images * entries * (1 + 1 + BALANCING_ROUNDS * 2 * 2)
+    # The smallest entry, and two products with a vector in a round.
+    balancing = images * entries * (1 + BALANCING_ROUNDS * 2 * 2)
     chain = int(num_steps.sum()) * 2 * entries
     reads = BEFORE_BALANCING_READS + BALANCING_ROUNDS * BALANCING_READS
     widening = entries * (itemsize + WORD) * (itemsize < WORD)
