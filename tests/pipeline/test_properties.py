@@ -5,14 +5,13 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
+from properties import PROPERTY, SEEDS
 
 from dslo_jax import Segmenter, images, ops
 from tests.pipeline.conftest import CONFIG
 
 
-PROPERTY = settings(derandomize=True, max_examples=8, deadline=None)
-SEEDS = st.integers(0, 2**16)
 SIZE = 50, 75
 CLASSES = ("cat", "sofa", "wall", "floor", "lamp")
 NEAR_TIE = 1e-4  # velocities of other programs may differ by as much

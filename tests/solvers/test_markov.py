@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given
+from properties import PROPERTY, SEEDS
 
 from dslo_jax.bench.scenes import draw_affinity
 from dslo_jax.solvers import doubly_stochastic, maximum_velocity
@@ -13,8 +14,6 @@ from solvers import oracles
 
 
 PATCHES, CLASSES = 64, 4
-PROPERTY = settings(derandomize=True, max_examples=8, deadline=None)
-SEEDS = st.integers(0, 2**16)
 
 _balance = jax.jit(doubly_stochastic, static_argnames=("max_steps", "tolerance"))
 _solve = jax.jit(

@@ -5,15 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import ot
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
+from properties import PROPERTY, SEEDS
 
 from dslo_jax.solvers import sinkhorn
 from solvers import oracles
 
 
 PATCHES, CLASSES = 64, 4
-PROPERTY = settings(derandomize=True, max_examples=8, deadline=None)
-SEEDS = st.integers(0, 2**16)
 
 compiled = jax.jit(
     sinkhorn, static_argnames=("epsilon", "max_steps", "tolerance", "domain")
