@@ -11,13 +11,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax import checks, images, ops, pipeline, prompts, solvers
+from dslo_jax import checks, hub, images, ops, pipeline, prompts, solvers
 from dslo_jax.attention import AffinitySource, downscaling_of, load_affinity
 from dslo_jax.config import Mode, SegmenterConfig
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
-from dslo_jax.models import hub
 from dslo_jax.models.clip import Clip, load_clip
 from dslo_jax.pairs import find_pair
 from dslo_jax.segmentation import Segmentation, assemble

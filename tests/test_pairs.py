@@ -5,10 +5,9 @@ import json
 import pytest
 from checkpoints.random_weights import write_random_checkpoint
 
-from dslo_jax import Segmenter, SegmenterConfig, pairs
+from dslo_jax import Segmenter, SegmenterConfig, hub, pairs
 from dslo_jax.attention import downscaling_of
 from dslo_jax.errors import CheckpointError, OptionError
-from dslo_jax.models import hub
 from dslo_jax.pairs import find_pair
 
 

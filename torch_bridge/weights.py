@@ -44,7 +44,7 @@ class TorchWeights(Mapping[str, np.ndarray]):
 
 
 def weights_of(module: torch.nn.Module | Mapping[str, torch.Tensor]) -> TorchWeights:
-    """The weights of a live module, for ``dslo_jax.models.checkpoint.load_module``.
+    """The weights of a live module, for ``dslo_jax.weights.load_module``.
 
     Args:
         module: A module of transformers, diffusers or your own, or a state dict. Its

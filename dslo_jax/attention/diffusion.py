@@ -10,10 +10,10 @@ from jaxtyping import Array, Float
 from dslo_jax.attention.source import AffinitySource, Layers, wrong_layers
 from dslo_jax.empty_prompt import load_empty_prompt
 from dslo_jax.errors import CheckpointError, OptionError
-from dslo_jax.models.checkpoint import read_config
 from dslo_jax.models.unet import UNet, load_unet
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig, load_vae
+from dslo_jax.weights import read_config
 
 
 _TAP = ".transformer_blocks.0.attn1"

@@ -10,12 +10,12 @@ from dslo_jax.attention.diffusion import load_diffusion
 from dslo_jax.attention.source import AffinitySource, Layers
 from dslo_jax.attention.transformer import load_transformer
 from dslo_jax.errors import CheckpointError
-from dslo_jax.models.checkpoint import read_config
+from dslo_jax.hub import attention_of
+from dslo_jax.hub.presets import PRESETS
 from dslo_jax.models.clip_config import ClipConfig
-from dslo_jax.models.hub import attention_of
-from dslo_jax.models.presets import PRESETS
 from dslo_jax.models.vae import VAEConfig
 from dslo_jax.models.vit_config import VitConfig
+from dslo_jax.weights import read_config
 
 
 def load_affinity(

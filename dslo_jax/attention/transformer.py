@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 
 from dslo_jax.attention.source import AffinitySource, Layers, wrong_layers
 from dslo_jax.errors import OptionError
-from dslo_jax.models.checkpoint import read_config
 from dslo_jax.models.clip_vision import VisionModel, load_vision
 from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.models.vit import Vit, load_vit
+from dslo_jax.weights import read_config
 
 
 _SIZE_UNIT = 64  # of SegmenterConfig.affinity_size, for the sake of diffusion models

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from dslo_jax import hub
 from dslo_jax.cli.terminal import Measuring, interruptible, say
 from dslo_jax.cli.weights import readable_checkpoint
 from dslo_jax.config import SegmenterConfig
@@ -25,7 +26,6 @@ from dslo_jax.evaluation.run import OnSkip, Watch
 from dslo_jax.evaluation.samples import First, Protocol, SampleSet, SceneSet
 from dslo_jax.evaluation.sweep import Sweep
 from dslo_jax.evaluation.tables import Source
-from dslo_jax.models import hub
 from dslo_jax.pairs import Pair, find_pair
 from dslo_jax.stages import listen
 

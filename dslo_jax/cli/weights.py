@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import tyro
 from rich.console import Console
 
+from dslo_jax import hub
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.errors import CheckpointError
-from dslo_jax.models import hub
-from dslo_jax.models.presets import Kind
+from dslo_jax.hub.presets import Kind
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from dslo_jax import prompts
+from dslo_jax import hub, prompts
 from dslo_jax.attention import (
     AffinitySource,
     DiffusionAffinity,
@@ -18,7 +18,6 @@ from dslo_jax.attention import (
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.evaluation.manifest import digest
 from dslo_jax.evaluation.tables import Source
-from dslo_jax.models import hub
 from dslo_jax.models.clip import Clip, load_clip
 from dslo_jax.pairs import Pair
 

@@ -1,12 +1,5 @@
 """The networks: Flax NNX modules that load Hugging Face checkpoints without torch."""
 
-from dslo_jax.models.checkpoint import (
-    Weights as Weights,
-    load_module as load_module,
-    open_weights as open_weights,
-    read_config as read_config,
-    save_module as save_module,
-)
 from dslo_jax.models.clip import Clip as Clip, load_clip as load_clip
 from dslo_jax.models.clip_config import (
     ClipConfig as ClipConfig,
@@ -20,14 +13,6 @@ from dslo_jax.models.clip_text import (
 from dslo_jax.models.clip_vision import (
     VisionModel as VisionModel,
     load_vision as load_vision,
-)
-from dslo_jax.models.hub import (
-    PRESETS as PRESETS,
-    attention_of as attention_of,
-    check_folder as check_folder,
-    kind_of as kind_of,
-    resolve as resolve,
-    verify as verify,
 )
 from dslo_jax.models.unet import UNet as UNet, load_unet as load_unet
 from dslo_jax.models.unet_config import UNetConfig as UNetConfig

@@ -9,10 +9,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.clip_config import ClipConfig, with_pixel_statistics
 from dslo_jax.models.clip_text import TextModel
 from dslo_jax.models.clip_vision import ATTENTIONS, VisionModel
+from dslo_jax.weights import load_module, open_weights, read_config
 
 
 # log(1 / 0.07), where OpenAI started training from.

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.clip_config import ClipTextConfig
 from dslo_jax.models.clip_layers import Encoder
 from dslo_jax.models.layer_norm import LayerNorm
+from dslo_jax.weights import load_module, open_weights, read_config
 
 
 # What the config files of OpenAI's checkpoints say instead of their end-of-text token.

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.clip_config import (
     ClipConfig,
     ClipVisionConfig,
@@ -31,6 +30,7 @@ from dslo_jax.models.layer_norm import LayerNorm
 from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
 from dslo_jax.ops.resize import resize_positions
+from dslo_jax.weights import load_module, open_weights, read_config
 
 
 ATTENTIONS = ("vanilla", "kk_mean", "qq_mean", "qk_mean")

@@ -15,10 +15,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.diffusion_layers import convolution
 from dslo_jax.models.unet_blocks import DownBlock, MidBlock, QueryKey, Tap, UpBlock
 from dslo_jax.models.unet_config import UNetConfig
+from dslo_jax.weights import load_module, open_weights, read_config
 
 
 # No self-attention comes after these.

@@ -18,7 +18,6 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dslo_jax.errors import CheckpointError
-from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.diffusion_layers import (
     Attention,
     Downsample,
@@ -27,6 +26,7 @@ from dslo_jax.models.diffusion_layers import (
     convolution,
     require_fields,
 )
+from dslo_jax.weights import load_module, open_weights, read_config
 
 
 _EPSILON = 1e-6

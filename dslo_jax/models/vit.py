@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.clip_layers import Attention, EncoderLayer, Mlp
 from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.models.vit_config import VitConfig
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
 from dslo_jax.ops.resize import resize_positions
+from dslo_jax.weights import load_module, open_weights, read_config
 
 
 # How DINO and DINOv2 spell what CLIP spells otherwise; replaced in this order.

@@ -15,12 +15,12 @@ from flax import nnx
 from dslo_jax.demo.tokenizer import write_tokenizer
 from dslo_jax.demo.train.descent import module_of, random_parameters
 from dslo_jax.empty_prompt import FILE_NAME, save_empty_prompt
-from dslo_jax.models.checkpoint import OneKey, save_module
 from dslo_jax.models.clip import Clip
 from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.models.unet import UNet
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig
+from dslo_jax.weights import OneKey, save_module
 
 
 _CONTEXT_CHANNELS = 32

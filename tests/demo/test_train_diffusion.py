@@ -20,9 +20,9 @@ from dslo_jax.attention import DiffusionAffinity, load_diffusion
 from dslo_jax.demo import scenes
 from dslo_jax.demo.train import diffusion
 from dslo_jax.demo.train.denoiser import Autoencoder, Denoiser
-from dslo_jax.models.checkpoint import load_module, open_weights, read_config
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAEConfig
+from dslo_jax.weights import load_module, open_weights, read_config
 
 
 _TOLERANCE = 2e-5

@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from dslo_jax import Segmentation, Segmenter, SegmenterConfig, checks, cli
+from dslo_jax import Segmentation, Segmenter, SegmenterConfig, checks, cli, hub
 from dslo_jax.errors import SolverError
-from dslo_jax.models import hub
 from dslo_jax.pipeline import Discrepancy
 from tests.pipeline.conftest import FAST, QUICK
 

@@ -23,8 +23,8 @@ from dslo_jax.errors import (
     OptionError,
     SolverError,
 )
-from dslo_jax.models.checkpoint import open_weights
 from dslo_jax.solvers import Reading
+from dslo_jax.weights import open_weights
 from tests.pipeline.conftest import CONFIG
 
 

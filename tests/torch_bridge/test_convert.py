@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dslo_jax.errors import CheckpointError
-from dslo_jax.models.checkpoint import open_weights
+from dslo_jax.weights import open_weights
 from torch_bridge.convert import convert_folder, main, read_pickle
 
 

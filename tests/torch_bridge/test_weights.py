@@ -9,7 +9,7 @@ import pytest
 import torch
 from flax import nnx
 
-from dslo_jax.models.checkpoint import load_module, open_weights, read_config
+from dslo_jax.weights import load_module, open_weights, read_config
 from torch_bridge import BridgeError, save_checkpoint, weights_of
 
 

@@ -49,10 +49,10 @@ from dslo_jax.demo.train.recipe import (
     Recipe,
     first_seed,
 )
-from dslo_jax.models.checkpoint import read_config, save_module
 from dslo_jax.models.clip import Clip, load_clip, unit
 from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.templates import IMAGENET_TEMPLATES
+from dslo_jax.weights import read_config, save_module
 
 
 class Windows(NamedTuple):

@@ -38,11 +38,11 @@ from dslo_jax.demo.train.recipe import (
 )
 from dslo_jax.empty_prompt import FILE_NAME, save_empty_prompt
 from dslo_jax.files import write_json
-from dslo_jax.models.checkpoint import save_module
 from dslo_jax.models.clip import load_clip
 from dslo_jax.models.clip_text import TextModel
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig, load_vae
+from dslo_jax.weights import save_module
 
 
 class Windows(NamedTuple):

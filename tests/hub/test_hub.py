@@ -18,8 +18,9 @@ from huggingface_hub import constants, errors
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.numpy import save_file
 
+from dslo_jax import hub
 from dslo_jax.errors import CheckpointError
-from dslo_jax.models import hub
+from dslo_jax.hub import names
 
 
 SECRET = "hf_averysecrettoken"
@@ -269,7 +270,7 @@ def test_presets_are_sound():
     for preset in hub.PRESETS.values():
         assert preset.mirrors
         for mirror in preset.mirrors:
-            assert hub._find_preset(mirror.repository, preset.kind).mirrors
+            assert names._find_preset(mirror.repository, preset.kind).mirrors
             assert mirror.revision is None or len(mirror.revision) == 40
 
 
@@ -530,9 +531,9 @@ def test_the_environment_turns_the_network_off(tmp_path):
         "    if event in ('socket.__new__', 'socket.getaddrinfo'):\n"
         "        raise SystemExit('a socket was opened')\n"
         "sys.addaudithook(listen)\n"
-        "from dslo_jax.models import hub\n"
+        "import dslo_jax; from dslo_jax import hub\n"
         "try: hub.resolve('sd2-base', 'diffusion', cache=pathlib.Path(sys.argv[1]))\n"
-        "except hub.CheckpointError as error: print(error.code)\n"
+        "except dslo_jax.DsloError as error: print(error.code)\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
@@ -571,7 +572,7 @@ def test_a_mirror_with_other_files_is_not_used(tmp_path, fake, monkeypatch):
         (hub.Mirror("bad/clip"), hub.Mirror("good/clip")),
         (("model.safetensors", hashlib.sha256(content).hexdigest()),),
     )
-    monkeypatch.setattr(hub, "PRESETS", {"pinned": preset})
+    monkeypatch.setattr(names, "PRESETS", {"pinned": preset})
     fake.answers = {"bad/clip": bad, "good/clip": good}
     assert hub.resolve("pinned", "clip") == good
     fake.answers = {"bad/clip": bad, "good/clip": bad}

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dslo_jax.errors import CheckpointError
-from dslo_jax.models.checkpoint import open_weights, read_config
-from dslo_jax.models.presets import PRESETS, Kind, Mirror, Preset
+from dslo_jax.hub.presets import PRESETS, Kind, Mirror, Preset
 from dslo_jax.models.vit_config import VIT_TYPES
+from dslo_jax.weights import open_weights, read_config
 
 
 class _Network(NamedTuple):

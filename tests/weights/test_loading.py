@@ -17,7 +17,7 @@ from hypothesis import given, settings, strategies as st
 from safetensors.numpy import save_file
 
 from dslo_jax.errors import CheckpointError
-from dslo_jax.models.checkpoint import (
+from dslo_jax.weights import (
     load_module,
     open_weights,
     read_config,
@@ -172,8 +172,8 @@ def test_bfloat16_is_read_in_a_fresh_process(tmp_path):
     write_raw(tmp_path / "model.safetensors", header, data)
     script = (
         "import sys, pathlib\n"
-        "from dslo_jax.models.checkpoint import open_weights\n"
-        "import dslo_jax.models.hub\n"
+        "from dslo_jax.weights import open_weights\n"
+        "import dslo_jax.hub\n"
         "assert 'torch' not in sys.modules and 'huggingface_hub' not in sys.modules\n"
         "from jax._src import xla_bridge\n"
         "assert not xla_bridge.backends_are_initialized()\n"

@@ -1,4 +1,4 @@
-"""Safetensors checkpoints in Hugging Face layout, to and from Flax NNX modules.
+"""Flax NNX modules filled from tensors in Hugging Face layout, and written as such.
 
 Modules name their attributes as the checkpoint names its tensors, so that the path of
 a parameter *is* its key. What remains is the layout of a leaf:
@@ -12,14 +12,10 @@ NNX leaf              file         layout in the file
 ``embedding``         ``weight``   as it is
 anything else         same name    as it is
 ====================  ===========  ==========================================
-
-No torch and no pickle: ``.bin``, ``.ckpt`` and ``.pt`` files can run code when they are
-opened and are refused with the command that converts them.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dslo_jax.errors import CheckpointError
@@ -36,36 +31,7 @@ from dslo_jax.files import atomic_file, write_json
 
 Module = TypeVar("Module", bound=nnx.Module)
 
-_STEMS = ("model", "diffusion_pytorch_model")
-_VARIANTS = ("", ".fp16", ".bf16")
-_REFUSED = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5")
-_MAX_HEADER_BYTES = 100_000_000  # what the safetensors library allows
-_TYPES = tuple("F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL".split())  # noqa: SIM905
 _MAX_FAULTS_SHOWN = 12
-
-
-class Weights(Mapping[str, np.ndarray]):
-    """The tensors of one checkpoint folder, read one at a time.
-
-    Every tensor is a fresh copy and no file stays open between two reads.
-
-    Args:
-        files: Where each tensor lives, key to file.
-    """
-
-    def __init__(self, files: Mapping[str, Path]):
-        self._files = dict(files)
-
-    def __getitem__(self, key: str) -> np.ndarray:
-        # NumPy knows bfloat16 from jax, which is why jax is imported before any read.
-        with safe_open(self._files[key], framework="numpy") as tensors:
-            return tensors.get_tensor(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
 
 
 class OneKey(nnx.Rngs):
@@ -88,54 +54,6 @@ class _Fault(NamedTuple):
 
     code: str
     text: str
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read the ``config.json`` of a checkpoint folder.
-
-    Args:
-        folder: A model folder in transformers or diffusers layout.
-
-    Returns:
-        The configuration as plain values.
-
-    Raises:
-        CheckpointError: The file is missing or is not a JSON object (``W08``).
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointError(
-            "W08", f"{folder} has no config.json; expected a Hugging Face model folder"
-        )
-    return _read_object(path)
-
-
-def open_weights(folder: Path) -> Weights:
-    """Read the headers of the safetensors files of a model folder, whole or sharded.
-
-    Args:
-        folder: A folder with ``model.safetensors``,
-            ``diffusion_pytorch_model.safetensors``, their ``.fp16`` or ``.bf16``
-            variants, or an ``*.safetensors.index.json`` and its shards. The plain file
-            is preferred to its variants.
-
-    Returns:
-        A mapping from tensor key to array that reads on demand.
-
-    Raises:
-        CheckpointError: Nothing usable is there (``W01``; ``W05`` for pickles), a file
-            is something else than weights (``W03``) or damaged (``W04``), or a shard
-            is missing or misplaced (``W08``).
-    """
-    for stem in _STEMS:
-        for variant in _VARIANTS:
-            index = folder / f"{stem}.safetensors.index{variant}.json"
-            if index.is_file():
-                return Weights(_shards(index))
-            single = folder / f"{stem}{variant}.safetensors"
-            if single.is_file():
-                return Weights(dict.fromkeys(_tensor_keys(single), single))
-    raise _nothing_usable(folder)
 
 
 def load_module(
@@ -313,103 +231,3 @@ def _misfit(faults: list[_Fault]) -> CheckpointError:
         lines.append(f"... and {len(faults) - len(lines)} more")
     text = "\n  ".join(["the checkpoint does not fit the network:", *lines])
     return CheckpointError(min(fault.code for fault in faults), text)
-
-
-def _tensor_keys(path: Path) -> tuple[str, ...]:
-    """Check the header of a safetensors file and list its tensors.
-
-    The library checks offsets, overlaps and sizes. It accepts duplicate keys, and
-    types that NumPy cannot hold; both are refused here.
-    """
-    with path.open("rb") as file:
-        start = file.read(256)
-        length = int.from_bytes(start[:8], "little")
-        available = path.stat().st_size - 8
-        if length > min(available, _MAX_HEADER_BYTES):
-            raise _not_safetensors(path, start, length, available)
-        file.seek(8)
-        text = file.read(length)
-    try:
-        header = json.loads(text, object_pairs_hook=_refuse_duplicates)
-        with safe_open(path, framework="numpy") as tensors:
-            keys = tuple(tensors.keys())
-        for key in keys:
-            if header[key]["dtype"] not in _TYPES:
-                raise ValueError(f"{key} is {header[key]['dtype']}, an unusable type")
-    except (ValueError, RecursionError, SafetensorError) as error:
-        raise CheckpointError("W04", f"{path} is damaged: {error}") from error
-    return keys
-
-
-def _not_safetensors(
-    path: Path, start: bytes, length: int, available: int
-) -> CheckpointError:
-    """What a file is whose first eight bytes are no plausible header length."""
-    if start.startswith(b"version https://git-lfs"):
-        return CheckpointError(
-            "W03", f"{path} is a git-lfs pointer, not weights; run: git lfs pull"
-        )
-    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{"):
-        return CheckpointError(
-            "W03", f"{path} is a web page or a message, not weights; download it again"
-        )
-    return CheckpointError(
-        "W04",
-        f"{path} is truncated or is not safetensors: its header claims {length} bytes, "
-        f"{max(available, 0)} follow; download it again",
-    )
-
-
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in content:
-            raise ValueError(f"the key {key!r} appears twice in the header")
-        content[key] = value
-    return content
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError("W08", f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError("W08", f"{path} is not a JSON object")
-    return content
-
-
-def _shards(index: Path) -> dict[str, Path]:
-    """Where each tensor of a sharded checkpoint lives."""
-    places = _read_object(index).get("weight_map")
-    if not isinstance(places, dict):
-        raise CheckpointError("W08", f"{index} is not an index with a 'weight_map'")
-    present = {path.name for path in index.parent.iterdir() if path.is_file()}
-    files: dict[str, Path] = {}
-    for name in sorted({str(name) for name in places.values()}):
-        if name not in present:  # nor can a name with a folder be: no way out
-            raise CheckpointError(
-                "W08", f"{index} names {name!r}, which is not in {index.parent}"
-            )
-        shard = index.parent / name
-        for key in _tensor_keys(shard):
-            if key in files:
-                raise CheckpointError("W04", f"{key!r} is in two shards of {index}")
-            files[key] = shard
-    for key, name in places.items():
-        if key not in files or files[key].name != name:
-            raise CheckpointError("W08", f"{index} promises {key!r}, {name} lacks it")
-    return files
-
-
-def _nothing_usable(folder: Path) -> CheckpointError:
-    if not folder.is_dir():
-        return CheckpointError("W01", f"there is no model folder {folder}")
-    refused = sorted(p.name for p in folder.iterdir() if p.suffix in _REFUSED)
-    if refused:
-        return CheckpointError(
-            "W05",
-            f"{folder / refused[0]} is refused: only safetensors cannot run code when "
-            f"opened; convert it once with: python -m torch_bridge.convert {folder}",
-        )
-    return CheckpointError("W01", f"{folder} holds no .safetensors file")

@@ -1,0 +1,11 @@
+"""Parameters on disk: every file format that is read, and modules filled from them."""
+
+from dslo_jax.weights.folder import (
+    open_weights as open_weights,
+    read_config as read_config,
+)
+from dslo_jax.weights.module import (
+    OneKey as OneKey,
+    load_module as load_module,
+    save_module as save_module,
+)
