@@ -61,6 +61,19 @@ def open_weights(folder: Path) -> Weights:
     raise _nothing_usable(folder)
 
 
+def side_folder(place: Path) -> Path | None:
+    """Where the JSON files lie that describe the network of a place.
+
+    Args:
+        place: A file or a folder.
+
+    Returns:
+        The folder itself, or that of the file; ``None`` for a file that describes
+        itself, such as OpenAI's archive.
+    """
+    return place if place.is_dir() else place.parent
+
+
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

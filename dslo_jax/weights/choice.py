@@ -1,0 +1,88 @@
+"""Which of the files in one folder hold its weights, told from their names alone."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+
+# The order of preference. Both libraries of Hugging Face use the same suffixes.
+_FAMILIES = (
+    (("model", "diffusion_pytorch_model"), ".safetensors"),
+    (("open_clip_model",), ".safetensors"),
+    (("flax_model", "diffusion_flax_model"), ".msgpack"),
+    (("pytorch_model", "diffusion_pytorch_model"), ".bin"),
+    (("open_clip_pytorch_model",), ".bin"),
+)
+_PLAIN_FIRST = ("", ".fp16", ".bf16")
+_HALF_FIRST = (".fp16", ".bf16", "")
+_SHARD = r"-\d{5}-of-\d{5}"
+# What a training run leaves beside its weights, and averages that nobody asked for.
+_NO_WEIGHTS = re.compile(
+    r"optim|scheduler|training_args|random_states|rng_state|scaler|non_ema", re.I
+)
+
+
+class _Layout(NamedTuple):
+    """One way to name the weights of a network: a stem, a variant and a suffix."""
+
+    stem: str
+    variant: str
+    suffix: str
+
+    @property
+    def single(self) -> str:
+        return f"{self.stem}{self.variant}{self.suffix}"
+
+    @property
+    def indices(self) -> tuple[str, str]:
+        """The name of the index today, and how old versions of diffusers wrote it."""
+        name = f"{self.stem}{self.suffix}"
+        return f"{name}.index{self.variant}.json", f"{name}{self.variant}.index.json"
+
+    def is_shard(self, name: str) -> bool:
+        stem, variant, suffix = map(re.escape, self)
+        both = f"{stem}(?:{variant}{_SHARD}|{_SHARD}{variant}){suffix}"
+        return re.fullmatch(both, name) is not None
+
+
+def choose_files(names: Iterable[str], *, half: bool = False) -> tuple[str, ...]:
+    """Choose the files that hold the weights of a network.
+
+    The same choice serves a folder on disk and the list of files of a repository. In
+    the order of preference: ``model.safetensors`` and
+    ``diffusion_pytorch_model.safetensors``, ``open_clip_model.safetensors``,
+    ``flax_model.msgpack``, ``pytorch_model.bin`` and ``diffusion_pytorch_model.bin``,
+    ``open_clip_pytorch_model.bin``, and the only ``.pt`` file, whatever its name. Each
+    but the last may be an index and its shards. The variants ``.fp16`` and ``.bf16`` of
+    a name come behind the plain one.
+
+    Args:
+        names: The file names of one folder, without their folder.
+        half: Put the variants of 16 bits before the plain file.
+
+    Returns:
+        The file; or the index, which is the first and ends in ``.json``, and its
+        shards; or nothing where no file has such a name.
+    """
+    present = set(names)
+    for layout in _layouts(half):
+        if layout.single in present:
+            return (layout.single,)
+        for index in layout.indices:
+            if index in present:
+                return (index, *sorted(filter(layout.is_shard, present)))
+    lone = [n for n in present if n.endswith(".pt") and not _NO_WEIGHTS.search(n)]
+    return tuple(lone) if len(lone) == 1 else ()
+
+
+def looked_for() -> str:
+    """The names that ``choose_files`` knows, in words, for an error."""
+    names = [layout.single for layout in _layouts(half=False) if not layout.variant]
+    return f"{', '.join(names)} or a single .pt file"
+
+
+def _layouts(half: bool) -> Iterator[_Layout]:
+    for stems, suffix in _FAMILIES:
+        for stem in stems:
+            for variant in _HALF_FIRST if half else _PLAIN_FIRST:
+                yield _Layout(stem, variant, suffix)
