@@ -3,17 +3,20 @@
 It costs a text encoder to compute and 300 kB to keep. It is looked for, in this order,
 
 1. in ``empty_prompt.safetensors`` of the pipeline folder,
-2. in the cache, under a fingerprint of everything that determines it,
+2. in the cache, under the identity of the pipeline,
 3. in the text encoder itself, which is loaded once, used once and dropped.
 
-The fingerprint is the SHA-256 of the names, sizes, modification times and headers of
-the text encoder's safetensors files (not of their gigabytes) and of the full contents
-of its ``config.json`` and of the tokenizer's files.
+The identity of a folder in huggingface_hub's cache is its repository and commit: once
+the context is known, the text encoder never has to be downloaded again. The identity of
+any other folder is the SHA-256 of the names, sizes, modification times and first bytes
+of the text encoder's files of weights (not of their gigabytes), and of the full
+contents of its ``config.json`` and of the tokenizer's files.
 """
 
 import hashlib
 import logging
 import os
+import re
 from pathlib import Path
 
 import jax
@@ -26,6 +29,7 @@ from dslo_jax.errors import CheckpointError
 from dslo_jax.files import atomic_file
 from dslo_jax.models.clip_text import load_text_encoder
 from dslo_jax.prompts import load_tokenizer
+from dslo_jax.weights import choose_files
 
 
 logger = logging.getLogger(__name__)
@@ -35,6 +39,8 @@ FILE_NAME = "empty_prompt.safetensors"
 _TENSOR = "context"
 _TEXT_ENCODER = "text_encoder"
 _TOKENIZER = "tokenizer"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_HEAD_BYTES = 1 << 20  # more than the header of any file of weights
 
 
 def load_empty_prompt(folder: Path) -> np.ndarray:
@@ -62,13 +68,14 @@ def load_empty_prompt(folder: Path) -> np.ndarray:
                 "(1, tokens, channels); download it again",
             )
         return context
-    if not (folder / _TEXT_ENCODER / "config.json").is_file():
+    has_encoder = (folder / _TEXT_ENCODER / "config.json").is_file()
+    if not has_encoder and not knows_empty_prompt(folder):
         raise CheckpointError(
             "W01",
             f"{folder} has neither {_TEXT_ENCODER}/ nor {FILE_NAME}; download the "
             f"pipeline with its text encoder and its tokenizer",
         )
-    cached = _cache_folder() / f"empty-prompt-{_fingerprint(folder)}.safetensors"
+    cached = _cached(folder)
     context = _read(cached) if cached.is_file() else None
     if context is None:
         context = _encode(folder)
@@ -77,6 +84,17 @@ def load_empty_prompt(folder: Path) -> np.ndarray:
         except OSError as error:
             logger.warning("the empty prompt is not cached: %s", error)
     return context
+
+
+def knows_empty_prompt(folder: Path) -> bool:
+    """Whether the context of a pipeline is known without its text encoder.
+
+    Args:
+        folder: A diffusers pipeline, or what there is of it.
+    """
+    if (folder / FILE_NAME).is_file():
+        return True
+    return _hub_identity(folder) != "" and _read(_cached(folder)) is not None
 
 
 def save_empty_prompt(context: np.ndarray, path: Path) -> None:
@@ -128,14 +146,28 @@ def _cache_folder() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "dslo-jax"
 
 
+def _cached(folder: Path) -> Path:
+    """Where the context of a pipeline is kept between runs."""
+    identity = _hub_identity(folder) or _fingerprint(folder)
+    return _cache_folder() / f"empty-prompt-{identity}.safetensors"
+
+
+def _hub_identity(folder: Path) -> str:
+    """Repository and commit of a folder in huggingface_hub's cache, or nothing."""
+    snapshots = folder.parent
+    if snapshots.name != "snapshots" or not _COMMIT.fullmatch(folder.name):
+        return ""
+    return f"{snapshots.parent.name.removeprefix('models--')}-{folder.name}"
+
+
 def _fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted((folder / _TEXT_ENCODER).glob("*.safetensors")):
-        status = path.stat()
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode())
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            digest.update(file.read(min(length, status.st_size)))
+    encoder = folder / _TEXT_ENCODER
+    for name in choose_files(path.name for path in encoder.iterdir()):
+        status = (encoder / name).stat()
+        digest.update(f"{name} {status.st_size} {status.st_mtime_ns}".encode())
+        with (encoder / name).open("rb") as file:
+            digest.update(file.read(_HEAD_BYTES))
     small = [folder / _TEXT_ENCODER / "config.json"]
     small += sorted((folder / _TOKENIZER).glob("*"))
     for path in small:

@@ -131,21 +131,25 @@ class Segmenter:
         if mode is not None:
             config = dataclasses.replace(config, mode=mode)
         target = find_device(device)
-        clip_folder = hub.resolve(clip or pair.clip, "clip", offline=offline)
         precision = network_dtype(dtype, target)
+        half = precision.itemsize < 4
+        clip_place = hub.resolve(clip or pair.clip, "clip", offline=offline, half=half)
         with jax.default_device(target):
             affinity = None
             if config.needs_affinity:
                 affinity = load_affinity(
-                    hub.resolve(attention, "attention", offline=offline),
+                    hub.resolve(attention, "attention", offline=offline, half=half),
                     dtype=precision,
                     size=config.affinity_size,
                     timestep=config.timestep,
                     layers=config.affinity_layers,
                     temperature=config.affinity_temperature,
                 )
-            network = load_clip(clip_folder, dtype=precision)
-        tokenizer = prompts.load_tokenizer(clip_folder)
+            network = load_clip(clip_place, dtype=precision)
+        vocab_size = network.config.text.vocab_size
+        tokenizer = prompts.load_tokenizer(
+            hub.find_tokenizer(clip_place, vocab_size, offline=offline)
+        )
         return cls(
             network,
             tokenizer,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from dslo_jax.cli import ablate, bench, convert, evaluate, segment, weights
-from dslo_jax.cli.terminal import results, say
+from dslo_jax.cli.terminal import results, say, told
 from dslo_jax.errors import DeviceError, DsloError, OptionError, OutputError
 
 
@@ -25,7 +25,8 @@ COMMANDS = {
 _USAGE = """usage: dslo COMMAND ...
 
   dslo segment PHOTO... --classes "cat, sofa|couch, wall"   photos to label maps
-  dslo weights NAME...                                      download checkpoints
+  dslo weights                                              which checkpoints are here
+  dslo weights NAME...                                      download and verify some
   dslo convert DATASET --root FOLDER                        labels to measure with
   dslo eval DATASET --root FOLDER                           scores on photos with truth
   dslo ablate --dataset DATASET --root FOLDER               the tables of the paper
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(results() if wants_help else errors, _USAGE)
         return 0 if wants_help else OptionError.exit_code
     try:
-        return COMMANDS[arguments[0]](arguments[1:], errors)
+        with told(errors):
+            return COMMANDS[arguments[0]](arguments[1:], errors)
     except SystemExit as stop:  # the option parser has said what is wrong
         return stop.code if isinstance(stop.code, int) else OptionError.exit_code
     except DsloError as error:

@@ -1,5 +1,6 @@
 """What the commands write to a terminal, and what interrupts them there."""
 
+import logging
 import math
 import signal
 import threading
@@ -52,6 +53,30 @@ def one_line(path: Path) -> str:
 class _Results(Console):
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # for `main`, instead of leaving as if something failed
+
+
+@contextmanager
+def told(console: Console) -> Iterator[None]:
+    """Print what this package logs, such as downloads, as plain lines."""
+    handler = _Lines(console)
+    logger = logging.getLogger("dslo_jax")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _Lines(logging.Handler):
+    def __init__(self, console: Console):
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self._console, record.getMessage())
 
 
 def results(*, soft_wrap: bool = True) -> Console:

@@ -1,4 +1,4 @@
-"""``dslo weights``: download checkpoints, and say where they are."""
+"""``dslo weights``: which checkpoints are on this machine; download and verify them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,38 +6,52 @@ from dataclasses import dataclass
 
 import tyro
 from rich.console import Console
+from rich.table import Table
 
 from dslo_jax import hub
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.errors import CheckpointError
-from dslo_jax.hub.presets import Kind
+from dslo_jax.hub.download import (
+    cache_folder,
+    cached_folder,
+    check_hashes,
+    readable_size,
+)
+from dslo_jax.pairs import PAIRS
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Download checkpoints, and say where they are.
+    """Say which checkpoints are on this machine, or download and verify some.
 
     Args:
-        names: Presets, or repositories with their kind: clip-b16, sd2-base, dino-b8,
-            dinov2-b14, dinov2-reg-b14.
+        names: Presets (clip-b16, sd2-base ...), pairs (sd2+clip-b16 ...), or
+            repositories with their kind. Without any, all presets are listed.
         kind: What a repository that is no preset holds; attention is any of the others.
+        half: Download half precision where it is offered.
         offline: Only look, never ask a hub.
     """
 
-    names: tyro.conf.Positional[tuple[str, ...]]
-    kind: Kind = "clip"
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    kind: hub.Kind = "clip"
+    half: bool = False
     offline: bool = False
 
 
 def run(arguments: list[str], errors: Console) -> int:
     """Run the command; returns the exit code."""
-    del errors  # whatever goes wrong is told by the caller
     options = tyro.cli(Weights, prog="dslo weights", args=arguments)
-    for name in options.names:
-        kind = hub.kind_of(name) or options.kind
-        with readable_checkpoint():
-            folder = hub.resolve(name, kind, offline=options.offline)
-        say(results(), f"{name} {folder}")
+    if not options.names:
+        results(soft_wrap=False).print(_table())
+        say(errors, f"downloads are kept in {cache_folder()}")
+        return 0
+    with readable_checkpoint():
+        for name in _presets(options.names):
+            kind = hub.kind_of(name) or options.kind
+            folder = hub.resolve(name, kind, offline=options.offline, half=options.half)
+            verified = hub.verify(name, folder)
+            told = f", sha256 of {verified} files verified" if verified else ""
+            say(results(), f"{name} {folder}{told}")
     return 0
 
 
@@ -50,3 +64,36 @@ def readable_checkpoint() -> Iterator[None]:
         raise CheckpointError(
             "W01", f"a checkpoint cannot be read: {error}; check its permissions"
         ) from error
+
+
+def _presets(names: tuple[str, ...]) -> list[str]:
+    """The presets that pairs consist of, and everything else as it is, each once."""
+    parts: list[str] = []
+    for name in names:
+        pair = PAIRS.get(name)
+        parts += [name] if pair is None else [str(pair.clip), str(pair.attention)]
+    return list(dict.fromkeys(parts))
+
+
+def _table() -> Table:
+    """All presets, their sizes, and where they are."""
+    table = Table("preset", "what", "size", "state", box=None, pad_edge=False)
+    for name, preset in hub.PRESETS.items():
+        size = f"about {readable_size(preset.megabytes * 10**6)}"
+        table.add_row(name, preset.kind, size, _state(preset))
+    return table
+
+
+def _state(preset: hub.Preset) -> str:
+    """Whether a preset is on this machine, told without reading its weights."""
+    for mirror in preset.mirrors:
+        folder = cached_folder(mirror)
+        if folder is None:
+            continue
+        try:
+            hub.check_folder(folder, preset.kind)
+            check_hashes(folder, mirror, fully=False)
+            return "here"
+        except CheckpointError as error:
+            return "in part" if error.code == "W01" else f"unusable ({error.code})"
+    return "not here"

@@ -63,11 +63,13 @@ def header_of(
     }
 
 
-def digest(folders: Iterable[Path]) -> str:
-    """A hash over the names and contents of all files of some folders."""
+def digest(places: Iterable[Path]) -> str:
+    """A hash over the names and contents of some files, and of all files of folders."""
     total = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for place in places:
+        folder = place if place.is_dir() else place.parent
+        inside = place.rglob("*") if place.is_dir() else [place]
+        for path in sorted(p for p in inside if p.is_file()):
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             total.update(f"{path.relative_to(folder)} {content}\n".encode())

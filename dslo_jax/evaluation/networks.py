@@ -68,12 +68,17 @@ def load_networks(
     """
     target = find_device(device)
     precision = network_dtype(dtype, target)
-    clip = Path(hub.resolve(pair.clip, "clip", offline=offline))
-    attention = hub.resolve(pair.attention, "attention", offline=offline)
+    half = precision.itemsize < 4
+    place = hub.resolve(pair.clip, "clip", offline=offline, half=half)
+    attention = hub.resolve(pair.attention, "attention", offline=offline, half=half)
     with jax.default_device(target):
+        clip = load_clip(place, dtype=precision)
+        vocab_size = clip.config.text.vocab_size
         return Networks(
-            load_clip(clip, dtype=precision),
-            prompts.load_tokenizer(clip),
+            clip,
+            prompts.load_tokenizer(
+                hub.find_tokenizer(place, vocab_size, offline=offline)
+            ),
             load_affinity(attention, dtype=precision, size=pair.config.affinity_size),
         )
 
@@ -116,7 +121,9 @@ def add_sources(
     told = []
     places = {_name(pair.clip, "clip"): pair.clip, **named}
     for name, place in places.items():
-        folder = hub.resolve(place, "attention", offline=offline)
+        folder = hub.resolve(
+            place, "attention", offline=offline, half=precision.itemsize < 4
+        )
         if folder == own:
             continue
         key = digest([folder])[:16]

@@ -1,8 +1,10 @@
-"""From the name of a checkpoint to a folder on this machine, downloaded if need be."""
+"""From the name of a checkpoint to files on this machine, downloaded if need be."""
 
-from dslo_jax.hub.names import (
+from dslo_jax.hub.folders import (
     attention_of as attention_of,
     check_folder as check_folder,
+)
+from dslo_jax.hub.names import (
     kind_of as kind_of,
     resolve as resolve,
     verify as verify,
@@ -13,3 +15,4 @@ from dslo_jax.hub.presets import (
     Mirror as Mirror,
     Preset as Preset,
 )
+from dslo_jax.hub.tokenizers import find_tokenizer as find_tokenizer

@@ -1,0 +1,190 @@
+"""Whether a folder or a file holds a whole checkpoint, and of which kind."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from dslo_jax.empty_prompt import knows_empty_prompt
+from dslo_jax.errors import CheckpointError
+from dslo_jax.hub.presets import Kind
+from dslo_jax.models.vit_config import VIT_TYPES
+from dslo_jax.weights import choose_files, open_weights, read_config
+
+
+class Network(NamedTuple):
+    """One network of a checkpoint.
+
+    Attributes:
+        folder: Its sub-folder; empty where the checkpoint is this one network.
+        field: Field of its configuration that says what it is.
+        values: What that field may hold.
+    """
+
+    folder: str
+    field: str
+    values: tuple[str, ...]
+
+
+TEXT_ENCODER = Network("text_encoder", "model_type", ("clip_text_model",))
+"""Needed for one constant only, the context of the empty prompt."""
+
+NETWORKS: Mapping[Kind, tuple[Network, ...]] = {
+    "clip": (Network("", "model_type", ("clip",)),),
+    "diffusion": (
+        Network("unet", "_class_name", ("UNet2DConditionModel",)),
+        Network("vae", "_class_name", ("AutoencoderKL",)),
+        TEXT_ENCODER,
+    ),
+    "vit": (Network("", "model_type", VIT_TYPES),),
+}
+CONFIG_FILES = ("config.json", "open_clip_config.json")
+"""Where the configuration of a network may be."""
+
+_MAX_NAMES_SHOWN = 8
+
+
+def attention_of(place: Path) -> Kind:
+    """The kind of the network in a folder or file whose self-attention could be read.
+
+    Weights are not checked.
+
+    Args:
+        place: A folder, or one file of weights.
+
+    Raises:
+        CheckpointError: There is nothing of the kind (``W01``), or a network of another
+            architecture (``W06``).
+    """
+    _require_place(place, "attention")
+    if is_pipeline(place):
+        return "diffusion"
+    known: dict[str, Kind] = {"clip": "clip", **dict.fromkeys(VIT_TYPES, "vit")}
+    supported = (
+        "a diffusers pipeline (unet/, vae/), or a config.json whose model_type is "
+        f"{', '.join(known)}"
+    )
+    config = _config_of(place)
+    if config is None:
+        names = sorted(path.name for path in place.iterdir())[:_MAX_NAMES_SHOWN]
+        held = f"holds {', '.join(names)}" if names else "is empty"
+        raise CheckpointError("W01", f"{place} {held}; expected {supported}")
+    found = str(config.get("model_type"))
+    if found not in known:
+        raise CheckpointError(
+            "W06",
+            f"the configuration of {place} has model_type {found!r}; expected "
+            f"{supported}",
+        )
+    return known[found]
+
+
+def check_folder(place: Path, kind: Kind) -> None:
+    """Check that a checkpoint is whole, before any network is built.
+
+    Configurations and the headers of the weights are read, no tensors. A CLIP without
+    a tokenizer is whole: ``find_tokenizer`` has another one.
+
+    Args:
+        place: A local folder; for all kinds but ``"diffusion"`` also one file.
+        kind: As for ``resolve``.
+
+    Raises:
+        CheckpointError: Something is missing (``W01``, all of it is named), a network
+            is of another kind (``W06``), or weights are unusable (``W03`` ... ``W08``).
+    """
+    if kind == "attention":
+        kind = attention_of(place)
+    _require_place(place, kind)
+    networks = NETWORKS[kind]
+    needs_tokenizer = kind == "diffusion"
+    if kind == "diffusion" and knows_empty_prompt(place):
+        networks = tuple(each for each in networks if each != TEXT_ENCODER)
+        needs_tokenizer = False
+    configs = {network: _config_of(place / network.folder) for network in networks}
+    missing = [
+        Path(network.folder, "config.json").as_posix()
+        for network, config in configs.items()
+        if config is None
+    ]
+    if needs_tokenizer and not has_tokenizer(place / "tokenizer"):
+        missing.append("tokenizer/tokenizer.json")
+    if missing:
+        raise CheckpointError(
+            "W01", f"{place} lacks {', '.join(missing)}{_hint(place, kind)}"
+        )
+    for network, config in configs.items():
+        found = (config or {}).get(network.field)
+        if found is not None and found not in network.values:
+            raise CheckpointError(
+                "W06",
+                f"{place / network.folder / 'config.json'}: {network.field} is "
+                f"{found!r}, expected {' or '.join(map(repr, network.values))}"
+                f"{_hint(place, kind)}",
+            )
+        open_weights(place / network.folder)
+
+
+def in_half(folder: Path, kind: Kind) -> bool:
+    """Whether a network of a checkpoint is there in half precision alone.
+
+    Args:
+        folder: A folder that passes ``check_folder``.
+        kind: What it is.
+    """
+    places = (folder / network.folder for network in NETWORKS[kind])
+    return any(
+        ".fp16." in name or ".bf16." in name
+        for place in places
+        if place.is_dir()
+        for name in choose_files(path.name for path in place.iterdir())
+    )
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has the files of a CLIP tokenizer, in either layout."""
+    old = ("vocab.json", "merges.txt")
+    whole = (folder / "tokenizer.json").is_file()
+    return whole or all((folder / name).is_file() for name in old)
+
+
+def is_pipeline(place: Path) -> bool:
+    """Whether a folder looks like a diffusers pipeline, whole or not."""
+    parts = ("unet", "vae", "model_index.json")
+    return any((place / part).exists() for part in parts)
+
+
+def _require_place(place: Path, kind: Kind) -> None:
+    if place.is_dir() or (place.is_file() and kind != "diffusion"):
+        return
+    if place.is_file():
+        raise CheckpointError(
+            "W01",
+            f"{place} is a single file; expected the folder of a diffusers pipeline, "
+            "with unet/, vae/, text_encoder/ and tokenizer/",
+        )
+    raise CheckpointError("W01", f"{place} is not a folder")
+
+
+def _config_of(place: Path) -> Mapping[str, object] | None:
+    """The configuration of a network, or ``None`` where there is none."""
+    if not place.exists():
+        return None
+    try:
+        return read_config(place)
+    except CheckpointError:
+        folder = place if place.is_dir() else place.parent
+        if any((folder / name).is_file() for name in CONFIG_FILES):
+            raise  # what is there cannot be used
+        return None
+
+
+def _hint(place: Path, kind: Kind) -> str:
+    """What a folder of the wrong kind seems to be."""
+    if kind == "clip" and is_pipeline(place):
+        return "; this is a diffusion pipeline, pass it with --attention"
+    found = (_config_of(place) or {}).get("model_type")
+    if kind == "clip" and found in VIT_TYPES:
+        return "; this is a vision transformer, pass it with --attention"
+    if kind == "diffusion" and found == "clip":
+        return "; this is a CLIP folder, pass it with --clip"
+    return ""

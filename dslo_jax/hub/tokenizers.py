@@ -1,0 +1,75 @@
+"""Where the tokenizer of a CLIP comes from when its checkpoint has none."""
+
+from pathlib import Path
+
+from dslo_jax.errors import CheckpointError
+from dslo_jax.hub.download import (
+    TOKENIZER_FILES,
+    cached_folder,
+    fetch,
+    is_offline,
+    list_repository,
+)
+from dslo_jax.hub.folders import has_tokenizer
+from dslo_jax.hub.messages import explain, is_about_download
+from dslo_jax.hub.presets import PRESETS
+
+
+_VOCABULARY = 49408  # tokens that OpenAI's CLIP knows, and all that have its tokenizer
+_PRESET = "clip-b16"
+
+
+def find_tokenizer(
+    place: Path, vocab_size: int, *, offline: bool = False, cache: Path | None = None
+) -> Path:
+    """The folder with the tokenizer of a CLIP.
+
+    OpenAI's files and many of open_clip come without one. They all have the tokenizer
+    of OpenAI's CLIP, so the few files of it (3 MB) are taken from the preset
+    ``clip-b16``, without its weights.
+
+    Args:
+        place: The folder or the file of the checkpoint.
+        vocab_size: Number of tokens that the text network knows.
+        offline: Open no socket.
+        cache: Where downloads are kept; the cache of huggingface_hub when ``None``.
+
+    Returns:
+        The checkpoint's own folder, or that of the preset.
+
+    Raises:
+        CheckpointError: Neither has one (``W08``); the message says what to do.
+    """
+    folder = place if place.is_dir() else place.parent
+    if has_tokenizer(folder):
+        return folder
+    if vocab_size != _VOCABULARY:
+        raise _no_tokenizer(
+            folder,
+            f"its text network knows {vocab_size} tokens, OpenAI's {_VOCABULARY}",
+        )
+    mirrors = PRESETS[_PRESET].mirrors
+    for mirror in mirrors:
+        cached = cached_folder(mirror, cache)
+        if cached is not None and has_tokenizer(cached):
+            return cached
+    if offline or is_offline():
+        raise _no_tokenizer(folder, "and no socket may be opened")
+    try:
+        listing = list_repository(mirrors[-1])
+        files = [file for file in listing.files if file.name in TOKENIZER_FILES]
+        return fetch(listing, files, cache)
+    except Exception as error:
+        if not is_about_download(error):
+            raise
+        reason = str(explain(error, mirrors[-1])).split("] ", 1)[1]
+        raise _no_tokenizer(folder, reason) from error
+
+
+def _no_tokenizer(folder: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        "W08",
+        f"{folder} has no tokenizer ({reason}); copy the tokenizer.json of your CLIP, "
+        f"or its vocab.json and merges.txt, into {folder}, or for OpenAI's tokenizer "
+        f"run while online: dslo weights {_PRESET}",
+    )
