@@ -36,9 +36,9 @@ def main() -> None:
     network = CLIPModel.from_pretrained(options.folder).eval()
     photo = images.read_photo(PHOTO).pixels
     size = images.short_side_size(
-        photo.shape[:2], config.short_side, network.config.vision_config.patch_size
+        photo.shape[:2], config.clip.short_side, network.config.vision_config.patch_size
     )
-    pixels = images.resize_photo(photo, size, method=config.resample)
+    pixels = images.resize_photo(photo, size, method=config.clip.resample)
     with torch.inference_mode():
         text = reference.text_features(network, tokenizer, classes.names, TEMPLATES)
     with jax.default_matmul_precision("highest"):

@@ -64,7 +64,7 @@ def run_torch(networks, constants, photo, classes, inputs, config):
         features = timed(
             "clip",
             lambda: reference.dense_features(
-                clip, pixels["clip"], attention=config.clip_attention
+                clip, pixels["clip"], attention=config.clip.attention
             ),
         )
         affinity = timed(
@@ -150,9 +150,13 @@ def main() -> None:
     networks = load_torch(options.checkpoint)
     tokenizer = prompts.load_tokenizer(options.checkpoint / "clip")
     patch = networks[0].config.vision_config.patch_size
-    clip_size = images.short_side_size(photo.pixels.shape[:2], config.short_side, patch)
+    clip_size = images.short_side_size(
+        photo.pixels.shape[:2], config.clip.short_side, patch
+    )
     inputs = {
-        "clip": images.resize_photo(photo.pixels, clip_size, method=config.resample),
+        "clip": images.resize_photo(
+            photo.pixels, clip_size, method=config.clip.resample
+        ),
         "affinity": images.resize_photo(photo.pixels, (512, 512), method="area"),
     }
     inputs = {name: pixels.astype(np.float32) / 255 for name, pixels in inputs.items()}
@@ -174,7 +178,7 @@ def main() -> None:
                 clip, tokenizer, networks[0], text, classes, inputs["clip"]
             ) | compare_diffusion(affinity, networks[1], inputs["affinity"])
         for mode in MODES:
-            chosen = dataclasses.replace(config, mode=mode)
+            chosen = config.with_options(mode=mode)
             segmenter = Segmenter(clip, tokenizer, affinity, chosen)
             samples: dict[str, list[dict[str, float]]] = {"dslo": [], "torch": []}
             for _ in range(options.repeats + 1):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from harness import Record, parse
 
-from dslo_jax import checks, ops, pipeline
+from dslo_jax.pipeline import checks, ops, pipeline
 from dslo_jax.attention import average_attention
 from dslo_jax.bench.compare import paired_ratio
 from dslo_jax.bench.scenes import draw_affinity
@@ -28,7 +28,7 @@ from dslo_jax.bench.truth import scaled_error
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.solvers import Reading
-from dslo_jax.stages import Clock
+from dslo_jax.pipeline.stages import Clock
 from torch_bridge.reference import segment_logits
 from torch_bridge.reference.sinkhorn import optimal_path, optimal_path_batched
 from torch_bridge.reference.upsample import (
@@ -94,7 +94,7 @@ def labelling(
     features = (names[place] + noise).astype(np.float32)
     features /= np.linalg.norm(features, axis=2, keepdims=True)
     photo = rng.integers(0, 256, (_CELL * side, _CELL * side, 3)).astype(np.uint8)
-    config = SegmenterConfig(mode=mode)
+    config = SegmenterConfig.of(mode=mode)
     cosines = torch.from_numpy(np.einsum("hwd,nd->nhw", features, names))
     theirs = partial(
         segment_logits,
@@ -118,11 +118,11 @@ def labelling(
             jnp.arange(classes, dtype=jnp.int32),
             num_classes=classes,
             grid=(side, side),
-            early_rejection=config.early_rejection,
-            rejection_share=config.rejection_share,
-            suppression=config.suppression,
-            threshold=config.suppression_threshold,
-            scale=config.source_scale,
+            early_rejection=config.source.early_rejection,
+            rejection_share=config.source.rejection_share,
+            suppression=config.source.suppression,
+            threshold=config.source.suppression_threshold,
+            scale=config.source.source_scale,
         )
         order, counts = checks.choose_classes(np.asarray(sources.active))
         reading = checks.choose_reading(sources, order, jax.default_backend())
@@ -141,9 +141,9 @@ def labelling(
             jnp.asarray(counts[0], jnp.int32),
             jax.device_put(folded),
             grid=(side, side),
-            upsampling=config.upsampling,
-            spatial_variance=config.spatial_variance,
-            range_variance=config.range_variance,
+            upsampling=config.upsampling.upsampling,
+            spatial_variance=config.upsampling.spatial_variance,
+            range_variance=config.upsampling.range_variance,
         )
         return order[0][layout.unfold(np.asarray(labelled.labels))]
 

@@ -26,14 +26,16 @@ class Pair(NamedTuple):
 PAIRS = {
     "sd2+clip-b16": Pair("clip-b16", "sd2-base"),
     "sd2+clip-l14": Pair("clip-l14", "sd2-base"),
-    "dino+clip-b16": Pair("clip-b16", "dino-b8", SegmenterConfig(affinity_size=512)),
+    "dino+clip-b16": Pair("clip-b16", "dino-b8", SegmenterConfig.of(affinity_size=512)),
     "dinov2+clip-b16": Pair(
-        "clip-b16", "dinov2-b14", SegmenterConfig(affinity_size=896)
+        "clip-b16", "dinov2-b14", SegmenterConfig.of(affinity_size=896)
     ),
     "dinov2-reg+clip-b16": Pair(
-        "clip-b16", "dinov2-reg-b14", SegmenterConfig(affinity_size=896)
+        "clip-b16", "dinov2-reg-b14", SegmenterConfig.of(affinity_size=896)
     ),
-    "clip+clip-b16": Pair("clip-b16", "clip-b16", SegmenterConfig(affinity_size=1024)),
+    "clip+clip-b16": Pair(
+        "clip-b16", "clip-b16", SegmenterConfig.of(affinity_size=1024)
+    ),
 }
 # Folders that have a short name because they come with this package.
 BUNDLED = {"demo": Path(__file__).parent / "demo" / "checkpoint"}

@@ -1,6 +1,5 @@
 """What a segmented photo is: labels, the maps behind them, and how they came about."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +13,8 @@ from dslo_jax.config import SegmenterConfig
 from dslo_jax.files import atomic_file
 from dslo_jax.images import Photo
 from dslo_jax.ops import PixelLabels
-from dslo_jax.pipeline import Discrepancy
-from dslo_jax.prompts import ClassList
-from dslo_jax.stages import Timing
+from dslo_jax.pipeline.stages import Timing
+from dslo_jax.solvers import Solution
 
 
 SCHEMA = "dslo.segmentation.v1"
@@ -141,7 +139,7 @@ class Segmentation:
             "converged": all(self.converged),
             "notes": list(self.notes),
             "timings": [timing._asdict() for timing in self.timings],
-            "config": dataclasses.asdict(self.config),
+            "config": self.config.flat,
         }
 
     def __repr__(self) -> str:
@@ -153,9 +151,9 @@ class Segmentation:
 
 def assemble(
     photo: Photo,
-    classes: ClassList,
+    titles: tuple[str, ...],
     active: Int32[np.ndarray, " active"],
-    solved: Discrepancy,
+    solved: Solution,
     labelled: PixelLabels,
     *,
     grid: tuple[int, int],
@@ -166,7 +164,7 @@ def assemble(
 
     Args:
         photo: The photo.
-        classes: All classes.
+        titles: What all classes are called.
         active: Index of each class that survived early rejection.
         solved: The maps of those classes, in the same order (then padding).
         labelled: Row of ``active`` that wins each pixel, and the ties.
@@ -175,13 +173,13 @@ def assemble(
         config: The choices that led here.
     """
     labels = active[labelled.labels]
-    areas = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size
-    discrepancy = np.full((len(classes), *grid), -np.inf, np.float32)
-    discrepancy[active] = solved.values[: len(active)].reshape(-1, *grid)
-    reports = [ClassReport(name, True, 0, 0.0, True, 0.0) for name in classes.titles]
+    areas = np.bincount(labels.ravel(), minlength=len(titles)) / labels.size
+    discrepancy = np.full((len(titles), *grid), -np.inf, np.float32)
+    discrepancy[active] = solved.value[: len(active)].reshape(-1, *grid)
+    reports = [ClassReport(name, True, 0, 0.0, True, 0.0) for name in titles]
     for row, index in enumerate(active):
         reports[index] = ClassReport(
-            name=classes.titles[index],
+            name=titles[index],
             rejected=False,
             num_steps=int(solved.num_steps[row]),
             error=float(solved.error[row]),
@@ -191,7 +189,7 @@ def assemble(
     ties = float(np.mean(labelled.tied))
     return Segmentation(
         labels=labels,
-        classes=classes.titles,
+        classes=titles,
         discrepancy=discrepancy,
         reports=tuple(reports),
         ties=ties,

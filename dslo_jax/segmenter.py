@@ -1,86 +1,57 @@
 """A photo and a list of words become a label map: where every other module meets."""
 
-import dataclasses
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from flax import nnx
-from jaxtyping import Array, Float
 
-from dslo_jax import checks, hub, images, ops, pipeline, prompts, solvers
+from dslo_jax import hub, images, prompts
 from dslo_jax.attention import AffinitySource, downscaling_of, load_affinity
-from dslo_jax.config import Mode, SegmenterConfig
+from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
-from dslo_jax.models.clip import Clip, load_clip
+from dslo_jax.logits import load_logits
 from dslo_jax.pairs import find_pair
+from dslo_jax.pipeline import Batch, Networks, clip_size
+from dslo_jax.pipeline.stages import Announce, Clock
 from dslo_jax.segmentation import Segmentation, assemble
-from dslo_jax.stages import Announce, Clock, Static
-from dslo_jax.templates import find_templates
+from dslo_jax.solvers import Discrepancy
 
 
 Classes = prompts.ClassList | Sequence[str | Sequence[str]]
-Guide = tuple[ops.GuideCells | np.ndarray, ops.CellLayout]
 
 
 class Segmenter:
     """Segments photos into classes named in plain words, without training.
 
     Args:
-        clip: Gives logits: cosines between patches and words.
-        tokenizer: The tokenizer of ``clip``.
-        affinity: Gives self-attention between patches; may be ``None`` for the modes
-            ``"kl"`` and ``"logits"``, which use none.
+        networks: Give logits and affinities.
         config: Every choice of the method.
-        downscaling: Pixels per patch of the affinity that is left out: without one,
-            the maps have the grid that it would have given them.
+        discrepancy: What is solved for, instead of the configuration's.
         announce: Called with the name of each stage as it begins, and whether it
             compiles first.
 
     Raises:
-        OptionError: The mode needs an affinity and there is none.
+        OptionError: The discrepancy needs an affinity and there is none (``O05``).
     """
 
     def __init__(
         self,
-        clip: Clip,
-        tokenizer: Any,
-        affinity: AffinitySource | None,
+        networks: Networks,
         config: SegmenterConfig | None = None,
         *,
-        downscaling: int = 8,
+        discrepancy: Discrepancy | None = None,
         announce: Announce | None = None,
     ):
+        self.networks = networks
         self.config = config or SegmenterConfig()
-        if affinity is not None:  # what it was built with is what happens
-            self.config = dataclasses.replace(
-                self.config,
-                affinity_size=affinity.size,
-                timestep=affinity.timestep,
-                affinity_layers=affinity.layers,
-                affinity_temperature=affinity.temperature,
-            )
-        elif self.config.needs_affinity:
-            raise OptionError(
-                "O05", f"mode {self.config.mode!r} needs an attention checkpoint"
-            )
-        self._templates = find_templates(self.config.templates)
+        if discrepancy is not None:
+            self.config = self.config.with_options(discrepancy=discrepancy)
+        if self.config.discrepancy.needs_affinity:
+            networks.affinity(self.config.affinity)  # told now, not at the first photo
         self._announce = announce
-        self._tokenizer = tokenizer
-        self._patch = clip.config.vision.patch_size
-        self._device = next(iter(clip.logit_scale.get_value().devices()))
-        self._clip = self._split(clip)
-        used = affinity if self.config.needs_affinity else None
-        self._affinity = None if used is None else self._split(used)
-        self._encoding, self._attending = pipeline.stages_of(used)
-        side = self.config.affinity_size // downscaling
-        self._grid = (side, side) if affinity is None else affinity.grid
-        self._text: dict[str, Float[np.ndarray, " channels"]] = {}
 
     @classmethod
     def from_pretrained(
@@ -89,8 +60,9 @@ class Segmenter:
         *,
         clip: str | Path | None = None,
         attention: str | Path | None = None,
-        mode: Mode | None = None,
+        mode: str | None = None,
         config: SegmenterConfig | None = None,
+        discrepancy: Discrepancy | None = None,
         dtype: str = "auto",
         device: str = "auto",
         offline: bool = False,
@@ -102,13 +74,15 @@ class Segmenter:
             name_or_path: A pair (one of ``PAIRS`` such as ``"sd2+clip-b16"``, or
                 ``"demo"``, which comes with this package and knows its own drawn world
                 alone) or a folder with the sub-folders ``clip`` and ``diffusion``.
-            clip: A CLIP folder or repository instead of the pair's.
+            clip: A CLIP folder, file or repository instead of the pair's.
             attention: Another source of affinities instead of the pair's: a diffusion
                 pipeline, DINO, DINOv2 or CLIP, as a preset, folder or repository; the
-                side of its patches must divide ``config.affinity_size``.
-            mode: Overrides ``config.mode``.
+                side of its patches must divide ``config.affinity.size``.
+            mode: Name of the discrepancy, instead of the configuration's.
             config: Every choice of the method, instead of those that suit the pair
                 (``find_pair(name_or_path).config``).
+            discrepancy: What is solved for, instead of the configuration's; one of
+                ``solvers`` with its options, or your own.
             dtype: Precision of the networks, ``"float32"``, ``"bfloat16"`` or
                 ``"float16"``; the solvers always use float32. ``"auto"`` is float32 on
                 a CPU and bfloat16 elsewhere.
@@ -118,7 +92,8 @@ class Segmenter:
             announce: Called as each stage begins.
 
         Returns:
-            A segmenter, ready to be called.
+            A segmenter, ready to be called. The source of affinities is loaded when a
+            discrepancy needs it for the first time.
 
         Raises:
             CheckpointError: A checkpoint is missing, foreign or damaged.
@@ -126,46 +101,50 @@ class Segmenter:
             DeviceError: The device is absent.
         """
         pair = find_pair(name_or_path)
-        attention = attention or pair.attention
+        place = attention or pair.attention
         config = config or pair.config
         if mode is not None:
-            config = dataclasses.replace(config, mode=mode)
+            config = config.with_options(mode=mode)
         target = find_device(device)
         precision = network_dtype(dtype, target)
         half = precision.itemsize < 4
+
+        def load_attention() -> AffinitySource:
+            found = hub.resolve(place, "attention", offline=offline, half=half)
+            with jax.default_device(target):
+                return load_affinity(found, dtype=precision, options=config.affinity)
+
         clip_place = hub.resolve(clip or pair.clip, "clip", offline=offline, half=half)
         with jax.default_device(target):
-            affinity = None
-            if config.needs_affinity:
-                affinity = load_affinity(
-                    hub.resolve(attention, "attention", offline=offline, half=half),
-                    dtype=precision,
-                    size=config.affinity_size,
-                    timestep=config.timestep,
-                    layers=config.affinity_layers,
-                    temperature=config.affinity_temperature,
-                )
-            network = load_clip(clip_place, dtype=precision)
-        vocab_size = network.config.text.vocab_size
+            logits = load_logits(clip_place, dtype=precision)
         tokenizer = prompts.load_tokenizer(
-            hub.find_tokenizer(clip_place, vocab_size, offline=offline)
+            hub.find_tokenizer(clip_place, logits.vocab_size, offline=offline)
         )
-        return cls(
-            network,
+        networks = Networks(
+            logits,
             tokenizer,
-            affinity,
-            config,
-            downscaling=downscaling_of(attention),
-            announce=announce,
+            {"": load_attention},
+            downscaling=downscaling_of(place),
         )
+        return cls(networks, config, discrepancy=discrepancy, announce=announce)
 
-    def __call__(self, image: Any, classes: Classes) -> Segmentation:
+    def __call__(
+        self,
+        image: Any,
+        classes: Classes,
+        *,
+        discrepancy: Discrepancy | None = None,
+        **options: Any,
+    ) -> Segmentation:
         """Segment one photo.
 
         Args:
             image: A path, a Pillow image, or an array: uint8 RGB, float in [0, 1],
                 or grey.
             classes: One entry per class: a name, or a list of synonyms.
+            discrepancy: What is solved for, this time.
+            options: Other choices, this time, by their flat names: ``mode="path"``,
+                ``epsilon=0.05``. The networks stay loaded.
 
         Returns:
             The label map at the size of the photo, and the maps behind it.
@@ -173,9 +152,12 @@ class Segmenter:
         Raises:
             ImageError: The photo cannot be used.
             ClassListError: The class list cannot be used.
+            OptionError: An option is unknown or out of range.
             SolverError: The networks gave values that no solver can use.
         """
-        return self.batch([image], classes, batch_size=1)[0]
+        return self.batch(
+            [image], classes, batch_size=1, discrepancy=discrepancy, **options
+        )[0]
 
     def batch(
         self,
@@ -183,6 +165,8 @@ class Segmenter:
         classes: Classes,
         *,
         batch_size: int = 4,
+        discrepancy: Discrepancy | None = None,
+        **options: Any,
     ) -> list[Segmentation]:
         """Segment many photos, ``batch_size`` at once on the device.
 
@@ -195,6 +179,8 @@ class Segmenter:
             classes: One entry per class: a name, or a list of synonyms.
             batch_size: Photos at once; each holds two arrays of the size of an
                 affinity (64 MiB each at 512 px).
+            discrepancy: As for one photo.
+            options: As for one photo.
 
         Returns:
             One result per photo, in the order of the photos.
@@ -202,193 +188,53 @@ class Segmenter:
         Raises:
             ImageError: A photo cannot be used.
             ClassListError: The class list cannot be used.
+            OptionError: An option is unknown or out of range.
             SolverError: The networks gave values that no solver can use.
             DeviceError: The device has too little memory.
         """
         if batch_size < 1:
             raise OptionError("O01", f"batch_size = {batch_size}; expected at least 1")
+        config = self.config.with_options(discrepancy=discrepancy, **options)
         parsed = prompts.parse_classes(classes)
         read = [
             photo if isinstance(photo, Photo) else images.read_photo(photo)
             for photo in photos
         ]
+        patch = self.networks.logits.module.patch_size
         groups: dict[tuple[int, int], list[int]] = {}
         for index, photo in enumerate(read):
-            groups.setdefault(self._clip_size(photo), []).append(index)
+            groups.setdefault(clip_size(photo, config, patch), []).append(index)
         results: dict[int, Segmentation] = {}
         for group in groups.values():
             for start in range(0, len(group), batch_size):
                 chunk = group[start : start + batch_size]
-                done = self._segment([read[i] for i in chunk], parsed, batch_size)
+                chosen = [read[index] for index in chunk]
+                done = self._segment(chosen, parsed, batch_size, config)
                 results.update(zip(chunk, done, strict=True))
         return [results[index] for index in range(len(read))]
 
     def _segment(
-        self, photos: list[Photo], classes: prompts.ClassList, batch_size: int
+        self,
+        photos: list[Photo],
+        classes: prompts.ClassList,
+        batch_size: int,
+        config: SegmenterConfig,
     ) -> list[Segmentation]:
         """One batch of photos that CLIP sees at the same size."""
         clock = Clock(self._announce)
-        padded = photos + [photos[-1]] * (batch_size - len(photos))
-        sources = self._prepare(
-            clock, self._features(clock, padded), self._embed(clock, classes), classes
-        )
-        checks.check_logits(jax.device_get(sources.non_finite), classes, photos)
-        order, counts = checks.choose_classes(jax.device_get(sources.active))
-        affinity = self._attend(clock, self._encode(clock, padded))
-        solved = self._solve(clock, sources, order, affinity)
-        labelled = [
-            self._label(clock, guide, solved.values[i], int(counts[i]))
-            for i, guide in enumerate(self._fold(clock, photo) for photo in photos)
-        ]
+        batch = Batch(self.networks, photos, classes, size=batch_size, clock=clock)
+        solved = batch.solved(config)
+        labelled = [batch.labelled(config, index) for index in range(len(photos))]
         return [
             assemble(
                 photo,
-                classes,
-                order[i, : counts[i]],
-                jax.tree.map(lambda leaf, i=i: leaf[i], solved),
+                classes.titles,
+                solved.order[i, : solved.counts[i]],
+                jax.tree.map(lambda leaf, i=i: leaf[i], solved.solution),
                 labelled[i],
-                grid=self._grid,
+                grid=batch.grid(config),
                 timings=clock.timings,
-                config=self.config,
+                config=config,
             )
             for i, photo in enumerate(photos)
         ]
-
-    # The steps of a batch: apart, so that ``evaluation`` can share them among many.
-
-    def _prepare(
-        self, clock: Clock, features: Array, text: Array, classes: prompts.ClassList
-    ) -> pipeline.Sources:
-        """From features of photos and names to what the solver starts from."""
-        return pipeline.SOURCES(
-            clock,
-            features,
-            text,
-            self._put(np.asarray(classes.class_of_name, np.int32)),
-            num_classes=len(classes),
-            grid=self._grid,
-            early_rejection=self.config.early_rejection,
-            rejection_share=self.config.rejection_share,
-            suppression=self.config.suppression,
-            threshold=self.config.suppression_threshold,
-            scale=self.config.source_scale,
-        )
-
-    def _clip_size(self, photo: Photo) -> tuple[int, int]:
-        size = photo.pixels.shape[:2]
-        return images.short_side_size(size, self.config.short_side, self._patch)
-
-    def _embed(
-        self, clock: Clock, classes: prompts.ClassList
-    ) -> Float[Array, "names channels"]:
-        """Text embeddings of all names; each name is encoded once per segmenter."""
-        new = [name for name in classes.names if name not in self._text]
-        if new:
-            graph, state = self._clip
-            embedded = prompts.embed_names(
-                lambda ids: pipeline.TEXT(clock, state, self._put(ids), graph=graph),
-                self._tokenizer,
-                new,
-                self._templates,
-            )
-            self._text.update(zip(new, embedded, strict=True))
-        rows = np.stack([self._text[name] for name in classes.names])
-        return self._put(rows)
-
-    def _features(self, clock: Clock, photos: list[Photo]) -> Array:
-        size = self._clip_size(photos[0])
-        graph, state = self._clip
-        return pipeline.FEATURES(
-            clock,
-            state,
-            clock.time("resize", self._resized, photos, size, self.config.resample),
-            graph=graph,
-            attention=self.config.clip_attention,
-        )
-
-    def _encode(self, clock: Clock, photos: list[Photo]) -> Any:
-        """What the source of affinities makes of photos before it attends."""
-        if self._affinity is None:
-            return None
-        graph, state = self._affinity
-        size = (self.config.affinity_size,) * 2
-        pixels = clock.time("resize", self._resized, photos, size, "area")
-        return self._encoding(clock, state, pixels, graph=graph)
-
-    def _attend(self, clock: Clock, encoded: Any) -> Array | None:
-        if self._affinity is None:
-            return None
-        graph, state = self._affinity
-        return self._attending(clock, state, encoded, graph=graph)
-
-    def _solve(
-        self,
-        clock: Clock,
-        sources: pipeline.Sources,
-        order: np.ndarray,
-        affinity: Array | None,
-    ) -> pipeline.Discrepancy:
-        """The maps of the classes that ``order`` names, on the host."""
-        values = sources.logits if self.config.mode == "logits" else sources.source
-        solve = partial(
-            pipeline.DISCREPANCY,
-            clock,
-            pipeline.CHOSEN(clock, values, self._put(order)),
-            affinity,
-            config=self.config.of_solver(),
-            reading=self._reading(sources, order),
-        )
-        solved = jax.device_get(solve(domain="kernel"))
-        unsolved = np.isnan(solved.error).any(axis=1)
-        if unsolved.any() and self.config.needs_path:
-            # Logarithms take as long to compile as all the rest, and few need them.
-            with_logs = jax.device_get(solve(domain="auto"))
-            solved = pipeline.choose_photos(unsolved, with_logs, solved)
-        checks.check_maps(solved, self.config)
-        return solved
-
-    def _resized(
-        self, photos: list[Photo], size: tuple[int, int], method: images.ResizeMethod
-    ) -> Array:
-        resized = [images.resize_photo(p.pixels, size, method=method) for p in photos]
-        return self._put(np.stack(resized))
-
-    def _split(self, module: nnx.Module) -> tuple[Static, nnx.State]:
-        """The graph and the parameters of a module, tied to this device."""
-        graph, state = nnx.split(module)
-        return Static(graph), self._put(state)
-
-    def _put(self, tree: Any) -> Any:
-        return jax.device_put(tree, self._device)
-
-    def _reading(self, sources: pipeline.Sources, order: np.ndarray) -> solvers.Reading:
-        if not self.config.needs_path:
-            return solvers.Reading()
-        return checks.choose_reading(sources, order, self._device.platform)
-
-    def _fold(self, clock: Clock, photo: Photo) -> Guide:
-        """The photo as ``_label`` needs it: by cells, or as it is."""
-        guide = photo.pixels.astype(np.float32) / 255.0
-        layout = ops.cell_layout(guide.shape[:2], self._grid)
-        if self.config.upsampling == "dense":
-            return guide, layout
-        return clock.time("fold", layout.fold, guide), layout
-
-    def _label(
-        self, clock: Clock, guide: Guide, values: Array | np.ndarray, count: int
-    ) -> ops.PixelLabels:
-        """Row of ``values`` that wins each pixel of the photo; the first ``count``."""
-        folded, layout = guide
-        labelled = pipeline.LABELS(
-            clock,
-            self._put(values),
-            self._put(np.int32(count)),
-            self._put(folded),
-            grid=self._grid,
-            upsampling=self.config.upsampling,
-            spatial_variance=self.config.spatial_variance,
-            range_variance=self.config.range_variance,
-        )
-        if not isinstance(folded, ops.GuideCells):
-            return jax.device_get(labelled)
-        return ops.PixelLabels(*map(layout.unfold, jax.device_get(labelled)))

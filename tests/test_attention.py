@@ -14,6 +14,7 @@ from flax import nnx
 
 from dslo_jax import empty_prompt
 from dslo_jax.attention import (
+    AffinityOptions,
     AffinitySource,
     DiffusionAffinity,
     TransformerAffinity,
@@ -21,7 +22,6 @@ from dslo_jax.attention import (
     downscaling_of,
     fitting_size,
     load_affinity,
-    load_diffusion,
 )
 from dslo_jax.errors import CheckpointError, OptionError
 from dslo_jax.models.unet_blocks import QueryKey
@@ -146,7 +146,7 @@ def source(pipeline, tmp_path_factory):
     """That pipeline as an affinity source of 16 x 16 pixels."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DSLO_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return load_diffusion(pipeline[0], size=16)
+        return load_affinity(pipeline[0], options=AffinityOptions(size=16))
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +159,7 @@ def cache(tmp_path, monkeypatch):
 
 def test_affinity_equals_diffusers(pipeline):
     folder, (vae, unet, text_encoder) = pipeline
-    source = load_diffusion(folder, size=24, timestep=3)
+    source = load_affinity(folder, size=24, options=AffinityOptions(timestep=3))
     assert source.grid == (12, 12)
     pixels = np.random.default_rng(2).uniform(size=(2, 24, 24, 3)).astype(np.float32)
 
@@ -195,7 +195,7 @@ def test_affinity_equals_diffusers(pipeline):
 def test_layers_and_half_precision_are_options(pipeline):
     folder, _ = pipeline
     layers = (("down_blocks.0.attentions.0", 1.0), ("up_blocks.1.attentions.1", 2.0))
-    source = load_diffusion(folder, size=8, layers=layers, dtype=jnp.bfloat16)
+    source = load_affinity(folder, size=8, options=AffinityOptions(layers=layers), dtype=jnp.bfloat16)
     assert source.layers == layers
     assert source.context.get_value().dtype == jnp.bfloat16
     affinity = jax.eval_shape(source, jax.ShapeDtypeStruct((3, 8, 8, 3), jnp.float32))
@@ -231,7 +231,7 @@ def test_foreign_networks_are_told_before_weights_are_read(tmp_path):
     diffusion.edit_config(tmp_path / "vae", latent_channels=16)
     (tmp_path / "vae" / diffusion.WEIGHTS).unlink()
     with pytest.raises(CheckpointError, match="latent_channels") as caught:
-        load_diffusion(tmp_path)
+        load_affinity(tmp_path)
     assert caught.value.code == "W06"
 
 
@@ -241,7 +241,7 @@ def test_context_of_another_width_is_refused(tmp_path):
     context = np.zeros((1, 77, 32), np.float32)
     empty_prompt.save_empty_prompt(context, tmp_path / empty_prompt.FILE_NAME)
     with pytest.raises(CheckpointError, match="cross_attention_dim 24") as caught:
-        load_diffusion(tmp_path)
+        load_affinity(tmp_path)
     assert caught.value.code == "W06"
 
 
@@ -258,7 +258,7 @@ def registers(tmp_path_factory):
 def test_affinity_of_a_transformer_equals_transformers(registers):
     """Heads averaged, class token and registers dropped, rows divided by their sum."""
     folder, network = registers
-    source = load_affinity(folder, size=56)
+    source = load_affinity(folder, options=AffinityOptions(size=56))
     assert isinstance(source, TransformerAffinity)
     assert source.grid == (7, 7)
     assert source.layers == (("layers.2", 1.0),)
@@ -276,7 +276,7 @@ def test_affinity_of_a_transformer_equals_transformers(registers):
 
 
 def test_other_choices_share_the_network(registers):
-    source = load_affinity(registers[0], size=40)
+    source = load_affinity(registers[0], options=AffinityOptions(size=40))
     layers = (("layers.0", 1.0), ("layers.2", 3.0))
     other = source.with_choices(size=64, timestep=0, layers=layers, temperature=0.5)
     assert (other.size, other.layers, other.temperature) == (64, layers, 0.5)
@@ -320,14 +320,14 @@ def test_sizes_that_fit_are_near():
 
 def test_a_clip_is_a_source_as_well(tmp_path):
     save_clip(tmp_path, seed=1)
-    source = load_affinity(tmp_path, size=64, dtype=jnp.bfloat16)
+    source = load_affinity(tmp_path, options=AffinityOptions(size=64), dtype=jnp.bfloat16)
     assert source.grid == (4, 4)
     affinity = jax.eval_shape(source, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
     assert (affinity.shape, affinity.dtype) == ((1, 16, 16), jnp.float32)
 
 
 def test_a_folder_says_what_it_is(pipeline, registers, tmp_path):
-    source = load_affinity(pipeline[0], size=16, timestep=3)
+    source = load_affinity(pipeline[0], size=16, options=AffinityOptions(timestep=3))
     assert isinstance(source, DiffusionAffinity)
     assert isinstance(source, AffinitySource)
     assert source.timestep == 3

@@ -34,7 +34,7 @@ def test_main_job_runs_where_torch_is_not_installed():
         import numpy as np
         from dslo_jax import Segmenter, SegmenterConfig
 
-        config = SegmenterConfig(affinity_size=64, short_side=64)
+        config = SegmenterConfig.of(affinity_size=64, short_side=64)
         segmenter = Segmenter.from_pretrained("demo", config=config)
         photo = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
         print(segmenter(photo, ["cat", "sofa"]).labels.shape)

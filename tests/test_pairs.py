@@ -16,8 +16,8 @@ def test_pairs_name_known_checkpoints():
     for pair in pairs.PAIRS.values():
         assert hub.kind_of(str(pair.clip)) == "clip"
         kinds.add(hub.kind_of(str(pair.attention)))
-        size = pair.config.affinity_size
-        assert pair.config == SegmenterConfig(affinity_size=size)
+        size = pair.config.affinity.size
+        assert pair.config == SegmenterConfig.of(affinity_size=size)
         assert size == 64 * downscaling_of(pair.attention)
     assert kinds == {"diffusion", "vit", "clip"}
 
@@ -30,7 +30,7 @@ def test_a_folder_is_a_pair(tmp_path):
 
 def test_a_folder_may_say_what_suits_it(tmp_path):
     (tmp_path / "segmenter.toml").write_text('short_side = 96\nmode = "path"\n')
-    assert find_pair(tmp_path).config == SegmenterConfig(short_side=96, mode="path")
+    assert find_pair(tmp_path).config == SegmenterConfig.of(short_side=96, mode="path")
     (tmp_path / "segmenter.toml").write_text("short_side = 0\n")
     with pytest.raises(OptionError, match=r"O01.*segmenter\.toml:1"):
         find_pair(tmp_path)
@@ -70,19 +70,23 @@ def demo(tmp_path, monkeypatch):
 def test_the_bundled_pair_is_loaded_with_its_choices(demo):
     segmenter = Segmenter.from_pretrained("demo", offline=True)
     used = segmenter.config
-    assert (used.short_side, used.affinity_size, used.templates) == (64, 64, "single")
-    assert used.mode == SegmenterConfig().mode
+    assert (used.clip.short_side, used.affinity.size, used.clip.templates) == (
+        64,
+        64,
+        "single",
+    )
+    assert used.solver.mode == SegmenterConfig().mode
 
 
 def test_a_mode_changes_nothing_else(demo):
     used = Segmenter.from_pretrained("demo", mode="logits").config
-    assert used == SegmenterConfig(
+    assert used == SegmenterConfig.of(
         mode="logits", short_side=64, affinity_size=64, templates="single"
     )
 
 
 def test_a_configuration_that_is_given_wins_whole(demo):
-    given = SegmenterConfig(mode="logits", short_side=80)
+    given = SegmenterConfig.of(mode="logits", short_side=80)
     assert Segmenter.from_pretrained("demo", config=given).config == given
 
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from dslo_jax.stages import Clock, Stage, listen
+from dslo_jax.pipeline.stages import Clock, Stage, listen
 
 
 def test_a_listener_hears_the_stages_of_every_clock():

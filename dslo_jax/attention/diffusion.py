@@ -1,13 +1,19 @@
 """The self-attention of Stable Diffusion as affinity."""
 
+import dataclasses
+import math
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.attention.source import AffinitySource, Layers, wrong_layers
+from dslo_jax.attention.options import AffinityOptions, Layers
+from dslo_jax.attention.source import AffinitySource, wrong_layers
+from dslo_jax.cost import flops
+from dslo_jax.cost.flops import Work
 from dslo_jax.empty_prompt import load_empty_prompt
 from dslo_jax.errors import CheckpointError, OptionError
 from dslo_jax.models.unet import UNet, load_unet
@@ -29,45 +35,79 @@ class DiffusionAffinity(AffinitySource):
         vae: The encoder.
         unet: The network whose attention is read.
         context: ``[1 tokens channels]``, the empty prompt.
-        size: Side of the square photo, in pixels; a multiple of ``vae.downscaling``.
-        timestep: 0 (no noise) ... 999.
-        layers: Paths of attention modules and their weights, at the resolution of the
-            latents: those of the first down block and of the last up block. Empty for
-            the first two of the last up block, half each.
-        temperature: Softens (> 1) or sharpens (< 1) the affinity.
+        options: The size is a multiple of ``vae.downscaling``. The layers are paths of
+            attention modules at the resolution of the latents: those of the first down
+            block and of the last up block; none stands for the first two of the last up
+            block, half each.
 
     Raises:
-        ValueError: ``size`` or ``timestep`` is out of range.
-        OptionError: ``layers`` names others, or a weight is no weight.
+        OptionError: The size has a remainder, the layers name others, or a weight is no
+            weight (``O01``).
     """
+
+    stages: ClassVar[tuple[str, str]] = ("vae", "unet")
 
     def __init__(
         self,
         vae: VAE,
         unet: UNet,
         context: Float[Array, "1 tokens channels"],
-        *,
-        size: int = 512,
-        timestep: int = 0,
-        layers: Layers = (),
-        temperature: float = 1.0,
+        options: AffinityOptions = AffinityOptions(),
     ):
-        if size <= 0 or size % vae.config.downscaling:
-            raise ValueError(
-                f"`size` is {size}, expected a positive multiple of "
-                f"{vae.config.downscaling} pixels"
+        if options.size % vae.config.downscaling:
+            raise OptionError(
+                "O01",
+                f"affinity_size = {options.size} is not a multiple of "
+                f"{vae.config.downscaling}, the pixels of a latent of this VAE",
             )
-        if not 0 <= timestep < 1000:
-            raise ValueError(f"`timestep` is {timestep}, expected 0 ... 999")
         last = f"up_blocks.{len(unet.config.block_out_channels) - 1}.attentions"
-        self.layers = layers or ((f"{last}.0", 0.5), (f"{last}.1", 0.5))
-        _check_layers(self.layers, unet.config)
+        usual = ((f"{last}.0", 0.5), (f"{last}.1", 0.5))
+        self.options = dataclasses.replace(options, layers=options.layers or usual)
+        _check_layers(self.options.layers, unet.config)
         self.vae = vae
         self.unet = unet
         self.context = nnx.Variable(context)
-        self.size = size
-        self.timestep = timestep
-        self.temperature = temperature
+
+    @classmethod
+    def load(
+        cls,
+        place: Path,
+        *,
+        dtype: jax.typing.DTypeLike = jnp.float32,
+        options: AffinityOptions = AffinityOptions(),
+    ) -> Self:
+        """Load a Stable Diffusion 1 or 2 pipeline in the layout of diffusers.
+
+        Args:
+            place: A folder with ``unet/``, ``vae/``, and ``text_encoder/`` with
+                ``tokenizer/`` or ``empty_prompt.safetensors``.
+            dtype: Type of the parameters and of the computation of both networks.
+            options: See the class.
+
+        Returns:
+            The affinity source. True float32 needs the caller to trace it under
+            ``jax.default_matmul_precision("highest")``.
+
+        Raises:
+            CheckpointError: A part is missing, foreign or damaged.
+            OptionError: The network has no use for an option.
+        """
+        # Foreign architectures are told from configurations, before gigabytes move.
+        unet_config = UNetConfig.from_dict(read_config(place / "unet"))
+        VAEConfig.from_dict(read_config(place / "vae"))
+        context = load_empty_prompt(place)
+        if context.shape[-1] != unet_config.cross_attention_dim:
+            raise CheckpointError(
+                "W06",
+                f"the empty prompt of {place} has {context.shape[-1]} channels, "
+                f"wanted cross_attention_dim {unet_config.cross_attention_dim}",
+            )
+        return cls(
+            load_vae(place / "vae", dtype=dtype),
+            load_unet(place / "unet", dtype=dtype),
+            jnp.asarray(context, dtype),
+            options,
+        )
 
     @property
     def downscaling(self) -> int:
@@ -75,9 +115,14 @@ class DiffusionAffinity(AffinitySource):
         return self.vae.config.downscaling
 
     @property
+    def comparable_layers(self) -> tuple[str, ...]:
+        """The five self-attentions of the paper's Table 3: those of the latents."""
+        return _layers(self.unet.config)
+
+    @property
     def encoding(self) -> tuple[int]:
         """Size of the photo."""
-        return (self.size,)
+        return (self.options.size,)
 
     def encode(
         self, pixels: Float[Array, "batch size size 3"]
@@ -110,92 +155,49 @@ class DiffusionAffinity(AffinitySource):
         Memory:
             See ``average_attention``.
         """
-        taps = tuple(path + _TAP for path, _ in self.layers)
+        taps = tuple(path + _TAP for path, _ in self.options.layers)
         context = self.context.get_value()
         queries_keys = self.unet(
             encoded,
             jnp.broadcast_to(context, (len(encoded), *context.shape[1:])),
-            timestep=self.timestep,
+            timestep=self.options.timestep,
             taps=taps,
         )
         return self.averaged([queries_keys[tap] for tap in taps])
 
-    def with_choices(
-        self, *, size: int, timestep: int, layers: Layers, temperature: float
-    ) -> "DiffusionAffinity":
-        """The same networks with other choices; see ``AffinitySource``."""
-        return DiffusionAffinity(
-            self.vae,
-            self.unet,
-            self.context.get_value(),
-            size=size,
-            timestep=timestep,
-            layers=layers,
-            temperature=temperature,
-        )
+    def with_options(self, options: AffinityOptions) -> Self:
+        """The same networks with other options; see ``AffinitySource``."""
+        return type(self)(self.vae, self.unet, self.context.get_value(), options)
+
+    def networks(self) -> dict[str, list[Any]]:
+        """The autoencoder and the UNet."""
+        return {"vae": [self.vae], "unet": [self.unet]}
+
+    def work(self) -> dict[str, Work]:
+        """What the autoencoder, the UNet and the averaging cost."""
+        config, size = self.unet.config, self.options.size
+        context = self.context.get_value().shape[1]
+        taps = [path + _TAP for path, _ in self.options.layers]
+        layers = [(config.heads[0], config.block_out_channels[0])] * len(taps)
+        return {
+            "vae": flops.vae(self.vae.config, size, size),
+            "unet": flops.unet(config, self.grid, context, taps),
+            "aggregation": flops.aggregation(layers, math.prod(self.grid)),
+        }
 
 
-def load_diffusion(
-    folder: Path,
-    *,
-    dtype: jax.typing.DTypeLike = jnp.float32,
-    size: int = 512,
-    timestep: int = 0,
-    layers: Layers = (),
-    temperature: float = 1.0,
-) -> DiffusionAffinity:
-    """Load a Stable Diffusion 1 or 2 pipeline in the layout of diffusers.
-
-    Args:
-        folder: Holds ``unet/``, ``vae/``, and ``text_encoder/`` with ``tokenizer/`` or
-            ``empty_prompt.safetensors``.
-        dtype: Type of the parameters and of the computation of both networks.
-        size: Side of the square photo, in pixels.
-        timestep: 0 (no noise) ... 999.
-        layers: Paths of attention modules and their weights; see
-            ``DiffusionAffinity``.
-        temperature: Softens (> 1) or sharpens (< 1) the affinity.
-
-    Returns:
-        The affinity source. True float32 needs the caller to trace it under
-        ``jax.default_matmul_precision("highest")``.
-
-    Raises:
-        CheckpointError: A part is missing, foreign or damaged.
-        ValueError: ``size`` or ``timestep`` is out of range.
-        OptionError: ``layers`` names others, or a weight is no weight.
-    """
-    # Foreign architectures are told from their configurations, before gigabytes move.
-    unet_config = UNetConfig.from_dict(read_config(folder / "unet"))
-    VAEConfig.from_dict(read_config(folder / "vae"))
-    context = load_empty_prompt(folder)
-    if context.shape[-1] != unet_config.cross_attention_dim:
-        raise CheckpointError(
-            "W06",
-            f"the empty prompt of {folder} has {context.shape[-1]} channels, "
-            f"wanted cross_attention_dim {unet_config.cross_attention_dim}",
-        )
-    return DiffusionAffinity(
-        load_vae(folder / "vae", dtype=dtype),
-        load_unet(folder / "unet", dtype=dtype),
-        jnp.asarray(context, dtype),
-        size=size,
-        timestep=timestep,
-        layers=layers,
-        temperature=temperature,
-    )
+def _layers(config: UNetConfig) -> tuple[str, ...]:
+    """The attentions that see the latents at their own resolution, in order."""
+    last = len(config.block_out_channels) - 1
+    ends = ("down_blocks.0.", f"up_blocks.{last}.")
+    return tuple(tap.removesuffix(_TAP) for tap in config.taps if tap.startswith(ends))
 
 
 def _check_layers(layers: Layers, config: UNetConfig) -> None:
-    """Only these layers see the latents at their own resolution."""
-    last = len(config.block_out_channels) - 1
-    valid = [
-        tap.removesuffix(_TAP)
-        for tap in config.taps
-        if tap.startswith(("down_blocks.0.", f"up_blocks.{last}."))
-    ]
+    valid = _layers(config)
     if wrong := wrong_layers(layers, valid):
         raise OptionError(
             "O01",
-            f"`layers` names {wrong}, expected different ones of {', '.join(valid)}",
+            f"affinity_layers names {wrong}, expected different ones of "
+            f"{', '.join(valid)}",
         )

@@ -1,42 +1,46 @@
 """From a folder or a name to a source of affinities."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from dslo_jax.attention.diffusion import load_diffusion
-from dslo_jax.attention.source import AffinitySource, Layers
-from dslo_jax.attention.transformer import load_transformer
+from dslo_jax.attention.diffusion import DiffusionAffinity
+from dslo_jax.attention.options import AffinityOptions
+from dslo_jax.attention.source import AffinitySource
+from dslo_jax.attention.transformer import TransformerAffinity
 from dslo_jax.errors import CheckpointError
 from dslo_jax.hub import attention_of
-from dslo_jax.hub.presets import PRESETS
+from dslo_jax.hub.presets import PRESETS, Kind
 from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.models.vae import VAEConfig
 from dslo_jax.models.vit_config import VitConfig
 from dslo_jax.weights import read_config
 
 
+# Which class reads the attention of which kind of checkpoint.
+_SOURCES: Mapping[Kind, type[AffinitySource]] = {
+    "diffusion": DiffusionAffinity,
+    "vit": TransformerAffinity,
+    "clip": TransformerAffinity,
+}
+
+
 def load_affinity(
-    folder: Path,
+    place: Path,
     *,
     dtype: jax.typing.DTypeLike = jnp.float32,
-    size: int = 512,
-    timestep: int = 0,
-    layers: Layers = (),
-    temperature: float = 1.0,
+    options: AffinityOptions = AffinityOptions(),
 ) -> AffinitySource:
-    """Load whatever network lies in a folder as a source of affinities.
+    """Load whatever network lies in a folder or file as a source of affinities.
 
     Args:
-        folder: A diffusers pipeline (``unet/`` and ``vae/``), or the folder of a DINO,
-            DINOv2, DINOv2 with registers or CLIP in the layout of transformers.
+        place: A diffusers pipeline (``unet/`` and ``vae/``), or a DINO, DINOv2, DINOv2
+            with registers or CLIP.
         dtype: Type of the parameters and of the computation.
-        size: Side of the square photo, in pixels.
-        timestep: Noise of a diffusion model, 0 ... 999.
-        layers: Names and weights; see ``DiffusionAffinity``, ``TransformerAffinity``.
-        temperature: Softens (> 1) or sharpens (< 1) the affinity.
+        options: What is read of its attention.
 
     Returns:
         The source. True float32 needs the caller to trace it under
@@ -44,18 +48,10 @@ def load_affinity(
 
     Raises:
         CheckpointError: There is no such network, or it is foreign or damaged.
-        OptionError: The network has no use for a choice.
-        ValueError: A choice is out of range.
+        OptionError: The network has no use for an option.
     """
-    load = load_diffusion if attention_of(folder) == "diffusion" else load_transformer
-    return load(
-        folder,
-        dtype=dtype,
-        size=size,
-        timestep=timestep,
-        layers=layers,
-        temperature=temperature,
-    )
+    source = _SOURCES[attention_of(place)]
+    return source.load(place, dtype=dtype, options=options)
 
 
 def downscaling_of(name_or_path: str | Path) -> int:

@@ -2,17 +2,18 @@
 
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from dslo_jax.attention.average import average_attention, check_weights
+from dslo_jax.attention.options import AffinityOptions, Layers
+from dslo_jax.cost.flops import Work
 from dslo_jax.models.unet_blocks import QueryKey
-
-
-Layers = tuple[tuple[str, float], ...]
-"""Layers of a network by name, and the weight of each."""
 
 
 class AffinitySource(nnx.Module):
@@ -21,16 +22,33 @@ class AffinitySource(nnx.Module):
     A base class, because what is compiled and put on a device is a module of flax.
 
     Attributes:
-        size: Side of the square photo, in pixels.
-        timestep: Noise of a diffusion model, 0 ... 999; 0 for all other networks.
-        layers: Whose attention is averaged.
-        temperature: Softens (> 1) or sharpens (< 1) the affinity.
+        stages: What people call ``encode`` and ``attend``.
+        options: What is read; the layers are named where the options leave them open.
     """
 
-    size: int
-    timestep: int
-    layers: Layers
-    temperature: float
+    stages: ClassVar[tuple[str, str]] = ("encode", "attend")
+    options: AffinityOptions
+
+    @classmethod
+    @abstractmethod
+    def load(
+        cls,
+        place: Path,
+        *,
+        dtype: jax.typing.DTypeLike = jnp.float32,
+        options: AffinityOptions = AffinityOptions(),
+    ) -> Self:
+        """Load the network of a folder or a file.
+
+        Args:
+            place: Where its weights and its configuration are.
+            dtype: Type of the parameters and of the computation.
+            options: What is read of its attention.
+
+        Raises:
+            CheckpointError: The checkpoint is missing, foreign or damaged.
+            OptionError: The network has no use for an option.
+        """
 
     @property
     @abstractmethod
@@ -40,8 +58,13 @@ class AffinitySource(nnx.Module):
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
-        side = self.size // self.downscaling
+        side = self.options.size // self.downscaling
         return side, side
+
+    @property
+    def comparable_layers(self) -> tuple[str, ...]:
+        """Layers that a table of layers compares, in order of execution."""
+        return ()
 
     @abstractmethod
     def encode(self, pixels: Float[Array, "batch size size 3"]) -> Any:
@@ -63,21 +86,20 @@ class AffinitySource(nnx.Module):
         """
 
     @abstractmethod
-    def with_choices(
-        self, *, size: int, timestep: int, layers: Layers, temperature: float
-    ) -> "AffinitySource":
-        """The same networks with other choices.
-
-        Args:
-            size: Side of the square photo, in pixels.
-            timestep: 0 (no noise) ... 999.
-            layers: Names and weights; empty for the usual ones.
-            temperature: Softens (> 1) or sharpens (< 1) the affinity.
+    def with_options(self, options: AffinityOptions) -> Self:
+        """The same networks with other options.
 
         Raises:
-            OptionError: The source has no use for a choice.
-            ValueError: A choice is out of range.
+            OptionError: The network has no use for an option.
         """
+
+    @abstractmethod
+    def networks(self) -> dict[str, list[Any]]:
+        """The modules whose parameters each stage uses, by the name of the stage."""
+
+    @abstractmethod
+    def work(self) -> dict[str, Work]:
+        """What one photo costs, by the name of the stage; the averaging apart."""
 
     @property
     @abstractmethod
@@ -93,28 +115,33 @@ class AffinitySource(nnx.Module):
     def averaged(
         self, queries_keys: Sequence[QueryKey]
     ) -> Float[Array, "batch patches patches"]:
-        """The mean of the attentions of ``layers``, by their weights.
+        """The mean of the attentions of the layers, by their weights.
 
         Args:
-            queries_keys: Of each of ``layers``, in their order.
+            queries_keys: Of each layer of the options, in their order.
         """
-        weights = tuple(weight for _, weight in self.layers)
-        return average_attention(queries_keys, weights, temperature=self.temperature)
+        weights = tuple(weight for _, weight in self.options.layers)
+        temperature = self.options.temperature
+        return average_attention(queries_keys, weights, temperature=temperature)
 
     def require_size(self, pixels: Float[Array, "batch _ _ 3"]) -> None:
         """Refuse (``ValueError``) photos of another size."""
-        if pixels.shape[1:3] != (self.size, self.size):
+        size = self.options.size
+        if pixels.shape[1:3] != (size, size):
             raise ValueError(
-                f"`pixels` is {pixels.shape}, expected photos of {self.size} x "
-                f"{self.size} pixels; resize them"
+                f"`pixels` is {pixels.shape}, expected photos of {size} x {size} "
+                "pixels; resize them"
             )
 
 
 def wrong_layers(layers: Layers, valid: Collection[str]) -> list[str]:
-    """Names that are not valid; all of them if one comes twice; none if all is well.
+    """The names of layers that cannot be used.
+
+    Returns:
+        The unknown names; all names if one of them is given twice; otherwise none.
 
     Raises:
-        OptionError: All names are well and a weight is none (``O01``).
+        OptionError: The names can be used, and a weight cannot (``O01``).
     """
     names = [name for name, _ in layers]
     unknown = sorted(set(names) - set(valid))

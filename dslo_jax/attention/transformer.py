@@ -1,13 +1,18 @@
 """The self-attention of a vision transformer as affinity: DINO, DINOv2, CLIP."""
 
+import dataclasses
 import math
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dslo_jax.attention.source import AffinitySource, Layers, wrong_layers
+from dslo_jax.attention.options import AffinityOptions, Layers
+from dslo_jax.attention.source import AffinitySource, wrong_layers
+from dslo_jax.cost import flops
+from dslo_jax.cost.flops import Work
 from dslo_jax.errors import OptionError
 from dslo_jax.models.clip_vision import VisionModel, load_vision
 from dslo_jax.models.unet_blocks import QueryKey
@@ -28,42 +33,54 @@ class TransformerAffinity(AffinitySource):
 
     Args:
         network: A DINO, a DINOv2, or the vision half of a CLIP.
-        size: Side of the square photo, in pixels; a multiple of the patch size.
-        timestep: 0; no other makes sense.
-        layers: Names, ``"layers.0"`` onwards, and their weights; empty for the last.
-        temperature: Softens (> 1) or sharpens (< 1) the affinity.
+        options: The size is a multiple of the patch size, the timestep is 0. The
+            layers are called ``"layers.0"`` onwards; none stands for the last.
 
     Attributes:
         wanted: Indices of the layers.
 
     Raises:
-        OptionError: ``size`` has a remainder, ``timestep`` is not 0, ``layers`` names
+        OptionError: The size has a remainder, the timestep is not 0, the layers name
             others, or a weight is no weight (``O01``).
     """
 
-    def __init__(
-        self,
-        network: Vit | VisionModel,
-        *,
-        size: int,
-        timestep: int = 0,
-        layers: Layers = (),
-        temperature: float = 1.0,
-    ):
+    stages: ClassVar[tuple[str, str]] = ("vit", "aggregation")
+
+    def __init__(self, network: Vit | VisionModel, options: AffinityOptions):
         depth = network.config.num_hidden_layers
-        _check_size(size, network.config.patch_size)
-        if timestep != 0:
+        _check_size(options.size, network.config.patch_size)
+        if options.timestep != 0:
             raise OptionError(
                 "O01",
-                f"timestep = {timestep}, but a vision transformer sees no noise; leave "
-                "it at 0, or take the attention of a diffusion model",
+                f"timestep = {options.timestep}, but a vision transformer sees no "
+                "noise; leave it at 0, or take the attention of a diffusion model",
             )
+        usual = ((f"layers.{depth - 1}", 1.0),)
         self.network = network
-        self.size = size
-        self.timestep = timestep
-        self.layers = layers or ((f"layers.{depth - 1}", 1.0),)
-        self.wanted = _indices(self.layers, depth)
-        self.temperature = temperature
+        self.options = dataclasses.replace(options, layers=options.layers or usual)
+        self.wanted = _indices(self.options.layers, depth)
+
+    @classmethod
+    def load(
+        cls,
+        place: Path,
+        *,
+        dtype: jax.typing.DTypeLike = jnp.float32,
+        options: AffinityOptions = AffinityOptions(),
+    ) -> Self:
+        """Load a DINO, a DINOv2 (also with registers), or the vision half of a CLIP.
+
+        Args:
+            place: A folder or a file; ``model_type`` says which of them it is.
+            dtype: Type of the parameters and of the computation.
+            options: See the class.
+
+        Raises:
+            CheckpointError: The checkpoint is missing, foreign or damaged.
+            OptionError: The network has no use for an option.
+        """
+        is_clip = read_config(place).get("model_type") == "clip"
+        return cls((load_vision if is_clip else load_vit)(place, dtype=dtype), options)
 
     @property
     def downscaling(self) -> int:
@@ -73,7 +90,7 @@ class TransformerAffinity(AffinitySource):
     @property
     def encoding(self) -> tuple[int, Layers]:
         """Size of the photo, and layers."""
-        return self.size, self.layers
+        return self.options.size, self.options.layers
 
     def encode(self, pixels: Float[Array, "batch size size 3"]) -> tuple[QueryKey, ...]:
         """Run the network as far as its last layer that is wanted.
@@ -106,50 +123,23 @@ class TransformerAffinity(AffinitySource):
         """
         return self.averaged(encoded)
 
-    def with_choices(
-        self, *, size: int, timestep: int, layers: Layers, temperature: float
-    ) -> "TransformerAffinity":
-        """The same network with other choices; see ``AffinitySource``."""
-        return TransformerAffinity(
-            self.network,
-            size=size,
-            timestep=timestep,
-            layers=layers,
-            temperature=temperature,
-        )
+    def with_options(self, options: AffinityOptions) -> Self:
+        """The same network with other options; see ``AffinitySource``."""
+        return type(self)(self.network, options)
 
+    def networks(self) -> dict[str, list[Any]]:
+        """The vision transformer."""
+        return {"vit": [self.network]}
 
-def load_transformer(
-    folder: Path,
-    *,
-    dtype: jax.typing.DTypeLike = jnp.float32,
-    size: int,
-    timestep: int = 0,
-    layers: Layers = (),
-    temperature: float = 1.0,
-) -> TransformerAffinity:
-    """Load a DINO, a DINOv2 (with or without registers), or the vision half of a CLIP.
-
-    Args:
-        folder: In the layout of transformers; ``model_type`` says which it is.
-        dtype: Type of the parameters and of the computation.
-        size: Side of the square photo, in pixels.
-        timestep: 0.
-        layers: Names and weights; see ``TransformerAffinity``.
-        temperature: Softens (> 1) or sharpens (< 1) the affinity.
-
-    Raises:
-        CheckpointError: The checkpoint is missing, foreign or damaged.
-        OptionError: As for ``TransformerAffinity``.
-    """
-    is_clip = read_config(folder).get("model_type") == "clip"
-    return TransformerAffinity(
-        (load_vision if is_clip else load_vit)(folder, dtype=dtype),
-        size=size,
-        timestep=timestep,
-        layers=layers,
-        temperature=temperature,
-    )
+    def work(self) -> dict[str, Work]:
+        """What the transformer and the averaging cost."""
+        config, others = self.network.config, self.network.others
+        layers = [(config.num_attention_heads, config.hidden_size)] * len(self.wanted)
+        patches = math.prod(self.grid)
+        return {
+            "vit": flops.vit(config, *self.grid, others, max(self.wanted)),
+            "aggregation": flops.aggregation(layers, patches, others),
+        }
 
 
 def fitting_size(size: int, patch: int) -> int:

@@ -96,7 +96,7 @@ def _load(
 ) -> tuple[Loaded, tuple[Table, ...]]:
     """The networks, those of other sources where they are compared, and the tables."""
     loaded = load(options, pair)
-    layers = loaded.networks.layers
+    layers = loaded.networks.affinity_source().comparable_layers
     if names and _FOUNDATION not in names:
         return loaded, build_tables(pair.config, layers, names)
     networks, sources = load_sources(options, pair, loaded.networks, places)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -16,7 +16,6 @@ from dslo_jax.cli.measuring import (
     warn_of_part,
 )
 from dslo_jax.cli.terminal import Measuring, results, say
-from dslo_jax.config import Mode
 from dslo_jax.errors import OptionError, OutputError
 from dslo_jax.evaluation.cells import Cell
 from dslo_jax.evaluation.evaluator import JOURNAL, cells_of, evaluate, rescore
@@ -46,7 +45,7 @@ class Evaluate(Measure):
     """
 
     dataset: tyro.conf.Positional[str]
-    mode: Literal["both"] | Mode = "both"
+    mode: str = "both"
     out: Path = Path("evaluation")
     save_labels: bool = False
     rescore: bool = False
@@ -57,7 +56,7 @@ def run(arguments: list[str], errors: Console) -> int:
     options = tyro.cli(Evaluate, prog="dslo eval", args=arguments)
     samples = find_samples(options, options.dataset)
     pair = find_config(options, options.dataset)
-    modes: tuple[Mode, ...] = ("velocity", "path")
+    modes: tuple[str, ...] = ("velocity", "path")
     cells = cells_of(pair.config, modes if options.mode == "both" else (options.mode,))
     warn_of_part(errors, samples)
     measure = _rescore if options.rescore else _evaluate

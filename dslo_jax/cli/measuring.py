@@ -1,6 +1,5 @@
 """What ``dslo eval`` and ``dslo ablate`` have in common: data sets and networks."""
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from dslo_jax.evaluation.samples import First, Protocol, SampleSet, SceneSet
 from dslo_jax.evaluation.sweep import Sweep
 from dslo_jax.evaluation.tables import Source
 from dslo_jax.pairs import Pair, find_pair
-from dslo_jax.stages import listen
+from dslo_jax.pipeline.stages import listen
 
 
 SCENES = "scenes"
@@ -120,8 +119,9 @@ def find_config(options: Measure, dataset: str) -> Pair:
     pair = find_pair(options.model)
     config = pair.config
     benchmark = BENCHMARKS.get(dataset)
-    if benchmark is not None and config.short_side == SegmenterConfig().short_side:
-        config = dataclasses.replace(config, short_side=benchmark.short_side)
+    usual = SegmenterConfig().clip.short_side
+    if benchmark is not None and config.clip.short_side == usual:
+        config = config.with_options(short_side=benchmark.short_side)
     if options.config is not None:
         config = SegmenterConfig.from_toml(options.config, base=config)
     return pair._replace(config=config)

@@ -5,7 +5,7 @@ import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dslo_jax import images, prompts
+from dslo_jax.cli.method import DEFAULTS, Method, config_of, method_options
 from dslo_jax.cli.terminal import bar, one_line, results, say
 from dslo_jax.cli.weights import readable_checkpoint
 from dslo_jax.config import SegmenterConfig
@@ -22,9 +23,9 @@ from dslo_jax.errors import DsloError, ImageError, OptionError, OutputError
 from dslo_jax.images import FoundPhoto, Photo
 from dslo_jax.outputs import output_path
 from dslo_jax.pairs import find_pair
+from dslo_jax.pipeline.stages import Timing
 from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Segmenter
-from dslo_jax.stages import Timing
 
 
 _BATCHES_AHEAD = 8
@@ -70,9 +71,7 @@ class Segment:
     recursive: bool = False
     offline: bool = False
     config: Path | None = None
-    method: Annotated[SegmenterConfig, tyro.conf.arg(name="")] = field(
-        default_factory=SegmenterConfig
-    )
+    method: Annotated[Method, tyro.conf.arg(name="")] = DEFAULTS
 
 
 def run(arguments: list[str], errors: Console) -> int:
@@ -91,7 +90,7 @@ def _options(arguments: list[str]) -> Segment:
     method = find_pair(first.model).config
     if first.config is not None:
         method = SegmenterConfig.from_toml(first.config, base=method)
-    return parse(default=Segment(method=method))
+    return parse(default=Segment(method=method_options(method)))
 
 
 def _segment(options: Segment, errors: Console) -> int:
@@ -140,7 +139,7 @@ def _load(options: Segment, report: "_Report") -> Segmenter:
             options.model,
             clip=options.clip,
             attention=options.attention,
-            config=options.method,
+            config=config_of(options.method),
             dtype=options.precision,
             device=options.device,
             offline=options.offline,

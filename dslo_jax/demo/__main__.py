@@ -8,16 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
-import numpy as np
 import tyro
 from PIL import Image
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from dslo_jax.config import Mode
 from dslo_jax.demo import scenes
-from dslo_jax.demo.sheet import MODES, WORLD, Exhibit, Sheet, show
+from dslo_jax.demo.sheet import MODES, WORLD, Exhibit, Segment, Sheet, show
 from dslo_jax.demo.sheet_html import to_html
 from dslo_jax.demo.sheet_png import to_image
 from dslo_jax.errors import DsloError, OptionError
@@ -25,7 +23,6 @@ from dslo_jax.evaluation.metrics import IGNORE
 from dslo_jax.files import atomic_file
 from dslo_jax.outputs.page import percent
 from dslo_jax.prompts import ClassList, split_classes
-from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Segmenter
 
 
@@ -52,29 +49,6 @@ class Demo:
     out: Path = Path("out/demo")
 
 
-class _Segmenters:
-    """One segmenter per mode, loaded when it is first needed."""
-
-    def __init__(self, status: Status):
-        self._status = status
-        self._loaded: dict[Mode, Segmenter] = {}
-
-    def __call__(
-        self, mode: Mode, pixels: np.ndarray, classes: ClassList
-    ) -> Segmentation:
-        if mode not in self._loaded:
-            self._status.update(f"{mode}: loading")
-            self._loaded[mode] = Segmenter.from_pretrained(
-                "demo",
-                mode=mode,
-                offline=True,
-                announce=lambda stage, compiles: self._status.update(
-                    f"{mode}: {'compiling ' * compiles}{stage}"
-                ),
-            )
-        return self._loaded[mode](pixels, classes)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit code."""
     options = tyro.cli(Demo, prog="python -m dslo_jax.demo", args=arguments)
@@ -91,13 +65,26 @@ def _run(options: Demo, console: Console) -> None:
     start = time.perf_counter()
     classes = _check(options)
     with console.status("") as status:
-        segment = _Segmenters(status)
+        segment = _load(status)
         world = tuple(show(seed, WORLD, segment) for seed in options.seeds)
         sheet = Sheet(world, show(_OWN_SEED, classes, segment))
     seconds = time.perf_counter() - start
     _save(sheet, options.out, seconds)
     console.print(_score_table(sheet), _time_table(sheet))
     console.print(f"{seconds:.0f} seconds. Open {options.out / 'sheet.html'}")
+
+
+def _load(status: Status) -> Segment:
+    """The bundled networks, loaded once for all modes."""
+    status.update("loading")
+    segmenter = Segmenter.from_pretrained(
+        "demo",
+        offline=True,
+        announce=lambda stage, compiles: status.update(
+            f"{'compiling ' * compiles}{stage}"
+        ),
+    )
+    return lambda mode, pixels, classes: segmenter(pixels, classes, mode=mode)
 
 
 def _check(options: Demo) -> ClassList:

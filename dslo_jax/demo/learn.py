@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dslo_jax.attention import load_diffusion
+from dslo_jax.attention import AffinityOptions, load_affinity
 from dslo_jax.demo import scenes
 from dslo_jax.evaluation.oracles import class_shares
 from dslo_jax.pairs import BUNDLED
@@ -26,10 +26,10 @@ LAYERS += [f"down_blocks.0.attentions.{k}" for k in range(2)]
 
 def read(seeds):
     """Sources, the affinities of every layer, and what really is in each patch."""
-    load = partial(
-        load_diffusion, BUNDLED["demo"] / "diffusion", size=SIDE, timestep=300
-    )
-    networks = [jax.jit(load(layers=((name, 1.0),))) for name in LAYERS]
+    source = load_affinity(BUNDLED["demo"] / "diffusion")
+    options = partial(AffinityOptions, size=SIDE, timestep=300)
+    single = (options(layers=((name, 1.0),)) for name in LAYERS)
+    networks = [jax.jit(source.with_options(each)) for each in single]
     for seed in seeds:
         scene = scenes.draw_scene(seed, size=(SIDE, SIDE))
         photo = jnp.asarray(scene.pixels[None] / 255, jnp.float32)

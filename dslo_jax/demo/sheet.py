@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from dslo_jax.config import Mode
 from dslo_jax.demo import scenes
 from dslo_jax.evaluation.metrics import IGNORE, Confusion
 from dslo_jax.outputs import draw_overlay, palette
@@ -18,11 +17,14 @@ from dslo_jax.segmentation import Segmentation
 
 
 # Each mode and how it is called. The logits are what CLIP says without the method.
-MODES: Mapping[Mode, str] = {
+MODES: Mapping[str, str] = {
     "logits": "baseline",
     "path": "path",
     "velocity": "velocity",
 }
+Segment = Callable[[str, np.ndarray, ClassList], Segmentation]
+"""Mode, pixels and classes to a result."""
+
 WORLD = parse_classes([(each.name, *each.synonyms) for each in scenes.CLASSES])
 COLUMNS = ("photo", "truth", *MODES.values())
 # A shape that scenes come in; one for all, because every shape compiles anew.
@@ -44,7 +46,7 @@ class Exhibit(NamedTuple):
     seed: int
     truth: UInt8[np.ndarray, "height width"]
     names: tuple[str, ...]
-    results: Mapping[Mode, Segmentation]
+    results: Mapping[str, Segmentation]
 
     @property
     def pixels(self) -> UInt8[np.ndarray, "height width 3"]:
@@ -58,7 +60,7 @@ class Exhibit(NamedTuple):
         largest_first = np.argsort(-counts, kind="stable")[:MAX_MAPS]
         return [int(index) for index in largest_first if counts[index]]
 
-    def confusion(self, mode: Mode) -> Confusion:
+    def confusion(self, mode: str) -> Confusion:
         """The labels of a mode against the truth."""
         labels = self.results[mode].labels
         return Confusion.of(self.truth, labels, len(self.names))
@@ -74,7 +76,7 @@ class StageTime(NamedTuple):
     """
 
     stage: str
-    seconds: Mapping[Mode, float]
+    seconds: Mapping[str, float]
     compile_seconds: float
 
 
@@ -90,7 +92,7 @@ class Sheet(NamedTuple):
     own: Exhibit
 
     @property
-    def scores(self) -> Mapping[Mode, float]:
+    def scores(self) -> Mapping[str, float]:
         """Mean IoU of each mode over all pixels of ``world``, in [0, 1]."""
         empty = Confusion.empty(len(WORLD))
         return {
@@ -114,7 +116,7 @@ class Sheet(NamedTuple):
 def show(
     seed: int,
     classes: ClassList,
-    segment: Callable[[Mode, np.ndarray, ClassList], Segmentation],
+    segment: Segment,
 ) -> Exhibit:
     """Draw a scene and segment it in every mode.
 
@@ -127,7 +129,7 @@ def show(
         The exhibit.
     """
     scene = scenes.draw_scene(seed, size=SIZE)
-    results: dict[Mode, Segmentation] = {
+    results: dict[str, Segmentation] = {
         mode: segment(mode, scene.pixels, classes) for mode in MODES
     }
     return Exhibit(seed, translate(scene.labels, classes), classes.titles, results)
@@ -174,7 +176,7 @@ def draw_panels(exhibit: Exhibit) -> dict[str, Image.Image]:
     return {"photo": photo, "truth": truth, **labelled}
 
 
-def draw_map(exhibit: Exhibit, mode: Mode, index: int) -> Image.Image | None:
+def draw_map(exhibit: Exhibit, mode: str, index: int) -> Image.Image | None:
     """The map of one class, from black to the class's colour, one pixel a patch.
 
     A class that was rejected early has none.
@@ -191,7 +193,7 @@ def draw_map(exhibit: Exhibit, mode: Mode, index: int) -> Image.Image | None:
 
 def _stage_time(stage: str, runs: Sequence[tuple]) -> StageTime:
     passes = [(mode, timing) for mode, timing in runs if timing.stage == stage]
-    seconds: dict[Mode, float] = {
+    seconds: dict[str, float] = {
         mode: statistics.median(t.seconds for of, t in passes if of == mode)
         for mode in MODES
         if any(of == mode for of, _ in passes)

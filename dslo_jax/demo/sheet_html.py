@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from dslo_jax.config import Mode
 from dslo_jax.demo.sheet import (
     COLUMNS,
     MODES,
@@ -60,7 +59,7 @@ def to_html(sheet: Sheet, footer: str) -> str:
     return page.document("dslo-jax: the demo", "".join(body), style=_STYLE)
 
 
-def _scores(scores: Mapping[Mode, float]) -> str:
+def _scores(scores: Mapping[str, float]) -> str:
     cells = [
         f"<div><b>{page.percent(scores[mode])}</b>{title}</div>"
         for mode, title in MODES.items()

@@ -1,6 +1,5 @@
 """One thing to measure: a configuration, and what of it is replaced by the truth."""
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ class Cell:
         were others, and journals know them by these.
         """
         return {
-            "config": dataclasses.asdict(self.config),
+            "config": self.config.flat,
             "oracles": sorted(self.oracles),
             **({"source": self.source} if self.source else {}),
         }

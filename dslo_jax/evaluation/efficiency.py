@@ -2,8 +2,8 @@
 
 The efficiency table of the paper's Sec. 8, for the networks and machine at hand.
 
-FLOPs stand there twice: by the formulas of ``flops.py``, and by the compiler's analysis
-of the very programs that ran. The compiler counts additions and multiplications of
+FLOPs stand there twice: by the formulas of ``cost.flops``, and by the compiler's
+analysis of the very programs that ran. The compiler counts additions and multiplications of
 every kind, but the body of a loop once, however often it turns; so a third column has
 our formulas counted that way, and the two must agree. Parameters are counted in the
 networks, times are those of the segmenter.
@@ -23,22 +23,17 @@ from flax import nnx
 from rich.console import Console
 
 from dslo_jax import ops
-from dslo_jax.attention import (
-    AffinitySource,
-    DiffusionAffinity,
-    TransformerAffinity,
-)
-from dslo_jax.config import Mode
+from dslo_jax.attention import AffinitySource
+from dslo_jax.cost import flops
+from dslo_jax.cost.flops import Work
 from dslo_jax.demo import scenes
 from dslo_jax.errors import DsloError
-from dslo_jax.evaluation import flops
-from dslo_jax.evaluation.flops import Work
 from dslo_jax.evaluation.paper import paper_tables
-from dslo_jax.models.clip import Clip
+from dslo_jax.pipeline.stages import Call, watch
 from dslo_jax.prompts import parse_classes, split_classes
 from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Classes, Segmenter
-from dslo_jax.stages import Call, watch
+from dslo_jax.solvers import MaximumVelocity, OptimalPath, Reading
 
 
 SCHEMA = "dslo.efficiency.v1"
@@ -86,7 +81,7 @@ def measure(segmenter: Segmenter, photo: Any, classes: Classes) -> dict[str, Any
         "photo": list(result.labels.shape),
         "classes": len(result.classes),
         "active": sum(not report.rejected for report in result.reports),
-        "mode": result.config.mode,
+        "mode": result.config.solver.mode,
         "components": [
             {
                 "name": stage,
@@ -168,65 +163,36 @@ def _work(
     segmenter: Segmenter, calls: Sequence[Call], result: Segmentation
 ) -> dict[str, Work | int | None]:
     """The formulas for what was called, by component."""
-    clip, affinity = _networks(segmenter)
+    logits = segmenter.networks.logits.module
     found: dict[str, Any] = {}
     for call in calls:
         match call.stage:
             case "text":
-                work = flops.text(clip.config, *call.arguments[1].shape)
+                work = logits.embed_work(*call.arguments[1].shape)
                 found["text"] = found.get("text", Work()) + work
             case "clip":
-                patch = clip.config.vision.patch_size
-                rows, columns = (side // patch for side in call.arguments[1].shape[1:3])
+                height, width = call.arguments[1].shape[1:3]
+                rows, columns = height // logits.patch_size, width // logits.patch_size
                 mixing = call.static["attention"]
-                found["clip"] = flops.vision(clip.config, rows, columns, mixing)
+                found["clip"] = logits.features_work(rows, columns, mixing)
             case "solver":
                 found["solver"] = _solver_work(call, result)
             case "labels":
                 found["labels"] = _label_work(call)
-    return found | _affinity_work(affinity)
-
-
-def _affinity_work(affinity: AffinitySource | None) -> dict[str, Work]:
-    """The formulas for a source of affinities, if the mode has a use for one."""
-    if isinstance(affinity, DiffusionAffinity):
-        return _diffusion_work(affinity)
-    if isinstance(affinity, TransformerAffinity):
-        return _transformer_work(affinity)
-    return {}
-
-
-def _diffusion_work(affinity: DiffusionAffinity) -> dict[str, Work]:
-    config, patches = affinity.unet.config, int(np.prod(affinity.grid))
-    context = affinity.context.get_value().shape[1]
-    taps = [f"{path}.transformer_blocks.0.attn1" for path, _ in affinity.layers]
-    layers = [(config.heads[0], config.block_out_channels[0])] * len(affinity.layers)
-    return {
-        "vae": flops.vae(affinity.vae.config, affinity.size, affinity.size),
-        "unet": flops.unet(config, affinity.grid, context, taps),
-        "aggregation": flops.aggregation(layers, patches),
-    }
-
-
-def _transformer_work(affinity: TransformerAffinity) -> dict[str, Work]:
-    config, grid = affinity.network.config, affinity.grid
-    others = affinity.network.others
-    last = max(affinity.wanted)
-    layers = [(config.num_attention_heads, config.hidden_size)] * len(affinity.layers)
-    return {
-        "vit": flops.vit(config, *grid, others, last),
-        "aggregation": flops.aggregation(layers, int(np.prod(grid)), others),
-    }
+    affinity = _affinity(segmenter)
+    return found | (affinity.work() if affinity else {})
 
 
 def _solver_work(call: Call, result: Segmentation) -> int | None:
     """None for the modes in closed form, and for two solvers that share a count."""
     patches = call.arguments[0].shape[-1]
     steps = [report.num_steps for report in result.reports if not report.rejected]
-    if result.config.mode == "velocity":
-        return flops.velocity_solver(steps, result.config.balancing_steps, patches)
-    if result.config.mode == "path":
-        return flops.path_solver(steps, call.static["reading"], patches)
+    match call.static["discrepancy"]:
+        case MaximumVelocity() as velocity:
+            return flops.velocity_solver(steps, velocity.balancing_steps, patches)
+        case OptimalPath() as path:
+            reading = Reading(path.support, path.pairs)
+            return flops.path_solver(steps, reading, patches)
     return None
 
 
@@ -236,9 +202,8 @@ def _label_work(call: Call) -> int | None:
     if not isinstance(guide, ops.GuideCells):
         return None
     slots = int(np.prod(guide.colors.shape[:4]))
-    return flops.upsampling(
-        values.shape[0], slots, _NEIGHBOURS[call.static["upsampling"]]
-    )
+    neighbours = _NEIGHBOURS[call.static["options"].upsampling]
+    return flops.upsampling(values.shape[0], slots, neighbours)
 
 
 def _numbers(work: Work | int | None) -> dict[str, int | None]:
@@ -249,15 +214,9 @@ def _numbers(work: Work | int | None) -> dict[str, int | None]:
 
 def _parameters(segmenter: Segmenter) -> dict[str, int]:
     """Numbers that were learned, by component."""
-    clip, affinity = _networks(segmenter)
-    modules = {
-        "text": [clip.text_model, clip.text_projection],
-        "clip": [clip.vision_model, clip.visual_projection],
-    }
-    if isinstance(affinity, DiffusionAffinity):
-        modules |= {"vae": [affinity.vae], "unet": [affinity.unet]}
-    if isinstance(affinity, TransformerAffinity):
-        modules["vit"] = [affinity.network]
+    modules = dict(segmenter.networks.logits.module.networks())
+    affinity = _affinity(segmenter)
+    modules |= affinity.networks() if affinity else {}
     return {
         name: sum(
             leaf.size
@@ -268,13 +227,12 @@ def _parameters(segmenter: Segmenter) -> dict[str, int]:
     }
 
 
-def _networks(segmenter: Segmenter) -> tuple[Clip, AffinitySource | None]:
-    graph, state = segmenter._clip
-    clip = nnx.merge(graph.value, state)
-    if segmenter._affinity is None:
-        return clip, None
-    graph, state = segmenter._affinity
-    return clip, nnx.merge(graph.value, state)
+def _affinity(segmenter: Segmenter) -> AffinitySource | None:
+    """The source of affinities, if the discrepancy has a use for one."""
+    config = segmenter.config
+    if not config.discrepancy.needs_affinity:
+        return None
+    return segmenter.networks.affinity(config.affinity).module
 
 
 @dataclass(frozen=True)
@@ -290,7 +248,7 @@ class Efficiency:
     """
 
     model: str = "demo"
-    mode: Mode = "velocity"
+    mode: str = "velocity"
     photo: Path | None = None
     classes: str | None = None
 
@@ -302,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     try:
         segmenter = Segmenter.from_pretrained(options.model, mode=options.mode)
-        side = segmenter.config.affinity_size
+        side = segmenter.config.affinity.size
         photo = options.photo or scenes.draw_scene(_SCENE, size=(side, side)).pixels
         if options.classes is None:
             classes = parse_classes([(c.name, *c.synonyms) for c in scenes.CLASSES])

@@ -1,6 +1,5 @@
 """An evaluation: a sweep with one cell per mode, and the files that come of it."""
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dslo_jax.config import Mode, SegmenterConfig
+from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import DsloError, OutputError
 from dslo_jax.evaluation import report_html, report_markdown
 from dslo_jax.evaluation.cells import Cell
@@ -32,9 +31,9 @@ _EXAMPLES = 3  # at either end: the worst and the best
 LabelsOf = Callable[[Sample], np.ndarray | None]
 
 
-def cells_of(config: SegmenterConfig, modes: tuple[Mode, ...]) -> dict[str, Cell]:
+def cells_of(config: SegmenterConfig, modes: tuple[str, ...]) -> dict[str, Cell]:
     """One cell per mode."""
-    return {mode: Cell(dataclasses.replace(config, mode=mode)) for mode in modes}
+    return {mode: Cell(config.with_options(mode=mode)) for mode in modes}
 
 
 def evaluate(

@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def header_of(
         "dataset": samples.describe(),
         "names": hashlib.sha256(names).hexdigest(),
         "classes": [list(names) for names in samples.classes.synonyms],
-        "config": asdict(config) | {"mode": None},
+        "config": config.flat | {"mode": None},
     }
 
 

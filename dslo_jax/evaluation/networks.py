@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
 import jax
 
 from dslo_jax import hub, prompts
 from dslo_jax.attention import (
+    AffinityOptions,
     AffinitySource,
-    DiffusionAffinity,
     downscaling_of,
     fitting_size,
     load_affinity,
@@ -18,37 +16,9 @@ from dslo_jax.attention import (
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.evaluation.manifest import digest
 from dslo_jax.evaluation.tables import Source
-from dslo_jax.models.clip import Clip, load_clip
+from dslo_jax.logits import load_logits
 from dslo_jax.pairs import Pair
-
-
-class Networks(NamedTuple):
-    """Everything that is loaded once, whatever is swept.
-
-    Attributes:
-        clip: Gives logits.
-        tokenizer: The tokenizer of ``clip``.
-        affinity: The pair's source of affinities; its networks serve all settings.
-        sources: Others, for the cells that name one.
-    """
-
-    clip: Clip
-    tokenizer: Any
-    affinity: AffinitySource
-    sources: Mapping[str, AffinitySource] = MappingProxyType({})
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Self-attentions at the resolution of the latents, in order of execution.
-
-        None for what is no diffusion model.
-        """
-        if not isinstance(self.affinity, DiffusionAffinity):
-            return ()
-        config = self.affinity.unet.config
-        ends = ("down_blocks.0.", f"up_blocks.{len(config.block_out_channels) - 1}.")
-        taps = (tap for tap in config.taps if tap.startswith(ends))
-        return tuple(tap.partition(".transformer_blocks")[0] for tap in taps)
+from dslo_jax.pipeline import Networks
 
 
 def load_networks(
@@ -72,15 +42,12 @@ def load_networks(
     place = hub.resolve(pair.clip, "clip", offline=offline, half=half)
     attention = hub.resolve(pair.attention, "attention", offline=offline, half=half)
     with jax.default_device(target):
-        clip = load_clip(place, dtype=precision)
-        vocab_size = clip.config.text.vocab_size
-        return Networks(
-            clip,
-            prompts.load_tokenizer(
-                hub.find_tokenizer(place, vocab_size, offline=offline)
-            ),
-            load_affinity(attention, dtype=precision, size=pair.config.affinity_size),
+        logits = load_logits(place, dtype=precision)
+        affinity = load_affinity(
+            attention, dtype=precision, options=pair.config.affinity
         )
+    tokenizer = hub.find_tokenizer(place, logits.vocab_size, offline=offline)
+    return Networks(logits, prompts.load_tokenizer(tokenizer), affinity)
 
 
 def add_sources(
@@ -116,7 +83,7 @@ def add_sources(
     target = find_device(device)
     precision = network_dtype(dtype, target)
     own = hub.resolve(pair.attention, "attention", offline=offline)
-    side = pair.config.affinity_size // networks.affinity.downscaling
+    side = networks.grid(pair.config.affinity)[0]
     sources: dict[str, AffinitySource] = {}
     told = []
     places = {_name(pair.clip, "clip"): pair.clip, **named}
@@ -130,11 +97,12 @@ def add_sources(
         patch = downscaling_of(folder)
         size = fitting_size(side * patch, patch)
         if key not in sources:
+            options = AffinityOptions(size=size)
             with jax.default_device(target):
-                sources[key] = load_affinity(folder, dtype=precision, size=size)
+                sources[key] = load_affinity(folder, dtype=precision, options=options)
         told.append(Source(name, key, size))
     told.append(Source(_name(pair.attention, hub.attention_of(own)), "", 0))
-    return networks._replace(sources=sources), tuple(told)
+    return networks.with_affinities(sources), tuple(told)
 
 
 def _name(place: str | Path, otherwise: str) -> str:

@@ -9,16 +9,29 @@ the share of the cell that is; what upsampling then loses is lost to the grid.
 The truth on the grid is that of the area under each cell.
 """
 
+from collections.abc import Sequence
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
 from dslo_jax import ops
 from dslo_jax.config import SegmenterConfig
+from dslo_jax.evaluation.cells import Cell
 from dslo_jax.evaluation.metrics import IGNORE
-from dslo_jax.pipeline import Discrepancy, Sources, count_mass
-from dslo_jax.stages import Stage
+from dslo_jax.evaluation.samples import Sample
+from dslo_jax.pipeline import (
+    Batch,
+    Memory,
+    Networks,
+    Solved,
+    SolverInput,
+    checks,
+    programs,
+)
+from dslo_jax.pipeline.stages import Stage
+from dslo_jax.prompts import ClassList
+from dslo_jax.solvers import Solution
 
 
 # What leaks from one segment into the others. Nothing else would ever leave a segment,
@@ -98,53 +111,113 @@ def true_seeds(
     return np.where(count > 0, cells / np.maximum(count, 1), source).astype(np.float32)
 
 
-def with_classes(
-    sources: Sources,
-    active: Bool[Array, "batch classes"],
-    *,
-    config: SegmenterConfig,
-) -> Sources:
-    """What the solver starts from if these classes had survived early rejection.
+class InformedBatch(Batch):
+    """A batch of photos some of whose steps know the truth.
 
     Args:
-        sources: From ``pipeline.SOURCES``, for the logits.
-        active: The survivors.
-        config: Says how patches are suppressed and sources normalised.
+        networks: As for ``Batch``.
+        samples: Photos with their truth.
+        classes: As for ``Batch``.
+        cell: Says which steps know the truth, and where the affinity comes from.
+        size: As for ``Batch``.
+        memory: Likewise.
     """
 
-    def restart(logits, active):
-        keep = ops.suppress(
-            logits,
-            method=config.suppression,
-            threshold=config.suppression_threshold,
-            active=active,
+    def __init__(
+        self,
+        networks: Networks,
+        samples: Sequence[Sample],
+        classes: ClassList,
+        cell: Cell,
+        *,
+        size: int,
+        memory: Memory,
+    ):
+        super().__init__(
+            networks,
+            [sample.photo for sample in samples],
+            classes,
+            size=size,
+            affinity_name=cell.source,
+            memory=memory,
         )
-        return ops.normalize(logits, keep, scale=config.source_scale)
+        missing = size - len(samples)
+        self._truths = [sample.truth for sample in [*samples, *[samples[-1]] * missing]]
+        self._oracles = cell.oracles
 
-    source = jax.vmap(restart)(sources.logits, active)
-    return with_sources(sources._replace(active=active), source)
+    def prepared(self, config: SegmenterConfig) -> SolverInput:
+        """As in ``Batch``, corrected by what the truth says of classes and seeds."""
+        told = self._oracles & {"classes", "map", "shares", "seeds"}
+        if not told:
+            return super().prepared(config)
+        key = ("prepared", config.clip, config.source, self.grid(config), told)
+        return self.memory.recall(key, lambda: self._corrected(config))
+
+    def affinity(self, config: SegmenterConfig) -> Array | None:
+        """As in ``Batch``, or the true one."""
+        if "affinity" not in self._oracles or not config.discrepancy.needs_affinity:
+            return super().affinity(config)
+        grid = self.grid(config)
+
+        def compute() -> Array:
+            truth = np.stack([true_affinity(each) for each in self._shares(grid)])
+            return self.networks.put(truth)
+
+        return self.memory.recall_last("affinity", ("truth", grid), compute)
+
+    def solved(self, config: SegmenterConfig) -> Solved:
+        """As in ``Batch``, or the true maps."""
+        key = ("solved", config.clip, config.source, config.affinity)
+        key += (config.discrepancy, self.affinity_name, self._oracles)
+        return self.memory.recall(key, lambda: self._solved(config))
+
+    def _solved(self, config: SegmenterConfig) -> Solved:
+        maps = self._oracles & {"map", "shares"}
+        if not maps:
+            return self._solve(config)
+        active = jax.device_get(self.prepared(config).active)
+        order, counts = checks.choose_classes(active)
+        shares = self._shares(self.grid(config))
+        if "map" in maps:
+            shares = np.stack([true_map(each) for each in shares])
+        values = np.take_along_axis(shares, order[:, :, None], axis=1)
+        solution = jax.device_get(jax.vmap(Solution.exact)(values))
+        return Solved(order, counts, solution, 0.0)
+
+    def _corrected(self, config: SegmenterConfig) -> SolverInput:
+        given = super().prepared(config)
+        if self._oracles & {"classes", "map", "shares"}:
+            count = len(self.classes)
+            present = [classes_of(truth, count) for truth in self._truths]
+            given = programs.SOURCES(
+                self.clock,
+                given.logits,
+                self.networks.put(np.stack(present)),
+                options=config.source,
+            )
+        if "seeds" in self._oracles:
+            estimates = jax.device_get(given.source)
+            shares = self._shares(self.grid(config))
+            pairs = zip(estimates, shares, strict=True)
+            seeds = np.stack([true_seeds(*pair) for pair in pairs])
+            given = RESEED(self.clock, given, self.networks.put(seeds))
+        return given
+
+    def _shares(self, grid: tuple[int, int]) -> np.ndarray:
+        count = len(self.classes)
+
+        def measure() -> np.ndarray:
+            return np.stack([class_shares(t, count, grid) for t in self._truths])
+
+        return self.memory.recall(("shares", grid), measure)
 
 
 def with_sources(
-    sources: Sources, source: Float[Array, "batch classes patches"]
-) -> Sources:
+    given: SolverInput, source: Float[Array, "batch classes patches"]
+) -> SolverInput:
     """Other distributions for the solver to start from, and where they have mass."""
-    support, kept = count_mass(source > 0, sources.active)
-    return sources._replace(source=source, support=support, kept=kept)
+    support, kept = programs.count_mass(source > 0, given.active)
+    return given._replace(source=source, support=support, kept=kept)
 
 
-def solved_by_truth(
-    values: Float[np.ndarray, "batch active patches"],
-) -> Discrepancy:
-    """Maps that no solver was needed for."""
-    batch, active = values.shape[:2]
-    return Discrepancy(
-        jnp.asarray(values),
-        jnp.zeros((batch, active), jnp.int32),
-        jnp.zeros((batch, active), jnp.float32),
-        jnp.ones((batch, active), bool),
-    )
-
-
-RESTART = Stage("logits", with_classes)
 RESEED = Stage("logits", with_sources)

@@ -3,7 +3,6 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def report(
         **_paper(str(dataset["name"])),
         "classes": list(titles),
         **Completeness.of(journal.records, cells, samples.names).describe(),
-        "base": asdict(base),
+        "base": base.flat,
         "tables": [_table(table, str(dataset["name"])) for table in tables],
         "cells": {
             key: {**_changes(cell, base), **summarise(found.get(key, []), titles)}
@@ -147,7 +146,7 @@ def _table(table: Table, dataset: str) -> dict[str, Any]:
 
 def _changes(cell: Cell, base: SegmenterConfig) -> dict[str, Any]:
     """What a cell has that is not as in the base."""
-    usual = asdict(base)
-    changed = {k: v for k, v in asdict(cell.config).items() if v != usual[k]}
+    usual = base.flat
+    changed = {k: v for k, v in cell.config.flat.items() if v != usual[k]}
     source = {"source": cell.source} if cell.source else {}
     return {"changes": changed, "oracles": sorted(cell.oracles), **source}

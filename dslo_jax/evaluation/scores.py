@@ -1,6 +1,5 @@
 """The result of an evaluation: one score per class, per photo, and over all."""
 
-import dataclasses
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -56,7 +55,7 @@ def evaluation_metrics(
     titles = samples.classes.titles
     results = {
         mode: {
-            "config": json.loads(json.dumps(dataclasses.asdict(cell.config))),
+            "config": json.loads(json.dumps(cell.config.flat)),
             **_scores(
                 {name: records[cell.key, name] for name in completeness.scored}, titles
             ),

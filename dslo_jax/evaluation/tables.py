@@ -4,7 +4,6 @@ Every table starts from a base configuration and varies one thing. A row is a va
 that thing; the columns say under what it is measured, mostly in which mode.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -144,7 +143,7 @@ def _vary(
         rows = []
         for label, row in values.items():
             cells = (
-                Cell(dataclasses.replace(base, **{**column, **row}))
+                Cell(base.with_options(**{**column, **row}))
                 for column in columns.values()
             )
             rows.append(Row(label, tuple(cells), _number(label)))
@@ -201,7 +200,7 @@ def _components(base: SegmenterConfig, offer: Offer):
         "VI: IV + M.V.": {"mode": "velocity"},
         "VII: V + VI": {"mode": "fused"},
     }
-    attentions = dict.fromkeys(("vanilla", base.clip_attention))
+    attentions = dict.fromkeys(("vanilla", base.clip.attention))
     columns = {name: {"clip_attention": name} for name in attentions}
     return _vary(rows, columns)(base, offer)
 
@@ -212,12 +211,12 @@ def _foundations(base: SegmenterConfig, offer: Offer):
     The first row is row I of Table 2: the logits of CLIP as it comes.
     """
     none = _PLAIN_LOGITS | {"clip_attention": "vanilla"}
-    rows = [Row("none", (Cell(dataclasses.replace(base, **none)), None))]
+    rows = [Row("none", (Cell(base.with_options(**none)), None))]
     for source in offer.sources:
         own = {"timestep": 0, "affinity_layers": (), "affinity_size": source.size}
         cells = (
             Cell(
-                dataclasses.replace(base, **mode, **(own if source.key else {})),
+                base.with_options(**mode, **(own if source.key else {})),
                 source=source.key,
             )
             for mode in MODES.values()
@@ -233,8 +232,8 @@ def _layers(base: SegmenterConfig, offer: Offer):
     up = [name for name in layers if name.startswith("up")]
     choices["up0 + up1"] = tuple((name, 0.5) for name in up[:2])
     choices["all, equal"] = tuple((name, 1 / len(layers)) for name in layers)
-    if base.affinity_layers not in ((), *choices.values()):
-        choices["base"] = base.affinity_layers
+    if base.affinity.layers not in ((), *choices.values()):
+        choices["base"] = base.affinity.layers
     rows = {label: {"affinity_layers": choice} for label, choice in choices.items()}
     return _vary(rows)(base, offer)
 
@@ -258,7 +257,7 @@ def _suppression(base: SegmenterConfig, offer: Offer):
     swept = _values("suppression_threshold", _NMS_THRESHOLDS, columns)
     names, rows = swept(base, offer)
     without = [
-        Cell(dataclasses.replace(base, suppression="none", mode=column["mode"]))
+        Cell(base.with_options(suppression="none", mode=column["mode"]))
         for column in columns.values()
     ]
     return names, (Row("none", tuple(without), 0.0), *rows)
@@ -270,11 +269,11 @@ def _oracles(base: SegmenterConfig, _: Offer):
     for choice in _ORACLES:
         cells = []
         for mode in MODES.values():
-            config = dataclasses.replace(base, **mode)
+            config = base.with_options(**mode)
             if "affinity" in choice:
                 # The true chain is at rest after one step within a segment, and leaks
                 # too little for others ever to arrive.
-                config = dataclasses.replace(config, velocity_steps=4)
+                config = config.with_options(velocity_steps=4)
             cells.append(Cell(config, frozenset(choice)))
         rows.append(Row(" + ".join(choice) or "none", tuple(cells)))
     return tuple(MODES), tuple(rows)
@@ -284,7 +283,7 @@ def _grid(base: SegmenterConfig, _: Offer):
     """The truth on the grid, brought back to the photo: what the grid itself loses."""
     rows = []
     for label, choice in _UPSAMPLINGS.items():
-        config = dataclasses.replace(base, **choice)
+        config = base.with_options(**choice)
         cells = (
             Cell(config, frozenset({"map"})),
             Cell(config, frozenset({"shares"})),

@@ -5,6 +5,8 @@ Every solution says for each class how many steps it took, how large the error i
 whether it converged.
 """
 
+from dslo_jax.solvers._stub import *  # noqa
+from dslo_jax.solvers._stub import DISCREPANCIES
 from dslo_jax.solvers.divergence import kl_map as kl_map
 from dslo_jax.solvers.markov import (
     Transition as Transition,

@@ -16,7 +16,7 @@ from dslo_jax.evaluation.metrics import IGNORE
 from dslo_jax.outputs.page import percent
 from dslo_jax.prompts import parse_classes, split_classes
 from dslo_jax.segmentation import ClassReport, Segmentation
-from dslo_jax.stages import Timing
+from dslo_jax.pipeline.stages import Timing
 
 
 SEED = 13
@@ -36,7 +36,7 @@ def segmentation(labels, pixels, names, *, rejected=(), seconds=1.0, mode="path"
         timings=(Timing("clip", seconds, 0.5),),
         notes=(),
         pixels=pixels,
-        config=SegmenterConfig(mode=mode),
+        config=SegmenterConfig.of(mode=mode),
     )
 
 

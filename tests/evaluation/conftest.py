@@ -10,7 +10,7 @@ from dslo_jax.pairs import find_pair
 
 @pytest.fixture(scope="session")
 def base():
-    return SegmenterConfig(
+    return SegmenterConfig.of(
         affinity_size=64, short_side=64, templates="single", velocity_steps=50
     )
 

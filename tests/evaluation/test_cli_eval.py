@@ -25,7 +25,7 @@ def stubbed(monkeypatch):
     made = []
 
     def make(networks, classes, cells, *, batch_size):
-        made.append(StubSweep({cell.config.mode: cell for cell in cells}))
+        made.append(StubSweep({cell.config.solver.mode: cell for cell in cells}))
         return made[-1]
 
     def load(options, pair):

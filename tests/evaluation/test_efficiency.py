@@ -13,9 +13,9 @@ from flax import nnx
 
 from dslo_jax import Segmenter
 from dslo_jax.attention import average_attention
-from dslo_jax.evaluation import flops
+from dslo_jax.cost import flops
 from dslo_jax.evaluation.efficiency import measure, table
-from dslo_jax.evaluation.flops import Work
+from dslo_jax.cost.flops import Work
 from dslo_jax.models.clip import Clip
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from dslo_jax.models.unet import UNet
@@ -198,7 +198,7 @@ def test_vit_up_to_a_layer(grid, antialias):
 
 def test_a_vision_transformer_as_source(checkpoint, base):
     """The CLIP of the pair, seen by itself: 4 x 4 patches."""
-    base = dataclasses.replace(base, affinity_size=64, mode="velocity")
+    base = base.with_options(affinity_size=64, mode="velocity")
     segmenter = Segmenter.from_pretrained(
         checkpoint, attention=checkpoint / "clip", config=base
     )

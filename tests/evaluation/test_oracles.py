@@ -75,7 +75,7 @@ def test_classes_of_a_photo():
 
 @pytest.fixture(scope="module")
 def sweep(networks, base):
-    sharp = dataclasses.replace(base, range_variance=0.01)
+    sharp = base.with_options(range_variance=0.01)
     everything = frozenset({"classes", "seeds", "affinity"})
     cells = [
         Cell(dataclasses.replace(sharp, mode=mode), everything)

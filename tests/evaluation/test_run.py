@@ -38,11 +38,11 @@ HEADER = {"checkpoint": "0123456789abcdef"}
 @pytest.fixture(scope="module")
 def tables(base):
     cells = [
-        Cell(dataclasses.replace(base, mode=mode, range_variance=variance))
+        Cell(base.with_options(mode=mode, range_variance=variance))
         for mode in ("logits", "kl")
         for variance in (0.1, 0.01)
     ]
-    hopeless = Cell(dataclasses.replace(base, mode="path", epsilon=1e-12))
+    hopeless = Cell(base.with_options(mode="path", epsilon=1e-12))
     return (
         Table(
             "variance",

@@ -35,7 +35,7 @@ CHANGES = (
 
 @pytest.fixture(scope="module")
 def cells(base):
-    return [Cell(dataclasses.replace(base, **change)) for change in CHANGES]
+    return [Cell(base.with_options(**change)) for change in CHANGES]
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,10 @@ def make_segmenter(networks, config):
     affinity = None
     if config.needs_affinity:
         affinity = networks.affinity.with_choices(
-            size=config.affinity_size,
-            timestep=config.timestep,
-            layers=config.affinity_layers,
-            temperature=config.affinity_temperature,
+            size=config.affinity.size,
+            timestep=config.affinity.timestep,
+            layers=config.affinity.layers,
+            temperature=config.affinity.temperature,
         )
     return Segmenter(networks.clip, networks.tokenizer, affinity, config)
 
@@ -207,8 +207,8 @@ def test_a_measurement_says_what_early_rejection_did(sweep, scene_set, cells, la
 
 
 def test_a_cell_without_a_solution_does_not_stop_the_others(networks, scene_set, base):
-    hopeless = Cell(dataclasses.replace(base, mode="path", epsilon=1e-12))
-    plain = Cell(dataclasses.replace(base, mode="kl"))
+    hopeless = Cell(base.with_options(mode="path", epsilon=1e-12))
+    plain = Cell(base.with_options(mode="kl"))
     sweep = Sweep(networks, scene_set.classes, [hopeless, plain], batch_size=2)
     found = sweep.measure(list(scene_set)[:2], [hopeless, plain])
     assert isinstance(found[hopeless], SolverError)

@@ -11,7 +11,7 @@ LAYERS = (
     *("down_blocks.0.attentions.0", "down_blocks.0.attentions.1"),
     *(f"up_blocks.3.attentions.{index}" for index in range(3)),
 )
-BASE = SegmenterConfig(affinity_size=128, short_side=128, source_scale=20)
+BASE = SegmenterConfig.of(affinity_size=128, short_side=128, source_scale=20)
 # What each table may change; everything else must stay as in the base.
 VARIED = {
     "components": {
@@ -41,8 +41,8 @@ VARIED = {
 
 
 def changes(cell):
-    usual = dataclasses.asdict(BASE)
-    return {k for k, v in dataclasses.asdict(cell.config).items() if v != usual[k]}
+    usual = BASE.flat
+    return {k for k, v in cell.config.flat.items() if v != usual[k]}
 
 
 @pytest.mark.parametrize("table", build_tables(BASE, LAYERS), ids=lambda t: t.name)
@@ -66,7 +66,7 @@ def test_components_climb_one_at_a_time():
     (table,) = build_tables(BASE, LAYERS, ["components"])
     assert table.columns == ("vanilla", "kk_mean")
     last = [row.cells[-1] for row in table.rows]
-    modes = [cell.config.mode for cell in last]
+    modes = [cell.config.solver.mode for cell in last]
     assert modes == ["logits"] * 2 + ["kl"] * 3 + ["path", "velocity", "fused"]
     steps = [changes(cell) - {"mode"} for cell in last]
     assert steps == [
@@ -76,7 +76,7 @@ def test_components_climb_one_at_a_time():
         {"upsampling"},
         *[set()] * 4,
     ]
-    assert all(row.cells[0].config.clip_attention == "vanilla" for row in table.rows)
+    assert all(row.cells[0].config.clip.attention == "vanilla" for row in table.rows)
 
 
 def test_other_sources_have_their_own_size_and_usual_layers():
@@ -91,10 +91,10 @@ def test_other_sources_have_their_own_size_and_usual_layers():
     assert [row.label for row in table.rows] == ["none", "clip", "sd2-base"]
     assert none.cells == (components.rows[0].cells[0], None)
     for index, mode in enumerate(("velocity", "path")):
-        config = dataclasses.replace(base, mode=mode)
+        config = base.with_options(mode=mode)
         assert own.cells[index] == Cell(config)
         usual = {"affinity_size": 256, "timestep": 0, "affinity_layers": ()}
-        config = dataclasses.replace(config, **usual)
+        config = config.with_options(**usual)
         assert clip.cells[index] == Cell(config, source="0123")
         assert clip.cells[index].key != Cell(config).key
 
@@ -109,7 +109,7 @@ def test_a_model_without_diffusion_has_no_tables_of_it():
 def test_keys_of_cells_never_change():
     """Journals of earlier versions know their measurements by these."""
     assert Cell(SegmenterConfig()).key == "c6bb82870aaa42fa"
-    told = Cell(SegmenterConfig(mode="path"), frozenset({"seeds"}))
+    told = Cell(SegmenterConfig.of(mode="path"), frozenset({"seeds"}))
     assert told.key == "d5b319f3a33eadee"
 
 
@@ -118,22 +118,22 @@ def test_layers_have_the_names_of_the_paper():
     labels = [row.label for row in table.rows]
     single = ["down0", "down1", "up0", "up1", "up2"]
     assert labels == [*single, "up0 + up1", "all, equal"]
-    pair = dict(table.rows[5].cells[0].config.affinity_layers)
+    pair = dict(table.rows[5].cells[0].config.affinity.layers)
     assert pair == {LAYERS[2]: 0.5, LAYERS[3]: 0.5}
-    assert sum(dict(table.rows[6].cells[0].config.affinity_layers).values()) == 1
+    assert sum(dict(table.rows[6].cells[0].config.affinity.layers).values()) == 1
 
 
 def test_layers_of_the_base_are_a_row_of_their_own_unless_they_are_one():
     choices = {"base": ((LAYERS[1], 0.3), (LAYERS[2], 0.7)), "": ((LAYERS[2], 1.0),)}
     for label, choice in choices.items():
-        base = dataclasses.replace(BASE, affinity_layers=choice)
+        base = BASE.with_options(affinity_layers=choice)
         (table,) = build_tables(base, LAYERS, ["layers"])
         assert [row.label for row in table.rows][7:] == ([label] if label else [])
 
 
 def test_sizes_are_around_those_of_the_base():
     for size, sizes in {512: ["256", "512", "768"], 64: ["64", "128"]}.items():
-        base = dataclasses.replace(BASE, affinity_size=size, short_side=336)
+        base = BASE.with_options(affinity_size=size, short_side=336)
         resolution, side = build_tables(base, LAYERS, ["resolution", "short_side"])
         assert [row.label for row in resolution.rows] == sizes
         assert [row.position for row in side.rows] == [168, 224, 280, 336, 392, 448]
@@ -147,7 +147,7 @@ def test_numbers_have_a_place_on_an_axis_and_names_have_none():
 
 def test_equal_cells_share_a_key_and_others_do_not():
     one, other = build_tables(BASE, LAYERS, ["threshold", "rejection"])
-    base = dataclasses.replace(BASE, mode="velocity")
+    base = BASE.with_options(mode="velocity")
     keys = {cell.key for cell in one.cells if cell.config == base}
     off, on, *_ = other.rows
     assert keys == {on.cells[0].key}

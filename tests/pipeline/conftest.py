@@ -7,7 +7,7 @@ from PIL import Image
 from dslo_jax import Segmenter, SegmenterConfig, cli
 
 
-CONFIG = SegmenterConfig(
+CONFIG = SegmenterConfig.of(
     affinity_size=64, short_side=64, templates="single", velocity_steps=200
 )
 QUICK = (

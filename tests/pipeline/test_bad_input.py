@@ -293,7 +293,7 @@ def test_an_epsilon_that_no_kernel_survives(run, photo):
 
 @pytest.mark.parametrize("mode", ["velocity", "path", "fused"])
 def test_what_has_no_solution_is_blamed_on_what_was_used(mode):
-    config = SegmenterConfig(mode=mode, affinity_temperature=1e-30)
+    config = SegmenterConfig.of(mode=mode, affinity_temperature=1e-30)
     nothing = np.zeros((1, 2, 4), np.float32)
     solved = Discrepancy(nothing, *(np.full((1, 2), value) for value in (0, np.nan, 0)))
     with pytest.raises(SolverError, match=r"S03.*temperature = 1e-30 is too") as caught:

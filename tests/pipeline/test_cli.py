@@ -103,12 +103,12 @@ class TestWhereOptionsComeFrom:
         assert chosen("--model", tmp_path) == SegmenterConfig()  # no segmenter.toml
 
     def test_the_model(self, chosen, model):
-        assert chosen("--model", model) == SegmenterConfig(
+        assert chosen("--model", model) == SegmenterConfig.of(
             short_side=64, affinity_size=128, epsilon=0.05, mode="path"
         )
 
     def test_a_file_over_the_model(self, chosen, model, file):
-        expected = SegmenterConfig(
+        expected = SegmenterConfig.of(
             short_side=64, affinity_size=192, epsilon=0.2, mode="path"
         )
         assert chosen("--model", model, "--config", file) == expected
@@ -116,15 +116,15 @@ class TestWhereOptionsComeFrom:
 
     def test_the_command_line_over_the_file(self, chosen, model, file):
         flags = ("--epsilon", 0.3, "--mode", "velocity")
-        expected = SegmenterConfig(short_side=64, affinity_size=192, epsilon=0.3)
+        expected = SegmenterConfig.of(short_side=64, affinity_size=192, epsilon=0.3)
         assert chosen("--model", model, "--config", file, *flags) == expected
         assert chosen(*flags, "--config", file, "--model", model) == expected
 
     def test_a_flag_that_equals_the_default_is_a_flag_all_the_same(self, chosen, model):
         usual = SegmenterConfig()
         config = chosen("--model", model, "--short-side", usual.short_side)
-        assert config.short_side == usual.short_side
-        assert config.affinity_size == 128
+        assert config.clip.short_side == usual.short_side
+        assert config.affinity.size == 128
 
     def test_parts_of_ones_own_keep_the_choices_of_the_model(self, chosen, model):
         assert chosen("--model", model, "--clip", "other").short_side == 64

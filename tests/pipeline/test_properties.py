@@ -54,7 +54,7 @@ def segmenter(checkpoint):
 
 @pytest.fixture(scope="module")
 def keeping_all(checkpoint):
-    config = dataclasses.replace(CONFIG, early_rejection=False)
+    config = CONFIG.with_options(early_rejection=False)
     return Colours.from_pretrained(checkpoint, config=config)
 
 

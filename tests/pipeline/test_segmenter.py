@@ -33,7 +33,7 @@ CLASSES = ["cat", ("sofa", "couch"), "wall", "floor", "lamp"]
 
 @pytest.mark.parametrize("mode", ["velocity", "path", "fused", "kl", "logits"])
 def test_every_mode_gives_a_label_to_every_pixel(checkpoint, make_photo, mode):
-    config = dataclasses.replace(CONFIG, mode=mode)
+    config = CONFIG.with_options(mode=mode)
     segmenter = Segmenter.from_pretrained(checkpoint, config=config)
     result = segmenter(make_photo(50, 75), CLASSES)
     assert result.labels.shape == (50, 75)
@@ -116,7 +116,7 @@ def test_labels_do_not_depend_on_the_buckets(segmenter, make_photo, monkeypatch)
 def test_labels_do_not_depend_on_the_reading(checkpoint, make_photo, monkeypatch):
     """Rows for all classes at once, or one for each pair of a class and a patch."""
     segmenter = Segmenter.from_pretrained(
-        checkpoint, config=dataclasses.replace(CONFIG, mode="path")
+        checkpoint, config=CONFIG.with_options(mode="path")
     )
     photo, chosen = make_photo(50, 75), []
 
@@ -135,7 +135,7 @@ def test_labels_do_not_depend_on_the_reading(checkpoint, make_photo, monkeypatch
 def test_only_photos_that_no_kernel_can_solve_pay_for_logarithms(
     checkpoint, make_photo, monkeypatch
 ):
-    config = dataclasses.replace(CONFIG, mode="path", epsilon=1e-5)
+    config = CONFIG.with_options(mode="path", epsilon=1e-5)
     segmenter = Segmenter.from_pretrained(checkpoint, config=config)
     domains = []
     solver = pipeline.DISCREPANCY
@@ -149,7 +149,7 @@ def test_only_photos_that_no_kernel_can_solve_pay_for_logarithms(
     small = segmenter(photo, CLASSES)
     assert domains == ["kernel", "auto"]
     assert np.isfinite(small.discrepancy).any(axis=(1, 2)).any()
-    usual = dataclasses.replace(config, epsilon=0.1)
+    usual = config.with_options(epsilon=0.1)
     domains.clear()
     Segmenter.from_pretrained(checkpoint, config=usual)(photo, CLASSES)
     assert domains == ["kernel"]
@@ -164,7 +164,7 @@ def test_class_order_only_permutes_the_labels(segmenter, make_photo):
 
 
 def test_without_early_rejection_every_class_is_solved(checkpoint, make_photo):
-    config = dataclasses.replace(CONFIG, early_rejection=False)
+    config = CONFIG.with_options(early_rejection=False)
     segmenter = Segmenter.from_pretrained(checkpoint, config=config)
     result = segmenter(make_photo(50, 75), CLASSES)
     assert not any(report.rejected for report in result.reports)
@@ -191,7 +191,7 @@ def test_photo_smaller_or_narrower_than_the_grid(segmenter, make_photo, size):
 
 @pytest.mark.parametrize("upsampling", ["bilinear", "dense"])
 def test_other_upsampling(checkpoint, make_photo, upsampling):
-    config = dataclasses.replace(CONFIG, upsampling=upsampling)
+    config = CONFIG.with_options(upsampling=upsampling)
     segmenter = Segmenter.from_pretrained(checkpoint, config=config)
     assert segmenter(make_photo(33, 47), CLASSES).labels.shape == (33, 47)
 
@@ -249,7 +249,7 @@ def test_attention_of_a_vision_transformer(checkpoint, dino, make_photo):
     result = results[0]
     assert result.labels.shape == (50, 75)
     assert result.discrepancy.shape == (5, 8, 8)
-    assert result.config.affinity_layers == (("layers.2", 1.0),)
+    assert result.config.affinity.layers == (("layers.2", 1.0),)
     stages = [timing.stage for timing in result.timings]
     assert {"vit", "aggregation"} <= set(stages)
     assert not {"vae", "unet"} & set(stages)
@@ -257,7 +257,7 @@ def test_attention_of_a_vision_transformer(checkpoint, dino, make_photo):
 
 
 def test_attention_of_the_clip_itself(checkpoint, make_photo):
-    config = dataclasses.replace(CONFIG, affinity_size=128)
+    config = CONFIG.with_options(affinity_size=128)
     segmenter = Segmenter.from_pretrained(
         checkpoint, attention=checkpoint / "clip", config=config
     )
@@ -274,7 +274,7 @@ def test_attention_of_the_clip_itself(checkpoint, make_photo):
 def test_choices_of_diffusion_are_none_of_a_transformer(
     checkpoint, dino, changes, words
 ):
-    config = dataclasses.replace(CONFIG, **changes)
+    config = CONFIG.with_options(**changes)
     with pytest.raises(OptionError, match=words):
         Segmenter.from_pretrained(checkpoint, attention=dino, config=config)
 
@@ -295,7 +295,7 @@ def test_save_writes_what_was_found(segmenter, make_photo, tmp_path):
     summary = json.loads((folder / "segmentation.json").read_text())
     assert summary["schema"] == "dslo.segmentation.v1"
     assert [report["name"] for report in summary["classes"]] == list(result.classes)
-    assert SegmenterConfig(**_tuples(summary["config"])) == result.config
+    assert SegmenterConfig.of(**_tuples(summary["config"])) == result.config
     with Image.open(folder / "overlay.png") as image:
         assert image.width >= 75
 
@@ -333,7 +333,7 @@ def test_non_finite_logits_never_reach_the_labels(checkpoint, make_photo):
 @pytest.mark.parametrize("mode", ["velocity", "path"])
 def test_non_finite_affinity_never_reaches_the_labels(checkpoint, make_photo, mode):
     broken = _segmenter_with(checkpoint, "_affinity", lambda leaf: leaf * np.nan)
-    broken.config = dataclasses.replace(CONFIG, mode=mode)
+    broken.config = CONFIG.with_options(mode=mode)
     with pytest.raises(SolverError, match=r"S03.*not finite.*float32"):
         broken(make_photo(64, 64), CLASSES)
 
@@ -361,7 +361,7 @@ def test_swapped_checkpoints_are_told_apart(checkpoint):
 
 
 def test_unknown_attention_layer_lists_the_valid_ones(checkpoint):
-    config = dataclasses.replace(CONFIG, affinity_layers=(("up9", 1.0),))
+    config = CONFIG.with_options(affinity_layers=(("up9", 1.0),))
     with pytest.raises(OptionError, match=r"up9.*up_blocks\.1\.attentions\.0"):
         Segmenter.from_pretrained(checkpoint, config=config)
 

@@ -18,7 +18,7 @@ from torch_bridge import reference
 
 CLASSES = ["cat", ("dog", "wall"), "photo", "the wall of a cat"]
 TEMPLATES = ("a photo of a {}.", "the {}")
-CONFIG = SegmenterConfig(
+CONFIG = SegmenterConfig.of(
     affinity_size=64,
     short_side=70,
     templates=TEMPLATES,
@@ -47,9 +47,9 @@ def run_reference(pair, photo, config):
     patch = clip.config.vision_config.patch_size
     sizes = {
         "clip_pixels": images.short_side_size(photo.shape[:2], 70, patch),
-        "affinity_pixels": (config.affinity_size, config.affinity_size),
+        "affinity_pixels": (config.affinity.size, config.affinity.size),
     }
-    methods = {"clip_pixels": config.resample, "affinity_pixels": "area"}
+    methods = {"clip_pixels": config.clip.resample, "affinity_pixels": "area"}
     inputs = {
         name: torch.from_numpy(
             images.resize_photo(photo, size, method=methods[name]).astype(np.float32)

@@ -25,7 +25,7 @@ def run(clip, tokenizer, diffusion):
             clip_pixels=torch.rand(64, 96, 3, generator=generator.manual_seed(9)),
             affinity_pixels=torch.rand(64, 64, 3, generator=generator.manual_seed(10)),
             templates=TEMPLATES,
-            config=SegmenterConfig(**options),
+            config=SegmenterConfig.of(**options),
         )
 
     return segment
@@ -102,7 +102,7 @@ def random_scene():
 )
 def test_every_option_reaches_its_stage(options):
     plain = reference.segment_logits(*random_scene())
-    config = SegmenterConfig(**options)
+    config = SegmenterConfig.of(**options)
     other = reference.segment_logits(*random_scene(), config=config)
     assert plain.active.tolist() == [0, 1]
     assert other.upsampled.isfinite().all()
@@ -128,7 +128,7 @@ def test_without_networks_the_labels_follow_planted_regions():
             affinity,
             grid,
             photo,
-            config=SegmenterConfig(mode=mode),
+            config=SegmenterConfig.of(mode=mode),
         )
         assert torch.equal(result.labels, wanted), mode
 
@@ -142,6 +142,6 @@ def test_ties_go_to_the_lowest_class():
         torch.full((4, 4), 0.25),
         (2, 2),
         torch.zeros(4, 4, 3, dtype=torch.uint8),
-        config=SegmenterConfig(early_rejection=False),
+        config=SegmenterConfig.of(early_rejection=False),
     )
     assert (result.labels == 0).all()

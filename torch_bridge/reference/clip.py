@@ -11,8 +11,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dslo_jax.config import ClipAttention
-
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -20,7 +18,7 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 
 @torch.no_grad()
 def dense_features(
-    clip: Any, pixels: Float[Tensor, "height width 3"], *, attention: ClipAttention
+    clip: Any, pixels: Float[Tensor, "height width 3"], *, attention: str
 ) -> Float[Tensor, "grid_height grid_width channels"]:
     """One feature of unit length per whole patch of the photo.
 
@@ -141,7 +139,7 @@ def _positions(table: Tensor, height: int, width: int) -> Tensor:
     return torch.cat([table[:1], sampled[0].flatten(1).T])
 
 
-def _attention_map(block: Any, tokens: Tensor, attention: ClipAttention) -> Tensor:
+def _attention_map(block: Any, tokens: Tensor, attention: str) -> Tensor:
     """softmax(a b^T / sqrt(d)) over all tokens: [1, heads, tokens, tokens]."""
     first, second = "qk" if attention == "vanilla" else attention[:2]
     normalised = block.layer_norm1(tokens)

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from dslo_jax import solvers
 from dslo_jax.config import SegmenterConfig
+from dslo_jax.solvers import Discrepancy
 from torch_bridge.reference.clip import class_logits, dense_features, text_features
 from torch_bridge.reference.diffusion import UP_LAYERS, Diffusion, diffusion_affinity
 from torch_bridge.reference.divergence import kl_map
@@ -71,7 +73,7 @@ def segment(
         clip_pixels: The photo as CLIP shall see it, in [0, 1].
         affinity_pixels: The photo as the diffusion model shall see it, in [0, 1].
         templates: Sentences with one ``{}``; they take the place of
-            ``config.templates``.
+            ``config.clip.templates``.
         config: Choices of the method.
 
     Returns:
@@ -85,7 +87,7 @@ def segment(
     features = _timed(
         seconds,
         "clip",
-        lambda: dense_features(clip, clip_pixels, attention=config.clip_attention),
+        lambda: dense_features(clip, clip_pixels, attention=config.clip.attention),
     )
     affinity = _timed(
         seconds,
@@ -93,9 +95,9 @@ def segment(
         lambda: diffusion_affinity(
             diffusion,
             affinity_pixels,
-            layers=config.affinity_layers or UP_LAYERS,
-            timestep=config.timestep,
-            temperature=config.affinity_temperature,
+            layers=config.affinity.layers or UP_LAYERS,
+            timestep=config.affinity.timestep,
+            temperature=config.affinity.temperature,
         ),
     )
     side = affinity_pixels.shape[0] // _latent_factor(diffusion.vae)
@@ -135,15 +137,17 @@ def segment_logits(
         flat = resize(logits, grid).flatten(1)
         every = torch.arange(len(flat), device=flat.device)
         active = (
-            reject_classes(flat, share=config.rejection_share)
-            if config.early_rejection
+            reject_classes(flat, share=config.source.rejection_share)
+            if config.source.early_rejection
             else every
         )
         chosen = flat[active]
         keep = suppress(
-            chosen, method=config.suppression, threshold=config.suppression_threshold
+            chosen,
+            method=config.source.suppression,
+            threshold=config.source.suppression_threshold,
         )
-        return flat, active, normalize(chosen, keep, scale=config.source_scale)
+        return flat, active, normalize(chosen, keep, scale=config.source.source_scale)
 
     flat, active, source = _timed(seconds, "logits", prepare)
     discrepancy = _timed(
@@ -166,36 +170,37 @@ def solve(
 ) -> Float[Tensor, "classes patches"]:
     """The discrepancy that the configuration asks for."""
 
-    def path() -> Tensor:
-        return find_path(
-            source,
-            affinity,
-            epsilon=config.epsilon,
-            num_steps=config.path_steps,
-            norm=config.norm,
+    def of(discrepancy: Discrepancy) -> Tensor:
+        match discrepancy:
+            case solvers.Logits():
+                return logits
+            case solvers.Divergence(direction=direction):
+                return kl_map(source, direction=direction)
+            case solvers.OptimalPath() as path:
+                return find_path(
+                    source,
+                    affinity,
+                    epsilon=path.epsilon,
+                    num_steps=path.max_steps,
+                    norm=path.norm,
+                )
+            case solvers.MaximumVelocity() as velocity:
+                return maximum_velocity(
+                    source,
+                    affinity,
+                    threshold=velocity.threshold,
+                    criterion=velocity.criterion,
+                    balancing_rounds=velocity.balancing_steps,
+                    max_steps=velocity.max_steps,
+                )
+            case solvers.Fused(first=first, second=second):
+                return (_unit(of(first)) + _unit(of(second))) / 2
+        raise ValueError(
+            f"the reference has no {discrepancy.name!r}; it knows "
+            f"{', '.join(solvers.DISCREPANCIES)}"
         )
 
-    def velocity() -> Tensor:
-        return maximum_velocity(
-            source,
-            affinity,
-            threshold=config.threshold,
-            criterion=config.criterion,
-            balancing_rounds=config.balancing_steps,
-            max_steps=config.velocity_steps,
-        )
-
-    match config.mode:
-        case "logits":
-            return logits
-        case "kl":
-            return kl_map(source, direction=config.kl_direction)
-        case "path":
-            return path()
-        case "velocity":
-            return velocity()
-        case "fused":
-            return (_unit(path()) + _unit(velocity())) / 2
+    return of(config.discrepancy)
 
 
 def upsample(
@@ -204,18 +209,18 @@ def upsample(
     config: SegmenterConfig,
 ) -> Float[Tensor, "classes height width"]:
     """From the patch grid to the photo."""
-    if config.upsampling == "bilinear":
+    if config.upsampling.upsampling == "bilinear":
         return resize(maps, (photo.shape[0], photo.shape[1]))
     bilateral = (
         joint_bilateral_upsample
-        if config.upsampling == "bilateral"
+        if config.upsampling.upsampling == "bilateral"
         else dense_bilateral_upsample
     )
     return bilateral(
         maps,
         photo.to(maps.dtype) / 255,
-        spatial_variance=config.spatial_variance,
-        range_variance=config.range_variance,
+        spatial_variance=config.upsampling.spatial_variance,
+        range_variance=config.upsampling.range_variance,
     )
 
 

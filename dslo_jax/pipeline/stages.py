@@ -53,6 +53,11 @@ class Clock:
             stage, known.seconds + seconds, known.compile_seconds + compile_seconds
         )
 
+    def seconds_of(self, stage: str) -> float:
+        """Seconds of a stage so far; compilation left out."""
+        known = self._timings.get(stage)
+        return 0.0 if known is None else known.seconds
+
     def announce(self, stage: str, compiles: bool = False) -> None:
         """Say that a stage begins."""
         if self._announce is not None:

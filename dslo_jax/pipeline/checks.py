@@ -1,15 +1,15 @@
-"""What is looked at on the host between two stages."""
+"""What is looked at on the host between two programs."""
+
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
-from dslo_jax import solvers
-from dslo_jax.config import SegmenterConfig
+from dslo_jax.attention.options import AffinityOptions
 from dslo_jax.errors import SolverError
 from dslo_jax.images import Photo
-from dslo_jax.pipeline import Discrepancy, Sources
-from dslo_jax.prompts import ClassList
-from dslo_jax.solvers import Reading
+from dslo_jax.pipeline.programs import SolverInput
+from dslo_jax.solvers import Counts, Discrepancy, Solution
 
 
 READING_STEPS = 8
@@ -18,13 +18,13 @@ time than another compilation costs. (Active classes come in powers of two.)"""
 
 
 def check_logits(
-    non_finite: np.ndarray, classes: ClassList, photos: list[Photo]
+    non_finite: np.ndarray, titles: Sequence[str], photos: Sequence[Photo]
 ) -> None:
     """Refuse NaN, which would win every argmax.
 
     Args:
         non_finite: Patches with a NaN or infinite logit, per photo and class.
-        classes: All classes.
+        titles: What the classes are called.
         photos: The photos of the batch.
 
     Raises:
@@ -34,30 +34,38 @@ def check_logits(
         photo, worst = np.argwhere(non_finite)[0]
         raise SolverError(
             "S01",
-            f"class {classes.titles[worst]!r} has {non_finite[photo, worst]} patches "
+            f"class {titles[worst]!r} has {non_finite[photo, worst]} patches "
             f"with NaN or infinite logits in {photos[photo].path or 'the photo'}; the "
             "CLIP checkpoint overflows in this precision, use float32",
         )
 
 
-def check_maps(solved: Discrepancy, config: SegmenterConfig) -> None:
+def check_maps(
+    solved: Solution, discrepancy: Discrepancy, affinity: AffinityOptions
+) -> None:
     """Refuse maps that the solver could not find; their error is NaN.
 
     Args:
         solved: Maps and status of every photo.
-        config: Choices of the method.
+        discrepancy: What was solved for.
+        affinity: How the affinity was made.
 
     Raises:
         SolverError: A class was not solved (``S03``).
     """
-    if np.isnan(solved.error).any() or not np.isfinite(solved.values).all():
-        small = f" or epsilon = {config.epsilon} is too small (0.0125 suits every one),"
+    if np.isnan(solved.error).any() or not np.isfinite(solved.value).all():
+        epsilon = getattr(discrepancy, "epsilon", None)
+        small = (
+            f" or epsilon = {epsilon} is too small (0.0125 suits every one),"
+            if epsilon is not None
+            else ""
+        )
         raise SolverError(
             "S03",
-            f"mode {config.mode!r} has no solution: the affinity is not finite or has "
-            f"an empty row or column,{small if config.mode != 'velocity' else ''} or "
-            f"affinity_temperature = {config.affinity_temperature} is too far from 1. "
-            "Half precision may overflow: use float32 or bfloat16",
+            f"mode {discrepancy.name!r} has no solution: the affinity is not finite or "
+            f"has an empty row or column,{small} or affinity_temperature = "
+            f"{affinity.temperature} is too far from 1. Half precision may overflow: "
+            "use float32 or bfloat16",
         )
 
 
@@ -76,17 +84,17 @@ def choose_classes(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, counts
 
 
-def choose_reading(sources: Sources, order: np.ndarray, platform: str) -> Reading:
-    """What a path reads of the affinity of every photo; the largest counts decide.
+def count(given: SolverInput, order: np.ndarray, platform: str) -> Counts:
+    """The numbers that a discrepancy may want to know; the largest of the photos.
 
     Args:
-        sources: Of the batch.
+        given: Of the batch.
         order: From ``choose_classes``; classes that fill a bucket have pairs like any.
         platform: Of the device.
     """
-    support, kept = jax.device_get((sources.support, sources.kept))
-    patches = sources.source.shape[2]
-    return solvers.choose_reading(
+    patches = given.source.shape[2]
+    support, kept = jax.device_get((given.support, given.kept))
+    return Counts(
         rows=int(support.max()),
         pairs=int(np.take_along_axis(kept, order, axis=1).sum(axis=1).max()),
         classes=order.shape[1],

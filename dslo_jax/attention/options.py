@@ -1,0 +1,32 @@
+"""The options of an affinity: what is read of a network's self-attention."""
+
+from dataclasses import dataclass
+
+from dslo_jax.options import MAX_FLOAT, MAX_INT, MIN_FLOAT, Options, option
+
+
+Layers = tuple[tuple[str, float], ...]
+"""Layers of a network by name, and the weight of each."""
+
+
+@dataclass(frozen=True)
+class AffinityOptions(Options):
+    """Which self-attention of a photo is read, and how it is averaged.
+
+    Args:
+        size: Side of the square photo whose self-attention is read, in pixels; a
+            multiple of 64, and of the patches of DINO, DINOv2 or CLIP.
+        timestep: Diffusion timestep of the single pass, in [0, 999]; 0 where the
+            attention is no diffusion model's.
+        layers: Attention modules and their weights; empty for the first two of the
+            last block of Stable Diffusion, half each, and for the last layer of other
+            networks.
+        temperature: Softens (> 1) or sharpens (< 1) the affinity; 1 is off.
+    """
+
+    size: int = option(512, flat="affinity_size", low=1, high=MAX_INT)
+    timestep: int = option(0, low=0, high=999)
+    layers: Layers = option((), flat="affinity_layers")
+    temperature: float = option(
+        1.0, flat="affinity_temperature", low=MIN_FLOAT, high=MAX_FLOAT
+    )

@@ -1,0 +1,5 @@
+"""Where logits come from: a network that sees words and photos in one space."""
+
+from dslo_jax.logits.clip import ClipLogits as ClipLogits, load_logits as load_logits
+from dslo_jax.logits.options import ClipOptions as ClipOptions
+from dslo_jax.logits.source import LogitsSource as LogitsSource

@@ -1,0 +1,69 @@
+"""Logits of CLIP: cosines between the features of words and of patches."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dslo_jax.cost import flops
+from dslo_jax.cost.flops import Work
+from dslo_jax.logits.source import LogitsSource
+from dslo_jax.models.clip import Clip, load_clip
+
+
+class ClipLogits(LogitsSource):
+    """CLIP as a source of logits.
+
+    Args:
+        clip: The network.
+    """
+
+    stages: ClassVar[tuple[str, str]] = ("text", "clip")
+
+    def __init__(self, clip: Clip):
+        self.clip = clip
+        self.vocab_size = clip.config.text.vocab_size
+        self.patch_size = clip.config.vision.patch_size
+
+    def embed(self, ids: Int[Array, "batch tokens"]) -> Float[Array, "batch channels"]:
+        """Features of prompts; see ``Clip.encode_text``."""
+        return self.clip.encode_text(ids)
+
+    def features(
+        self, pixels: Float[Array, "batch height width 3"], attention: str
+    ) -> Float[Array, "batch rows columns channels"]:
+        """Features of every patch; see ``Clip.dense_features``."""
+        return self.clip.dense_features(pixels, attention=attention)
+
+    def embed_work(self, prompts: int, tokens: int) -> Work:
+        """What the text half costs."""
+        return flops.text(self.clip.config, prompts, tokens)
+
+    def features_work(self, rows: int, columns: int, attention: str) -> Work:
+        """What the vision half costs."""
+        return flops.vision(self.clip.config, rows, columns, attention)
+
+    def networks(self) -> dict[str, list[Any]]:
+        """The text half and the vision half, each with its projection."""
+        clip = self.clip
+        return {
+            "text": [clip.text_model, clip.text_projection],
+            "clip": [clip.vision_model, clip.visual_projection],
+        }
+
+
+def load_logits(
+    place: Path, *, dtype: jax.typing.DTypeLike = jnp.float32
+) -> LogitsSource:
+    """Load the network of a folder or file as a source of logits.
+
+    Args:
+        place: A CLIP; see ``load_clip``.
+        dtype: Type of the parameters and of the computation.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, foreign or damaged.
+    """
+    return ClipLogits(load_clip(place, dtype=dtype))

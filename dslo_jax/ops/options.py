@@ -1,0 +1,43 @@
+"""The options of what happens to logits before a solver, and to its maps after it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dslo_jax.ops.logits import Suppression
+from dslo_jax.options import MAX_FLOAT, MIN_FLOAT, Options, option
+
+
+@dataclass(frozen=True)
+class SourceOptions(Options):
+    """How the logits of a photo become the distributions that a solver starts from.
+
+    Args:
+        early_rejection: Drop classes that win no patch (Algorithm 1, line 2).
+        rejection_share: Share of the patches, in [0, 1], that a class must exceed to
+            survive early rejection; the class that wins most always does.
+        suppression: How patches of low confidence are told (NMS).
+        suppression_threshold: Confidence below which a patch is noise, in [0, 1].
+        source_scale: Factor on the logits before the softmax over the patches.
+    """
+
+    early_rejection: bool = option(True)
+    rejection_share: float = option(0.0, low=0, high=1)
+    suppression: Suppression = option("relative")
+    suppression_threshold: float = option(0.9, low=0, high=1)
+    source_scale: float = option(1.0, low=MIN_FLOAT, high=MAX_FLOAT)
+
+
+@dataclass(frozen=True)
+class UpsamplingOptions(Options):
+    """How maps on the patch grid become labels of the pixels.
+
+    Args:
+        upsampling: ``bilateral`` (Eq. 23 over low-resolution samples), ``dense`` (over
+            all pixels of a window), or ``bilinear``.
+        spatial_variance: Spatial variance of the bilateral weights, in patches squared.
+        range_variance: Colour variance of the bilateral weights, RGB in [0, 1].
+    """
+
+    upsampling: Literal["bilateral", "dense", "bilinear"] = option("bilateral")
+    spatial_variance: float = option(1.0, low=MIN_FLOAT, high=MAX_FLOAT)
+    range_variance: float = option(0.1, low=MIN_FLOAT, high=MAX_FLOAT)

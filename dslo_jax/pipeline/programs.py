@@ -1,0 +1,232 @@
+"""The compiled programs between a resized photo and its labels.
+
+Each is a pure function of arrays, compiled once per shape in this process and shared by
+every ``Segmenter``. The axes are ``batch`` (photos), ``names`` (synonyms),
+``classes``, ``active`` (the classes that survive early rejection, padded to a bucket),
+``patches`` and ``slots`` (pixels in the cell layout of ``ops.upsample``).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int32, UInt8
+
+from dslo_jax import ops
+from dslo_jax.ops.options import SourceOptions, UpsamplingOptions
+from dslo_jax.pipeline.stages import Stage, Static
+from dslo_jax.solvers import Discrepancy, Solution
+
+
+class SolverInput(NamedTuple):
+    """What the solver starts from, for a batch of photos.
+
+    Attributes:
+        logits: Cosine of every class in every patch, in [-1, 1].
+        source: Logits suppressed and normalised over the patches; rows sum to 1.
+        active: Whether a class survived early rejection.
+        support: Patches in which any active class has mass, per photo.
+        kept: Patches in which each class has mass, active or not.
+        non_finite: Patches with a NaN or infinite logit, per class.
+    """
+
+    logits: Float[Array, "batch classes patches"]
+    source: Float[Array, "batch classes patches"]
+    active: Bool[Array, "batch classes"]
+    support: Int32[Array, " batch"]
+    kept: Int32[Array, "batch classes"]
+    non_finite: Int32[Array, "batch classes"]
+
+
+def _encode_text(
+    state: nnx.State, ids: Int32[Array, "prompts tokens"], *, graph: Static
+) -> Float[Array, "prompts channels"]:
+    return nnx.merge(graph.value, state).embed(ids)
+
+
+def _dense_features(
+    state: nnx.State,
+    pixels: UInt8[Array, "batch height width 3"],
+    *,
+    graph: Static,
+    attention: str,
+) -> Float[Array, "batch grid_height grid_width channels"]:
+    network = nnx.merge(graph.value, state)
+    return network.features(_unit_range(pixels), attention)
+
+
+def _encode_photo(
+    state: nnx.State, pixels: UInt8[Array, "batch size size 3"], *, graph: Static
+) -> Any:
+    return nnx.merge(graph.value, state).encode(_unit_range(pixels))
+
+
+def _attend(
+    state: nnx.State, encoded: Any, *, graph: Static
+) -> Float[Array, "batch patches patches"]:
+    return nnx.merge(graph.value, state).attend(encoded)
+
+
+def _unit_range(pixels: UInt8[Array, "*axes"]) -> Float[Array, "*axes"]:
+    return pixels.astype(jnp.float32) / 255.0
+
+
+def _match(
+    features: Float[Array, "batch grid_height grid_width channels"],
+    text: Float[Array, "names channels"],
+    class_of_name: Int32[Array, " names"],
+    *,
+    num_classes: int,
+    grid: tuple[int, int],
+) -> Float[Array, "batch classes patches"]:
+    """Cosines, reduced from synonyms to classes, on the grid of the affinity."""
+
+    def match(features: Float[Array, "height width channels"]) -> Array:
+        cosines = jnp.einsum(
+            "hwd,nd->nhw", features.astype(jnp.float32), text, precision="highest"
+        )
+        names = cosines.reshape(cosines.shape[0], -1)
+        classes = ops.reduce_synonyms(names, class_of_name, num_classes)
+        maps = classes.reshape(-1, *cosines.shape[1:])
+        return ops.resize(maps, grid, "bilinear").reshape(len(classes), -1)
+
+    return jax.vmap(match)(features)
+
+
+def _prepare(
+    logits: Float[Array, "batch classes patches"],
+    active: Bool[Array, "batch classes"] | None = None,
+    *,
+    options: SourceOptions,
+) -> SolverInput:
+    """Rejection, suppression and normalisation; or only the last two.
+
+    Args:
+        logits: Of every class in every patch.
+        active: The classes that survive, where early rejection has no say.
+        options: How it is done.
+    """
+
+    def prepare(logits, active):
+        if active is None and options.early_rejection:
+            active = ops.reject_classes(logits, share=options.rejection_share)
+        elif active is None:
+            active = jnp.ones(len(logits), bool)
+        keep = ops.suppress(
+            logits,
+            method=options.suppression,
+            threshold=options.suppression_threshold,
+            active=active,
+        )
+        support, kept = count_mass(keep, active)
+        return SolverInput(
+            logits=logits,
+            source=ops.normalize(logits, keep, scale=options.source_scale),
+            active=active,
+            support=support,
+            kept=kept,
+            non_finite=jnp.sum(~jnp.isfinite(logits), axis=1, dtype=jnp.int32),
+        )
+
+    if active is None:
+        return jax.vmap(lambda each: prepare(each, None))(logits)
+    return jax.vmap(prepare)(logits, active)
+
+
+def count_mass(
+    keep: Bool[Array, "*batch classes patches"], active: Bool[Array, "*batch classes"]
+) -> tuple[Int32[Array, "*batch"], Int32[Array, "*batch classes"]]:
+    """``support`` and ``kept`` of ``SolverInput``, from the patches that carry mass."""
+    used = jnp.any(keep & active[..., None], axis=-2)
+    kept = jnp.sum(keep, axis=-1, dtype=jnp.int32)
+    return jnp.sum(used, axis=-1, dtype=jnp.int32), kept
+
+
+def _choose(
+    values: Float[Array, "batch classes patches"],
+    order: Int32[Array, "batch active"],
+) -> Float[Array, "batch active patches"]:
+    """The rows that ``order`` names, so that the solver never sees the class list."""
+    return jnp.take_along_axis(values, order[:, :, None], axis=1)
+
+
+def _solve(
+    source: Float[Array, "batch active patches"],
+    affinity: Float[Array, "batch patches patches"] | None,
+    *,
+    discrepancy: Discrepancy,
+) -> Solution:
+    """The discrepancy of the active classes, for every photo at once.
+
+    Args:
+        source: Distributions over the patches, or logits; see ``Discrepancy``.
+        affinity: Attention between the patches; ``None`` where none is needed.
+        discrepancy: What is solved for.
+    """
+    return jax.vmap(discrepancy.solve)(source, affinity)
+
+
+def _label(
+    values: Float[Array, "active patches"],
+    count: Int32[Array, ""],
+    guide: ops.GuideCells | Float[Array, "height width 3"],
+    *,
+    grid: tuple[int, int],
+    options: UpsamplingOptions,
+) -> ops.PixelLabels:
+    """The active class of every pixel; rows from ``count`` on are padding.
+
+    Pixels come folded into cells, or as they are for dense upsampling.
+    """
+    maps = values.reshape(-1, *grid)
+    real = jnp.arange(len(values)) < count
+    spatial, colour = options.spatial_variance, options.range_variance
+    if not isinstance(guide, ops.GuideCells):
+        return ops.dense_bilateral_labels(
+            maps, guide, real, spatial_variance=spatial, range_variance=colour
+        )
+    if options.upsampling == "bilinear":
+        return ops.bilinear_labels(maps, guide, real)
+    return ops.joint_bilateral_labels(
+        maps, guide, real, spatial_variance=spatial, range_variance=colour
+    )
+
+
+LOGITS = Stage("logits", _match)
+SOURCES = Stage("logits", _prepare)
+CHOSEN = Stage("logits", _choose)
+DISCREPANCY = Stage("solver", _solve)
+LABELS = Stage("labels", _label)
+_PARTS = {
+    "embed": _encode_text,
+    "features": _dense_features,
+    "encode": _encode_photo,
+    "attend": _attend,
+}
+_OF_NETWORKS: dict[tuple[str, str], Stage] = {}
+
+
+def network_stage(part: str, name: str) -> Stage:
+    """A stage that runs a part of a network, one for each name that people know it by.
+
+    Args:
+        part: ``"embed"`` and ``"features"`` of a source of logits, ``"encode"`` and
+            ``"attend"`` of a source of affinities.
+        name: What people call it; see ``stages`` of the sources.
+    """
+    key = part, name
+    if key not in _OF_NETWORKS:
+        _OF_NETWORKS[key] = Stage(name, _PARTS[part])
+    return _OF_NETWORKS[key]
+
+
+def all_stages() -> tuple[Stage, ...]:
+    """The stages that this process has met so far."""
+    own = (LOGITS, SOURCES, CHOSEN, DISCREPANCY, LABELS)
+    return (*_OF_NETWORKS.values(), *own)
+
+
+def num_compilations() -> int:
+    """How many programs the stages have compiled in this process."""
+    return sum(stage.num_compilations for stage in all_stages())

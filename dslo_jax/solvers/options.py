@@ -1,0 +1,109 @@
+"""Which discrepancy is solved for, and the options of every one that has a name.
+
+The options of a discrepancy are the fields of its class that carry a flat name. They
+are kept for all of them, chosen or not: a configuration file may hold options of the
+path and of the velocity, and the command line then says which of the two is wanted.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dslo_jax.errors import OptionError
+from dslo_jax.options import check_choice
+from dslo_jax.solvers._stub import (
+    DISCREPANCIES,
+    Discrepancy,
+    Divergence,
+    Fused,
+    Logits,
+    MaximumVelocity,
+    OptimalPath,
+)
+
+
+# For a label map a path is scaled to [0, 1], which `optimal_path` leaves to its caller.
+_DEFAULTS = (MaximumVelocity(), OptimalPath(norm="minmax"), Divergence(), Logits())
+
+
+@dataclass(frozen=True)
+class SolverOptions:
+    """Which discrepancy is turned into labels, and the options of each.
+
+    Args:
+        mode: Discrepancy that is turned into labels: maximum ``velocity`` (Eq. 12),
+            optimal ``path`` (Eq. 3), both ``fused``, ``kl`` (Eq. 2), or the ``logits``
+            themselves (the baseline).
+        known: The discrepancies that ``mode`` may name. ``fused`` goes without saying:
+            it consists of the path and the velocity.
+
+    Raises:
+        OptionError: ``mode`` names none of them (``O03``).
+    """
+
+    mode: str = "velocity"
+    known: tuple[Discrepancy, ...] = _DEFAULTS
+
+    def __post_init__(self):
+        check_choice("mode", self.mode, self.modes)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The names that ``mode`` may have."""
+        own = [each.name for each in self.known]
+        return tuple(dict.fromkeys([*DISCREPANCIES, *own]))
+
+    @property
+    def discrepancy(self) -> Discrepancy:
+        """The discrepancy that ``mode`` names."""
+        by_name = {each.name: each for each in self.known}
+        if self.mode == Fused.name:
+            return Fused(by_name[OptimalPath.name], by_name[MaximumVelocity.name])
+        return by_name[self.mode]
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """The options by their flat names."""
+        flat: dict[str, Any] = {"mode": self.mode}
+        for each in self.known:
+            for name, field in named_fields(type(each)).items():
+                flat[name] = getattr(each, field.name)
+        return flat
+
+    def replaced(self, values: Mapping[str, Any]) -> "SolverOptions":
+        """The same, but for options given by flat names; others are passed over.
+
+        Raises:
+            OptionError: A value is refused.
+        """
+        known = tuple(_replaced(each, values) for each in self.known)
+        return SolverOptions(values.get("mode", self.mode), known)
+
+    def with_discrepancy(self, discrepancy: Discrepancy) -> "SolverOptions":
+        """The same, with this discrepancy in the place of the one of its name.
+
+        Raises:
+            OptionError: It has no name (``O03``).
+        """
+        if not discrepancy.name:
+            kind = type(discrepancy).__name__
+            raise OptionError("O03", f"{kind} has no name; give the class a `name`")
+        if isinstance(discrepancy, Fused):
+            parts = self.with_discrepancy(discrepancy.first)
+            parts = parts.with_discrepancy(discrepancy.second)
+            return SolverOptions(Fused.name, parts.known)
+        others = [each for each in self.known if each.name != discrepancy.name]
+        return SolverOptions(discrepancy.name, (*others, discrepancy))
+
+
+def named_fields(kind: type) -> dict[str, dataclasses.Field]:
+    """The fields of a discrepancy that are options for people, by their flat names."""
+    fields = dataclasses.fields(kind)
+    return {f.metadata["flat"]: f for f in fields if "flat" in f.metadata}
+
+
+def _replaced(discrepancy: Any, values: Mapping[str, Any]) -> Any:
+    fields = named_fields(type(discrepancy))
+    own = {fields[name].name: values[name] for name in values if name in fields}
+    return dataclasses.replace(discrepancy, **own) if own else discrepancy
