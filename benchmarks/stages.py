@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from harness import Record, parse
 
-from dslo_jax.pipeline import checks, ops, pipeline
+from dslo_jax import ops
 from dslo_jax.attention import average_attention
 from dslo_jax.bench.compare import paired_ratio
 from dslo_jax.bench.scenes import draw_affinity
@@ -27,7 +27,7 @@ from dslo_jax.bench.timing import Measurement, compile_ahead, measure
 from dslo_jax.bench.truth import scaled_error
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.models.unet_blocks import QueryKey
-from dslo_jax.solvers import Reading
+from dslo_jax.pipeline import checks, programs
 from dslo_jax.pipeline.stages import Clock
 from torch_bridge.reference import segment_logits
 from torch_bridge.reference.sinkhorn import optimal_path, optimal_path_batched
@@ -111,39 +111,26 @@ def labelling(
     def ours() -> np.ndarray:
         clock = Clock()
         dense, text, maps = device
-        sources = pipeline.SOURCES(
-            clock,
-            dense,
-            text,
-            jnp.arange(classes, dtype=jnp.int32),
-            num_classes=classes,
-            grid=(side, side),
-            early_rejection=config.source.early_rejection,
-            rejection_share=config.source.rejection_share,
-            suppression=config.source.suppression,
-            threshold=config.source.suppression_threshold,
-            scale=config.source.source_scale,
+        index = jnp.arange(classes, dtype=jnp.int32)
+        logits = programs.LOGITS(
+            clock, dense, text, index, num_classes=classes, grid=(side, side)
         )
-        order, counts = checks.choose_classes(np.asarray(sources.active))
-        reading = checks.choose_reading(sources, order, jax.default_backend())
-        solved = pipeline.DISCREPANCY(
-            clock,
-            pipeline.CHOSEN(clock, sources.source, jnp.asarray(order)),
-            maps,
-            config=config.of_solver(),
-            reading=reading if config.needs_path else Reading(),
-            domain="kernel",
-        )
+        given = programs.SOURCES(clock, logits, options=config.source)
+        order, counts = checks.choose_classes(np.asarray(given.active))
+        discrepancy = config.discrepancy
+        if discrepancy.wants_counts:
+            counted = checks.count(given, order, jax.default_backend())
+            discrepancy = discrepancy.fitted(counted)
+        chosen = programs.CHOSEN(clock, given.source, jnp.asarray(order))
+        solved = programs.DISCREPANCY(clock, chosen, maps, discrepancy=discrepancy)
         folded = layout.fold(photo.astype(np.float32) / 255)
-        labelled = pipeline.LABELS(
+        labelled = programs.LABELS(
             clock,
-            solved.values[0],
+            solved.value[0],
             jnp.asarray(counts[0], jnp.int32),
             jax.device_put(folded),
             grid=(side, side),
-            upsampling=config.upsampling.upsampling,
-            spatial_variance=config.upsampling.spatial_variance,
-            range_variance=config.upsampling.range_variance,
+            options=config.upsampling,
         )
         return order[0][layout.unfold(np.asarray(labelled.labels))]
 

@@ -9,7 +9,7 @@ which reading is the default, and why.
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,23 +69,29 @@ class SegmenterConfig:
         """
         return cls().with_options(**options)
 
-    def with_options(self, **options: Any) -> "SegmenterConfig":
-        """The same choices, but for options given by flat names.
+    def with_options(
+        self, *, discrepancy: Discrepancy | None = None, **options: Any
+    ) -> "SegmenterConfig":
+        """The same choices, but for some.
 
         Args:
-            options: By flat name; ``discrepancy`` is a ``solvers.Discrepancy``.
+            discrepancy: What is solved for; one of ``solvers``, or your own.
+            options: Other choices, by flat name.
 
         Raises:
-            OptionError: A name is unknown (``O02``), or a value is refused.
+            OptionError: A name is unknown (``O02``), a value is refused, or ``mode``
+                names another discrepancy than the one that is given (``O03``).
         """
-        discrepancy = options.pop("discrepancy", None)
-        for name in options:
-            if name not in self.flat:
-                raise OptionError("O02", _unknown(name))
-        parts = {part: getattr(self, part).replaced(options) for part in _PARTS}
+        config = self
         if discrepancy is not None:
-            parts["solver"] = parts["solver"].with_discrepancy(discrepancy)
-        return dataclasses.replace(self, **parts)
+            solver = _with_discrepancy(self.solver, discrepancy, options)
+            config = dataclasses.replace(self, solver=solver)
+        known = config.flat
+        for name in options:
+            if name not in known:
+                raise OptionError("O02", _unknown(name, known))
+        parts = {part: getattr(config, part).replaced(options) for part in _PARTS}
+        return dataclasses.replace(config, **parts)
 
     @property
     def flat(self) -> dict[str, Any]:
@@ -124,7 +130,7 @@ class SegmenterConfig:
         for name in values:
             if name not in base.flat:
                 where = f"{path}:{_line_of(text, name)}: "
-                raise OptionError("O02", where + _unknown(name))
+                raise OptionError("O02", where + _unknown(name, base.flat))
         try:
             return base.with_options(**_to_tuples(values))
         except OptionError as error:
@@ -145,8 +151,27 @@ def option_fields() -> Mapping[str, tuple[type, dataclasses.Field]]:
     return fields
 
 
-def _unknown(name: str) -> str:
-    names = list(SegmenterConfig().flat)
+def _with_discrepancy(
+    solver: SolverOptions, discrepancy: Any, options: Mapping[str, Any]
+) -> SolverOptions:
+    """Choose a discrepancy; a ``mode`` beside it must be its name."""
+    if not isinstance(discrepancy, Discrepancy):
+        raise OptionError(
+            "O03",
+            f"discrepancy = {discrepancy!r}; expected an object such as "
+            "dslo_jax.solvers.OptimalPath(), or give a name as `mode`",
+        )
+    mode = options.get("mode", discrepancy.name)
+    if mode != discrepancy.name:
+        raise OptionError(
+            "O03",
+            f"mode = {mode!r}, but the discrepancy that is given has the name "
+            f"{discrepancy.name!r}; leave one of them out",
+        )
+    return solver.with_discrepancy(discrepancy)
+
+
+def _unknown(name: str, names: Collection[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     return f"unknown option {name!r}; {hint}"

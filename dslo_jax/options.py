@@ -8,7 +8,7 @@ in errors: ``AffinityOptions.size`` is ``affinity_size`` there.
 import dataclasses
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from dslo_jax.errors import OptionError
 
@@ -50,6 +50,9 @@ class Options:
         OptionError: A value is out of its range (``O01``) or of the wrong type
             (``O03``); the message names the option, the value and what was expected.
     """
+
+    # Type checkers at run time would refuse a value first, in words that help nobody.
+    __no_type_check__: ClassVar[bool] = True
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

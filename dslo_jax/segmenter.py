@@ -1,5 +1,6 @@
 """A photo and a list of words become a label map: where every other module meets."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,12 @@ from typing import Any
 import jax
 
 from dslo_jax import hub, images, prompts
-from dslo_jax.attention import AffinitySource, downscaling_of, load_affinity
+from dslo_jax.attention import (
+    AffinityOptions,
+    AffinitySource,
+    downscaling_of,
+    load_affinity,
+)
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.errors import OptionError
@@ -18,6 +24,7 @@ from dslo_jax.pipeline import Batch, Networks, clip_size
 from dslo_jax.pipeline.stages import Announce, Clock
 from dslo_jax.segmentation import Segmentation, assemble
 from dslo_jax.solvers import Discrepancy
+from dslo_jax.templates import find_templates
 
 
 Classes = prompts.ClassList | Sequence[str | Sequence[str]]
@@ -34,7 +41,9 @@ class Segmenter:
             compiles first.
 
     Raises:
-        OptionError: The discrepancy needs an affinity and there is none (``O05``).
+        OptionError: The discrepancy needs an affinity and there is none (``O05``), or
+            the network has no use for an option of it (``O01``).
+        ClassListError: A template has no place for a name (``C05``).
     """
 
     def __init__(
@@ -49,8 +58,7 @@ class Segmenter:
         self.config = config or SegmenterConfig()
         if discrepancy is not None:
             self.config = self.config.with_options(discrepancy=discrepancy)
-        if self.config.discrepancy.needs_affinity:
-            networks.affinity(self.config.affinity)  # told now, not at the first photo
+        self.config = self._checked(self.config)  # told now, not at the first photo
         self._announce = announce
 
     @classmethod
@@ -98,21 +106,22 @@ class Segmenter:
         Raises:
             CheckpointError: A checkpoint is missing, foreign or damaged.
             OptionError: A choice is unknown or out of range.
+            ClassListError: A template has no place for a name.
             DeviceError: The device is absent.
         """
         pair = find_pair(name_or_path)
         place = attention or pair.attention
+        chosen = {} if mode is None else {"mode": mode}
         config = config or pair.config
-        if mode is not None:
-            config = config.with_options(mode=mode)
+        config = config.with_options(discrepancy=discrepancy, **chosen)
         target = find_device(device)
         precision = network_dtype(dtype, target)
         half = precision.itemsize < 4
 
-        def load_attention() -> AffinitySource:
+        def load_attention(options: AffinityOptions) -> AffinitySource:
             found = hub.resolve(place, "attention", offline=offline, half=half)
             with jax.default_device(target):
-                return load_affinity(found, dtype=precision, options=config.affinity)
+                return load_affinity(found, dtype=precision, options=options)
 
         clip_place = hub.resolve(clip or pair.clip, "clip", offline=offline, half=half)
         with jax.default_device(target):
@@ -126,7 +135,7 @@ class Segmenter:
             {"": load_attention},
             downscaling=downscaling_of(place),
         )
-        return cls(networks, config, discrepancy=discrepancy, announce=announce)
+        return cls(networks, config, announce=announce)
 
     def __call__(
         self,
@@ -194,7 +203,9 @@ class Segmenter:
         """
         if batch_size < 1:
             raise OptionError("O01", f"batch_size = {batch_size}; expected at least 1")
-        config = self.config.with_options(discrepancy=discrepancy, **options)
+        config = self._checked(
+            self.config.with_options(discrepancy=discrepancy, **options)
+        )
         parsed = prompts.parse_classes(classes)
         read = [
             photo if isinstance(photo, Photo) else images.read_photo(photo)
@@ -212,6 +223,14 @@ class Segmenter:
                 done = self._segment(chosen, parsed, batch_size, config)
                 results.update(zip(chunk, done, strict=True))
         return [results[index] for index in range(len(read))]
+
+    def _checked(self, config: SegmenterConfig) -> SegmenterConfig:
+        """The same choices, with the layers named that the networks will read."""
+        find_templates(config.clip.templates)
+        if not config.discrepancy.needs_affinity:
+            return config
+        affinity = self.networks.affinity(config.affinity).module.options
+        return dataclasses.replace(config, affinity=affinity)
 
     def _segment(
         self,

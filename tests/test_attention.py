@@ -159,7 +159,7 @@ def cache(tmp_path, monkeypatch):
 
 def test_affinity_equals_diffusers(pipeline):
     folder, (vae, unet, text_encoder) = pipeline
-    source = load_affinity(folder, size=24, options=AffinityOptions(timestep=3))
+    source = load_affinity(folder, options=AffinityOptions(size=24, timestep=3))
     assert source.grid == (12, 12)
     pixels = np.random.default_rng(2).uniform(size=(2, 24, 24, 3)).astype(np.float32)
 
@@ -195,8 +195,9 @@ def test_affinity_equals_diffusers(pipeline):
 def test_layers_and_half_precision_are_options(pipeline):
     folder, _ = pipeline
     layers = (("down_blocks.0.attentions.0", 1.0), ("up_blocks.1.attentions.1", 2.0))
-    source = load_affinity(folder, size=8, options=AffinityOptions(layers=layers), dtype=jnp.bfloat16)
-    assert source.layers == layers
+    options = AffinityOptions(size=8, layers=layers)
+    source = load_affinity(folder, options=options, dtype=jnp.bfloat16)
+    assert source.options == options
     assert source.context.get_value().dtype == jnp.bfloat16
     affinity = jax.eval_shape(source, jax.ShapeDtypeStruct((3, 8, 8, 3), jnp.float32))
     assert affinity.shape == (3, 16, 16)
@@ -206,18 +207,28 @@ def test_layers_and_half_precision_are_options(pipeline):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"size": 9}, "`size`"),
-        ({"timestep": 1000}, "`timestep`"),
-        ({"layers": (("mid_block.attentions.0", 1.0),)}, "up_blocks.1.attentions.0"),
-        ({"layers": (("up_blocks.1.attentions.0", -1.0),)}, "`weights`"),
-        ({"layers": (("up_blocks.1.attentions.0", 1.0),) * 2}, "`layers`"),
+        ({"size": 9}, "affinity_size = 9 is not a multiple of 2"),
+        ({"timestep": 1000}, r"timestep = 1000 is out of range; expected \[0, 999\]"),
+        ({"temperature": 0.0}, "affinity_temperature = 0.0 is out of range"),
+        (
+            {"layers": (("mid_block.attentions.0", 1.0),)},
+            r"affinity_layers names .*mid_block.*up_blocks\.1\.attentions\.0",
+        ),
+        (
+            {"layers": (("up_blocks.1.attentions.0", -1.0),)},
+            r"`weights` is \(-1\.0,\)",
+        ),
+        (
+            {"layers": (("up_blocks.1.attentions.0", 1.0),) * 2},
+            "affinity_layers names .*expected different ones",
+        ),
     ],
 )
 def test_senseless_options_are_refused(source, options, named):
-    with pytest.raises(ValueError, match=named):
-        DiffusionAffinity(
-            source.vae, source.unet, source.context.get_value(), **options
-        )
+    context = source.context.get_value()
+    with pytest.raises(OptionError, match=named) as caught:
+        DiffusionAffinity(source.vae, source.unet, context, AffinityOptions(**options))
+    assert caught.value.code == "O01"
 
 
 def test_photos_of_another_size_are_refused(source):
@@ -261,7 +272,7 @@ def test_affinity_of_a_transformer_equals_transformers(registers):
     source = load_affinity(folder, options=AffinityOptions(size=56))
     assert isinstance(source, TransformerAffinity)
     assert source.grid == (7, 7)
-    assert source.layers == (("layers.2", 1.0),)
+    assert source.options.layers == (("layers.2", 1.0),)
     pixels = np.random.default_rng(2).uniform(size=(2, 56, 56, 3)).astype(np.float32)
     mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
     normalised = torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2)
@@ -278,8 +289,9 @@ def test_affinity_of_a_transformer_equals_transformers(registers):
 def test_other_choices_share_the_network(registers):
     source = load_affinity(registers[0], options=AffinityOptions(size=40))
     layers = (("layers.0", 1.0), ("layers.2", 3.0))
-    other = source.with_choices(size=64, timestep=0, layers=layers, temperature=0.5)
-    assert (other.size, other.layers, other.temperature) == (64, layers, 0.5)
+    options = AffinityOptions(size=64, layers=layers, temperature=0.5)
+    other = source.with_options(options)
+    assert other.options == options
     assert other.network is source.network
     assert other.encoding != source.encoding
     shape = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
@@ -299,12 +311,16 @@ def test_other_choices_share_the_network(registers):
         ({"timestep": 100}, "timestep = 100.*leave it at 0"),
         ({"layers": (("up_blocks.1.attentions.0", 1.0),)}, r"layers.0 ... layers.2"),
         ({"layers": (("layers.1", 1.0), ("layers.1", 2.0))}, "name each once"),
-        ({"layers": (("layers.1", -1.0),)}, "`weights`"),
+        (
+            {"layers": (("layers.1", -1.0),)},
+            r"`weights` is \(-1\.0,\)",
+        ),
     ],
 )
 def test_choices_that_no_transformer_has_are_refused(registers, options, words):
+    options = AffinityOptions(**{"size": 40, **options})
     with pytest.raises(OptionError, match=words) as caught:
-        load_affinity(registers[0], **{"size": 40, **options})
+        load_affinity(registers[0], options=options)
     assert caught.value.code == "O01"
 
 
@@ -320,17 +336,18 @@ def test_sizes_that_fit_are_near():
 
 def test_a_clip_is_a_source_as_well(tmp_path):
     save_clip(tmp_path, seed=1)
-    source = load_affinity(tmp_path, options=AffinityOptions(size=64), dtype=jnp.bfloat16)
+    options = AffinityOptions(size=64)
+    source = load_affinity(tmp_path, options=options, dtype=jnp.bfloat16)
     assert source.grid == (4, 4)
     affinity = jax.eval_shape(source, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
     assert (affinity.shape, affinity.dtype) == ((1, 16, 16), jnp.float32)
 
 
 def test_a_folder_says_what_it_is(pipeline, registers, tmp_path):
-    source = load_affinity(pipeline[0], size=16, options=AffinityOptions(timestep=3))
+    source = load_affinity(pipeline[0], options=AffinityOptions(size=16, timestep=3))
     assert isinstance(source, DiffusionAffinity)
     assert isinstance(source, AffinitySource)
-    assert source.timestep == 3
+    assert source.options.timestep == 3
     folder = tmp_path / "folder"
     folder.mkdir()
     with pytest.raises(CheckpointError, match=r"W01.*is empty; expected.*dinov2"):

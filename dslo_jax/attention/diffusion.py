@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ class DiffusionAffinity(AffinitySource):
         *,
         dtype: jax.typing.DTypeLike = jnp.float32,
         options: AffinityOptions = AffinityOptions(),
-    ) -> Self:
+    ) -> "DiffusionAffinity":
         """Load a Stable Diffusion 1 or 2 pipeline in the layout of diffusers.
 
         Args:
@@ -165,7 +165,7 @@ class DiffusionAffinity(AffinitySource):
         )
         return self.averaged([queries_keys[tap] for tap in taps])
 
-    def with_options(self, options: AffinityOptions) -> Self:
+    def with_options(self, options: AffinityOptions) -> "DiffusionAffinity":
         """The same networks with other options; see ``AffinitySource``."""
         return type(self)(self.vae, self.unet, self.context.get_value(), options)
 

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ class AffinitySource(nnx.Module):
         *,
         dtype: jax.typing.DTypeLike = jnp.float32,
         options: AffinityOptions = AffinityOptions(),
-    ) -> Self:
+    ) -> "AffinitySource":
         """Load the network of a folder or a file.
 
         Args:
@@ -86,7 +86,7 @@ class AffinitySource(nnx.Module):
         """
 
     @abstractmethod
-    def with_options(self, options: AffinityOptions) -> Self:
+    def with_options(self, options: AffinityOptions) -> "AffinitySource":
         """The same networks with other options.
 
         Raises:

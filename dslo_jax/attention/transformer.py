@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +67,7 @@ class TransformerAffinity(AffinitySource):
         *,
         dtype: jax.typing.DTypeLike = jnp.float32,
         options: AffinityOptions = AffinityOptions(),
-    ) -> Self:
+    ) -> "TransformerAffinity":
         """Load a DINO, a DINOv2 (also with registers), or the vision half of a CLIP.
 
         Args:
@@ -123,7 +123,7 @@ class TransformerAffinity(AffinitySource):
         """
         return self.averaged(encoded)
 
-    def with_options(self, options: AffinityOptions) -> Self:
+    def with_options(self, options: AffinityOptions) -> "TransformerAffinity":
         """The same network with other options; see ``AffinitySource``."""
         return type(self)(self.network, options)
 

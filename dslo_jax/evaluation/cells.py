@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from dslo_jax.config import SegmenterConfig
+from dslo_jax.errors import OptionError
 
 
 Oracle = Literal["classes", "affinity", "seeds", "map", "shares"]
@@ -20,8 +21,8 @@ class Cell:
     Args:
         config: Every choice of the method.
         oracles: The steps that are replaced by the truth.
-        source: Where the affinity comes from, as a key of ``Networks.sources``; empty
-            for the pair's own.
+        source: Where the affinity comes from, one of
+            ``Networks.affinity_names``; empty for the pair's own.
 
     Raises:
         ValueError: Both replacements of the map are asked for.
@@ -41,17 +42,28 @@ class Cell:
     def describe(self) -> dict[str, Any]:
         """Everything that the measurement depends on, as plain values.
 
-        The pair's own source goes without saying: cells had these keys before there
-        were others, and journals know them by these.
+        The pair's own source goes without saying, and so does a discrepancy that its
+        flat options describe: cells had these keys before there were others, and
+        journals know them by these.
         """
-        return {
-            "config": self.config.flat,
-            "oracles": sorted(self.oracles),
-            **({"source": self.source} if self.source else {}),
-        }
+        config = self.config
+        described = {"config": config.flat, "oracles": sorted(self.oracles)}
+        if self.source:
+            described["source"] = self.source
+        if not _is_flat(config):
+            described["discrepancy"] = repr(config.discrepancy)
+        return described
 
     @cached_property
     def key(self) -> str:
         """A short name that equal cells share, in this run and in later ones."""
         text = json.dumps(self.describe(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _is_flat(config: SegmenterConfig) -> bool:
+    """Whether the flat options say all there is to say of the discrepancy."""
+    try:
+        return SegmenterConfig.of(**config.flat).discrepancy == config.discrepancy
+    except OptionError:  # a person's own has a name that nobody else knows
+        return False

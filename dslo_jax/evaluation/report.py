@@ -147,6 +147,7 @@ def _table(table: Table, dataset: str) -> dict[str, Any]:
 def _changes(cell: Cell, base: SegmenterConfig) -> dict[str, Any]:
     """What a cell has that is not as in the base."""
     usual = base.flat
-    changed = {k: v for k, v in cell.config.flat.items() if v != usual[k]}
+    flat = cell.config.flat
+    changed = {k: v for k, v in flat.items() if k not in usual or v != usual[k]}
     source = {"source": cell.source} if cell.source else {}
     return {"changes": changed, "oracles": sorted(cell.oracles), **source}

@@ -165,7 +165,7 @@ def _sizes(field: str, parts: Iterable[float], unit: int) -> _Build:
     """Rows that give one field parts and multiples of its value, in whole units."""
 
     def build(base: SegmenterConfig, offer: Offer):
-        sizes = (unit * round(part * getattr(base, field) / unit) for part in parts)
+        sizes = (unit * round(part * base.flat[field] / unit) for part in parts)
         return _values(field, dict.fromkeys(size for size in sizes if size))(
             base, offer
         )

@@ -9,7 +9,7 @@ from dslo_jax.attention.options import AffinityOptions
 from dslo_jax.errors import SolverError
 from dslo_jax.images import Photo
 from dslo_jax.pipeline.programs import SolverInput
-from dslo_jax.solvers import Counts, Discrepancy, Solution
+from dslo_jax.solvers import Counts, Discrepancy, Fused, Solution
 
 
 READING_STEPS = 8
@@ -54,7 +54,7 @@ def check_maps(
         SolverError: A class was not solved (``S03``).
     """
     if np.isnan(solved.error).any() or not np.isfinite(solved.value).all():
-        epsilon = getattr(discrepancy, "epsilon", None)
+        epsilon = _epsilon(discrepancy)
         small = (
             f" or epsilon = {epsilon} is too small (0.0125 suits every one),"
             if epsilon is not None
@@ -102,6 +102,14 @@ def count(given: SolverInput, order: np.ndarray, platform: str) -> Counts:
         step=-(-patches // READING_STEPS),
         platform=platform,
     )
+
+
+def _epsilon(discrepancy: Discrepancy) -> float | None:
+    """That of a path, by itself or fused; ``None`` where there is none."""
+    if isinstance(discrepancy, Fused):
+        first, second = map(_epsilon, (discrepancy.first, discrepancy.second))
+        return second if first is None else first
+    return getattr(discrepancy, "epsilon", None)
 
 
 def _bucket(count: int) -> int:

@@ -17,8 +17,9 @@ from dslo_jax.pipeline.stages import Clock, Static
 from dslo_jax.templates import find_templates
 
 
-Load = Callable[[], AffinitySource]
-"""Loads a source of affinities; called when it is needed for the first time."""
+Load = Callable[[AffinityOptions], AffinitySource]
+"""Loads a source of affinities; called when it is needed for the first time, with the
+options that it is needed with."""
 
 
 class OnDevice:
@@ -57,8 +58,8 @@ class Networks:
         *,
         downscaling: int = 8,
     ):
-        leaf = jax.tree.leaves(nnx.state(logits))[0]
-        self.device = next(iter(leaf.devices()))
+        leaves = jax.tree.leaves(nnx.state(logits))
+        self.device = next(iter(leaves[0].devices())) if leaves else jax.devices()[0]
         self.logits = OnDevice(logits, self.device)
         self.tokenizer = tokenizer
         if affinities is None:
@@ -84,29 +85,40 @@ class Networks:
         """The names of the sources of affinities."""
         return tuple(self._affinities)
 
-    def affinity_source(self, name: str = "") -> AffinitySource:
+    def affinity_source(
+        self, name: str = "", *, options: AffinityOptions = AffinityOptions()
+    ) -> AffinitySource:
         """A source of affinities, loaded if it has not been yet.
 
+        Args:
+            name: One of ``affinity_names``.
+            options: What it is to read, if it is loaded now.
+
         Raises:
-            OptionError: There is none of this name (``O05``).
+            OptionError: There is none of this name (``O05``), or the network has no
+                use for an option (``O01``).
         """
-        source = self._affinities.get(name)
-        if source is None:
-            raise OptionError(
-                "O05",
-                "this mode needs self-attention, and no attention checkpoint was "
-                "given; pass one, or use the mode kl or logits",
-            )
+        if name not in self._affinities:
+            raise OptionError("O05", self._missing(name))
+        source = self._affinities[name]
         if not isinstance(source, AffinitySource):
-            source = self._affinities[name] = source()
+            source = self._affinities[name] = source(options)
         return source
 
     def affinity(self, options: AffinityOptions, name: str = "") -> OnDevice:
-        """A source of affinities with these options, ready to run."""
+        """A source of affinities with these options, ready to run.
+
+        Raises:
+            OptionError: As for ``affinity_source``.
+        """
         key = name, options
         if key not in self._variants:
-            variant = self.affinity_source(name).with_options(options)
-            self._variants[key] = OnDevice(variant, self.device)
+            source = self.affinity_source(name, options=options)
+            variant = source.with_options(options)
+            explicit = name, variant.options  # with the layers named
+            if explicit not in self._variants:
+                self._variants[explicit] = OnDevice(variant, self.device)
+            self._variants[key] = self._variants[explicit]
         return self._variants[key]
 
     def grid(self, options: AffinityOptions, name: str = "") -> tuple[int, int]:
@@ -139,3 +151,12 @@ class Networks:
     def put(self, tree: Any) -> Any:
         """Arrays on the device of the networks."""
         return jax.device_put(tree, self.device)
+
+    def _missing(self, name: str) -> str:
+        if name:
+            known = ", ".join(map(repr, self._affinities))
+            return f"there is no source of affinities {name!r}; there are {known}"
+        return (
+            "what is solved for needs self-attention, and there is no attention "
+            "checkpoint; give one, or choose the mode kl or logits"
+        )

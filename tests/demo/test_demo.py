@@ -14,9 +14,9 @@ from dslo_jax.demo.sheet_html import to_html
 from dslo_jax.demo.sheet_png import to_image
 from dslo_jax.evaluation.metrics import IGNORE
 from dslo_jax.outputs.page import percent
+from dslo_jax.pipeline.stages import Timing
 from dslo_jax.prompts import parse_classes, split_classes
 from dslo_jax.segmentation import ClassReport, Segmentation
-from dslo_jax.pipeline.stages import Timing
 
 
 SEED = 13

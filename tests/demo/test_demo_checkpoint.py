@@ -1,7 +1,5 @@
 """The bundled networks find what is drawn: on scenes that they were not trained on."""
 
-import dataclasses
-
 import pytest
 
 from dslo_jax import Segmenter, pairs
@@ -33,8 +31,7 @@ def segmenter() -> Segmenter:
 
 @pytest.mark.parametrize("mode", BANDS)
 def test_labels_are_as_good_as_they_were(drawn, segmenter, mode):
-    segmenter.config = dataclasses.replace(segmenter.config, mode=mode)
-    results = segmenter.batch([scene.pixels for scene in drawn], WORLD)
+    results = segmenter.batch([scene.pixels for scene in drawn], WORLD, mode=mode)
     counted = [
         Confusion.of(scene.labels, result.labels, len(WORLD))
         for scene, result in zip(drawn, results, strict=True)

@@ -1,6 +1,5 @@
 """Formulas against the products of the traced networks, and against the compiler."""
 
-import dataclasses
 import functools
 import json
 import math
@@ -14,8 +13,8 @@ from flax import nnx
 from dslo_jax import Segmenter
 from dslo_jax.attention import average_attention
 from dslo_jax.cost import flops
-from dslo_jax.evaluation.efficiency import measure, table
 from dslo_jax.cost.flops import Work
+from dslo_jax.evaluation.efficiency import measure, table
 from dslo_jax.models.clip import Clip
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from dslo_jax.models.unet import UNet

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -78,10 +76,9 @@ def sweep(networks, base):
     sharp = base.with_options(range_variance=0.01)
     everything = frozenset({"classes", "seeds", "affinity"})
     cells = [
-        Cell(dataclasses.replace(sharp, mode=mode), everything)
-        for mode in ("velocity", "path")
+        Cell(sharp.with_options(mode=mode), everything) for mode in ("velocity", "path")
     ]
-    kl = dataclasses.replace(sharp, mode="kl")
+    kl = sharp.with_options(mode="kl")
     cells += [Cell(kl), Cell(kl, frozenset({"classes"}))]
     cells += [Cell(sharp, frozenset({each})) for each in ("map", "shares")]
     classes = parse_classes(["red", "blue", "green", "yellow", "grey"])
@@ -117,8 +114,8 @@ def test_true_classes_replace_early_rejection(sweep, quarters):
 def test_true_classes_that_all_survived_anyway_change_nothing(networks, base, quarters):
     """The restart from the logits is that of the pipeline."""
     for suppression in ("minmax", "softmax"):
-        config = dataclasses.replace(
-            base, early_rejection=False, suppression=suppression, mode="kl"
+        config = base.with_options(
+            early_rejection=False, suppression=suppression, mode="kl"
         )
         plain, told = Cell(config), Cell(config, frozenset({"classes"}))
         classes = parse_classes(["red", "blue", "green", "yellow"])
@@ -126,7 +123,7 @@ def test_true_classes_that_all_survived_anyway_change_nothing(networks, base, qu
         found = sweep.label([quarters], [plain, told])
         np.testing.assert_array_equal(found[plain][0].labels, found[told][0].labels)
         np.testing.assert_array_equal(
-            found[plain][0].solved.values, found[told][0].solved.values
+            found[plain][0].solved.value, found[told][0].solved.value
         )
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from checkpoints.vit import save_vit
 
-from dslo_jax import cli, pipeline
+from dslo_jax import cli
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation import (
     Cell,
@@ -23,6 +23,7 @@ from dslo_jax.evaluation.layout import markdown
 from dslo_jax.evaluation.plots import draw_tables
 from dslo_jax.evaluation.report import report, save_report, summarise
 from dslo_jax.evaluation.run import run
+from dslo_jax.pipeline import programs
 
 
 CIRCUMSTANCES = {
@@ -263,7 +264,7 @@ def test_plots_without_matplotlib_say_what_to_install(finished, tmp_path, monkey
 
 
 def test_command_writes_report_and_tables(checkpoint, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(pipeline.DISCREPANCY, "_compiled", {})
+    monkeypatch.setattr(programs.DISCREPANCY, "_compiled", {})
     config = tmp_path / "base.toml"
     config.write_text('affinity_size = 64\nshort_side = 64\ntemplates = "single"\n')
     out = tmp_path / "out"

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from checkpoints.vit import save_vit
 
-from dslo_jax import Segmenter, SegmenterConfig
-from dslo_jax.config import SOLVER_FIELDS
+from dslo_jax import Segmenter
 from dslo_jax.errors import SolverError
 from dslo_jax.evaluation import (
     Cell,
@@ -14,11 +13,12 @@ from dslo_jax.evaluation import (
     Sweep,
     add_sources,
     build_tables,
-    sweep as sweep_module,
 )
 from dslo_jax.evaluation.manifest import digest
 from dslo_jax.evaluation.samples import batches
 from dslo_jax.pairs import find_pair
+from dslo_jax.pipeline import Networks
+from dslo_jax.pipeline.stages import watch
 
 
 FIRST_UP = (("up_blocks.1.attentions.0", 1.0),)
@@ -53,24 +53,11 @@ def labelled(sweep, scene_set, cells):
     return found
 
 
-def make_segmenter(networks, config):
-    """What a user would build; modes without an affinity get none."""
-    affinity = None
-    if config.needs_affinity:
-        affinity = networks.affinity.with_choices(
-            size=config.affinity.size,
-            timestep=config.affinity.timestep,
-            layers=config.affinity.layers,
-            temperature=config.affinity.temperature,
-        )
-    return Segmenter(networks.clip, networks.tokenizer, affinity, config)
-
-
 @pytest.mark.parametrize("index", range(len(CHANGES)))
 def test_a_cell_gets_exactly_the_labels_of_the_segmenter(
     networks, scene_set, cells, labelled, index
 ):
-    segmenter = make_segmenter(networks, cells[index].config)
+    segmenter = Segmenter(networks, cells[index].config)
     photos = [sample.photo for sample in scene_set]
     expected = segmenter.batch(photos, scene_set.classes, batch_size=2)
     for found, alone in zip(labelled[cells[index]], expected, strict=True):
@@ -89,38 +76,22 @@ def test_cells_are_told_apart(labelled):
     assert same == 0
 
 
-def test_every_field_of_the_configuration_is_part_of_some_key():
-    keys = (
-        *sweep_module.FEATURE_FIELDS,
-        *sweep_module.AFFINITY_FIELDS,
-        *sweep_module.SOURCE_FIELDS,
-        *sweep_module.LABEL_FIELDS,
-        *SOLVER_FIELDS,
-    )
-    fields = [field.name for field in dataclasses.fields(SegmenterConfig)]
-    assert sorted(keys) == sorted(fields)
-
-
 @pytest.fixture
-def calls(monkeypatch):
-    """The names of the networks' steps, in the order in which they run."""
-    calls = []
-    for name in ("_features", "_encode", "_attend"):
-        step = getattr(Segmenter, name)
+def calls():
+    """The calls of all stages, in the order in which they run."""
+    with watch() as calls:
+        yield calls
 
-        def counted(self, *args, name=name, step=step):
-            calls.append(name)
-            return step(self, *args)
 
-        monkeypatch.setattr(Segmenter, name, counted)
-    return calls
+def count(calls, stage):
+    return sum(call.stage == stage for call in calls)
 
 
 def test_networks_run_once_per_distinct_setting(sweep, scene_set, cells, calls):
     sweep.label(list(scene_set)[:2], cells)
-    assert calls.count("_features") == 3  # attention and short side vary
-    assert calls.count("_encode") == 1
-    assert calls.count("_attend") == 2  # two settings among the cells that attend
+    assert count(calls, "clip") == 3  # attention and short side vary
+    assert count(calls, "vae") == 1
+    assert count(calls, "unet") == 2  # two settings among the cells that attend
 
 
 def test_an_oracle_does_not_make_the_network_attend_again(
@@ -128,12 +99,12 @@ def test_an_oracle_does_not_make_the_network_attend_again(
 ):
     keep_all = cells[CHANGES.index(KEEP_ALL)]
     told = Cell(keep_all.config, frozenset({"affinity"}))
-    sum_norm = Cell(dataclasses.replace(keep_all.config, norm="sum"))
+    sum_norm = Cell(keep_all.config.with_options(norm="sum"))
     among = [keep_all, told, sum_norm]
     sweep = Sweep(networks, scene_set.classes, among, batch_size=2)
     found = sweep.label(list(scene_set)[:2], among)
-    assert calls.count("_attend") == 1
-    maps = [found[cell][0].solved.values for cell in among]
+    assert count(calls, "unet") == 1
+    maps = [found[cell][0].solved.value for cell in among]
     assert not np.allclose(maps[0], maps[1])
     assert not np.allclose(maps[0], maps[2])
 
@@ -154,28 +125,34 @@ def test_sources_have_the_patches_of_the_base(networks, sources):
     assert (clip.size, dino.size) == (128, 64)  # patches of 16 and 8 pixels
     assert dino.key == same.key == digest([folder])[:16]
     assert own == Source("diffusion")
-    assert set(more.sources) == {clip.key, dino.key}
-    assert more.affinity is networks.affinity
-    grids = [source.grid for source in (*more.sources.values(), more.affinity)]
-    assert grids == [(8, 8)] * 3
+    assert more.affinity_names == ("", clip.key, dino.key)
+    assert more.affinity_source() is networks.affinity_source()
+    loaded = [more.affinity_source(name) for name in more.affinity_names]
+    assert [source.grid for source in loaded] == [(8, 8)] * 3
+    for source, name in zip(loaded, more.affinity_names, strict=True):
+        assert more.grid(source.options, name) == source.grid
 
 
 def test_sources_side_by_side(sources, scene_set, base, calls):
     """CLIP runs once, each source once; labels are those of a segmenter with it."""
     networks, told, _ = sources
-    (table,) = build_tables(base, networks.layers, ["foundation"], sources=told[1:])
+    layers = networks.affinity_source().comparable_layers
+    (table,) = build_tables(base, layers, ["foundation"], sources=told[1:])
     sweep = Sweep(networks, scene_set.classes, table.cells, batch_size=2)
     found = sweep.label(list(scene_set)[:2], table.cells)
-    assert calls.count("_features") == 2  # row I of Table 2 has an attention of its own
-    assert calls.count("_encode") == 2
-    assert calls.count("_attend") == 2
+    assert count(calls, "clip") == 2  # row I of Table 2 has an attention of its own
+    assert [count(calls, stage) for stage in ("vit", "vae")] == [1, 1]
+    assert [count(calls, stage) for stage in ("aggregation", "unet")] == [1, 1]
     dino = table.rows[1].cells[0]
     assert found[dino] is found[table.rows[2].cells[0]]  # by another name
     own = found[table.rows[3].cells[0]]
-    assert not np.allclose(found[dino][0].solved.values, own[0].solved.values)
-    alone = Segmenter(
-        networks.clip, networks.tokenizer, networks.sources[dino.source], dino.config
+    assert not np.allclose(found[dino][0].solved.value, own[0].solved.value)
+    other = Networks(
+        networks.logits.module,
+        networks.tokenizer,
+        networks.affinity_source(dino.source),
     )
+    alone = Segmenter(other, dino.config)
     photos = [sample.photo for sample in scene_set][:2]
     expected = alone.batch(photos, scene_set.classes, batch_size=2)
     for one, other in zip(found[dino], expected, strict=True):

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 
 from dslo_jax import SegmenterConfig
@@ -80,8 +78,8 @@ def test_components_climb_one_at_a_time():
 
 
 def test_other_sources_have_their_own_size_and_usual_layers():
-    base = dataclasses.replace(
-        BASE, timestep=150, affinity_layers=((LAYERS[1], 1.0),), affinity_temperature=2
+    base = BASE.with_options(
+        timestep=150, affinity_layers=((LAYERS[1], 1.0),), affinity_temperature=2
     )
     sources = (Source("clip", "0123", 256), Source("sd2-base"))
     components, table = build_tables(

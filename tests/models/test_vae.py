@@ -1,7 +1,5 @@
 """The encoder against diffusers, and the layouts its files come in."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np

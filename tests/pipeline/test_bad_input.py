@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from dslo_jax import Segmentation, Segmenter, SegmenterConfig, checks, cli, hub
+from dslo_jax import Segmentation, Segmenter, SegmenterConfig, cli, hub
 from dslo_jax.errors import SolverError
-from dslo_jax.pipeline import Discrepancy
+from dslo_jax.pipeline import checks
+from dslo_jax.solvers import Solution
 from tests.pipeline.conftest import FAST, QUICK
 
 
@@ -225,7 +226,8 @@ def test_half_precision_weights_are_converted(copy):
     half = {name: value.astype(jnp.bfloat16) for name, value in tensors.items()}
     save_file(half, copy / CLIP)
     other = Segmenter.from_pretrained(copy, mode="logits")
-    kernel = other._clip[1]["visual_projection"]["kernel"].get_value()
+    state = other.networks.logits.state
+    kernel = state["clip"]["visual_projection"]["kernel"].get_value()
     rounded = half["visual_projection.weight"].T.astype(np.float32)
     np.testing.assert_array_equal(kernel, rounded)
 
@@ -295,9 +297,9 @@ def test_an_epsilon_that_no_kernel_survives(run, photo):
 def test_what_has_no_solution_is_blamed_on_what_was_used(mode):
     config = SegmenterConfig.of(mode=mode, affinity_temperature=1e-30)
     nothing = np.zeros((1, 2, 4), np.float32)
-    solved = Discrepancy(nothing, *(np.full((1, 2), value) for value in (0, np.nan, 0)))
+    solved = Solution(nothing, *(np.full((1, 2), each) for each in (0, np.nan, 0, 0)))
     with pytest.raises(SolverError, match=r"S03.*temperature = 1e-30 is too") as caught:
-        checks.check_maps(solved, config)
+        checks.check_maps(solved, config.discrepancy, config.affinity)
     assert ("epsilon = 0.1" in str(caught.value)) == (mode != "velocity")
 
 

@@ -121,13 +121,13 @@ class TestWhereOptionsComeFrom:
         assert chosen(*flags, "--config", file, "--model", model) == expected
 
     def test_a_flag_that_equals_the_default_is_a_flag_all_the_same(self, chosen, model):
-        usual = SegmenterConfig()
-        config = chosen("--model", model, "--short-side", usual.short_side)
-        assert config.clip.short_side == usual.short_side
+        usual = SegmenterConfig().clip.short_side
+        config = chosen("--model", model, "--short-side", usual)
+        assert config.clip.short_side == usual
         assert config.affinity.size == 128
 
     def test_parts_of_ones_own_keep_the_choices_of_the_model(self, chosen, model):
-        assert chosen("--model", model, "--clip", "other").short_side == 64
+        assert chosen("--model", model, "--clip", "other").clip.short_side == 64
 
     def test_a_model_with_a_bad_file(self, run, photo, model):
         (model / "segmenter.toml").write_text("short_sied = 64\n")
@@ -176,7 +176,8 @@ def test_a_missing_checkpoint_offers_a_remedy(run, photo, tmp_path, monkeypatch)
     )
     assert code == 4
     assert "dslo weights" in err
-    assert "--model demo; it knows 20 things of its own drawn world" in err
+    assert "--model demo, the small pair that comes with dslo-jax" in err
+    assert "it knows 20 things of its own drawn world" in err
 
 
 def test_a_folder_that_lacks_a_part_asks_nobody(run, photo, tmp_path, monkeypatch):

@@ -1,14 +1,13 @@
 """What holds for any photo on the whole way from pixels to labels."""
 
-import dataclasses
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from properties import PROPERTY, SEEDS
 
-from dslo_jax import Segmenter, images, ops
+from dslo_jax import Segmenter, ops, prompts
+from tests.pipeline.colours import colour_networks
 from tests.pipeline.conftest import CONFIG
 
 
@@ -17,45 +16,11 @@ CLASSES = ("cat", "sofa", "wall", "floor", "lamp")
 NEAR_TIE = 1e-4  # velocities of other programs may differ by as much
 
 
-class Colours(Segmenter):
-    """With colours in place of networks: those with random weights see one class only.
-
-    A name is like some colours, by its letters, and patches of one colour attend to
-    each other.
-    """
-
-    def _embed(self, clock, classes):
-        seeds = [sorted(name.encode()) for name in classes.names]
-        text = np.stack([np.random.default_rng(each).normal(size=6) for each in seeds])
-        return jnp.asarray(text / np.linalg.norm(text, axis=1, keepdims=True), "f4")
-
-    def _features(self, clock, photos):
-        colours = self._seen(photos, (6, 9))
-        dense = np.concatenate([colours, colours**2 - 0.1], axis=-1)
-        return jnp.asarray(dense / np.linalg.norm(dense, axis=-1, keepdims=True), "f4")
-
-    def _encode(self, clock, photos):
-        return self._seen(photos, self._grid).reshape(len(photos), -1, 3)
-
-    def _attend(self, clock, encoded):
-        change = ((encoded[:, :, None] - encoded[:, None]) ** 2).sum(axis=-1)
-        weights = np.exp(-change / 0.05) + 1e-3
-        return jnp.asarray(weights / weights.sum(axis=-1, keepdims=True), "f4")
-
-    def _seen(self, photos, size):
-        resized = [images.resize_photo(p.pixels, size, method="area") for p in photos]
-        return np.stack(resized) / 255.0 - 0.5
-
-
 @pytest.fixture(scope="module")
 def segmenter(checkpoint):
-    return Colours.from_pretrained(checkpoint, config=CONFIG)
-
-
-@pytest.fixture(scope="module")
-def keeping_all(checkpoint):
-    config = CONFIG.with_options(early_rejection=False)
-    return Colours.from_pretrained(checkpoint, config=config)
+    tokenizer = prompts.load_tokenizer(checkpoint / "clip")
+    config = CONFIG.with_options(templates=("{}",))
+    return Segmenter(colour_networks(tokenizer), config)
 
 
 def survivors(result):
@@ -113,9 +78,10 @@ def test_no_batch_changes_a_photo(segmenter, make_photo, seeds, batch_size):
 
 @PROPERTY
 @given(SEEDS)
-def test_labels_and_ties_are_those_of_the_maps(keeping_all, make_photo, seed):
+def test_labels_and_ties_are_those_of_the_maps(segmenter, make_photo, seed):
     photo = make_photo(*SIZE, seed)
-    result = keeping_all(photo, (*CLASSES, CLASSES[0][::-1]))  # looks like the first
+    classes = (*CLASSES, CLASSES[0][::-1])  # the last one looks like the first
+    result = segmenter(photo, classes, early_rejection=False)
     maps = upsampled(result, photo)
     np.testing.assert_array_equal(result.labels, survivors(result)[maps.argmax(axis=0)])
     ties = np.mean(np.sum(maps == maps.max(axis=0), axis=0) > 1)

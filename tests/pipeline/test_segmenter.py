@@ -8,14 +8,7 @@ import pytest
 from checkpoints.vit import save_vit
 from PIL import Image
 
-from dslo_jax import (
-    Segmenter,
-    SegmenterConfig,
-    checks,
-    ops,
-    pipeline,
-    solvers,
-)
+from dslo_jax import Segmenter, SegmenterConfig, ops, pipeline
 from dslo_jax.errors import (
     CheckpointError,
     ClassListError,
@@ -23,7 +16,9 @@ from dslo_jax.errors import (
     OptionError,
     SolverError,
 )
-from dslo_jax.solvers import Reading
+from dslo_jax.pipeline import checks, programs
+from dslo_jax.pipeline.stages import watch
+from dslo_jax.solvers import OptimalPath
 from dslo_jax.weights import open_weights
 from tests.pipeline.conftest import CONFIG
 
@@ -95,7 +90,9 @@ def test_another_photo_of_the_same_bucket_compiles_nothing(segmenter, make_photo
 def test_another_class_list_compiles_no_solver(segmenter, make_photo):
     photo = make_photo(60, 90)
     segmenter(photo, CLASSES)
-    stages = (pipeline.DISCREPANCY, pipeline.LABELS, pipeline.FEATURES)
+    features = programs.network_stage("features", "clip")
+    stages = (programs.DISCREPANCY, programs.LABELS, features)
+    assert features.num_compilations > 0
     before = [stage.num_compilations for stage in stages]
     segmenter(photo, [*CLASSES, "chair"])  # of the same bucket, once rejected
     segmenter(make_photo(60, 90, seed=2), CLASSES)  # another support
@@ -113,46 +110,41 @@ def test_labels_do_not_depend_on_the_buckets(segmenter, make_photo, monkeypatch)
     assert wider.num_steps == expected.num_steps
 
 
-def test_labels_do_not_depend_on_the_reading(checkpoint, make_photo, monkeypatch):
+class ByPairs(OptimalPath):
+    """Reads a row for each pair of a class and a patch, whatever is faster."""
+
+    def fitted(self, counts):
+        fitted = super().fitted(counts)
+        return dataclasses.replace(fitted, support=None, pairs=counts.pairs)
+
+
+def test_labels_do_not_depend_on_the_reading(segmenter, make_photo):
     """Rows for all classes at once, or one for each pair of a class and a patch."""
-    segmenter = Segmenter.from_pretrained(
-        checkpoint, config=CONFIG.with_options(mode="path")
-    )
-    photo, chosen = make_photo(50, 75), []
-
-    def by_pairs(*, pairs, **_):
-        chosen.append(Reading(pairs=pairs))
-        return chosen[-1]
-
-    expected = segmenter(photo, CLASSES)
-    monkeypatch.setattr(solvers, "choose_reading", by_pairs)
-    owned = segmenter(photo, CLASSES)
-    assert chosen
+    photo = make_photo(50, 75)
+    expected = segmenter(photo, CLASSES, mode="path")
+    with watch() as calls:
+        owned = segmenter(photo, CLASSES, discrepancy=ByPairs(norm="minmax"))
+    (used,) = [c.static["discrepancy"] for c in calls if c.stage == "solver"]
+    assert used.pairs > 0
     np.testing.assert_array_equal(owned.labels, expected.labels)
     assert owned.num_steps == expected.num_steps
 
 
-def test_only_photos_that_no_kernel_can_solve_pay_for_logarithms(
-    checkpoint, make_photo, monkeypatch
-):
-    config = CONFIG.with_options(mode="path", epsilon=1e-5)
-    segmenter = Segmenter.from_pretrained(checkpoint, config=config)
-    domains = []
-    solver = pipeline.DISCREPANCY
-
-    def spy(*args, domain, **options):
-        domains.append(domain)
-        return solver(*args, domain=domain, **options)
-
-    monkeypatch.setattr(pipeline, "DISCREPANCY", spy)
+def test_only_photos_that_no_kernel_can_solve_pay_for_logarithms(segmenter, make_photo):
     photo = make_photo(50, 75)
-    small = segmenter(photo, CLASSES)
+
+    def solve(epsilon):
+        with watch() as calls:
+            result = segmenter(photo, CLASSES, mode="path", epsilon=epsilon)
+        solved = [
+            call.static["discrepancy"] for call in calls if call.stage == "solver"
+        ]
+        return result, [each.domain for each in solved]
+
+    small, domains = solve(1e-5)
     assert domains == ["kernel", "auto"]
     assert np.isfinite(small.discrepancy).any(axis=(1, 2)).any()
-    usual = config.with_options(epsilon=0.1)
-    domains.clear()
-    Segmenter.from_pretrained(checkpoint, config=usual)(photo, CLASSES)
-    assert domains == ["kernel"]
+    assert solve(0.1)[1] == ["kernel"]
 
 
 def test_class_order_only_permutes_the_labels(segmenter, make_photo):
@@ -199,8 +191,11 @@ def test_other_upsampling(checkpoint, make_photo, upsampling):
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_networks(checkpoint, make_photo, segmenter, precision):
     half = Segmenter.from_pretrained(checkpoint, config=CONFIG, dtype=precision)
-    leaves = jax.tree.leaves(half._clip[1])
-    assert all(leaf.dtype == precision for leaf in leaves)
+    networks = half.networks
+    for network in (networks.logits, networks.affinity(half.config.affinity)):
+        leaves = jax.tree.leaves(network.state)
+        assert leaves
+        assert all(leaf.dtype == precision for leaf in leaves)
     photo = make_photo(50, 75)
     result, full = half(photo, CLASSES), segmenter(photo, CLASSES)
     assert result.discrepancy.dtype == np.float32
@@ -316,26 +311,23 @@ def test_a_bare_string_is_not_three_classes(segmenter, make_photo):
         segmenter(make_photo(50, 75), "cat")
 
 
-def _segmenter_with(checkpoint, part, change):
-    """A segmenter with a change to the parameters of one of its networks."""
-    segmenter = Segmenter.from_pretrained(checkpoint, config=CONFIG)
-    graph, state = getattr(segmenter, part)
-    setattr(segmenter, part, (graph, jax.tree.map(change, state)))
-    return segmenter
+def spoil(network):
+    network.state = jax.tree.map(lambda leaf: leaf * np.nan, network.state)
 
 
 def test_non_finite_logits_never_reach_the_labels(checkpoint, make_photo):
-    broken = _segmenter_with(checkpoint, "_clip", lambda leaf: leaf * np.nan)
+    broken = Segmenter.from_pretrained(checkpoint, config=CONFIG)
+    spoil(broken.networks.logits)
     with pytest.raises(SolverError, match=r"S01.*'cat' has 64 patches.*float32"):
         broken(make_photo(64, 64), CLASSES)
 
 
 @pytest.mark.parametrize("mode", ["velocity", "path"])
 def test_non_finite_affinity_never_reaches_the_labels(checkpoint, make_photo, mode):
-    broken = _segmenter_with(checkpoint, "_affinity", lambda leaf: leaf * np.nan)
-    broken.config = CONFIG.with_options(mode=mode)
+    broken = Segmenter.from_pretrained(checkpoint, config=CONFIG)
+    spoil(broken.networks.affinity(broken.config.affinity))
     with pytest.raises(SolverError, match=r"S03.*not finite.*float32"):
-        broken(make_photo(64, 64), CLASSES)
+        broken(make_photo(64, 64), CLASSES, mode=mode)
 
 
 def test_unknown_pair_lists_the_known_ones():
@@ -368,8 +360,8 @@ def test_unknown_attention_layer_lists_the_valid_ones(checkpoint):
 
 def test_weights_are_as_the_checkpoint_holds_them(checkpoint, segmenter):
     weights = open_weights(checkpoint / "clip")
-    state = segmenter._clip[1]
+    state = segmenter.networks.logits.state
     np.testing.assert_array_equal(
-        state["visual_projection"]["kernel"].get_value(),
+        state["clip"]["visual_projection"]["kernel"].get_value(),
         weights["visual_projection.weight"].T,
     )
