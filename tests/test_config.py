@@ -1,9 +1,18 @@
 import json
 
 import pytest
+from other_options import OTHER
 
 from dslo_jax import SegmenterConfig
 from dslo_jax.errors import OptionError
+from dslo_jax.solvers import (
+    DISCREPANCIES,
+    Divergence,
+    Fused,
+    Logits,
+    MaximumVelocity,
+    OptimalPath,
+)
 
 
 def test_is_hashable_so_that_it_can_be_static_under_jit():
@@ -60,13 +69,128 @@ def test_reads_toml(tmp_path):
     )
 
 
+def write_toml(path, values):
+    """As TOML writes the values that options have."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    path.write_text("\n".join(lines))
+
+
 def test_every_default_survives_a_round_trip_through_toml(tmp_path):
     path = tmp_path / "config.toml"
-    lines = []
-    for name, value in SegmenterConfig().flat.items():
-        lines.append(f"{name} = {json.dumps(value)}")  # as TOML writes these values
-    path.write_text("\n".join(lines))
+    write_toml(path, SegmenterConfig().flat)
     assert SegmenterConfig.from_toml(path) == SegmenterConfig()
+
+
+def test_every_other_value_survives_a_round_trip_through_toml(tmp_path):
+    usual = SegmenterConfig()
+    assert {name for name in OTHER if OTHER[name] != usual.flat[name]} == set(
+        usual.flat
+    )
+    config = SegmenterConfig.of(**OTHER)
+    assert config.flat == OTHER
+    path = tmp_path / "config.toml"
+    write_toml(path, config.flat)
+    read = SegmenterConfig.from_toml(path)
+    assert (read, hash(read)) == (config, hash(config))
+    write_toml(path, {"mode": "velocity", "epsilon": 1})  # over what is there
+    over = SegmenterConfig.from_toml(path, base=config)
+    assert over.flat == OTHER | {"mode": "velocity", "epsilon": 1.0}
+
+
+def test_files_of_earlier_versions_still_load(tmp_path):
+    """All options that there were when the configuration had no parts."""
+    path = tmp_path / "config.toml"
+    path.write_text(EARLIER)
+    assert SegmenterConfig.from_toml(path).flat == OTHER
+
+
+EARLIER = """
+mode = "path"
+clip_attention = "vanilla"
+short_side = 48
+resample = "area"
+templates = ["the {}.", "one {}"]
+early_rejection = false
+rejection_share = 0.125
+suppression = "softmax"
+suppression_threshold = 0.5
+source_scale = 3
+affinity_size = 128
+timestep = 100
+affinity_layers = [["up_blocks.1.attentions.0", 1], ["down", 0.5]]
+affinity_temperature = 0.5
+epsilon = 0.05
+path_steps = 7
+tolerance = 0
+norm = "sum"
+threshold = 0.5
+criterion = "increment"
+balancing_steps = 5
+velocity_steps = 20
+kl_direction = "target_to_source"
+upsampling = "bilinear"
+spatial_variance = 2
+range_variance = 0.25
+"""
+
+
+def test_an_option_reaches_the_part_that_it_belongs_to():
+    config = SegmenterConfig().with_options(**OTHER)
+    assert config.clip.attention == "vanilla"
+    assert config.source.suppression == "softmax"
+    assert config.affinity.size == 128
+    assert config.discrepancy == OptimalPath(
+        epsilon=0.05, max_steps=7, tolerance=0, norm="sum"
+    )
+    assert config.upsampling.upsampling == "bilinear"
+
+
+def test_each_mode_is_solved_for_with_its_own_options():
+    config = SegmenterConfig.of(epsilon=0.05, threshold=0.5)
+    path = OptimalPath(epsilon=0.05, norm="minmax")
+    velocity = MaximumVelocity(threshold=0.5)
+    expected = {
+        "path": path,
+        "velocity": velocity,
+        "fused": Fused(path, velocity),
+        "kl": Divergence(),
+        "logits": Logits(),
+    }
+    assert set(expected) == set(DISCREPANCIES)
+    for mode, discrepancy in expected.items():
+        assert config.with_options(mode=mode).discrepancy == discrepancy
+
+
+def test_a_discrepancy_is_a_choice_like_a_name_with_options():
+    given = SegmenterConfig().with_options(
+        discrepancy=OptimalPath(norm="sum", max_steps=7)
+    )
+    named = SegmenterConfig.of(mode="path", norm="sum", path_steps=7)
+    assert given.flat == named.flat
+    assert given.discrepancy == named.discrepancy
+
+
+def test_options_beside_a_discrepancy_are_not_dropped():
+    path = OptimalPath(norm="sum")
+    config = SegmenterConfig().with_options(discrepancy=path, epsilon=0.05)
+    assert config.discrepancy == OptimalPath(norm="sum", epsilon=0.05)
+    assert config == config.with_options(discrepancy=path, epsilon=0.05, mode="path")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"discrepancy": "path"}, "O03.*discrepancy = 'path'.*OptimalPath"),
+        ({"discrepancy": OptimalPath}, "O03.*expected an object"),
+        ({"discrepancy": OptimalPath(), "mode": "kl"}, "O03.*mode = 'kl'.*'path'"),
+        ({"discrepancy": OptimalPath(), "epsilon": 0}, "O01.*epsilon = 0"),
+        ({"epsilom": 1}, "O02.*'epsilom'; did you mean 'epsilon'"),
+        ({"size": 64}, "O02.*'size'"),  # a field of a part, and no flat name
+    ],
+)
+def test_choices_that_cannot_be_are_refused(options, words):
+    with pytest.raises(OptionError, match=words):
+        SegmenterConfig().with_options(**options)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,14 @@
 """Importing the package is free of side effects, and torch is never needed."""
 
+import importlib.util
 import subprocess
 import sys
 import textwrap
+import tomllib
+from pathlib import Path
+
+
+ROOT = Path(__file__).parents[1]
 
 
 def run_python(code):
@@ -40,3 +46,21 @@ def test_main_job_runs_where_torch_is_not_installed():
         print(segmenter(photo, ["cat", "sofa"]).labels.shape)
     """)
     assert out.strip() == "(50, 70)"
+
+
+def test_shapes_are_enforced_in_every_room_that_states_some():
+    """All modules with shapes but those that draw; and no name that is gone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    words = project["tool"]["pytest"]["ini_options"]["addopts"].replace("\\\n", "")
+    (listed,) = [word for word in words.split() if "jaxtyping-packages" in word]
+    *names, checker = listed.partition("=")[2].split(",")
+    assert checker == "beartype.beartype"
+    assert [name for name in names if importlib.util.find_spec(name) is None] == []
+    unchecked = set()
+    for path in (ROOT / "dslo_jax").rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        stating = "from jaxtyping import" in path.read_text()
+        if stating and not any(f"{module}.".startswith(f"{n}.") for n in names):
+            unchecked.add(module)
+    drawing = ("_canvas", "_textures", "sheet")
+    assert unchecked == {f"dslo_jax.demo.{name}" for name in drawing}

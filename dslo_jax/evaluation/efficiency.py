@@ -3,10 +3,10 @@
 The efficiency table of the paper's Sec. 8, for the networks and machine at hand.
 
 FLOPs stand there twice: by the formulas of ``cost.flops``, and by the compiler's
-analysis of the very programs that ran. The compiler counts additions and multiplications of
-every kind, but the body of a loop once, however often it turns; so a third column has
-our formulas counted that way, and the two must agree. Parameters are counted in the
-networks, times are those of the segmenter.
+analysis of the very programs that ran. The compiler counts additions and
+multiplications of every kind, but the body of a loop once, however often it turns; so a
+third column has our formulas counted that way, and the two must agree. Parameters are
+counted in the networks, times are those of the segmenter.
 """
 
 import statistics

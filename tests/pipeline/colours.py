@@ -57,7 +57,10 @@ class ColourAffinity(AffinitySource):
     """Attention between patches of one colour."""
 
     downscaling = PATCH
-    encoding = ()
+
+    @property
+    def encoding(self):
+        return (self.options.size,)
 
     def __init__(self, options=AffinityOptions()):
         self.options = options

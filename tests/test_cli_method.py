@@ -1,0 +1,87 @@
+"""The options of the method on the command line are those of its parts."""
+
+import dataclasses
+
+import docstring_parser
+import pytest
+import tyro
+from other_options import OTHER
+
+from dslo_jax import SegmenterConfig, cli
+from dslo_jax.attention import AffinityOptions
+from dslo_jax.cli.method import DEFAULTS, Method, config_of, method_options
+from dslo_jax.logits import ClipOptions
+from dslo_jax.ops.options import SourceOptions, UpsamplingOptions
+from dslo_jax.solvers.options import SolverOptions
+
+
+# Where a person may look them up: every class of options, and every discrepancy.
+PARTS = (ClipOptions, SourceOptions, AffinityOptions, UpsamplingOptions)
+
+
+def explained():
+    """Flat name and explanation of every option, as its class has it."""
+    kinds = [*PARTS, *map(type, SolverOptions().known)]
+    found = {"mode": of(SolverOptions)["mode"]}
+    for kind in kinds:
+        for field in dataclasses.fields(kind):
+            name = field.metadata.get("flat") or (field.name if kind in PARTS else "")
+            if name:
+                found[name] = of(kind)[field.name]
+    return found
+
+
+def of(kind):
+    params = docstring_parser.parse(kind.__doc__ or "").params
+    return {param.arg_name: " ".join(param.description.split()) for param in params}
+
+
+def flags(values):
+    """A command line with these values."""
+    for name, value in values.items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            yield flag if value else flag.replace("--", "--no-", 1)
+            continue
+        yield flag
+        parts = value if isinstance(value, tuple) else (value,)
+        for part in parts:
+            yield from map(str, part if isinstance(part, tuple) else (part,))
+
+
+def test_every_option_of_every_part_is_there_with_its_explanation():
+    expected = explained()
+    assert {field.name for field in dataclasses.fields(Method)} == set(expected)
+    assert set(expected) == set(SegmenterConfig().flat)
+    assert of(Method) == expected
+
+
+def test_help_shows_every_option_and_says_what_it_is(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    assert cli.main(["segment", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, explanation in explained().items():
+        assert f"--{name.replace('_', '-')}" in text.replace("--no-", "--")
+        assert explanation.replace("``", "")[:30] in text.replace("``", ""), name
+
+
+def test_the_command_line_gives_every_option_its_value():
+    parsed = tyro.cli(Method, args=list(flags(OTHER)))
+    assert config_of(parsed) == SegmenterConfig.of(**OTHER)
+    assert config_of(tyro.cli(Method, args=[])) == SegmenterConfig()
+
+
+def test_a_configuration_survives_the_way_there_and_back():
+    for config in (SegmenterConfig(), SegmenterConfig.of(**OTHER)):
+        assert config_of(method_options(config)) == config
+    assert config_of(DEFAULTS) == SegmenterConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("mode", "fused"), ("clip_attention", "qk_mean"), ("suppression", "relative")],
+)
+def test_choices_are_listed(capsys, name, words):
+    flag = "--" + name.replace("_", "-")
+    assert cli.main(["segment", "photo.png", "--classes", "cat", flag, "best"]) == 2
+    assert words in capsys.readouterr().err
