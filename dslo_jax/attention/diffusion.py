@@ -166,8 +166,12 @@ def load_diffusion(
         OptionError: ``layers`` names others, or a weight is no weight.
     """
     # Foreign architectures are told from their configurations, before gigabytes move.
-    unet_config = UNetConfig.from_dict(read_config(folder / "unet"))
-    VAEConfig.from_dict(read_config(folder / "vae"))
+    unet_config = UNetConfig.from_dict(
+        read_config(folder / "unet"), source=folder / "unet" / "config.json"
+    )
+    VAEConfig.from_dict(
+        read_config(folder / "vae"), source=folder / "vae" / "config.json"
+    )
     context = load_empty_prompt(folder)
     if context.shape[-1] != unet_config.cross_attention_dim:
         raise CheckpointError(

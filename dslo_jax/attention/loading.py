@@ -12,7 +12,7 @@ from dslo_jax.attention.transformer import load_transformer
 from dslo_jax.errors import CheckpointError
 from dslo_jax.hub import attention_of
 from dslo_jax.hub.presets import PRESETS
-from dslo_jax.models.clip_config import ClipConfig
+from dslo_jax.models.clip_config import ClipVisionConfig
 from dslo_jax.models.vae import VAEConfig
 from dslo_jax.models.vit_config import VitConfig
 from dslo_jax.weights import read_config
@@ -78,8 +78,11 @@ def downscaling_of(name_or_path: str | Path) -> int:
         return 8
     if kind == "diffusion":
         vae = folder / "vae"
-        return VAEConfig.from_dict(read_config(vae)).downscaling if vae.is_dir() else 8
-    values = read_config(folder)
+        if not vae.is_dir():
+            return 8
+        source = vae / "config.json"
+        return VAEConfig.from_dict(read_config(vae), source=source).downscaling
+    values, source = read_config(folder), folder / "config.json"
     if kind == "clip":
-        return ClipConfig.from_dict(values).vision.patch_size
-    return VitConfig.from_dict(values).patch_size
+        return ClipVisionConfig.from_dict(values, source=source).patch_size
+    return VitConfig.from_dict(values, source=source).patch_size

@@ -10,8 +10,10 @@ from jaxtyping import Array, Float
 from dslo_jax.attention.source import AffinitySource, Layers, wrong_layers
 from dslo_jax.errors import OptionError
 from dslo_jax.models.clip_vision import VisionModel, load_vision
+from dslo_jax.models.config_fields import model_type_of
 from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.models.vit import Vit, load_vit
+from dslo_jax.models.vit_config import VIT_TYPES
 from dslo_jax.weights import read_config
 
 
@@ -142,9 +144,9 @@ def load_transformer(
         CheckpointError: The checkpoint is missing, foreign or damaged.
         OptionError: As for ``TransformerAffinity``.
     """
-    is_clip = read_config(folder).get("model_type") == "clip"
+    is_vit = model_type_of(read_config(folder)) in VIT_TYPES
     return TransformerAffinity(
-        (load_vision if is_clip else load_vit)(folder, dtype=dtype),
+        (load_vit if is_vit else load_vision)(folder, dtype=dtype),
         size=size,
         timestep=timestep,
         layers=layers,

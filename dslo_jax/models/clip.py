@@ -1,5 +1,6 @@
 """CLIP: words and photos in one space, with a feature for every patch of a photo."""
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.models.clip_config import ClipConfig, with_pixel_statistics
+from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.models.clip_text import TextModel
 from dslo_jax.models.clip_vision import ATTENTIONS, VisionModel
+from dslo_jax.models.pixel_statistics import with_pixel_statistics
 from dslo_jax.weights import load_module, open_weights, read_config
 
 
@@ -120,7 +122,9 @@ def load_clip(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Cli
     Raises:
         CheckpointError: The folder is missing, foreign or damaged.
     """
-    config = with_pixel_statistics(ClipConfig.from_dict(read_config(folder)), folder)
+    config = ClipConfig.from_dict(read_config(folder), source=folder / "config.json")
+    vision = with_pixel_statistics(config.vision, folder)
+    config = dataclasses.replace(config, vision=vision)
     return load_module(
         partial(Clip, config),
         open_weights(folder),

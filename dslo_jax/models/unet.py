@@ -179,7 +179,7 @@ def load_unet(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> UNe
         CheckpointError: Another architecture (``W06``, before any weight is read), or
             a fault of the files.
     """
-    config = UNetConfig.from_dict(read_config(folder))
+    config = UNetConfig.from_dict(read_config(folder), source=folder / "config.json")
     return load_module(
         partial(UNet, config),
         open_weights(folder),
