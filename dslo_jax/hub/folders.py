@@ -60,7 +60,9 @@ def attention_of(place: Path) -> Kind:
     if is_pipeline(place):
         return "diffusion"
     kinds: tuple[Kind, ...] = ("clip", "vit")
-    known = {value: kind for kind in kinds for value in NETWORKS[kind][0].values}
+    known: dict[str, Kind] = {
+        value: kind for kind in kinds for value in NETWORKS[kind][0].values
+    }
     supported = (
         "a diffusers pipeline (unet/, vae/), or a config.json whose model_type is "
         f"{', '.join(known)}"
