@@ -11,7 +11,12 @@ from jaxtyping import Array, Float, Int
 from dslo_jax.models.clip_config import ClipTextConfig
 from dslo_jax.models.clip_layers import Encoder
 from dslo_jax.models.layer_norm import LayerNorm
-from dslo_jax.weights import load_module, open_weights, read_config
+from dslo_jax.weights import (
+    config_source,
+    load_module,
+    open_weights,
+    read_config,
+)
 
 
 # What the config files of OpenAI's checkpoints say instead of their end-of-text token.
@@ -132,9 +137,7 @@ def load_text_encoder(
     Raises:
         CheckpointError: The folder is missing, foreign or damaged.
     """
-    config = ClipTextConfig.from_dict(
-        read_config(folder), source=folder / "config.json"
-    )
+    config = ClipTextConfig.from_dict(read_config(folder), source=config_source(folder))
     return load_module(
         partial(TextModel, config),
         open_weights(folder),

@@ -27,7 +27,13 @@ from dslo_jax.models.pixel_statistics import with_pixel_statistics
 from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
 from dslo_jax.ops.resize import resize_positions
-from dslo_jax.weights import load_module, open_weights, read_config
+from dslo_jax.weights import (
+    config_source,
+    load_module,
+    open_weights,
+    read_config,
+    side_folder,
+)
 
 
 ATTENTIONS = ("vanilla", "kk_mean", "qq_mean", "qk_mean")
@@ -209,10 +215,10 @@ def load_vision(
         CheckpointError: The folder is missing, foreign or damaged.
     """
     config = ClipVisionConfig.from_dict(
-        read_config(folder), source=folder / "config.json"
+        read_config(folder), source=config_source(folder)
     )
     return load_module(
-        partial(VisionModel, with_pixel_statistics(config, folder)),
+        partial(VisionModel, with_pixel_statistics(config, side_folder(folder))),
         open_weights(folder),
         dtype=dtype,
         rename=lambda key: key.removeprefix("vision_model."),

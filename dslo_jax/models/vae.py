@@ -27,7 +27,12 @@ from dslo_jax.models.diffusion_layers import (
     convolution,
 )
 from dslo_jax.models.unet_config import NETWORK, OLD_PREFIX
-from dslo_jax.weights import load_module, open_weights, read_config
+from dslo_jax.weights import (
+    config_source,
+    load_module,
+    open_weights,
+    read_config,
+)
 
 
 _EPSILON = 1e-6
@@ -272,7 +277,7 @@ def load_vae(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> VAE:
         CheckpointError: Another architecture (``W06``, before any weight is read), or
             a fault of the files.
     """
-    config = VAEConfig.from_dict(read_config(folder), source=folder / "config.json")
+    config = VAEConfig.from_dict(read_config(folder), source=config_source(folder))
     return load_module(
         partial(VAE, config),
         open_weights(folder),

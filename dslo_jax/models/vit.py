@@ -20,7 +20,12 @@ from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.models.vit_config import VitConfig, with_imagenet_statistics
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
 from dslo_jax.ops.resize import resize_positions
-from dslo_jax.weights import load_module, open_weights, read_config
+from dslo_jax.weights import (
+    config_source,
+    load_module,
+    open_weights,
+    read_config,
+)
 
 
 # How DINO and DINOv2 spell what CLIP spells otherwise; replaced in this order.
@@ -207,7 +212,7 @@ def load_vit(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Vit:
     Raises:
         CheckpointError: The folder is missing, foreign or damaged.
     """
-    config = VitConfig.from_dict(read_config(folder), source=folder / "config.json")
+    config = VitConfig.from_dict(read_config(folder), source=config_source(folder))
     return load_module(
         partial(Vit, with_imagenet_statistics(config, folder)),
         open_weights(folder),
