@@ -18,7 +18,7 @@ _HALF_FIRST = (".fp16", ".bf16", "")
 _SHARD = r"-\d{5}-of-\d{5}"
 # What a training run leaves beside its weights, and averages that nobody asked for.
 _NO_WEIGHTS = re.compile(
-    r"optim|scheduler|training_args|random_states|rng_state|scaler|non_ema", re.I
+    r"optimizer|scheduler|training_args|random_states|rng_state|\bscaler|non_ema", re.I
 )
 
 

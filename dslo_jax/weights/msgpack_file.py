@@ -40,8 +40,12 @@ _SIZED = {
 
 
 def is_msgpack(start: bytes) -> bool:
-    """Whether a file begins with a map that has entries."""
-    return start[:1] > b"\x80" and (start[0] < 0x90 or start[0] in (0xDE, 0xDF))
+    """Whether a file begins with a map, and the map with a name."""
+    first = start[0] if start else 0
+    head = {0xDE: 3, 0xDF: 5}.get(first, 1 if 0x80 < first < 0x90 else len(start))
+    return start[head : head + 1] >= b"\xa0" and (
+        start[head] < 0xC0 or start[head] in (0xD9, 0xDA, 0xDB)
+    )
 
 
 def read_msgpack(path: Path) -> Table:

@@ -5,6 +5,7 @@ the network into another than ours are refused by name; so is an option that is 
 here and switched on.
 """
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -125,8 +126,8 @@ def _refuse_others(
             continue
         if field in _FIXED and found not in (None, _FIXED[field]):
             raise _mismatch(f"{prefix}{field}", found, repr(_FIXED[field]))
-        if field not in _FIXED and found not in (None, False, {}, []):
-            raise _mismatch(f"{prefix}{field}", found, "no such option")
+        if field not in _FIXED and found not in (None, False, "", {}, []):
+            raise _mismatch(f"{prefix}{field}", found, "none")
 
 
 def _count(values: Mapping[str, Any], prefix: str, field: str, default: Any) -> int:
@@ -147,7 +148,8 @@ def _part(values: Mapping[str, Any], field: str, default: Any) -> Mapping[str, A
 
 
 def _mismatch(name: str, found: object, wanted: str) -> CheckpointError:
+    shown = textwrap.shorten(repr(found), 60, placeholder=" ...")
     return CheckpointError(
         "W06",
-        f"open_clip_config.json has {name} = {found!r}, this network wants {wanted}",
+        f"open_clip_config.json has {name} = {shown}, this network wants {wanted}",
     )

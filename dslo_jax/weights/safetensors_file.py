@@ -43,7 +43,7 @@ def read_safetensors(path: Path) -> Table:
         text = file.read(length)
     table = {}
     try:
-        header = json.loads(text, object_pairs_hook=_refuse_duplicates)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_refuse_duplicates)
         with safe_open(path, framework="numpy") as tensors:
             keys = tuple(tensors.keys())
         for key in keys:

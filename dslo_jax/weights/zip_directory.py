@@ -14,8 +14,9 @@ _MAX_COMMENT_BYTES = 0xFFFF
 _END = struct.Struct("<4s4H2LH")
 _END64_PLACE = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
-_ENTRY = struct.Struct("<4s6H3L5H2L")
-_LOCAL = struct.Struct("<4s5H3L2H")
+_ENTRY = struct.Struct("<4s4x2H8x2L4H2x2L")
+_LOCAL = struct.Struct("<4s22x2H")
+_IS_FOLDER = 0x10
 _FULL32, _FULL16 = 0xFFFFFFFF, 0xFFFF
 
 
@@ -61,13 +62,13 @@ def read_directory(file: BufferedIOBase, size: int) -> dict[str, ZipEntry]:
     entries: dict[str, ZipEntry] = {}
     free = 0  # everything before it belongs to an entry
     for entry in sorted(listed, key=lambda entry: entry.local):
-        header = _LOCAL.unpack(_read(file, entry.local, _LOCAL.size))
-        offset = entry.local + _LOCAL.size + header[-2] + header[-1]
-        if header[0] != b"PK\x03\x04" or header[-2] != len(entry.name):
+        mark, named, extra = _LOCAL.unpack(_read(file, entry.local, _LOCAL.size))
+        offset = entry.local + _LOCAL.size + named + extra
+        if mark != b"PK\x03\x04" or named != len(entry.name):
             raise ValueError("an entry is not where the directory says")
         if entry.local < free or offset + entry.size > start:
             raise ValueError("entries overlap, or lie outside the file")
-        if _read(file, entry.local + _LOCAL.size, header[-2]) != entry.name:
+        if _read(file, entry.local + _LOCAL.size, named) != entry.name:
             raise ValueError("an entry has another name than in the directory")
         free = offset + entry.size
         name = entry.name.decode("utf-8")
@@ -110,11 +111,9 @@ def _entries(directory: bytes, count: int) -> list[_Listed]:
     for _ in range(count):
         if len(directory) - place < _ENTRY.size:
             raise ValueError("its directory is cut short")
-        fields = _ENTRY.unpack_from(directory, place)
-        mark, _, _, flags, method, _, _, _, packed, size, named, extra, noted = fields[
-            :13
-        ]
-        disk, local = fields[13], fields[-1]
+        mark, flags, method, packed, size, named, extra, noted, disk, kind, local = (
+            _ENTRY.unpack_from(directory, place)
+        )
         place += _ENTRY.size
         name = directory[place : place + named]
         place += named
@@ -123,8 +122,8 @@ def _entries(directory: bytes, count: int) -> list[_Listed]:
         if mark != b"PK\x01\x02" or flags & 1 or place > len(directory):
             raise ValueError("its directory is damaged, or entries are encrypted")
         size, packed, local, disk = _large(more, size, packed, local, disk)
-        if disk:
-            raise ValueError("it is a part of an archive on several disks")
+        if disk or (kind & _IS_FOLDER and packed):
+            raise ValueError("an entry is on another disk, or a folder that has bytes")
         entries.append(_Listed(name, local, packed, method == 0 and packed == size))
     if place != len(directory):
         raise ValueError("its directory has another length than it says")
