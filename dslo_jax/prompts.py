@@ -15,9 +15,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.errors import CheckpointError, ClassListError
+from dslo_jax.errors import ClassListError
 from dslo_jax.outputs.labels import MAX_CLASSES
 from dslo_jax.templates import IMAGENET_TEMPLATES, check_templates
+from dslo_jax.tokens import load_tokenizer as load_tokenizer, tokenize as tokenize
 
 
 if TYPE_CHECKING:
@@ -145,74 +146,6 @@ def read_class_file(path: Path, *, allow_duplicates: bool = False) -> ClassList:
     lines, first = _without_ids(lines, path)
     split = [tuple(re.split("[,;]", line)) for line in lines]
     return _checked(split, f"{path}, line", allow_duplicates, first=first)
-
-
-def load_tokenizer(folder: Path) -> "CLIPTokenizer":
-    """Load the tokenizer of a CLIP or Stable Diffusion folder.
-
-    Args:
-        folder: A folder with ``tokenizer.json``, or ``vocab.json`` and
-            ``merges.txt``.
-
-    Returns:
-        The tokenizer of transformers.
-
-    Raises:
-        CheckpointError: The files are missing (``W08``) or unreadable (``W04``).
-    """
-    layouts = (("tokenizer.json",), ("vocab.json", "merges.txt"))
-    if not any(all((folder / name).is_file() for name in names) for names in layouts):
-        raise CheckpointError(
-            "W08",
-            f"{folder} has no tokenizer; expected tokenizer.json, or vocab.json and "
-            "merges.txt",
-        )
-    from transformers import CLIPTokenizer  # here because it takes seconds
-
-    try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # whatever the parsers of the library raise
-        raise CheckpointError(
-            "W04", f"the tokenizer in {folder} is damaged: {error}"
-        ) from error
-
-
-def tokenize(
-    tokenizer: "CLIPTokenizer", texts: Sequence[str], *, length: int = 77
-) -> Int[np.ndarray, "batch tokens"]:
-    """Turn texts into token ids.
-
-    Args:
-        tokenizer: From ``load_tokenizer``.
-        texts: At least one.
-        length: Tokens a row, start- and end-of-text included.
-
-    Returns:
-        int32 ids [batch, length], padded as the tokenizer's folder says: CLIP repeats
-        the end-of-text token, Stable Diffusion 2 uses "!".
-
-    Raises:
-        ClassListError: A text needs more tokens (``C03``).
-    """
-    encoded = tokenizer(
-        list(texts),
-        padding="max_length",
-        max_length=length,
-        truncation=False,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
-    for text, ids, spans in zip(
-        texts, encoded["input_ids"], encoded["offset_mapping"], strict=True
-    ):
-        if len(ids) > length:
-            first_lost = spans[length - 1][0]
-            raise ClassListError(
-                "C03",
-                f"{text!r} needs {len(ids)} tokens, the network reads {length}; "
-                f"{text[first_lost:]!r} would be lost, shorten the name",
-            )
-    return np.asarray(encoded["input_ids"], np.int32)
 
 
 def embed_names(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from checkpoints.clip import EOS, VOCAB_SIZE, save_tokenizer
 
-from dslo_jax.errors import CheckpointError, ClassListError
+from dslo_jax.errors import ClassListError
 from dslo_jax.prompts import (
     IMAGENET_TEMPLATES,
     ClassList,
@@ -16,9 +16,6 @@ from dslo_jax.prompts import (
     split_classes,
     tokenize,
 )
-
-
-BOS = VOCAB_SIZE - 2
 
 
 @pytest.fixture(scope="module")
@@ -168,63 +165,6 @@ def test_bad_templates():
         refused("C05", "must hold", check_templates, ["{}", template])
     refused("C05", r"did you mean \['a \{\}'\]", check_templates, "a {}")
     refused("C05", "there is no template", check_templates, [])
-
-
-# ---------------------------------------------------------------- tokens
-
-
-def test_golden_ids(tokenizer):
-    """In this vocabulary: photo 515, of</w> 516, the</w> 518, cat</w> 520."""
-    found = tokenize(tokenizer, ["A photo  of the Cat.", "", "é"], length=8)
-    letter, stop = 320, 269
-    assert found.dtype == np.int32
-    assert found.tolist() == [
-        [BOS, letter, 515, 516, 518, 520, stop, EOS],
-        [BOS, EOS, EOS, EOS, EOS, EOS, EOS, EOS],
-        [BOS, 127, 358, EOS, EOS, EOS, EOS, EOS],
-    ]
-
-
-def test_padding_is_the_folders(tmp_path):
-    """Stable Diffusion 2 pads with "!", whose id is 0, and attends to the padding."""
-    save_tokenizer(tmp_path, pad_token="!")
-    found = tokenize(load_tokenizer(tmp_path), [""], length=77)
-    assert found.tolist() == [[BOS, EOS, *[0] * 75]]
-
-
-def test_saved_again_by_transformers(tokenizer, tmp_path):
-    """Newer folders hold tokenizer.json alone."""
-    tokenizer.save_pretrained(tmp_path)
-    assert not (tmp_path / "merges.txt").exists()
-    texts = ["a photo of the cat", "chien 🐶"]
-    np.testing.assert_array_equal(
-        tokenize(load_tokenizer(tmp_path), texts), tokenize(tokenizer, texts)
-    )
-
-
-def test_too_long_a_name(tokenizer):
-    text = "a photo of " + "cat " * 3 + "and the Dog"
-    assert len(tokenizer(text)["input_ids"]) == 13
-    assert tokenize(tokenizer, [text], length=13)[0, -1] == EOS
-    refused(
-        "C03",
-        "needs 13 tokens, the network reads 12; 'Dog' would be lost",
-        tokenize,
-        tokenizer,
-        ["cat", text],
-        length=12,
-    )
-
-
-def test_bad_tokenizer_folders(tmp_path):
-    with pytest.raises(CheckpointError, match="W08"):
-        load_tokenizer(tmp_path)
-    (tmp_path / "vocab.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="W08"):
-        load_tokenizer(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(CheckpointError, match="W04"):
-        load_tokenizer(tmp_path)
 
 
 # ---------------------------------------------------------------- features

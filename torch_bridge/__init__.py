@@ -1,15 +1,36 @@
 """For people who live in PyTorch: arrays, weights, and the method as a torch reference.
 
-Importing this package imports torch, not transformers or diffusers.
+The first use of a name below imports torch, not transformers or diffusers.
 ``torch_bridge.reference`` is imported by name: ``from torch_bridge import reference``.
+``torch_bridge.convert`` needs no torch.
 """
 
-from torch_bridge.arrays import (
-    BridgeError as BridgeError,
-    to_jax as to_jax,
-    to_torch as to_torch,
-)
-from torch_bridge.weights import (
-    save_checkpoint as save_checkpoint,
-    weights_of as weights_of,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from torch_bridge.arrays import (
+        BridgeError as BridgeError,
+        to_jax as to_jax,
+        to_torch as to_torch,
+    )
+    from torch_bridge.weights import (
+        save_checkpoint as save_checkpoint,
+        weights_of as weights_of,
+    )
+
+_HOMES = {
+    **dict.fromkeys(("BridgeError", "to_jax", "to_torch"), "arrays"),
+    **dict.fromkeys(("save_checkpoint", "weights_of"), "weights"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -93,8 +93,12 @@ class DiffusionAffinity(AffinitySource):
             OptionError: The network has no use for an option.
         """
         # Foreign architectures are told from configurations, before gigabytes move.
-        unet_config = UNetConfig.from_dict(read_config(place / "unet"))
-        VAEConfig.from_dict(read_config(place / "vae"))
+        unet_config, _ = (
+            kind.from_dict(
+                read_config(place / name), source=place / name / "config.json"
+            )
+            for kind, name in ((UNetConfig, "unet"), (VAEConfig, "vae"))
+        )
         context = load_empty_prompt(place)
         if context.shape[-1] != unet_config.cross_attention_dim:
             raise CheckpointError(

@@ -14,9 +14,10 @@ from dslo_jax.attention.transformer import TransformerAffinity
 from dslo_jax.errors import CheckpointError
 from dslo_jax.hub import attention_of
 from dslo_jax.hub.presets import PRESETS, Kind
-from dslo_jax.models.clip_config import ClipConfig
+from dslo_jax.models.clip_config import ClipVisionConfig
+from dslo_jax.models.config_fields import model_type_of
 from dslo_jax.models.vae import VAEConfig
-from dslo_jax.models.vit_config import VitConfig
+from dslo_jax.models.vit_config import VIT_TYPES, VitConfig
 from dslo_jax.weights import read_config
 
 
@@ -58,24 +59,26 @@ def downscaling_of(name_or_path: str | Path) -> int:
     """Pixels per patch along each side, told without loading or downloading anything.
 
     Args:
-        name_or_path: A folder as for ``load_affinity``, a preset, or any name.
+        name_or_path: A folder or file as for ``load_affinity``, a preset, or any name.
 
     Returns:
         What the configuration or the preset says; 8, as in every Stable Diffusion,
         where there is neither.
     """
-    folder = Path(os.path.expanduser(name_or_path))
-    if not folder.is_dir():
+    place = Path(os.path.expanduser(name_or_path))
+    if not place.exists():
         preset = PRESETS.get(str(name_or_path))
         return 8 if preset is None else preset.downscaling
     try:
-        kind = attention_of(folder)
+        kind = attention_of(place)
     except CheckpointError:  # nothing there that anybody asked for
         return 8
     if kind == "diffusion":
-        vae = folder / "vae"
-        return VAEConfig.from_dict(read_config(vae)).downscaling if vae.is_dir() else 8
-    values = read_config(folder)
-    if kind == "clip":
-        return ClipConfig.from_dict(values).vision.patch_size
-    return VitConfig.from_dict(values).patch_size
+        vae = place / "vae"
+        if not vae.is_dir():
+            return 8
+        source = vae / "config.json"
+        return VAEConfig.from_dict(read_config(vae), source=source).downscaling
+    values = read_config(place)
+    network = VitConfig if model_type_of(values) in VIT_TYPES else ClipVisionConfig
+    return network.from_dict(values, source=place).patch_size

@@ -15,8 +15,10 @@ from dslo_jax.cost import flops
 from dslo_jax.cost.flops import Work
 from dslo_jax.errors import OptionError
 from dslo_jax.models.clip_vision import VisionModel, load_vision
+from dslo_jax.models.config_fields import model_type_of
 from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.models.vit import Vit, load_vit
+from dslo_jax.models.vit_config import VIT_TYPES
 from dslo_jax.weights import read_config
 
 
@@ -79,8 +81,8 @@ class TransformerAffinity(AffinitySource):
             CheckpointError: The checkpoint is missing, foreign or damaged.
             OptionError: The network has no use for an option.
         """
-        is_clip = read_config(place).get("model_type") == "clip"
-        return cls((load_vision if is_clip else load_vit)(place, dtype=dtype), options)
+        is_vit = model_type_of(read_config(place)) in VIT_TYPES
+        return cls((load_vit if is_vit else load_vision)(place, dtype=dtype), options)
 
     @property
     def downscaling(self) -> int:

@@ -11,11 +11,10 @@ from rich.table import Table
 from dslo_jax import hub
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.errors import CheckpointError
-from dslo_jax.hub.download import (
+from dslo_jax.hub.download import check_hashes, readable_size
+from dslo_jax.hub.repositories import (
     cache_folder,
     cached_folder,
-    check_hashes,
-    readable_size,
 )
 from dslo_jax.pairs import PAIRS
 

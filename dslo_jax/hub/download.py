@@ -1,177 +1,31 @@
-"""Repositories of the Hub: what they offer, what of it is needed, and fetching it.
+"""Fetching the files of a repository, and comparing them with their hashes.
 
-The cache is that of huggingface_hub, so that other programs share the files. What this
-module adds to that library: it lists a repository first, so that the size is known
-before anything is fetched; a file of weights that was cut off is continued by the next
-run; and the content of every large file is compared with its SHA-256.
+What this module adds to huggingface_hub: a file of weights that was cut off is
+continued by the next run, and the content of every large file is compared with its
+SHA-256.
 """
 
 import hashlib
 import logging
-import os
 import re
 import shutil
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
 
 from dslo_jax.errors import CheckpointError
-from dslo_jax.hub.folders import CONFIG_FILES, NETWORKS, TEXT_ENCODER
-from dslo_jax.hub.presets import Kind, Mirror
-from dslo_jax.weights import choose_files
+from dslo_jax.hub.presets import Mirror
+from dslo_jax.hub.repositories import (
+    CONNECT_PATIENCE,
+    Listing,
+    RemoteFile,
+    cache_folder,
+    snapshot_folder,
+    storage_folder,
+)
 
 
 logger = logging.getLogger(__name__)
-
-TOKENIZER_FILES = (
-    *("tokenizer.json", "vocab.json", "merges.txt"),
-    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-)
-_SIDE_FILES = (*CONFIG_FILES, "preprocessor_config.json", "processor_config.json")
-_PATIENCE = 8.0  # seconds in which the Hub has to say what a repository holds
-_CONNECT_PATIENCE = 5.0
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-
-Answer = TypeVar("Answer")
-
-
-class RemoteFile(NamedTuple):
-    """A file that a repository offers.
-
-    Attributes:
-        name: Relative to the repository.
-        size: In bytes; 0 when the Hub does not say.
-        sha256: Of its content; empty for a small file, which git keeps itself.
-    """
-
-    name: str
-    size: int = 0
-    sha256: str = ""
-
-
-class Listing(NamedTuple):
-    """What a repository holds at one commit.
-
-    Attributes:
-        mirror: The repository as it was asked for.
-        commit: What its revision stands for now.
-        files: All of its files.
-    """
-
-    mirror: Mirror
-    commit: str
-    files: tuple[RemoteFile, ...]
-
-
-def cache_folder(cache: Path | None = None) -> Path:
-    """Where downloads are kept: the given folder, or huggingface_hub's."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE if cache is None else cache)
-
-
-def is_offline() -> bool:
-    """Whether the environment turns the network off (``HF_HUB_OFFLINE=1``)."""
-    from huggingface_hub import constants
-
-    return constants.HF_HUB_OFFLINE
-
-
-def cached_folder(mirror: Mirror, cache: Path | None = None) -> Path | None:
-    """The folder of what was fetched from a repository, whole or not, or ``None``.
-
-    No socket is opened.
-    """
-    storage = _storage(mirror, cache)
-    commit = mirror.revision or "main"
-    if not _COMMIT.fullmatch(commit):
-        reference = storage / "refs" / commit
-        if not reference.is_file():
-            return None
-        commit = reference.read_text(encoding="utf-8").strip()
-    folder = storage / "snapshots" / commit
-    return folder if folder.is_dir() else None
-
-
-def snapshot_folder(listing: Listing, cache: Path | None = None) -> Path:
-    """The folder of the cache that the files of a listing go to, there or not."""
-    return _storage(listing.mirror, cache) / "snapshots" / listing.commit
-
-
-def list_repository(mirror: Mirror) -> Listing:
-    """Ask the Hub what a repository holds.
-
-    Raises:
-        Exception: Whatever huggingface_hub or the network raises;
-            ``TimeoutError`` when there is no answer within 8 seconds.
-    """
-    from huggingface_hub import HfApi, constants
-
-    api = HfApi(endpoint=constants.ENDPOINT)
-
-    def ask() -> Any:
-        return api.model_info(
-            mirror.repository,
-            revision=mirror.revision,
-            files_metadata=True,
-            timeout=_CONNECT_PATIENCE,
-        )
-
-    found = _within(_PATIENCE, ask)
-    if found.id and found.id != mirror.repository:
-        logger.info("%s is called %s now", mirror.repository, found.id)
-    files = tuple(
-        RemoteFile(
-            sibling.rfilename,
-            sibling.size or 0,
-            sibling.lfs.sha256 if sibling.lfs else "",
-        )
-        for sibling in found.siblings or ()
-    )
-    return Listing(mirror, found.sha, files)
-
-
-def needed_files(
-    listing: Listing, kind: Kind, *, half: bool, text_encoder: bool
-) -> tuple[RemoteFile, ...]:
-    """The files of a repository that a checkpoint of this kind consists of.
-
-    Args:
-        listing: From ``list_repository``.
-        kind: As for ``resolve``.
-        half: Prefer weights in half precision.
-        text_encoder: Whether the text encoder of a pipeline is needed.
-
-    Raises:
-        CheckpointError: A network has no weights that can be read (``W01``).
-    """
-    names = [file.name for file in listing.files]
-    if kind == "attention":
-        kind = "diffusion" if _holds_pipeline(names) else "clip"
-    wanted = {"model_index.json", "empty_prompt.safetensors"}
-    if kind != "vit":
-        tokenizers = "tokenizer" if kind == "diffusion" else ""
-        wanted |= {_join(tokenizers, name) for name in TOKENIZER_FILES}
-    lacking = []
-    for network in NETWORKS[kind]:
-        if network == TEXT_ENCODER and not text_encoder:
-            continue
-        inside = [_name_in(network.folder, name) for name in names]
-        chosen = choose_files(filter(None, inside), half=half)
-        if not chosen:
-            lacking.append(network.folder or "weights")
-        for name in (*chosen, *_SIDE_FILES):
-            wanted.add(_join(network.folder, name))
-    if lacking:
-        large = [file.name for file in listing.files if file.size > 1e6][:6]
-        raise CheckpointError(
-            "W01",
-            f"{listing.mirror} offers no {' and no '.join(lacking)} in a format that "
-            f"is read here; its large files are: {', '.join(large) or 'none'}",
-        )
-    return tuple(file for file in listing.files if file.name in wanted)
 
 
 def fetch(
@@ -307,7 +161,7 @@ def _link(listing: Listing, file: RemoteFile, cache: Path | None) -> None:
         file.name,
         revision=listing.mirror.revision,
         cache_dir=cache,
-        etag_timeout=_CONNECT_PATIENCE,
+        etag_timeout=CONNECT_PATIENCE,
         endpoint=constants.ENDPOINT,
     )
 
@@ -347,12 +201,8 @@ def _require_space(folder: Path, size: int) -> None:
         )
 
 
-def _storage(mirror: Mirror, cache: Path | None) -> Path:
-    return cache_folder(cache) / f"models--{mirror.repository.replace('/', '--')}"
-
-
 def _blob(listing: Listing, file: RemoteFile, cache: Path | None) -> Path:
-    return _storage(listing.mirror, cache) / "blobs" / file.sha256
+    return storage_folder(listing.mirror, cache) / "blobs" / file.sha256
 
 
 def _part(listing: Listing, file: RemoteFile, cache: Path | None) -> Path:
@@ -369,45 +219,6 @@ def _is_here(listing: Listing, file: RemoteFile, cache: Path | None) -> bool:
     if file.sha256 and _blob(listing, file, cache).exists():
         return True
     return (snapshot_folder(listing, cache) / file.name).exists()
-
-
-def _holds_pipeline(names: Iterable[str]) -> bool:
-    return any(name == "model_index.json" or name.startswith("unet/") for name in names)
-
-
-def _name_in(folder: str, name: str) -> str:
-    """The name of a file in this folder, or nothing for a file elsewhere."""
-    parent, _, rest = name.rpartition("/")
-    return rest if parent == folder else ""
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
-
-
-def _within(seconds: float, ask: Callable[[], Answer]) -> Answer:
-    """The answer to a question, or ``TimeoutError``.
-
-    The time-outs of the network library do not cover the search for an address, which
-    can take a minute where there is no network.
-    """
-    answers: list[Answer] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            answers.append(ask())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not answers:
-        raise TimeoutError(os.strerror(110))
-    return answers[0]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from dslo_jax.empty_prompt import knows_empty_prompt
 from dslo_jax.errors import CheckpointError
 from dslo_jax.hub.presets import Kind
+from dslo_jax.models.config_fields import model_type_of
 from dslo_jax.models.vit_config import VIT_TYPES
 from dslo_jax.weights import choose_files, open_weights, read_config
 
@@ -35,7 +36,7 @@ NETWORKS: Mapping[Kind, tuple[Network, ...]] = {
         Network("vae", "_class_name", ("AutoencoderKL",)),
         TEXT_ENCODER,
     ),
-    "vit": (Network("", "model_type", VIT_TYPES),),
+    "vit": (Network("", "model_type", (*VIT_TYPES, "clip_vision_model")),),
 }
 CONFIG_FILES = ("config.json", "open_clip_config.json")
 """Where the configuration of a network may be."""
@@ -58,7 +59,10 @@ def attention_of(place: Path) -> Kind:
     _require_place(place, "attention")
     if is_pipeline(place):
         return "diffusion"
-    known: dict[str, Kind] = {"clip": "clip", **dict.fromkeys(VIT_TYPES, "vit")}
+    kinds: tuple[Kind, ...] = ("clip", "vit")
+    known: dict[str, Kind] = {
+        value: kind for kind in kinds for value in NETWORKS[kind][0].values
+    }
     supported = (
         "a diffusers pipeline (unet/, vae/), or a config.json whose model_type is "
         f"{', '.join(known)}"
@@ -68,7 +72,7 @@ def attention_of(place: Path) -> Kind:
         names = sorted(path.name for path in place.iterdir())[:_MAX_NAMES_SHOWN]
         held = f"holds {', '.join(names)}" if names else "is empty"
         raise CheckpointError("W01", f"{place} {held}; expected {supported}")
-    found = str(config.get("model_type"))
+    found = model_type_of(config)
     if found not in known:
         raise CheckpointError(
             "W06",
@@ -114,6 +118,8 @@ def check_folder(place: Path, kind: Kind) -> None:
         )
     for network, config in configs.items():
         found = (config or {}).get(network.field)
+        if network.field == "model_type":
+            found = model_type_of(config or {})
         if found is not None and found not in network.values:
             raise CheckpointError(
                 "W06",
@@ -182,7 +188,7 @@ def _hint(place: Path, kind: Kind) -> str:
     """What a folder of the wrong kind seems to be."""
     if kind == "clip" and is_pipeline(place):
         return "; this is a diffusion pipeline, pass it with --attention"
-    found = (_config_of(place) or {}).get("model_type")
+    found = model_type_of(_config_of(place) or {})
     if kind == "clip" and found in VIT_TYPES:
         return "; this is a vision transformer, pass it with --attention"
     if kind == "diffusion" and found == "clip":

@@ -11,8 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dslo_jax.errors import CheckpointError
-from dslo_jax.hub.download import cache_folder, readable_size
+from dslo_jax.hub.download import readable_size
 from dslo_jax.hub.presets import PRESETS, Kind, Mirror, Preset
+from dslo_jax.hub.repositories import cache_folder
 
 
 _MEANWHILE = (

@@ -12,18 +12,17 @@ from pathlib import Path
 
 from dslo_jax.empty_prompt import knows_empty_prompt
 from dslo_jax.errors import CheckpointError
-from dslo_jax.hub.download import (
+from dslo_jax.hub.download import check_hashes, fetch
+from dslo_jax.hub.folders import check_folder, in_half
+from dslo_jax.hub.messages import explain, is_about_download, no_mirror, not_cached
+from dslo_jax.hub.presets import PRESETS, Kind, Mirror, Preset
+from dslo_jax.hub.repositories import (
     cached_folder,
-    check_hashes,
-    fetch,
     is_offline,
     list_repository,
     needed_files,
     snapshot_folder,
 )
-from dslo_jax.hub.folders import check_folder, in_half
-from dslo_jax.hub.messages import explain, is_about_download, no_mirror, not_cached
-from dslo_jax.hub.presets import PRESETS, Kind, Mirror, Preset
 
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")

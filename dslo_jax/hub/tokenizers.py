@@ -3,16 +3,16 @@
 from pathlib import Path
 
 from dslo_jax.errors import CheckpointError
-from dslo_jax.hub.download import (
-    TOKENIZER_FILES,
-    cached_folder,
-    fetch,
-    is_offline,
-    list_repository,
-)
+from dslo_jax.hub.download import fetch
 from dslo_jax.hub.folders import has_tokenizer
 from dslo_jax.hub.messages import explain, is_about_download
 from dslo_jax.hub.presets import PRESETS
+from dslo_jax.hub.repositories import (
+    TOKENIZER_FILES,
+    cached_folder,
+    is_offline,
+    list_repository,
+)
 
 
 _VOCABULARY = 49408  # tokens that OpenAI's CLIP knows, and all that have its tokenizer

@@ -1,5 +1,6 @@
 """CLIP: words and photos in one space, with a feature for every patch of a photo."""
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -9,10 +10,17 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.models.clip_config import ClipConfig, with_pixel_statistics
+from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.models.clip_text import TextModel
 from dslo_jax.models.clip_vision import ATTENTIONS, VisionModel
-from dslo_jax.weights import load_module, open_weights, read_config
+from dslo_jax.models.pixel_statistics import with_pixel_statistics
+from dslo_jax.weights import (
+    config_source,
+    load_module,
+    open_weights,
+    read_config,
+    side_folder,
+)
 
 
 # log(1 / 0.07), where OpenAI started training from.
@@ -109,8 +117,9 @@ def load_clip(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Cli
     """Load a CLIP checkpoint.
 
     Args:
-        folder: A folder in the layout of transformers' ``CLIPModel``, such as
-            openai/clip-vit-base-patch16 or openai/clip-vit-large-patch14.
+        folder: A folder in the layout of transformers' ``CLIPModel`` or of open_clip,
+            such as openai/clip-vit-large-patch14; or a file, such as OpenAI's
+            ``ViT-B-16.pt`` (see docs/checkpoints.md).
         dtype: Type of the parameters and of the computation. Softmax, the statistics
             of layer norms and the features returned are float32 in any case.
 
@@ -118,9 +127,11 @@ def load_clip(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Cli
         The network.
 
     Raises:
-        CheckpointError: The folder is missing, foreign or damaged.
+        CheckpointError: The checkpoint is missing, foreign or damaged.
     """
-    config = with_pixel_statistics(ClipConfig.from_dict(read_config(folder)), folder)
+    config = ClipConfig.from_dict(read_config(folder), source=config_source(folder))
+    vision = with_pixel_statistics(config.vision, side_folder(folder))
+    config = dataclasses.replace(config, vision=vision)
     return load_module(
         partial(Clip, config),
         open_weights(folder),

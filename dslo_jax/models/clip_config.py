@@ -5,16 +5,27 @@ defaults below are those of its ``CLIPTextConfig`` and ``CLIPVisionConfig``.
 """
 
 import dataclasses
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from dslo_jax.errors import CheckpointError
+from dslo_jax.models.config_fields import Fields, model_type_of
 
 
-_ACTIVATIONS = ("quick_gelu", "gelu")
+# The functions that we have, by all names that transformers has for them.
+_ACTIVATIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "quick_gelu": "quick_gelu",
+        "gelu": "gelu",
+        "gelu_python": "gelu",
+        "gelu_new": "gelu_tanh",
+        "gelu_pytorch_tanh": "gelu_tanh",
+        "gelu_python_tanh": "gelu_tanh",
+        "gelu_fast": "gelu_tanh",
+        "gelu_accurate": "gelu_tanh",
+    }
+)
 
 # The statistics of CLIP's training pixels, RGB in [0, 1].
 _PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -32,7 +43,8 @@ class ClipTextConfig:
         num_hidden_layers: Number of blocks.
         num_attention_heads: Heads of each block; divides ``hidden_size``.
         max_position_embeddings: Longest prompt in tokens.
-        hidden_act: ``"quick_gelu"`` (OpenAI) or ``"gelu"`` (OpenCLIP, the erf form).
+        hidden_act: ``"quick_gelu"`` (OpenAI), ``"gelu"`` (OpenCLIP, the erf form) or
+            ``"gelu_tanh"``.
         layer_norm_eps: Added to the variance of every layer norm.
         eos_token_id: The token that a prompt is pooled at; 2 stands for the highest
             id of the prompt (see ``TextModel.pool``).
@@ -49,11 +61,14 @@ class ClipTextConfig:
     eos_token_id: int = 49407
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ClipTextConfig":
+    def from_dict(
+        cls, values: Mapping[str, Any], *, source: str | Path = "config.json"
+    ) -> "ClipTextConfig":
         """Read the config of a text model.
 
         Args:
-            values: A standalone ``config.json``, or the part of one.
+            values: A standalone ``config.json``, or that of a whole CLIP.
+            source: The file, as errors call it.
 
         Returns:
             The config, checked.
@@ -61,8 +76,8 @@ class ClipTextConfig:
         Raises:
             CheckpointError: A field is not what this network needs (``W06``).
         """
-        _check_model_type(values, "clip_text_model")
-        return checked(filled(cls, values, "text_config"), "text_config")
+        fields = _half(Fields(values, source), "text_config", "clip_text_model")
+        return cls(**stated(cls, fields))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +92,8 @@ class ClipVisionConfig:
         num_channels: Always 3.
         image_size: Side of the square photos of training, pixels.
         patch_size: Side of a patch, pixels.
-        hidden_act: ``"quick_gelu"`` (OpenAI) or ``"gelu"`` (OpenCLIP, the erf form).
+        hidden_act: ``"quick_gelu"`` (OpenAI), ``"gelu"`` (OpenCLIP, the erf form) or
+            ``"gelu_tanh"``.
         layer_norm_eps: Added to the variance of every layer norm.
         pixel_mean: Subtracted from RGB in [0, 1].
         pixel_std: Divides what is left.
@@ -96,11 +112,14 @@ class ClipVisionConfig:
     pixel_std: tuple[float, float, float] = _PIXEL_STD
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ClipVisionConfig":
+    def from_dict(
+        cls, values: Mapping[str, Any], *, source: str | Path = "config.json"
+    ) -> "ClipVisionConfig":
         """Read the config of a vision model.
 
         Args:
-            values: The ``vision_config`` part of a ``config.json``.
+            values: A standalone ``config.json``, or that of a whole CLIP.
+            source: The file, as errors call it.
 
         Returns:
             The config with CLIP's pixel statistics, checked.
@@ -108,11 +127,8 @@ class ClipVisionConfig:
         Raises:
             CheckpointError: A field is not what this network needs (``W06``).
         """
-        _check_model_type(values, "clip_vision_model")
-        config = checked(filled(cls, values, "vision_config"), "vision_config")
-        if config.num_channels != 3:
-            raise mismatch("vision_config.num_channels", config.num_channels, "3")
-        return config
+        fields = _half(Fields(values, source), "vision_config", "clip_vision_model")
+        return cls(**stated(cls, fields))
 
     @property
     def grid_size(self) -> int:
@@ -135,11 +151,17 @@ class ClipConfig:
     projection_dim: int = 512
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ClipConfig":
+    def from_dict(
+        cls, values: Mapping[str, Any], *, source: str | Path = "config.json"
+    ) -> "ClipConfig":
         """Read a CLIP ``config.json``.
+
+        Only the ``projection_dim`` beside the two halves counts. What the halves state
+        of it is for networks that consist of one of them.
 
         Args:
             values: The parsed file.
+            source: The file, as errors call it.
 
         Returns:
             The config, checked.
@@ -148,128 +170,74 @@ class ClipConfig:
             CheckpointError: It is not CLIP, or a field is not what this network
                 needs (``W06``): the field, what was found, what was wanted.
         """
-        if values.get("model_type") != "clip":
-            raise mismatch("model_type", values.get("model_type"), "'clip'")
-        projection_dim = values.get("projection_dim", cls.projection_dim)
-        check_value("projection_dim", projection_dim, int)
+        fields = Fields(values, source)
+        if model_type_of(values) != "clip":
+            raise fields.wrong("model_type", "'clip'")
         return cls(
-            text=ClipTextConfig.from_dict(_part(values, "text_config")),
-            vision=ClipVisionConfig.from_dict(_part(values, "vision_config")),
-            projection_dim=projection_dim,
+            text=ClipTextConfig.from_dict(values, source=source),
+            vision=ClipVisionConfig.from_dict(values, source=source),
+            projection_dim=fields.integer("projection_dim", cls.projection_dim),
         )
 
 
-def with_pixel_statistics(config: ClipConfig, folder: Path) -> ClipConfig:
-    """Take the pixel mean and deviation of a folder's ``preprocessor_config.json``.
+def stated(kind: type, fields: Fields, **defaults: Any) -> dict[str, Any]:
+    """Read the sizes and the activation of a transformer, and check them.
 
     Args:
-        config: The config to complete.
-        folder: A model folder; without the file nothing changes.
+        kind: ``ClipTextConfig`` or ``ClipVisionConfig``.
+        fields: The file, or the part of one.
+        **defaults: What a field that is left out means, where that is not the default
+            of ``kind``.
 
     Returns:
-        The config with the folder's statistics.
+        Every field of ``kind`` but the statistics of the pixels.
 
     Raises:
-        CheckpointError: The file is not JSON (``W08``), or its mean or deviation is
-            not three numbers (``W06``).
+        CheckpointError: A field is not what our networks need (``W06``).
     """
-    path = folder / "preprocessor_config.json"
-    if not path.is_file():
-        return config
-    try:
-        values = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise CheckpointError("W08", f"{path} is not a JSON object: {error}") from error
-    vision = dataclasses.replace(
-        config.vision,
-        pixel_mean=_triple(values, "image_mean", config.vision.pixel_mean),
-        pixel_std=_triple(values, "image_std", config.vision.pixel_std),
-    )
-    if min(vision.pixel_std) <= 0:
-        raise mismatch("image_std", vision.pixel_std, "positive numbers")
-    return dataclasses.replace(config, vision=vision)
+    read: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        default = defaults.get(field.name, field.default)
+        if field.type is int:
+            read[field.name] = fields.integer(field.name, default)
+        elif field.type is float:
+            read[field.name] = fields.number(field.name, default)
+        elif field.type is str:
+            read[field.name] = _activation(fields, field.name, default)
+    if read["hidden_size"] % read["num_attention_heads"]:
+        raise fields.wrong(
+            "num_attention_heads", f"a divisor of hidden_size {read['hidden_size']}"
+        )
+    if read.get("num_channels", 3) != 3:
+        raise fields.wrong("num_channels", "3")
+    return read
 
 
-def _triple(
-    values: Mapping[str, Any], field: str, default: tuple[float, float, float]
-) -> tuple[float, float, float]:
-    found = values.get(field, default)
-    try:
-        red, green, blue = (float(value) for value in found)
-    except (ValueError, TypeError) as error:
-        raise mismatch(field, found, "three numbers") from error
-    if not all(map(math.isfinite, (red, green, blue))):
-        raise mismatch(field, found, "three finite numbers")
-    return red, green, blue
+def _activation(fields: Fields, name: str, default: str) -> str:
+    """Our name of an activation."""
+    found = fields.get(name, default)
+    if not isinstance(found, str) or found not in _ACTIVATIONS:
+        raise fields.wrong(name, "one of " + ", ".join(_ACTIVATIONS))
+    return _ACTIVATIONS[found]
 
 
-def _part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """One half of a CLIP config.
+def _half(fields: Fields, name: str, kind: str) -> Fields:
+    """One half of a CLIP, out of its own file or out of that of the whole.
+
+    Neither needs to state its type; a foreign type is refused.
+    """
+    if model_type_of(fields.values) == "clip":
+        fields = _part(fields, name)
+    if model_type_of(fields.values) not in (None, kind):
+        raise fields.wrong("model_type", repr(kind))
+    return fields
+
+
+def _part(fields: Fields, name: str) -> Fields:
+    """One half of the config of a CLIP.
 
     Old files hold each half twice. transformers lets the ``_dict`` spelling win, and
     with it the defaults of whatever that spelling leaves out.
     """
-    old = values.get(f"{name}_dict")
-    part = (values.get(name) or {}) if old is None else old
-    if not isinstance(part, Mapping):
-        raise mismatch(name, part, "an object")
-    return part
-
-
-def filled(kind: type, values: Mapping[str, Any], name: str) -> Any:
-    """Build a config from the fields that the file states, checking their types.
-
-    Args:
-        kind: A dataclass; its fields ``pixel_...`` are never read.
-        values: The file, or the part of one.
-        name: What to call that in an error.
-
-    Raises:
-        CheckpointError: A field has another type (``W06``).
-    """
-    given = {}
-    for field in dataclasses.fields(kind):
-        if field.name in values and not field.name.startswith("pixel_"):
-            check_value(f"{name}.{field.name}", values[field.name], field.type)
-            given[field.name] = values[field.name]
-    return kind(**given)
-
-
-def checked(config: Any, name: str) -> Any:
-    """Check what concerns two fields, and the activation; arguments as for ``filled``.
-
-    Raises:
-        CheckpointError: They do not fit (``W06``).
-    """
-    if config.hidden_act not in _ACTIVATIONS:
-        wanted = " or ".join(map(repr, _ACTIVATIONS))
-        raise mismatch(f"{name}.hidden_act", config.hidden_act, wanted)
-    if config.hidden_size % config.num_attention_heads:
-        raise mismatch(
-            f"{name}.num_attention_heads",
-            config.num_attention_heads,
-            f"a divisor of hidden_size {config.hidden_size}",
-        )
-    return config
-
-
-def _check_model_type(values: Mapping[str, Any], wanted: str) -> None:
-    """A part of a CLIP config may leave its type out; a foreign type is refused."""
-    found = values.get("model_type", wanted)
-    if found != wanted:
-        raise mismatch("model_type", found, repr(wanted))
-
-
-def check_value(name: str, found: Any, kind: Any) -> None:
-    """Refuse (``W06``) a number that is not positive, or not of its kind."""
-    if kind is int and (type(found) is not int or found < 1):
-        raise mismatch(name, found, "a positive integer")
-    if kind is float and (type(found) not in (int, float) or not found > 0):
-        raise mismatch(name, found, "a positive number")
-
-
-def mismatch(name: str, found: object, wanted: str) -> CheckpointError:
-    """The error (``W06``) about a field that this network cannot use."""
-    return CheckpointError(
-        "W06", f"config.json has {name} = {found!r}, this network wants {wanted}"
-    )
+    old = f"{name}_dict"
+    return fields.part(name if fields.values.get(old) is None else old)

@@ -136,7 +136,7 @@ class Mlp(nnx.Module):
         if self.hidden_act == "quick_gelu":
             hidden = hidden * jax.nn.sigmoid(1.702 * hidden)
         else:
-            hidden = jax.nn.gelu(hidden, approximate=False)
+            hidden = jax.nn.gelu(hidden, approximate=self.hidden_act == "gelu_tanh")
         return self.fc2(hidden)
 
 

@@ -11,11 +11,24 @@ from jaxtyping import Array, Float, Int
 from dslo_jax.models.clip_config import ClipTextConfig
 from dslo_jax.models.clip_layers import Encoder
 from dslo_jax.models.layer_norm import LayerNorm
-from dslo_jax.weights import load_module, open_weights, read_config
+from dslo_jax.weights import (
+    config_source,
+    load_module,
+    open_weights,
+    read_config,
+)
 
 
 # What the config files of OpenAI's checkpoints say instead of their end-of-text token.
 _LEGACY_EOS = 2
+
+# What a CLIP, or a text model with its projection, has beside this network.
+_NOT_TEXT = (
+    r"embeddings\.position_ids",
+    r"vision_model\..*",
+    r"(text|visual)_projection\.weight",
+    r"logit_scale",
+)
 
 
 class TextEmbeddings(nnx.Module):
@@ -113,8 +126,9 @@ def load_text_encoder(
     """Load a standalone text model, such as Stable Diffusion 2's ``text_encoder``.
 
     Args:
-        folder: A folder in the layout of transformers' ``CLIPTextModel``; its keys may
-            start with ``text_model.`` (transformers 4) or not (transformers 5).
+        folder: A folder in the layout of transformers' ``CLIPTextModel``, or of a whole
+            CLIP, of which the text half is read; the keys of the text model may start
+            with ``text_model.`` (transformers 4) or not (transformers 5).
         dtype: Type of the parameters and of the computation.
 
     Returns:
@@ -123,11 +137,11 @@ def load_text_encoder(
     Raises:
         CheckpointError: The folder is missing, foreign or damaged.
     """
-    config = ClipTextConfig.from_dict(read_config(folder))
+    config = ClipTextConfig.from_dict(read_config(folder), source=config_source(folder))
     return load_module(
         partial(TextModel, config),
         open_weights(folder),
         dtype=dtype,
         rename=lambda key: key.removeprefix("text_model."),
-        ignored=(r"embeddings\.position_ids",),
+        ignored=_NOT_TEXT,
     )

@@ -15,11 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.models.clip_config import (
-    ClipConfig,
-    ClipVisionConfig,
-    with_pixel_statistics,
-)
+from dslo_jax.models.clip_config import ClipVisionConfig
 from dslo_jax.models.clip_layers import (
     Encoder,
     Heads,
@@ -27,10 +23,17 @@ from dslo_jax.models.clip_layers import (
     weighted_mean,
 )
 from dslo_jax.models.layer_norm import LayerNorm
+from dslo_jax.models.pixel_statistics import with_pixel_statistics
 from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
 from dslo_jax.ops.resize import resize_positions
-from dslo_jax.weights import load_module, open_weights, read_config
+from dslo_jax.weights import (
+    config_source,
+    load_module,
+    open_weights,
+    read_config,
+    side_folder,
+)
 
 
 ATTENTIONS = ("vanilla", "kk_mean", "qq_mean", "qk_mean")
@@ -201,7 +204,8 @@ def load_vision(
     """Load the vision half of a CLIP checkpoint, without its projection.
 
     Args:
-        folder: As for ``load_clip``.
+        folder: As for ``load_clip``, or in the layout of transformers'
+            ``CLIPVisionModel``, with or without a projection.
         dtype: Likewise.
 
     Returns:
@@ -210,9 +214,11 @@ def load_vision(
     Raises:
         CheckpointError: The folder is missing, foreign or damaged.
     """
-    config = with_pixel_statistics(ClipConfig.from_dict(read_config(folder)), folder)
+    config = ClipVisionConfig.from_dict(
+        read_config(folder), source=config_source(folder)
+    )
     return load_module(
-        partial(VisionModel, config.vision),
+        partial(VisionModel, with_pixel_statistics(config, side_folder(folder))),
         open_weights(folder),
         dtype=dtype,
         rename=lambda key: key.removeprefix("vision_model."),

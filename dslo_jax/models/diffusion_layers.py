@@ -7,44 +7,17 @@ activations whose mean is far from zero.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.errors import CheckpointError
-
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _SAME: Padding = ((1, 1), (1, 1))
 _NONE: Padding = ((0, 0), (0, 0))
-
-
-def require_fields(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse a configuration that asks for an architecture we do not have.
-
-    Args:
-        config: The ``config.json`` of a network.
-        wanted: The only value that is supported, by field; it is also the value that
-            diffusers assumes when the field is absent.
-
-    Raises:
-        CheckpointError: ``W06``, naming every field that differs.
-    """
-    differing = [
-        f"{field} is {config[field]!r}, wanted {value!r}"
-        for field, value in wanted.items()
-        if config.get(field, value) != value
-    ]
-    if differing:
-        raise CheckpointError(
-            "W06",
-            f"this is not a Stable Diffusion 1 or 2 checkpoint: {'; '.join(differing)}",
-        )
 
 
 def convolution(

@@ -18,7 +18,12 @@ from jaxtyping import Array, Float
 from dslo_jax.models.diffusion_layers import convolution
 from dslo_jax.models.unet_blocks import DownBlock, MidBlock, QueryKey, Tap, UpBlock
 from dslo_jax.models.unet_config import UNetConfig
-from dslo_jax.weights import load_module, open_weights, read_config
+from dslo_jax.weights import (
+    config_source,
+    load_module,
+    open_weights,
+    read_config,
+)
 
 
 # No self-attention comes after these.
@@ -179,7 +184,7 @@ def load_unet(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> UNe
         CheckpointError: Another architecture (``W06``, before any weight is read), or
             a fault of the files.
     """
-    config = UNetConfig.from_dict(read_config(folder))
+    config = UNetConfig.from_dict(read_config(folder), source=config_source(folder))
     return load_module(
         partial(UNet, config),
         open_weights(folder),

@@ -2,42 +2,52 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from dslo_jax.errors import CheckpointError
-from dslo_jax.models.diffusion_layers import require_fields
+from dslo_jax.models.config_fields import Fields
 
 
-_WANTED = {
-    "_class_name": "UNet2DConditionModel",
-    "in_channels": 4,
-    "center_input_sample": False,
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
-    "only_cross_attention": False,
-    "downsample_padding": 1,
-    "mid_block_scale_factor": 1,
-    "act_fn": "silu",
-    "transformer_layers_per_block": 1,
-    "reverse_transformer_layers_per_block": None,
-    "encoder_hid_dim": None,
-    "encoder_hid_dim_type": None,
-    "num_attention_heads": None,
-    "dual_cross_attention": False,
-    "class_embed_type": None,
-    "addition_embed_type": None,
-    "num_class_embeds": None,
-    "resnet_time_scale_shift": "default",
-    "time_embedding_type": "positional",
-    "time_embedding_dim": None,
-    "time_embedding_act_fn": None,
-    "timestep_post_act": None,
-    "time_cond_proj_dim": None,
-    "conv_in_kernel": 3,
-    "attention_type": "default",
-}
+NETWORK = "Stable Diffusion 1 or 2 checkpoint"
+"""What the networks of diffusers have to belong to, as errors call it."""
+
+# The values with which a network is ours; the first is what diffusers assumes where the
+# field is left out. Fields that are not named here change nothing of what we compute.
+_ALLOWED: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        "_class_name": ("UNet2DConditionModel", "FlaxUNet2DConditionModel"),
+        "in_channels": (4,),
+        "center_input_sample": (False,),
+        "mid_block_type": ("UNetMidBlock2DCrossAttn",),
+        "only_cross_attention": (False,),
+        "downsample_padding": (1,),
+        "mid_block_scale_factor": (1,),
+        "act_fn": ("silu", "swish"),
+        "transformer_layers_per_block": (1,),
+        "reverse_transformer_layers_per_block": (None, 1),
+        "encoder_hid_dim": (None,),
+        "encoder_hid_dim_type": (None,),
+        "dual_cross_attention": (False,),
+        "class_embed_type": (None,),
+        "addition_embed_type": (None,),
+        "num_class_embeds": (None,),
+        "class_embeddings_concat": (False,),
+        "resnet_time_scale_shift": ("default",),
+        "time_embedding_type": ("positional",),
+        "time_embedding_act_fn": (None,),
+        "timestep_post_act": (None,),
+        "time_cond_proj_dim": (None,),
+        "conv_in_kernel": (3,),
+        "attention_type": ("default",),
+    }
+)
 
 _DOWN_TYPES = {"DownBlock2D": False, "CrossAttnDownBlock2D": True}
 _UP_TYPES = {"UpBlock2D": False, "CrossAttnUpBlock2D": True}
+
+OLD_PREFIX = "UNetRes"
+"""What the first versions of diffusers wrote before the names of blocks."""
 
 
 @dataclass(frozen=True)
@@ -71,43 +81,44 @@ class UNetConfig:
     freq_shift: float = 0.0
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> "UNetConfig":
+    def from_dict(
+        cls, values: Mapping[str, Any], *, source: str | Path = "config.json"
+    ) -> "UNetConfig":
         """Read a diffusers configuration.
 
-        ``attention_head_dim`` holds the *number* of heads: a naming mistake that
-        diffusers keeps, because published configurations rely on it.
+        Most fields are one value or one per level; equal ones mean the same network.
+
+        Args:
+            values: The parsed file.
+            source: The file, as errors call it.
 
         Raises:
             CheckpointError: ``W06`` for another architecture.
         """
-        require_fields(config, _WANTED)
-        channels = tuple(config.get("block_out_channels", cls.block_out_channels))
-        heads = config.get("attention_head_dim", 8)
-        heads = (heads,) * len(channels) if isinstance(heads, int) else heads
-        if heads is None or len(heads) != len(channels):
-            raise CheckpointError(
-                "W06",
-                f"attention_head_dim is {heads}, wanted one number of heads for each "
-                f"of block_out_channels {list(channels)}",
-            )
-        return cls(
+        fields = Fields(values, source)
+        fields.require(_ALLOWED, NETWORK)
+        channels = fields.integers("block_out_channels", cls.block_out_channels)
+        fields.require({"time_embedding_dim": (None, 4 * channels[0])}, NETWORK)
+        config = cls(
             block_out_channels=channels,
             down_attention=_attention(
-                config, "down_block_types", _DOWN_TYPES, cls.down_attention, channels
+                fields, "down_block_types", _DOWN_TYPES, cls.down_attention, channels
             ),
             up_attention=_attention(
-                config, "up_block_types", _UP_TYPES, cls.up_attention, channels
+                fields, "up_block_types", _UP_TYPES, cls.up_attention, channels
             ),
-            heads=tuple(heads),
-            layers_per_block=_integer(config, "layers_per_block", cls.layers_per_block),
-            cross_attention_dim=_integer(
-                config, "cross_attention_dim", cls.cross_attention_dim
+            heads=_heads(fields, len(channels)),
+            layers_per_block=fields.integer("layers_per_block", cls.layers_per_block),
+            cross_attention_dim=fields.integer(
+                "cross_attention_dim", cls.cross_attention_dim
             ),
-            norm_num_groups=_integer(config, "norm_num_groups", cls.norm_num_groups),
-            norm_eps=float(config.get("norm_eps", cls.norm_eps)),
-            flip_sin_to_cos=config.get("flip_sin_to_cos", cls.flip_sin_to_cos),
-            freq_shift=float(config.get("freq_shift", cls.freq_shift)),
+            norm_num_groups=fields.integer("norm_num_groups", cls.norm_num_groups),
+            norm_eps=fields.number("norm_eps", cls.norm_eps),
+            flip_sin_to_cos=fields.flag("flip_sin_to_cos", cls.flip_sin_to_cos),
+            freq_shift=fields.number("freq_shift", cls.freq_shift, positive=False),
         )
+        _check_divisors(fields, config)
+        return config
 
     @property
     def time_channels(self) -> int:
@@ -136,34 +147,66 @@ class UNetConfig:
         )
 
 
+def _heads(fields: Fields, levels: int) -> tuple[int, ...]:
+    """The number of heads of each level.
+
+    It is in ``attention_head_dim``: a naming mistake that diffusers keeps, because
+    published configurations rely on it. Where ``num_attention_heads`` is stated too, it
+    has to say the same.
+    """
+    heads = fields.integers("attention_head_dim", 8, levels=levels)
+    if fields.values.get("num_attention_heads") is None:
+        return heads
+    stated = fields.integers("num_attention_heads", heads, levels=levels)
+    if fields.values.get("attention_head_dim") is not None and stated != heads:
+        raise fields.wrong(
+            "num_attention_heads",
+            f"the numbers of heads {list(heads)} that attention_head_dim states",
+        )
+    return stated
+
+
 def _attention(
-    config: Mapping[str, Any],
-    field: str,
+    fields: Fields,
+    name: str,
     types: Mapping[str, bool],
     default: tuple[bool, ...],
     channels: tuple[int, ...],
 ) -> tuple[bool, ...]:
     """Which blocks have attention, from the names of their types."""
-    names = config.get(field)
-    if names is None and len(default) == len(channels):
+    found = fields.values.get(name)
+    if found is None and len(default) == len(channels):
         return default
-    if (
-        names is None
-        or len(names) != len(channels)
-        or any(name not in types for name in names)
+    names = found if isinstance(found, (list, tuple)) else ()
+    plain = [str(each).removeprefix(OLD_PREFIX) for each in names]
+    if len(plain) != len(channels) or not set(plain) <= set(types):
+        raise fields.wrong(
+            name,
+            f"one of {', '.join(types)} for each of block_out_channels "
+            f"{list(channels)}",
+        )
+    return tuple(types[each] for each in plain)
+
+
+def _check_divisors(fields: Fields, config: UNetConfig) -> None:
+    """Groups and heads share the channels of a level evenly."""
+    channels = config.block_out_channels
+    if any(count % config.norm_num_groups for count in channels):
+        raise fields.wrong(
+            "norm_num_groups", f"a divisor of block_out_channels {list(channels)}"
+        )
+    used = [
+        down or up
+        for down, up in zip(
+            config.down_attention, config.up_attention[::-1], strict=True
+        )
+    ]
+    used[-1] = True  # the middle block
+    if any(
+        attends and count % heads
+        for attends, count, heads in zip(used, channels, config.heads, strict=True)
     ):
-        raise CheckpointError(
-            "W06",
-            f"{field} is {names}, wanted one of {sorted(types)} for each of "
-            f"block_out_channels {list(channels)}",
+        raise fields.wrong(
+            "attention_head_dim",
+            f"numbers of heads that divide block_out_channels {list(channels)}",
         )
-    return tuple(types[name] for name in names)
-
-
-def _integer(config: Mapping[str, Any], field: str, default: int) -> int:
-    value = config.get(field, default)
-    if not isinstance(value, int):
-        raise CheckpointError(
-            "W06", f"{field} is {value!r}, wanted one integer for all blocks"
-        )
-    return value

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -17,31 +18,41 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.errors import CheckpointError
+from dslo_jax.models.config_fields import Fields
 from dslo_jax.models.diffusion_layers import (
     Attention,
     Downsample,
     GroupNorm,
     ResnetBlock,
     convolution,
-    require_fields,
 )
-from dslo_jax.weights import load_module, open_weights, read_config
+from dslo_jax.models.unet_config import NETWORK, OLD_PREFIX
+from dslo_jax.weights import (
+    config_source,
+    load_module,
+    open_weights,
+    read_config,
+)
 
 
 _EPSILON = 1e-6
+_BLOCK = "DownEncoderBlock2D"
 
-_WANTED = {
-    "_class_name": "AutoencoderKL",
-    "in_channels": 3,
-    "latent_channels": 4,
-    "act_fn": "silu",
-    "shift_factor": None,
-    "latents_mean": None,
-    "latents_std": None,
-    "use_quant_conv": True,
-    "mid_block_add_attention": True,
-}
+# The values with which an encoder is ours; the first is what diffusers assumes where
+# the field is left out. Fields that are not named here concern the decoder, or nothing.
+_ALLOWED: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        "_class_name": ("AutoencoderKL", "FlaxAutoencoderKL"),
+        "in_channels": (3,),
+        "latent_channels": (4,),
+        "act_fn": ("silu", "swish"),
+        "shift_factor": (None, 0),
+        "latents_mean": (None, 0),
+        "latents_std": (None, 1),
+        "use_quant_conv": (True,),
+        "mid_block_add_attention": (True,),
+    }
+)
 
 _IGNORED = (r"decoder\..*", r"post_quant_conv\..*")
 
@@ -66,26 +77,38 @@ class VAEConfig:
     scaling_factor: float = 0.18215
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> "VAEConfig":
+    def from_dict(
+        cls, values: Mapping[str, Any], *, source: str | Path = "config.json"
+    ) -> "VAEConfig":
         """Read a diffusers configuration, with its defaults for absent fields.
+
+        Args:
+            values: The parsed file.
+            source: The file, as errors call it.
 
         Raises:
             CheckpointError: ``W06`` for another architecture.
         """
-        require_fields(config, _WANTED)
-        block_types = tuple(config.get("down_block_types", ("DownEncoderBlock2D",)))
-        channels = tuple(config.get("block_out_channels", cls.block_out_channels))
-        if block_types != ("DownEncoderBlock2D",) * len(channels):
-            raise CheckpointError(
-                "W06",
-                f"down_block_types is {list(block_types)}, wanted "
-                f"'DownEncoderBlock2D' for each of block_out_channels {list(channels)}",
+        fields = Fields(values, source)
+        fields.require(_ALLOWED, NETWORK)
+        channels = fields.integers("block_out_channels", cls.block_out_channels)
+        types = values.get("down_block_types") or (_BLOCK,)
+        plain = [str(each).removeprefix(OLD_PREFIX) for each in types]
+        if plain != [_BLOCK] * len(channels):
+            raise fields.wrong(
+                "down_block_types",
+                f"{_BLOCK} for each of block_out_channels {list(channels)}",
+            )
+        groups = fields.integer("norm_num_groups", cls.norm_num_groups)
+        if any(count % groups for count in channels):
+            raise fields.wrong(
+                "norm_num_groups", f"a divisor of block_out_channels {list(channels)}"
             )
         return cls(
             block_out_channels=channels,
-            layers_per_block=config.get("layers_per_block", cls.layers_per_block),
-            norm_num_groups=config.get("norm_num_groups", cls.norm_num_groups),
-            scaling_factor=float(config.get("scaling_factor", cls.scaling_factor)),
+            layers_per_block=fields.integer("layers_per_block", cls.layers_per_block),
+            norm_num_groups=groups,
+            scaling_factor=fields.number("scaling_factor", cls.scaling_factor),
         )
 
     @property
@@ -254,7 +277,7 @@ def load_vae(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> VAE:
         CheckpointError: Another architecture (``W06``, before any weight is read), or
             a fault of the files.
     """
-    config = VAEConfig.from_dict(read_config(folder))
+    config = VAEConfig.from_dict(read_config(folder), source=config_source(folder))
     return load_module(
         partial(VAE, config),
         open_weights(folder),

@@ -17,10 +17,15 @@ from jaxtyping import Array, Float
 
 from dslo_jax.models.clip_layers import Attention, EncoderLayer, Mlp
 from dslo_jax.models.unet_blocks import QueryKey
-from dslo_jax.models.vit_config import VitConfig
+from dslo_jax.models.vit_config import VitConfig, with_imagenet_statistics
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
 from dslo_jax.ops.resize import resize_positions
-from dslo_jax.weights import load_module, open_weights, read_config
+from dslo_jax.weights import (
+    config_source,
+    load_module,
+    open_weights,
+    read_config,
+)
 
 
 # How DINO and DINOv2 spell what CLIP spells otherwise; replaced in this order.
@@ -40,7 +45,7 @@ _SPELLINGS = (
     (r"\.layer_scale2\.lambda1$", ".mlp.layer_scale"),
 )
 # Of training, and what comes after the last block.
-_IGNORED = (r"embeddings\.mask_token", r"(layernorm|pooler|classifier)\..*")
+_IGNORED = (r"embeddings\.mask_token", r"(layernorm|pooler|classifier|decoder)\..*")
 
 
 class VitEmbeddings(nnx.Module):
@@ -207,9 +212,9 @@ def load_vit(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Vit:
     Raises:
         CheckpointError: The folder is missing, foreign or damaged.
     """
-    config = VitConfig.from_dict(read_config(folder))
+    config = VitConfig.from_dict(read_config(folder), source=config_source(folder))
     return load_module(
-        partial(Vit, config),
+        partial(Vit, with_imagenet_statistics(config, folder)),
         open_weights(folder),
         dtype=dtype,
         rename=_respell,

@@ -1,18 +1,18 @@
 """The shape of a DINO or DINOv2 vision transformer, from its ``config.json``."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from dslo_jax.models.clip_config import (
-    ClipVisionConfig,
-    check_value,
-    checked,
-    filled,
-    mismatch,
-)
+from dslo_jax.models.clip_config import ClipVisionConfig, stated
+from dslo_jax.models.config_fields import Fields, model_type_of
+from dslo_jax.models.pixel_statistics import with_pixel_statistics
 
+
+logger = logging.getLogger(__name__)
 
 # What transformers assumes where a config.json leaves a field out.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -25,14 +25,15 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 VIT_TYPES = tuple(_DEFAULTS)
 """The ``model_type`` of what is loaded here: DINO, DINOv2, DINOv2 with registers."""
 
+_HALF = (0.5, 0.5, 0.5)
+
 
 @dataclasses.dataclass(frozen=True)
 class VitConfig(ClipVisionConfig):
     """What the vision transformer of a CLIP has, and what a DINO has beside it.
 
-    The statistics of the pixels are ImageNet's, which all three were trained with, and
-    are never read from a ``preprocessor_config.json``: copies of these checkpoints with
-    a mean of 0.5, the processor's default, are about.
+    The statistics of the pixels are ImageNet's, which all three were trained with,
+    unless the folder says otherwise (see ``with_imagenet_statistics``).
 
     Args:
         num_register_tokens: Tokens beside the class token that are no patches.
@@ -48,7 +49,9 @@ class VitConfig(ClipVisionConfig):
     antialias: bool = False
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "VitConfig":
+    def from_dict(
+        cls, values: Mapping[str, Any], *, source: str | Path = "config.json"
+    ) -> "VitConfig":
         """Read a ``config.json``.
 
         The epsilon is the file's: that of DINO says 1e-12, though DINO was trained
@@ -56,6 +59,7 @@ class VitConfig(ClipVisionConfig):
 
         Args:
             values: The parsed file.
+            source: The file, as errors call it.
 
         Returns:
             The config, checked.
@@ -64,26 +68,49 @@ class VitConfig(ClipVisionConfig):
             CheckpointError: It is none of ``VIT_TYPES``, or a field is not what this
                 network needs (``W06``).
         """
-        kind = values.get("model_type")
+        fields = Fields(values, source)
+        kind = model_type_of(values)
         if kind not in VIT_TYPES:
-            raise mismatch("model_type", kind, f"one of {', '.join(VIT_TYPES)}")
-        for field, wanted in (("use_swiglu_ffn", False), ("qkv_bias", True)):
-            if values.get(field, wanted) != wanted:
-                raise mismatch(field, values[field], f"{wanted}; use a smaller one")
-        config = filled(cls, {"image_size": 224, **_DEFAULTS[kind], **values}, kind)
-        if config.num_channels != 3:
-            raise mismatch("num_channels", config.num_channels, "3")
-        if kind != "vit":
-            ratio = values.get("mlp_ratio", 4)
-            check_value("mlp_ratio", ratio, int)
-            config = dataclasses.replace(
-                config,
-                intermediate_size=ratio * config.hidden_size,
-                layer_scale=True,
-            )
-        if kind == "dinov2_with_registers":
-            registers = values.get("num_register_tokens", 4)
-            config = dataclasses.replace(
-                config, num_register_tokens=registers, antialias=True
-            )
-        return checked(config, kind)
+            raise fields.wrong("model_type", f"one of {', '.join(VIT_TYPES)}")
+        if fields.flag("use_swiglu_ffn", False):
+            raise fields.wrong("use_swiglu_ffn", "false; use a smaller DINOv2")
+        if not fields.flag("qkv_bias", True):
+            raise fields.wrong("qkv_bias", "true")
+        defaults = {"hidden_act": cls.hidden_act, **_DEFAULTS[kind]}
+        sizes = stated(ClipVisionConfig, fields, **defaults)
+        if kind == "vit":
+            return cls(**sizes)
+        width = fields.integer("mlp_ratio", 4) * sizes["hidden_size"]
+        sizes |= {"intermediate_size": width, "layer_scale": True}
+        if kind == "dinov2":
+            return cls(**sizes)
+        registers = fields.integer("num_register_tokens", 4, minimum=0)
+        return cls(**sizes, num_register_tokens=registers, antialias=True)
+
+
+def with_imagenet_statistics(config: VitConfig, folder: Path | None) -> VitConfig:
+    """Give a config the statistics that its folder states, or those of ImageNet.
+
+    A mean and a deviation of 0.5 are what transformers writes for a ViT of which it
+    knows nothing. Copies of DINO that say so are about, and no DINO was trained so:
+    ImageNet's statistics are kept, and a warning is logged.
+
+    Args:
+        config: The config to complete.
+        folder: The folder of the network's files; ``None`` where there is none.
+
+    Returns:
+        The config with its statistics.
+
+    Raises:
+        CheckpointError: As for ``with_pixel_statistics``.
+    """
+    told = with_pixel_statistics(config, folder)
+    if (told.pixel_mean, told.pixel_std) != (_HALF, _HALF):
+        return told
+    logger.warning(
+        "%s states a pixel mean and deviation of 0.5, the default of a ViT; no DINO "
+        "was trained so, and those of ImageNet are used",
+        folder,
+    )
+    return config

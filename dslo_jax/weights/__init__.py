@@ -1,13 +1,14 @@
 """Parameters on disk: every file format that is read, and modules filled from them."""
 
 from dslo_jax.weights.choice import choose_files as choose_files
-from dslo_jax.weights.folder import (
-    open_weights as open_weights,
-    read_config as read_config,
-    side_folder as side_folder,
-)
 from dslo_jax.weights.module import (
     OneKey as OneKey,
     load_module as load_module,
     save_module as save_module,
+)
+from dslo_jax.weights.place import (
+    config_source as config_source,
+    open_weights as open_weights,
+    read_config as read_config,
+    side_folder as side_folder,
 )

@@ -18,7 +18,7 @@ _HALF_FIRST = (".fp16", ".bf16", "")
 _SHARD = r"-\d{5}-of-\d{5}"
 # What a training run leaves beside its weights, and averages that nobody asked for.
 _NO_WEIGHTS = re.compile(
-    r"optim|scheduler|training_args|random_states|rng_state|scaler|non_ema", re.I
+    r"optimizer|scheduler|training_args|random_states|rng_state|\bscaler|non_ema", re.I
 )
 
 
@@ -34,8 +34,10 @@ class _Layout(NamedTuple):
         return f"{self.stem}{self.variant}{self.suffix}"
 
     @property
-    def indices(self) -> tuple[str, str]:
+    def indices(self) -> tuple[str, ...]:
         """The name of the index today, and how old versions of diffusers wrote it."""
+        if self.suffix == ".msgpack":  # its index spells names in a way of its own
+            return ()
         name = f"{self.stem}{self.suffix}"
         return f"{name}.index{self.variant}.json", f"{name}{self.variant}.index.json"
 
@@ -52,9 +54,9 @@ def choose_files(names: Iterable[str], *, half: bool = False) -> tuple[str, ...]
     the order of preference: ``model.safetensors`` and
     ``diffusion_pytorch_model.safetensors``, ``open_clip_model.safetensors``,
     ``flax_model.msgpack``, ``pytorch_model.bin`` and ``diffusion_pytorch_model.bin``,
-    ``open_clip_pytorch_model.bin``, and the only ``.pt`` file, whatever its name. Each
-    but the last may be an index and its shards. The variants ``.fp16`` and ``.bf16`` of
-    a name come behind the plain one.
+    ``open_clip_pytorch_model.bin``, and the only ``.pt`` file, whatever its name. Those
+    of safetensors and ``.bin`` may be an index and its shards. The variants ``.fp16``
+    and ``.bf16`` of a name come behind the plain one.
 
     Args:
         names: The file names of one folder, without their folder.

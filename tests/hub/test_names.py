@@ -11,7 +11,7 @@ from checkpoints.repositories import files_of
 
 from dslo_jax import hub
 from dslo_jax.errors import CheckpointError
-from dslo_jax.hub import download
+from dslo_jax.hub import repositories
 
 
 @pytest.fixture(autouse=True)
@@ -278,7 +278,7 @@ def test_too_little_room_is_told_before_anything_is_fetched(local_hub, monkeypat
 
 
 def test_a_hub_that_never_answers_is_given_up(local_hub, monkeypatch):
-    monkeypatch.setattr(download, "_PATIENCE", 0.2)
+    monkeypatch.setattr(repositories, "_PATIENCE", 0.2)
     monkeypatch.setattr(
         "huggingface_hub.HfApi.model_info", lambda *_, **__: __import__("time").sleep(2)
     )

@@ -333,6 +333,15 @@ def test_text_encoder(tmp_path, prefix):
     close(call(encoder, ids), expected, TOLERANCE)
 
 
+def test_the_text_half_of_a_whole_clip(tmp_path):
+    """As CLIPTextModel of transformers reads it; with a projection, it is left out."""
+    network = save_clip(tmp_path, seed=3)
+    encoder = load_text_encoder(tmp_path)
+    ids = prompts(batch=1)
+    expected = network.text_model(torch.tensor(ids)).last_hidden_state
+    close(call(encoder, ids), expected, TOLERANCE)
+
+
 # ---------------------------------------------------------------- types and files
 
 

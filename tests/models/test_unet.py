@@ -1,5 +1,7 @@
 """The UNet against diffusers: blocks, attention maps, sizes, and where it stops."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -271,8 +273,17 @@ def test_a_missing_and_a_foreign_key_are_both_reported(tmp_path):
         {"addition_embed_type": "text_time", "transformer_layers_per_block": [1, 2]},
         {"in_channels": 9},
         {"down_block_types": ["CrossAttnDownBlock2D", "AttnDownBlock2D"]},
-        {"cross_attention_dim": [24, 24]},
+        {"cross_attention_dim": [24, 32]},
         {"attention_head_dim": [2, 2, 2]},
+        {"attention_head_dim": 5},
+        {"num_attention_heads": [2, 4]},
+        {"layers_per_block": [1, 2]},
+        {"only_cross_attention": [True, False]},
+        {"time_embedding_dim": 128},
+        {"time_cond_proj_dim": 256},
+        {"class_embeddings_concat": True},
+        {"norm_num_groups": 5},
+        {"norm_eps": "1e-5"},
         {"downsample_padding": 0},
         {"_class_name": "FluxTransformer2DModel"},
     ],
@@ -284,9 +295,68 @@ def test_foreign_architecture_is_told_before_weights_are_read(tmp_path, fields):
     with pytest.raises(CheckpointError) as caught:
         load_unet(tmp_path)
     assert caught.value.code == "W06"
+    assert str(tmp_path / "config.json") in str(caught.value)
     for field, value in fields.items():
-        assert field in str(caught.value)
-        assert str(value) in str(caught.value)
+        assert f"{field} = {value!r}" in str(caught.value)
+
+
+def test_no_middle_block_is_not_the_usual_one():
+    """In diffusers, null is a UNet without it."""
+    with pytest.raises(CheckpointError, match="mid_block_type = None"):
+        UNetConfig.from_dict({"mid_block_type": None})
+
+
+def test_lists_of_equal_values_are_the_same_network(tmp_path):
+    """diffusers builds it from the lists, we from what they mean."""
+    lists = {
+        "only_cross_attention": [False, False],
+        "transformer_layers_per_block": [1, 1],
+        "layers_per_block": [1, 1],
+        "cross_attention_dim": [24, 24],
+        "attention_head_dim": [2, 2],
+        "time_embedding_dim": 64,
+        "act_fn": "swish",
+    }
+    plain = diffusion.save_unet(tmp_path, seed=13)
+    config = {**plain.config, **lists, "_use_default_values": []}
+    theirs = diffusion.UNet2DConditionModel.from_config(config).eval()
+    theirs.load_state_dict(plain.state_dict())
+    theirs.save_config(tmp_path)
+    stated = json.loads((tmp_path / "config.json").read_text())
+    assert {field: stated[field] for field in lists} == lists
+    latents, context = _inputs(1, 6, 6)
+    expected = diffusion.attention_maps(theirs, latents, 0, context)
+    unet = load_unet(tmp_path)
+    maps = _maps(unet, latents, context, timestep=0, taps=unet.config.taps)
+    for path, values in expected.items():
+        assert _error(maps[path], values) <= 3e-5, path
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"only_cross_attention": [False] * 4, "layers_per_block": [2.0] * 4},
+        {
+            "transformer_layers_per_block": [[1, 1]] * 4,
+            "cross_attention_dim": [1280] * 4,
+        },
+        {"reverse_transformer_layers_per_block": [[1, 1, 1]] * 4},
+        {"attention_head_dim": [8] * 4, "num_attention_heads": [8] * 4},
+        {"attention_head_dim": None, "num_attention_heads": 8},
+        {"time_embedding_dim": 1280, "class_embeddings_concat": None},
+        {
+            "down_block_types": ["UNetResCrossAttnDownBlock2D"] * 3
+            + ["UNetResDownBlock2D"]
+        },
+        {"_class_name": "FlaxUNet2DConditionModel", "act_fn": "swish"},
+        # Nothing that we compute depends on these.
+        {"dropout": 0.1, "sample_size": [64, 64], "upcast_attention": True},
+        {"use_linear_projection": True, "conv_out_kernel": 1, "out_channels": 8},
+        {"resnet_skip_time_act": True, "cross_attention_norm": "layer_norm"},
+    ],
+)
+def test_what_changes_nothing_is_accepted(fields):
+    assert UNetConfig.from_dict(fields) == UNetConfig()
 
 
 def test_absent_fields_have_the_defaults_of_diffusers():

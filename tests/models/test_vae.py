@@ -124,6 +124,14 @@ def test_bfloat16_parameters_compute_in_bfloat16(tmp_path):
         {"latent_channels": 16},
         {"down_block_types": ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]},
         {"use_quant_conv": False},
+        {"mid_block_add_attention": False},
+        {"shift_factor": 0.0609},
+        {"latents_mean": [0.1, 0, 0, 0]},
+        {"latents_std": [2.0] * 4},
+        {"scaling_factor": 0},
+        {"norm_num_groups": 3},
+        {"layers_per_block": [1, 2]},
+        {"block_out_channels": 8},
     ],
 )
 def test_foreign_architecture_is_told_before_weights_are_read(tmp_path, fields):
@@ -133,6 +141,30 @@ def test_foreign_architecture_is_told_before_weights_are_read(tmp_path, fields):
     with pytest.raises(CheckpointError, match=next(iter(fields))) as caught:
         load_vae(tmp_path)
     assert caught.value.code == "W06"
+    assert str(tmp_path / "config.json") in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["use_quant_conv", "mid_block_add_attention"])
+def test_a_part_that_is_null_is_not_there(field):
+    with pytest.raises(CheckpointError, match=f"{field} = None, wanted True"):
+        VAEConfig.from_dict({field: None})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"layers_per_block": [1.0], "act_fn": "swish"},
+        {"down_block_types": ["UNetResDownEncoderBlock2D"]},
+        {"shift_factor": None, "latents_mean": None, "latents_std": None},
+        {"shift_factor": 0.0, "latents_mean": [0.0] * 4, "latents_std": [1.0] * 4},
+        # Of the decoder, or of how the network is run.
+        {"use_post_quant_conv": False, "force_upcast": True, "sample_size": [64, 64]},
+        {"out_channels": 4, "up_block_types": ["AttnUpDecoderBlock2D"]},
+        {"_class_name": "FlaxAutoencoderKL"},
+    ],
+)
+def test_what_changes_nothing_is_accepted(fields):
+    assert VAEConfig.from_dict(fields) == VAEConfig()
 
 
 def test_absent_fields_have_the_defaults_of_diffusers():

@@ -12,6 +12,7 @@ from checkpoints.clip import save_clip
 from checkpoints.vit import KINDS, NETWORKS, save_vit
 from flax import nnx
 from safetensors.torch import load_file, save_file
+from transformers import CLIPVisionModel
 
 from dslo_jax.errors import CheckpointError
 from dslo_jax.models.clip_vision import load_vision
@@ -225,7 +226,7 @@ def change_config(folder, **fields):
         ({"model_type": ["vit"]}, r"model_type = \['vit'\]"),
         ({"num_channels": 4}, "num_channels = 4"),
         ({"hidden_act": "silu"}, "hidden_act = 'silu'"),
-        ({"patch_size": [14, 14]}, r"patch_size = \[14, 14\]"),
+        ({"patch_size": [14, 16]}, r"patch_size = \[14, 16\]"),
         ({"mlp_ratio": 2.5}, "mlp_ratio = 2.5"),
         ({"num_attention_heads": 5}, "num_attention_heads = 5"),
     ],
@@ -237,6 +238,23 @@ def test_another_architecture_is_told_before_weights_are_read(tmp_path, fields, 
     with pytest.raises(CheckpointError, match=words) as caught:
         load_vit(tmp_path)
     assert caught.value.code == "W06"
+    assert str(tmp_path / "config.json") in str(caught.value)
+
+
+def test_lists_of_equal_values_and_whole_floats():
+    plain = {"model_type": "dinov2", "patch_size": 14, "image_size": 518}
+    lists = {"patch_size": [14, 14], "image_size": [518, 518], "mlp_ratio": 4.0}
+    assert VitConfig.from_dict(plain | lists) == VitConfig.from_dict(plain)
+    squares = {"patch_size": {"height": 14, "width": 14}, "hidden_size": 768.0}
+    assert VitConfig.from_dict(plain | squares) == VitConfig.from_dict(plain)
+
+
+def test_pixels_follow_the_folder(tmp_path):
+    save_vit(tmp_path, "dinov2", seed=1)
+    stated = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    file = tmp_path / "processor_config.json"
+    file.write_text(json.dumps({"image_processor": stated}))
+    assert load_vit(tmp_path).config.pixel_mean == (0.1, 0.2, 0.3)
 
 
 def change_weights(folder, change):
@@ -283,6 +301,19 @@ def test_a_classifier_around_the_network_is_left_out(tmp_path):
     change_weights(tmp_path / "whole", wrap)
     plain, whole = (nnx.state(load_vit(tmp_path / name)) for name in ("plain", "whole"))
     jax.tree.map(np.testing.assert_array_equal, plain, whole)
+
+
+def test_a_clip_without_words_is_enough(tmp_path):
+    """As transformers' CLIPVisionModel saves it, or its variant with a projection."""
+    save_clip(tmp_path / "whole", seed=1)
+    theirs = CLIPVisionModel.from_pretrained(tmp_path / "whole")
+    theirs.save_pretrained(tmp_path / "half")
+    stated = json.loads((tmp_path / "half" / "config.json").read_text())
+    assert stated["model_type"] == "clip_vision_model"
+    projection = {"visual_projection.weight": torch.zeros(5, 48)}
+    change_weights(tmp_path / "half", lambda tensors: tensors.update(projection))
+    states = [nnx.state(load_vision(tmp_path / name)) for name in ("whole", "half")]
+    jax.tree.map(np.testing.assert_array_equal, *states)
 
 
 def test_half_of_a_clip_is_enough(tmp_path):

@@ -350,16 +350,16 @@ def test_links_of_a_download_cache_are_followed(tmp_path):
     assert len(open_weights(tmp_path / "snapshot")) == 2
 
 
-@pytest.mark.parametrize("suffix", ["bin", "ckpt", "pt", "pth", "msgpack", "h5"])
-def test_pickles_are_refused_with_the_recipe(tmp_path, suffix):
-    (tmp_path / f"pytorch_model.{suffix}").write_bytes(b"anything")
-    recipe = f"python -m torch_bridge.convert {tmp_path}"
-    assert code_of(tmp_path, suffix, recipe) == "W05"
-
-
-def test_nothing_at_all_is_said(tmp_path):
-    assert code_of(tmp_path, "no .safetensors file") == "W01"
+def test_nothing_usable_is_said_by_name(tmp_path):
+    assert code_of(tmp_path, "holds no files; looked for model.safetensors") == "W01"
     assert code_of(tmp_path / "absent", "no model folder") == "W01"
+    (tmp_path / "tf_model.h5").write_bytes(b"anything")
+    assert code_of(tmp_path, "holds tf_model.h5; looked for") == "W01"
+    name = "diffusion_pytorch_model.non_ema.safetensors"
+    save_file({"a": np.zeros(2, np.float32)}, tmp_path / name)
+    words = (name, "diffusion_pytorch_model.safetensors", "not their average")
+    assert code_of(tmp_path, *words) == "W01"
+    assert list(open_weights(tmp_path / name)) == ["a"]  # asked for by its name
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[1]", "\xff", "[" * 100_000])

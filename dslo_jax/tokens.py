@@ -1,0 +1,153 @@
+"""From texts to token ids, as CLIP was trained on them.
+
+OpenAI's tokenizer repairs a text before it splits it into tokens; the one of
+transformers does not. ``tokenize`` does both.
+"""
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ftfy
+import numpy as np
+from jaxtyping import Int
+
+from dslo_jax.errors import CheckpointError, ClassListError
+
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+
+_LAYOUTS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+
+
+def load_tokenizer(folder: Path) -> "CLIPTokenizer":
+    """Load the tokenizer of a CLIP or Stable Diffusion folder.
+
+    Args:
+        folder: A folder with ``tokenizer.json``, or ``vocab.json`` and
+            ``merges.txt``. Without further files, texts are padded with the
+            end-of-text token.
+
+    Returns:
+        The tokenizer of transformers.
+
+    Raises:
+        CheckpointError: The files are missing (``W08``) or unreadable (``W04``).
+    """
+    if not any(all((folder / name).is_file() for name in names) for names in _LAYOUTS):
+        raise CheckpointError(
+            "W08",
+            f"{folder} has no tokenizer. Copy tokenizer.json, or vocab.json and "
+            "merges.txt, from where the network comes from into this folder, and "
+            f"{' and '.join(_SETTINGS)} if they exist there. All CLIP networks share "
+            "one vocabulary: `dslo weights clip-b16` fetches a folder that has it",
+        )
+    _check_json(folder)
+    from transformers import CLIPTokenizer  # here because it takes seconds
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever the parsers of the library raise
+        raise _unusable(folder, _short_cause(error)) from error
+    if "a</w>" not in tokenizer.get_vocab():  # the letter at the end of a word
+        raise _unusable(folder, "no byte pairs")
+    return tokenizer
+
+
+def tokenize(
+    tokenizer: "CLIPTokenizer", texts: Sequence[str], *, length: int = 77
+) -> Int[np.ndarray, "batch tokens"]:
+    """Turn texts into token ids.
+
+    Args:
+        tokenizer: From ``load_tokenizer``.
+        texts: At least one; see ``repair`` for what is done to them first.
+        length: Tokens a row, start- and end-of-text included.
+
+    Returns:
+        int32 ids [batch, length], padded as the tokenizer's folder says: CLIP repeats
+        the end-of-text token, Stable Diffusion 2 uses "!".
+
+    Raises:
+        ClassListError: A text needs more tokens (``C03``).
+    """
+    repaired = [repair(text) for text in texts]
+    encoded = tokenizer(
+        [text.lower() for text in repaired],
+        padding="max_length",
+        max_length=length,
+        truncation=False,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    for text, ids, spans in zip(
+        repaired, encoded["input_ids"], encoded["offset_mapping"], strict=True
+    ):
+        if len(ids) > length:
+            first_lost = spans[length - 1][0]
+            raise ClassListError(
+                "C03",
+                f"{text!r} needs {len(ids)} tokens, the network reads {length}; "
+                f"{text[first_lost:]!r} would be lost, shorten the name",
+            )
+    return np.asarray(encoded["input_ids"], np.int32)
+
+
+def repair(text: str) -> str:
+    """Mend a text as OpenAI's tokenizer does before it splits it.
+
+    Typographic quotes become plain ones, text that was decoded wrongly becomes what it
+    was, HTML entities become characters (twice, for they are often escaped twice), and
+    blanks become single spaces. Without this, a name typed with a typographic
+    apostrophe gets other tokens than CLIP was trained on.
+
+    Args:
+        text: A prompt, as a person typed it.
+
+    Returns:
+        The text, in upper and lower case as before.
+    """
+    mended = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(mended.split())
+
+
+def _check_json(folder: Path) -> None:
+    """Name the file that is not JSON, which transformers does not do."""
+    for name in (*_LAYOUTS[0], _LAYOUTS[1][0], *_SETTINGS):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(
+                "W04", f"{path} is damaged: it is not JSON; copy it again"
+            ) from error
+        if not isinstance(content, dict):
+            raise CheckpointError(
+                "W04", f"{path} is damaged: it is not a JSON object; copy it again"
+            )
+
+
+def _unusable(folder: Path, cause: str) -> CheckpointError:
+    return CheckpointError(
+        "W04",
+        f"the tokenizer in {folder} is damaged, or not that of a CLIP ({cause}); copy "
+        "its files again",
+    )
+
+
+def _short_cause(error: Exception) -> str:
+    """Why a tokenizer could not be made, without the library's advice.
+
+    The parsers of files raise plain exceptions, whose text says what is wrong. What
+    transformers raises itself speaks of connections and repositories.
+    """
+    if type(error) is Exception:
+        return str(error).splitlines()[0]
+    return type(error).__name__

@@ -1,0 +1,122 @@
+"""Tensors that lie in files: where each one is, and how one is read.
+
+Every format is reduced to the same table: the name of a tensor, and the bytes of a file
+that hold it. A transposed tensor, or a third of one, is the same bytes seen in another
+way, so a table is respelt without reading anything.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from dslo_jax.errors import CheckpointError
+
+
+_KINDS = (
+    "float64 float32 float16 int64 int32 int16 int8 uint64 uint32 uint16 uint8 bool"
+)
+DTYPES: Mapping[str, np.dtype] = MappingProxyType(
+    {
+        **{name: np.dtype(name).newbyteorder("<") for name in _KINDS.split()},
+        "bfloat16": jnp.dtype(jnp.bfloat16),
+    }
+)
+"""The types of number that are read, by NumPy's name."""
+
+
+class StoredTensor(NamedTuple):
+    """A tensor in a file.
+
+    Attributes:
+        path: The file.
+        offset: Where the first number begins, in bytes.
+        dtype: Type of the numbers, little-endian.
+        shape: Length of every axis.
+        strides: Step along every axis, in numbers; not negative.
+    """
+
+    path: Path
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @classmethod
+    def contiguous(
+        cls, path: Path, offset: int, dtype: np.dtype, shape: tuple[int, ...]
+    ) -> "StoredTensor":
+        """A tensor whose last axis runs fastest, without gaps."""
+        strides, step = [], 1
+        for length in reversed(shape):
+            strides.append(step)
+            step *= length
+        return cls(path, offset, dtype, shape, tuple(reversed(strides)))
+
+    @property
+    def span(self) -> int:
+        """How many numbers lie between the first and the last one, both included."""
+        if 0 in self.shape:
+            return 0
+        return 1 + sum(
+            (n - 1) * step for n, step in zip(self.shape, self.strides, strict=True)
+        )
+
+    def transposed(self, *axes: int) -> "StoredTensor":
+        """The tensor with its axes in another order."""
+        return self._replace(
+            shape=tuple(self.shape[axis] for axis in axes),
+            strides=tuple(self.strides[axis] for axis in axes),
+        )
+
+    def rows(self, start: int, stop: int) -> "StoredTensor":
+        """A part of the first axis."""
+        return self._replace(
+            offset=self.offset + start * self.strides[0] * self.dtype.itemsize,
+            shape=(stop - start, *self.shape[1:]),
+        )
+
+    def read(self) -> np.ndarray:
+        """Read the numbers into memory of their own.
+
+        Raises:
+            CheckpointError: The file has become shorter (``W04``).
+        """
+        wanted = self.span * self.dtype.itemsize
+        data = np.fromfile(self.path, np.uint8, count=wanted, offset=self.offset)
+        if data.size != wanted:
+            raise CheckpointError(
+                "W04", f"{self.path} ended while it was read; download it again"
+            )
+        steps = [step * self.dtype.itemsize for step in self.strides]
+        return np.ndarray(self.shape, self.dtype, buffer=data, strides=steps)
+
+
+Table = dict[str, StoredTensor]
+"""The tensors of a checkpoint by name."""
+
+
+class Weights(Mapping[str, np.ndarray]):
+    """The tensors of one checkpoint, read one at a time.
+
+    Every tensor is a fresh copy and no file stays open between two reads. Files are
+    read, not mapped: what was read and let go takes no memory.
+
+    Args:
+        table: Where each tensor lies.
+    """
+
+    def __init__(self, table: Mapping[str, StoredTensor]):
+        self._table = dict(table)
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self._table[key].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)

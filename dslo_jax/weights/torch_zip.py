@@ -1,0 +1,77 @@
+"""What ``torch.save`` (since PyTorch 1.6) and ``torch.jit.save`` write: a zip file.
+
+A folder in it holds ``data.pkl``, a pickle that names tensors and refers to storages,
+and one entry of raw bytes per storage, ``data/0``, ``data/1`` ... A TorchScript archive
+holds code as well, which is not looked at.
+"""
+
+import io
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+from dslo_jax.errors import CheckpointError
+from dslo_jax.weights.admitted import Storage
+from dslo_jax.weights.state_dict import locate, storage_of, tensors_of
+from dslo_jax.weights.stored import Table
+from dslo_jax.weights.unpickle import unpickle
+from dslo_jax.weights.zip_directory import ZipEntry, read_directory
+
+
+ZIP_MAGIC = b"PK\x03\x04"
+_MAX_PICKLE_BYTES = 1 << 24
+
+
+def read_torch_zip(path: Path) -> Table:
+    """List the tensors of a zip file of PyTorch.
+
+    Raises:
+        CheckpointError: The file is damaged or was not written by PyTorch (``W04``), or
+            its pickle holds more than weights (``W05``).
+    """
+    with path.open("rb") as file:
+        try:
+            return _read(file, path)
+        except CheckpointError:
+            raise
+        except ValueError as error:
+            raise CheckpointError("W04", f"{path} is damaged: {error}") from error
+
+
+def _read(file: BufferedIOBase, path: Path) -> Table:
+    entries = read_directory(file, path.stat().st_size)
+    pickles = [name for name in entries if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise CheckpointError("W04", f"{path} is a zip file, but none of PyTorch")
+    root = pickles[0].removesuffix("data.pkl")
+    order = _content(file, entries.get(f"{root}byteorder"), b"little")
+    if order != b"little":
+        raise ValueError("its numbers are not little-endian")
+    offsets: dict[str, int] = {}
+
+    def find_storage(identifier: Any) -> Storage:
+        storage, rest = storage_of(identifier)
+        entry = entries.get(f"{root}data/{storage.key}")
+        if rest or entry is None or not entry.stored:
+            raise ValueError(f"the storage {storage.key!r} is missing or compressed")
+        if entry.size != storage.nbytes:
+            raise ValueError(
+                f"the storage {storage.key!r} has {entry.size} bytes, "
+                f"{storage.nbytes} were promised"
+            )
+        offsets[storage.key] = entry.offset
+        return storage
+
+    pickled = _content(file, entries[pickles[0]], b"")
+    content = unpickle(io.BytesIO(pickled), path, find_storage)
+    return locate(tensors_of(content, path), offsets, path)
+
+
+def _content(file: BufferedIOBase, entry: ZipEntry | None, missing: bytes) -> bytes:
+    """The bytes of a small entry."""
+    if entry is None:
+        return missing
+    if not entry.stored or entry.size > _MAX_PICKLE_BYTES:
+        raise ValueError("its pickle is compressed, or more than a table of tensors")
+    file.seek(entry.offset)
+    return file.read(entry.size)
