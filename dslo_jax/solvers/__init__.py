@@ -1,14 +1,18 @@
 """The heart: discrepancies between class logits and the uniform distribution.
 
 Pure functions of arrays, all classes of an image at once, under ``jit`` and ``vmap``.
-Every solution says for each class how many steps it took, how large the error is, and
-whether it converged.
+Every solution says for each class how many steps it took, how large the error is,
+whether it converged, and why it ended. A ``Discrepancy`` is one of them as a value,
+with its options: ``OptimalPath(epsilon=0.05).solve(source, affinity)``.
 """
 
-from dslo_jax.solvers._stub import *  # noqa
-from dslo_jax.solvers._stub import DISCREPANCIES
-from dslo_jax.solvers.divergence import kl_map as kl_map
+from dslo_jax.solvers._domains import Domain as Domain
+from dslo_jax.solvers.discrepancy import Counts as Counts, Discrepancy as Discrepancy
+from dslo_jax.solvers.divergence import Divergence as Divergence, kl_map as kl_map
+from dslo_jax.solvers.fused import Fused as Fused
+from dslo_jax.solvers.logits import Logits as Logits
 from dslo_jax.solvers.markov import (
+    MaximumVelocity as MaximumVelocity,
     Transition as Transition,
     VelocitySolution as VelocitySolution,
     doubly_stochastic as doubly_stochastic,
@@ -18,15 +22,22 @@ from dslo_jax.solvers.memory import (
     path_bytes as path_bytes,
     velocity_bytes as velocity_bytes,
 )
+from dslo_jax.solvers.path import (
+    OptimalPath as OptimalPath,
+    PathSolution as PathSolution,
+    optimal_path as optimal_path,
+)
 from dslo_jax.solvers.reading import (
     Reading as Reading,
     choose_reading as choose_reading,
     reading_of as reading_of,
 )
+from dslo_jax.solvers.registry import (
+    DISCREPANCIES as DISCREPANCIES,
+    discrepancy_of as discrepancy_of,
+)
 from dslo_jax.solvers.sinkhorn import (
-    Domain as Domain,
-    PathSolution as PathSolution,
     SinkhornSolution as SinkhornSolution,
-    optimal_path as optimal_path,
     sinkhorn as sinkhorn,
 )
+from dslo_jax.solvers.solution import Reason as Reason, Solution as Solution

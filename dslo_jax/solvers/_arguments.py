@@ -1,29 +1,51 @@
 """Checks of arguments before anything is traced, and the one cast at the boundary."""
 
+import math
+from numbers import Integral
+from typing import Any
+
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float, Int32
+
+from dslo_jax.solvers.solution import Reason, choose_reason
 
 
-def require_positive(name: str, value: float, remedy: str) -> None:
-    """Refuse zero, negative values, NaN and infinity."""
-    if not 0 < value < float("inf"):
-        raise ValueError(f"`{name}` is {value}, expected a number > 0; {remedy}")
+def require_positive(name: str, value: Any, remedy: str) -> None:
+    """Refuse zero, negative values, NaN, infinity, and what is no number."""
+    if not 0 < _as_number(value) < math.inf:
+        raise ValueError(f"`{name}` is {value!r}, expected a number > 0; {remedy}")
 
 
-def require_tolerance(value: float) -> None:
-    """Refuse negative values, NaN and infinity."""
-    if not 0 <= value < float("inf"):
+def require_tolerance(value: Any) -> None:
+    """Refuse negative values, NaN, infinity, and what is no number."""
+    if not 0 <= _as_number(value) < math.inf:
         raise ValueError(
-            f"`tolerance` is {value}, expected a number >= 0; "
+            f"`tolerance` is {value!r}, expected a number >= 0; "
             "0 runs exactly `max_steps`, 1e-6 is near the float32 limit"
         )
 
 
-def require_steps(name: str, value: int) -> None:
-    """Refuse less than one step."""
-    if value < 1:
-        raise ValueError(f"`{name}` is {value}, expected an integer >= 1")
+def require_threshold(value: Any) -> None:
+    """Refuse what is not in (0, 1]."""
+    if not 0 < _as_number(value) <= 1:
+        raise ValueError(
+            f"`threshold` is {value!r}, expected a number in (0, 1]; the paper uses 0.3"
+        )
+
+
+def require_steps(name: str, value: Any) -> None:
+    """Refuse less than one step, and fractions of one."""
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"`{name}` is {value!r}, expected an integer >= 1")
+
+
+def _as_number(value: Any) -> float:
+    """NaN for what is none."""
+    try:
+        return math.nan if isinstance(value, str) else float(value)
+    except TypeError:
+        return math.nan
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -51,13 +73,26 @@ def require_affinity(affinity: Array, source: Array) -> None:
         )
 
 
+def require_given(affinity: Array | None) -> Array:
+    """The affinity of a discrepancy that reads it."""
+    if affinity is None:
+        raise ValueError(
+            "`affinity` is None, expected [patches, patches]: this discrepancy reads it"
+        )
+    return affinity
+
+
 def compute_dtype(*arrays: Array) -> DTypeLike:
     """float32, whatever the networks used; float64 if that is what came."""
     wide = any(array.dtype == jnp.float64 for array in arrays)
     return jnp.float64 if wide else jnp.float32
 
 
-def usable_classes(source: Float[Array, "classes patches"]) -> Bool[Array, " classes"]:
-    """True where a class is finite, nowhere negative, and carries mass."""
+def find_fault(source: Float[Array, "classes patches"]) -> Int32[Array, " classes"]:
+    """Why a class cannot be solved; ``CONVERGED`` if its values are a distribution."""
     total = jnp.sum(source, axis=1)  # finite only if every entry is
-    return jnp.isfinite(total) & (total > 0) & jnp.all(source >= 0, axis=1)
+    return choose_reason(
+        (~jnp.isfinite(total), Reason.SOURCE_NOT_FINITE),
+        (jnp.any(source < 0, axis=1), Reason.SOURCE_NEGATIVE),
+        (total <= 0, Reason.NO_MASS),
+    )

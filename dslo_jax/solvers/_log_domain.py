@@ -34,12 +34,13 @@ def scale_logs(
     *,
     max_steps: int,
     tolerance: float,
-) -> tuple[Progress, Float[Array, "classes targets"]]:
+) -> tuple[Progress, Known, Float[Array, "classes targets"]]:
     """Run Eq. 8 for the classes that need it; the others cost nothing.
 
     Returns:
-        The logarithms of the scalings with their status, and the paths (Eq. 3). A
-        class that was not needed, or failed, has error NaN and path 0.
+        The logarithms of the scalings with their status, what the first look told, and
+        the paths (Eq. 3). A class that was not needed, or failed, has error NaN and
+        path 0.
     """
     known = _look(problem)
     # Beyond this the exponents are rounded by more than 1: nothing would be right.
@@ -51,7 +52,8 @@ def scale_logs(
         return final, _transport(problem, known, final)
 
     masses = problem.by_class(problem.source, needed.size)
-    return jax.lax.map(solve, (masses, needed))
+    final, path = jax.lax.map(solve, (masses, needed))
+    return final, known, path
 
 
 def _look(problem: Problem) -> Known:

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int, Int32
 
-from dslo_jax.solvers._arguments import compute_dtype, usable_classes
+from dslo_jax.solvers._arguments import compute_dtype, find_fault
 from dslo_jax.solvers._products import in_parts, multiply
 from dslo_jax.solvers.reading import Reading
+from dslo_jax.solvers.solution import Reason, choose_reason
 
 
 BLOCK_ROWS = 256
@@ -111,14 +112,20 @@ def prepare(
     target: Float[Array, " targets"] | None,
     epsilon: float | Float[Array, ""],
     reading: Reading,
-) -> tuple[Problem, Bool[Array, " classes"]]:
-    """Choose what the loop reads, and say which classes can be solved."""
+) -> tuple[Problem, Int32[Array, " classes"]]:
+    """Choose what the loop reads, and say why which classes cannot be solved."""
     dtype = compute_dtype(source, cost)
     if target is None:
         target = jnp.full(cost.shape[1], 1 / cost.shape[1], dtype)
     target, epsilon = target.astype(dtype), jnp.asarray(epsilon, dtype)
-    usable = usable_classes(source.astype(dtype)) & usable_classes(target[None])
-    usable &= epsilon > 0
+    fault = find_fault(source.astype(dtype))
+    is_distribution = find_fault(target[None]) == Reason.CONVERGED.value
+    fault = choose_reason(
+        (fault != Reason.CONVERGED.value, fault),
+        (~is_distribution, Reason.TARGET_UNUSABLE),
+        (~(epsilon > 0), Reason.EPSILON_NOT_POSITIVE),
+    )
+    usable = fault == Reason.CONVERGED.value
     source = jnp.where(usable[:, None], source.astype(dtype), 0)
     total = jnp.sum(source, axis=1, keepdims=True)
     source *= jnp.sum(target) / jnp.where(total > 0, total, 1)
@@ -140,7 +147,8 @@ def prepare(
         # images would copy them.
         cost = cost if is_whole else cost[index.reshape(-1)]
         index = jnp.arange(0, index.size, index.shape[1])
-    return Problem(cost, index, owner, held, target, epsilon), usable & fits
+    fault = choose_reason((usable & ~fits, Reason.TOO_MANY_ROWS), otherwise=fault)
+    return Problem(cost, index, owner, held, target, epsilon), fault
 
 
 def is_gathered_once(rows: int, targets: int, *, is_narrow: bool) -> bool:

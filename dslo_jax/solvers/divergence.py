@@ -1,23 +1,29 @@
 """Pointwise Kullback-Leibler maps (Eq. 2; rows II to IV of Table 2)."""
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dslo_jax.solvers._arguments import (
     compute_dtype,
+    find_fault,
     require_choice,
     require_source,
-    usable_classes,
 )
+from dslo_jax.solvers.discrepancy import Discrepancy
+from dslo_jax.solvers.solution import Reason, Solution
+
+
+Direction = Literal["source_to_target", "target_to_source"]
 
 
 def kl_map(
     source: Float[Array, "classes patches"],
     *,
     target: Float[Array, " patches"] | None = None,
-    direction: Literal["source_to_target", "target_to_source"] = "source_to_target",
+    direction: Direction = "source_to_target",
 ) -> Float[Array, "classes patches"]:
     """What each patch adds to the divergence of a class from the target.
 
@@ -41,7 +47,7 @@ def kl_map(
         ValueError: A shape or the direction is unknown.
     """
     require_source(source)
-    require_choice("direction", direction, ("source_to_target", "target_to_source"))
+    require_choice("direction", direction, get_args(Direction))
     if target is not None and target.shape != source.shape[1:]:
         raise ValueError(
             f"`target` has shape {target.shape}, expected {source.shape[1:]} for a "
@@ -52,12 +58,47 @@ def kl_map(
     if target is None:
         target = jnp.full(source.shape[1], 1 / source.shape[1], dtype)
     target = jnp.broadcast_to(target.astype(dtype), source.shape)
-    usable = usable_classes(source) & usable_classes(target)
+    usable = find_fault(source) == Reason.CONVERGED.value
+    usable &= find_fault(target) == Reason.CONVERGED.value
     source = jnp.where(usable[:, None], source, 1)
     target = jnp.where(usable[:, None], target, 1)
     if direction == "source_to_target":
         return _relative_entropy(source, target)
     return _relative_entropy(target, source)
+
+
+@dataclass(frozen=True)
+class Divergence(Discrepancy):
+    """The pointwise divergence (Eq. 2) as a discrepancy.
+
+    Args:
+        direction: See ``kl_map``.
+
+    Raises:
+        ValueError: The direction is unknown.
+    """
+
+    name: ClassVar[str] = "kl"
+
+    direction: Direction = "source_to_target"
+
+    def __post_init__(self):
+        require_choice("direction", self.direction, get_args(Direction))
+
+    @property
+    def needs_affinity(self) -> bool:
+        """False: every patch is looked at alone."""
+        return False
+
+    def solve(
+        self,
+        source: Float[Array, "classes patches"],
+        affinity: Float[Array, "patches patches"] | None = None,
+    ) -> Solution:
+        """See ``kl_map``; the affinity is not read."""
+        del affinity
+        value = kl_map(source, direction=self.direction)
+        return Solution.exact(value, find_fault(source.astype(value.dtype)))
 
 
 def _relative_entropy(

@@ -5,24 +5,31 @@ scaling vectors, and a step of the chain is ``((state * row) @ A) * column``.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Int32
 
 from dslo_jax.solvers._arguments import (
     compute_dtype,
+    find_fault,
     require_affinity,
     require_choice,
+    require_given,
     require_source,
     require_steps,
+    require_threshold,
     require_tolerance,
-    usable_classes,
 )
 from dslo_jax.solvers._loop import Progress, begin, has_converged, is_running, iterate
 from dslo_jax.solvers._products import in_parts, multiply
+from dslo_jax.solvers.discrepancy import Discrepancy
+from dslo_jax.solvers.solution import Reason, Solution, choose_reason
 
+
+Criterion = Literal["saturation", "increment"]
 
 MANY = 32
 """Classes from which on a transposed copy of the affinity pays for itself."""
@@ -39,6 +46,9 @@ _SUMMED_ROWS = 128
 _PART = 4096
 """Entries of a row, at most, that one product sums up."""
 
+_REST = 8
+"""Units of rounding by which a state of 1 may move in a step of a chain at rest."""
+
 
 class Transition(NamedTuple):
     """A transition matrix in row-vector convention, ``state @ T``, as its scalings.
@@ -51,6 +61,7 @@ class Transition(NamedTuple):
             the affinity has a row or column of zeros, or a value that is negative
             or not finite: no doubly stochastic form exists.
         converged: True if ``error`` is a number at most ``tolerance``.
+        reason: Why the rounds ended, a ``Reason``.
     """
 
     row_scaling: Float[Array, " patches"]
@@ -58,6 +69,7 @@ class Transition(NamedTuple):
     num_steps: Int[Array, ""]
     error: Float[Array, ""]
     converged: Bool[Array, ""]
+    reason: Int32[Array, ""]
 
     def matrix(
         self, affinity: Float[Array, "patches patches"]
@@ -87,6 +99,7 @@ class VelocitySolution(NamedTuple):
         num_steps: Steps of the chain.
         error: Share of the patches that did not arrive, or NaN.
         converged: True where every patch arrived.
+        reason: Why the class ended, a ``Reason``.
     """
 
     velocity: Float[Array, "classes patches"]
@@ -94,6 +107,7 @@ class VelocitySolution(NamedTuple):
     num_steps: Int[Array, " classes"]
     error: Float[Array, " classes"]
     converged: Bool[Array, " classes"]
+    reason: Int32[Array, " classes"]
 
 
 def doubly_stochastic(
@@ -137,14 +151,21 @@ def doubly_stochastic(
     require_tolerance(tolerance)
     wide = affinity.astype(compute_dtype(affinity))
     is_widened = wide.dtype != affinity.dtype
-    final = _balance(wide, max_steps, tolerance, is_widened=is_widened)
+    final, fault = _balance(wide, max_steps, tolerance, is_widened=is_widened)
     scalings: _Scalings = final.state.scalings
+    converged = has_converged(final.error, tolerance)
     return Transition(
         scalings.row,
         scalings.column,
         final.num_steps,
         final.error,
-        has_converged(final.error, tolerance),
+        converged,
+        choose_reason(
+            (fault != Reason.CONVERGED.value, fault),
+            (converged, Reason.CONVERGED),
+            (jnp.isnan(final.error), Reason.UNBALANCEABLE),
+            otherwise=Reason.STEP_CAP,
+        ),
     )
 
 
@@ -153,7 +174,7 @@ def maximum_velocity(
     affinity: Float[Array, "patches patches"],
     *,
     threshold: float = 0.3,
-    criterion: Literal["saturation", "increment"] = "saturation",
+    criterion: Criterion = "saturation",
     balancing_steps: int = 15,
     max_steps: int = 1000,
     interpolate: bool = True,
@@ -202,20 +223,15 @@ def maximum_velocity(
     """
     require_source(source)
     require_affinity(affinity, source)
-    if not 0 < threshold <= 1:
-        raise ValueError(
-            f"`threshold` is {threshold}, expected a number in (0, 1]; "
-            "the paper uses 0.3"
-        )
-    require_choice("criterion", criterion, ("saturation", "increment"))
-    require_steps("balancing_steps", balancing_steps)
-    require_steps("max_steps", max_steps)
+    _require_options(threshold, criterion, balancing_steps, max_steps)
     dtype = compute_dtype(source, affinity)
     is_widened = affinity.dtype != dtype
     source, affinity = source.astype(dtype), affinity.astype(dtype)
-    usable = usable_classes(source)
+    fault = find_fault(source)
+    usable = fault == Reason.CONVERGED.value
     source = jnp.where(usable[:, None], source, 0)
-    scalings, is_balanced = _scale(affinity, balancing_steps, is_widened=is_widened)
+    scalings, imbalance = _scale(affinity, balancing_steps, is_widened=is_widened)
+    fault = choose_reason((~usable, fault), otherwise=imbalance)
     chain = _chain(affinity, scalings, len(source))
     axis = chain.patch_axis
     mass = source if axis == 1 else source.T
@@ -225,12 +241,75 @@ def maximum_velocity(
     else:
         start = _Walk(mass, jnp.full_like(mass, jnp.inf))
         arrive = _by_increment(axis, threshold)
-    solvable = usable & is_balanced
-    error = jnp.where(solvable, _share_missing(start, axis), jnp.nan)
+    is_solvable = fault == Reason.CONVERGED.value
+    error = jnp.where(is_solvable, _share_missing(start, axis), jnp.nan)
     final = _run(arrive, chain, begin(start, error), max_steps)
+    reason = choose_reason(
+        (~is_solvable, fault),
+        (final.error == 0, Reason.CONVERGED),
+        # The chain lost all of its mass to underflow.
+        (jnp.isnan(final.error), Reason.UNBALANCEABLE),
+        (_is_at_rest(chain, final), Reason.DISCONNECTED),
+        otherwise=Reason.STEP_CAP,
+    )
     arrival = final.state.arrival if axis == 1 else final.state.arrival.T
     is_counted_from_zero = criterion == "saturation"
-    return _velocities(final, arrival, max_steps, first=float(is_counted_from_zero))
+    return _velocities(
+        final, reason, arrival, max_steps, first=float(is_counted_from_zero)
+    )
+
+
+@dataclass(frozen=True)
+class MaximumVelocity(Discrepancy):
+    """The maximum velocity (Eq. 12) as a discrepancy, with the function's options.
+
+    Args:
+        threshold: See ``maximum_velocity``, and for all other options.
+        criterion: When a patch has arrived.
+        balancing_steps: Rounds of ``doubly_stochastic``.
+        max_steps: Cap on the steps of the chain.
+        interpolate: False gives whole steps and many ties.
+
+    Raises:
+        ValueError: An option is out of range.
+    """
+
+    name: ClassVar[str] = "velocity"
+
+    threshold: float = 0.3
+    criterion: Criterion = "saturation"
+    balancing_steps: int = 15
+    max_steps: int = 1000
+    interpolate: bool = True
+
+    def __post_init__(self):
+        _require_options(
+            self.threshold, self.criterion, self.balancing_steps, self.max_steps
+        )
+
+    def solve(
+        self,
+        source: Float[Array, "classes patches"],
+        affinity: Float[Array, "patches patches"] | None = None,
+    ) -> Solution:
+        """See ``maximum_velocity``; the value is the velocity."""
+        found = maximum_velocity(source, require_given(affinity), **vars(self))
+        return Solution(
+            found.velocity,
+            found.num_steps,
+            found.error,
+            found.converged,
+            found.reason,
+        )
+
+
+def _require_options(
+    threshold: float, criterion: str, balancing_steps: int, max_steps: int
+) -> None:
+    require_threshold(threshold)
+    require_choice("criterion", criterion, get_args(Criterion))
+    require_steps("balancing_steps", balancing_steps)
+    require_steps("max_steps", max_steps)
 
 
 class _Scalings(NamedTuple):
@@ -313,8 +392,12 @@ def _balance(
     tolerance: float,
     *,
     is_widened: bool,
-) -> Progress:
-    """Eq. 11 on the scaling vectors: two passes over the affinity a round."""
+) -> tuple[Progress, Int32[Array, ""]]:
+    """Eq. 11 on the scaling vectors: two passes over the affinity a round.
+
+    Returns:
+        The scalings, and what is wrong with the affinity's values: a ``Reason``.
+    """
 
     def step(affinity: Array, state: _Balance, _: Array) -> tuple[_Balance, Array]:
         scalings = _next_scalings(affinity, state.column_sums)
@@ -322,7 +405,8 @@ def _balance(
         error = jnp.max(jnp.abs(scalings.column * sums - 1))
         return _Balance(scalings, sums), jnp.where(scalings.exist, error, jnp.nan)
 
-    usable = jnp.min(affinity) >= 0  # not if it is NaN
+    least = jnp.min(affinity)
+    usable = least >= 0  # not if it is NaN
     # From the affinity, not constant: with a vector that images share, vmap would copy
     # their affinities into one matrix.
     ones = jnp.full(affinity.shape[0], usable).astype(affinity.dtype)
@@ -330,20 +414,28 @@ def _balance(
     sums = jnp.sum(affinity, axis=0) if is_widened else _column_sums(affinity, ones)
     start = _Balance(_Scalings(ones, ones), sums)
     error = jnp.where(usable, jnp.asarray(jnp.inf, ones.dtype), jnp.nan)
+    is_finite = jnp.isfinite(least) & jnp.all(jnp.isfinite(sums))
+    fault = choose_reason(
+        (~is_finite, Reason.AFFINITY_NOT_FINITE),
+        (~usable, Reason.AFFINITY_NEGATIVE),
+    )
     start = begin(start, error)
-    return iterate(step, affinity, start, max_steps=max_steps, tolerance=tolerance)
+    final = iterate(step, affinity, start, max_steps=max_steps, tolerance=tolerance)
+    return final, fault
 
 
 def _scale(
     affinity: Float[Array, "patches patches"], rounds: int, *, is_widened: bool
-) -> tuple[_Scalings, Bool[Array, ""]]:
-    """The scalings after so many rounds, and whether there are any.
+) -> tuple[_Scalings, Int32[Array, ""]]:
+    """The scalings after so many rounds, and why there are none: a ``Reason``.
 
     How far the columns then are from balanced would take another pass.
     """
-    last = _balance(affinity, rounds - 1, 0.0, is_widened=is_widened)
+    last, fault = _balance(affinity, rounds - 1, 0.0, is_widened=is_widened)
     scalings = _next_scalings(affinity, last.state.column_sums)
-    return scalings, ~jnp.isnan(last.error) & scalings.exist
+    exist = ~jnp.isnan(last.error) & scalings.exist
+    is_faulty = fault != Reason.CONVERGED.value
+    return scalings, choose_reason((is_faulty, fault), (~exist, Reason.UNBALANCEABLE))
 
 
 def _next_scalings(
@@ -488,8 +580,31 @@ def _run(
     return progress
 
 
+def _is_at_rest(chain: _Chain | _ManyChain, final: Progress) -> Bool[Array, " classes"]:
+    """Whether one more step would change nothing, of the classes with patches missing.
+
+    A loop of one step, or of none if no patch is missing.
+    """
+    axis = chain.patch_axis
+
+    def step(chain: _Chain | _ManyChain, state: Array, _: Array) -> tuple[Array, Array]:
+        new = chain.advance(state)
+        largest = jnp.max(new, axis=axis, keepdims=True)
+        new /= jnp.where(largest > 0, largest, 1)
+        return new, jnp.max(jnp.abs(new - state), axis=axis)
+
+    is_missing = final.error > 0
+    state = jax.lax.stop_gradient(final.state.state)
+    largest = jnp.max(state, axis=axis, keepdims=True)
+    state /= jnp.where(largest > 0, largest, 1)
+    start = begin(state, jnp.where(is_missing, jnp.inf, jnp.nan).astype(state.dtype))
+    last = iterate(step, chain, start, max_steps=1, tolerance=0.0, class_axis=1 - axis)
+    return last.error <= _REST * jnp.finfo(state.dtype).eps
+
+
 def _velocities(
     final: Progress,
+    reason: Int32[Array, " classes"],
     arrival: Float[Array, "classes patches"],
     max_steps: int,
     first: float,
@@ -504,5 +619,6 @@ def _velocities(
         arrival,
         final.num_steps,
         final.error,
-        has_converged(final.error, 0.0),
+        reason == Reason.CONVERGED.value,
+        reason,
     )

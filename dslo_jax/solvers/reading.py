@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
+from dslo_jax.solvers.discrepancy import Counts
+
 
 # Time of a row at 4096 patches on a CPU of 2 cores, in microseconds: what does not
 # depend on the number of classes, and what a class adds to it. The ratios count.
@@ -71,15 +73,8 @@ def reading_of(
         step: See ``choose_reading``.
         platform: Likewise.
     """
-    carries = np.asarray(source) > 0
-    return choose_reading(
-        rows=int(carries.any(axis=-2).sum(axis=-1).max()),
-        pairs=int(carries.sum(axis=(-2, -1)).max()),
-        classes=source.shape[-2],
-        patches=source.shape[-1],
-        step=step,
-        platform=platform,
-    )
+    counts = Counts.of(source, step=step, platform=platform)
+    return choose_reading(**counts._asdict())
 
 
 def _rounded_up(count: int, step: int) -> int:

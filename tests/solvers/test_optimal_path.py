@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dslo_jax.solvers import optimal_path
-from dslo_jax.solvers.sinkhorn import _normalise
+from dslo_jax.solvers.path import _normalise
 from solvers import oracles
 
 

@@ -1,0 +1,134 @@
+"""A problem is solved with the kernel, or in the log domain where the kernel fails."""
+
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.core
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Int32
+
+from dslo_jax.solvers._arguments import (
+    require_choice,
+    require_positive,
+    require_steps,
+    require_tolerance,
+)
+from dslo_jax.solvers._log_domain import NOTHING, log_or_nothing, scale_logs
+from dslo_jax.solvers._loop import Progress, choose, has_converged
+from dslo_jax.solvers._one_row import solve_one_row
+from dslo_jax.solvers._rows import Problem
+from dslo_jax.solvers._scaling import Known, scale, transport
+from dslo_jax.solvers.solution import Reason, choose_reason
+
+
+Domain = Literal["auto", "kernel", "log"]
+
+
+class Options(NamedTuple):
+    """When the steps end, and where they are taken; see ``sinkhorn``."""
+
+    max_steps: int
+    tolerance: float
+    domain: str
+
+
+class Solved(NamedTuple):
+    """What either domain finds; a class that failed has no mass anywhere."""
+
+    row_log: Float[Array, "classes blocks rows"]
+    column_log: Float[Array, "classes targets"]
+    path: Float[Array, "classes targets"]
+    num_steps: Int[Array, " classes"]
+    error: Float[Array, " classes"]
+    reason: Int32[Array, " classes"]
+
+
+def require_options(epsilon: Any, options: Options) -> None:
+    """Refuse what is out of range."""
+    # A traced epsilon has no value yet; it is judged when it has one.
+    if not isinstance(epsilon, jax.core.Tracer):
+        require_positive("epsilon", epsilon, "the paper uses 0.1")
+    require_steps("max_steps", options.max_steps)
+    require_tolerance(options.tolerance)
+    require_choice("domain", options.domain, get_args(Domain))
+
+
+def solve(
+    problem: Problem, fault: Int32[Array, " classes"], options: Options
+) -> Solved:
+    """Solve every class without a ``fault``, which is the ``Reason`` of the others."""
+    usable = fault == Reason.CONVERGED.value
+    solved = _solve(problem, usable, options)
+    return solved._replace(
+        reason=choose_reason((~usable, fault), otherwise=solved.reason)
+    )
+
+
+def _solve(
+    problem: Problem, usable: Bool[Array, " classes"], options: Options
+) -> Solved:
+    if options.domain == "log":
+        return _in_log_domain(problem, usable, options)
+    solved = _with_kernel(problem, usable, options)
+    if options.domain == "kernel":
+        return solved
+    lost = usable & jnp.isnan(solved.error)
+    return jax.lax.cond(
+        jnp.any(lost),
+        lambda: choose(lost, _in_log_domain(problem, lost, options), solved),
+        lambda: solved,
+    )
+
+
+def _with_kernel(problem: Problem, usable: Array, options: Options) -> Solved:
+    final, known = scale(
+        problem, usable, max_steps=options.max_steps, tolerance=options.tolerance
+    )
+    # What an overflow left must reach neither the result nor a gradient.
+    failed = jnp.isnan(final.error)
+    nothing = jax.tree.map(jnp.zeros_like, final.state)
+    state = choose(failed, nothing, final.state)
+    path = jnp.where(failed[:, None], 0, transport(problem, known, state))
+    logs = log_or_nothing(state.row), log_or_nothing(state.column)
+    reason = _reason(final, known, options, Reason.KERNEL_UNDERFLOW)
+    solved = Solved(*logs, path, final.num_steps, final.error, reason)
+    one = solve_one_row(problem, known, usable.size)
+    # Its first step is exact; more, if asked for, change nothing.
+    is_count = options.tolerance == 0
+    steps = options.max_steps if is_count else 1
+    error = jnp.full_like(final.error, jnp.finfo(path.dtype).eps)
+    exact = Solved(
+        one.row_log,
+        one.column_log,
+        one.path,
+        jnp.full_like(final.num_steps, steps),
+        error,
+        choose_reason(
+            (has_converged(error, options.tolerance), Reason.CONVERGED),
+            otherwise=Reason.STEP_CAP,
+        ),
+    )
+    return choose(failed & usable & one.holds, exact, solved)
+
+
+def _in_log_domain(problem: Problem, needed: Array, options: Options) -> Solved:
+    final, known, path = scale_logs(
+        problem, needed, max_steps=options.max_steps, tolerance=options.tolerance
+    )
+    nothing = jax.tree.map(lambda leaf: jnp.full_like(leaf, NOTHING), final.state)
+    state = choose(jnp.isnan(final.error), nothing, final.state)
+    reason = _reason(final, known, options, Reason.EPSILON_TOO_SMALL)
+    return Solved(state.row, state.column, path, final.num_steps, final.error, reason)
+
+
+def _reason(
+    final: Progress, known: Known, options: Options, failure: Reason
+) -> Int32[Array, " classes"]:
+    """Of every class; ``failure`` where finite costs could not be solved."""
+    is_finite = jnp.all(jnp.isfinite(known.shift))
+    return choose_reason(
+        (has_converged(final.error, options.tolerance), Reason.CONVERGED),
+        (~jnp.isnan(final.error), Reason.STEP_CAP),
+        (~is_finite, Reason.AFFINITY_NOT_FINITE),
+        otherwise=failure,
+    )

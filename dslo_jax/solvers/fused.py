@@ -1,0 +1,92 @@
+"""Two discrepancies in one map (row VII of Table 2)."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dslo_jax.solvers.discrepancy import Counts, Discrepancy
+from dslo_jax.solvers.markov import MaximumVelocity
+from dslo_jax.solvers.path import OptimalPath
+from dslo_jax.solvers.solution import Solution, choose_reason
+
+
+@dataclass(frozen=True)
+class Fused(Discrepancy):
+    """Mean of two maps, each scaled to [0, 1] over all classes.
+
+    Args:
+        first: Any discrepancy.
+        second: Another one.
+
+    Raises:
+        ValueError: One takes logits and the other distributions.
+    """
+
+    name: ClassVar[str] = "fused"
+
+    first: Discrepancy = field(default_factory=OptimalPath)
+    second: Discrepancy = field(default_factory=MaximumVelocity)
+
+    def __post_init__(self):
+        if self.first.takes_logits != self.second.takes_logits:
+            raise ValueError(
+                f"`first` is {self.first.name!r} and `second` {self.second.name!r}: "
+                "one takes logits, the other distributions; fuse two of a kind"
+            )
+
+    @property
+    def needs_affinity(self) -> bool:
+        """Whether either does."""
+        return self.first.needs_affinity or self.second.needs_affinity
+
+    @property
+    def takes_logits(self) -> bool:
+        """Whether both do."""
+        return self.first.takes_logits
+
+    @property
+    def wants_counts(self) -> bool:
+        """Whether either does."""
+        return self.first.wants_counts or self.second.wants_counts
+
+    def fitted(self, counts: Counts) -> "Fused":
+        """Both, fitted."""
+        return Fused(self.first.fitted(counts), self.second.fitted(counts))
+
+    @property
+    def fallback(self) -> "Fused | None":
+        """The fallback of either, with the other as it is."""
+        first, second = self.first.fallback, self.second.fallback
+        if first is None and second is None:
+            return None
+        return Fused(first or self.first, second or self.second)
+
+    def solve(
+        self,
+        source: Float[Array, "classes patches"],
+        affinity: Float[Array, "patches patches"] | None = None,
+    ) -> Solution:
+        """Solve both. A class that either could not solve counts as not solved.
+
+        Returns:
+            The mean map; the steps of both together; the greater error, though the two
+            may measure different things; and the reason of the first that did not
+            converge.
+        """
+        first = self.first.solve(source, affinity)
+        second = self.second.solve(source, affinity)
+        return Solution(
+            (_unit(first.value) + _unit(second.value)) / 2,
+            first.num_steps + second.num_steps,
+            jnp.maximum(first.error, second.error),
+            first.converged & second.converged,
+            choose_reason((~first.converged, first.reason), otherwise=second.reason),
+        )
+
+
+def _unit(value: Float[Array, "classes patches"]) -> Float[Array, "classes patches"]:
+    """Scaled to [0, 1] over all classes; a constant becomes 0."""
+    low, high = jnp.min(value), jnp.max(value)
+    return (value - low) / jnp.where(high > low, high - low, 1)

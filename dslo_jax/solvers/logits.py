@@ -1,0 +1,43 @@
+"""The logits themselves as a discrepancy: the baseline (row I of Table 2)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dslo_jax.solvers._arguments import compute_dtype, require_source
+from dslo_jax.solvers.discrepancy import Discrepancy
+from dslo_jax.solvers.solution import Reason, Solution, choose_reason
+
+
+@dataclass(frozen=True)
+class Logits(Discrepancy):
+    """What came, unchanged. It has no options."""
+
+    name: ClassVar[str] = "logits"
+
+    @property
+    def needs_affinity(self) -> bool:
+        """False: nothing is propagated."""
+        return False
+
+    @property
+    def takes_logits(self) -> bool:
+        """True: distributions would lose how sure one class is next to another."""
+        return True
+
+    def solve(
+        self,
+        source: Float[Array, "classes patches"],
+        affinity: Float[Array, "patches patches"] | None = None,
+    ) -> Solution:
+        """Give the logits back, of any sign, in float32 at least.
+
+        A class with a NaN or infinite logit is not solved. The affinity is not read.
+        """
+        del affinity
+        require_source(source)
+        is_finite = jnp.all(jnp.isfinite(source), axis=1)
+        fault = choose_reason((~is_finite, Reason.SOURCE_NOT_FINITE))
+        return Solution.exact(source.astype(compute_dtype(source)), fault)

@@ -1,0 +1,46 @@
+"""Every discrepancy by its name: what a command line or a file can ask for."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from dslo_jax.solvers.discrepancy import Discrepancy
+from dslo_jax.solvers.divergence import Divergence
+from dslo_jax.solvers.fused import Fused
+from dslo_jax.solvers.logits import Logits
+from dslo_jax.solvers.markov import MaximumVelocity
+from dslo_jax.solvers.path import OptimalPath
+
+
+DISCREPANCIES: Mapping[str, type[Discrepancy]] = MappingProxyType(
+    {
+        "velocity": MaximumVelocity,
+        "path": OptimalPath,
+        "fused": Fused,
+        "kl": Divergence,
+        "logits": Logits,
+    }
+)
+
+
+def discrepancy_of(name: str, **options: Any) -> Discrepancy:
+    """Build a discrepancy from its name, as files and commands spell it.
+
+    Args:
+        name: One of ``DISCREPANCIES``.
+        options: Its fields; those left out have their defaults.
+
+    Raises:
+        ValueError: The name or an option is unknown, or a value is out of range.
+    """
+    if name not in DISCREPANCIES:
+        raise ValueError(f"`name` is {name!r}, expected one of {tuple(DISCREPANCIES)}")
+    kind = DISCREPANCIES[name]
+    known = tuple(field.name for field in dataclasses.fields(kind))  # pyright: ignore
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"`{option}` is no option of {name!r}, expected one of {known}"
+            )
+    return kind(**options)

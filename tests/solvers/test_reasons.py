@@ -1,0 +1,128 @@
+"""Every reason for which a class can end, brought about."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dslo_jax.solvers import (
+    MaximumVelocity,
+    OptimalPath,
+    Reason,
+    doubly_stochastic,
+    optimal_path,
+    sinkhorn,
+)
+from solvers import oracles
+
+
+PATCHES, CLASSES = 16, 2
+
+
+def problem(*edits):
+    """A source and an affinity; edits of the affinity."""
+    source, affinity = oracles.scene(PATCHES, CLASSES)
+    affinity = oracles.replace(affinity, *edits)
+    return jnp.asarray(source, jnp.float32), jnp.asarray(affinity, jnp.float32)
+
+
+def two_rows():
+    return jnp.eye(CLASSES, PATCHES) + jnp.eye(CLASSES, PATCHES, 1)
+
+
+HALF = np.arange(PATCHES) < PATCHES // 2
+KERNEL = OptimalPath(domain="kernel")
+
+
+def bring_about(reason):
+    """The reasons of all classes in a case that is made for this one."""
+    source, affinity = problem()
+    match reason:
+        case Reason.CONVERGED:
+            return OptimalPath().solve(source, affinity).reason
+        case Reason.STEP_CAP:
+            return MaximumVelocity(max_steps=1).solve(source, affinity).reason
+        case Reason.DISCONNECTED:
+            blocks = jnp.where(HALF[:, None] == HALF, affinity, 0)
+            half = jnp.where(HALF, source, 0)
+            solution = MaximumVelocity().solve(half, blocks)
+            assert (solution.num_steps == 1000).all()
+            return solution.reason
+        case Reason.NO_MASS:
+            return OptimalPath().solve(0 * source, affinity).reason
+        case Reason.SOURCE_NEGATIVE:
+            return KERNEL.solve(source.at[:, 3].set(-0.1), affinity).reason
+        case Reason.SOURCE_NOT_FINITE:
+            return KERNEL.solve(source.at[:, 3].set(jnp.inf), affinity).reason
+        case Reason.TARGET_UNUSABLE:
+            return sinkhorn(source, affinity, target=jnp.zeros(PATCHES)).reason
+        case Reason.AFFINITY_NEGATIVE:
+            affinity = affinity.at[2, 3].set(-1)
+            return MaximumVelocity().solve(source, affinity).reason
+        case Reason.AFFINITY_NOT_FINITE:
+            return OptimalPath().solve(source, affinity.at[2, 3].set(jnp.nan)).reason
+        case Reason.UNBALANCEABLE:
+            return MaximumVelocity().solve(source, affinity.at[3].set(0)).reason
+        case Reason.EPSILON_NOT_POSITIVE:
+            solve = jax.jit(lambda e: optimal_path(source, affinity, epsilon=e).reason)
+            return solve(-1.0)
+        case Reason.EPSILON_TOO_SMALL:
+            return OptimalPath(epsilon=1e-9).solve(two_rows(), affinity).reason
+        case Reason.KERNEL_UNDERFLOW:
+            tight = OptimalPath(domain="kernel", epsilon=1e-4)
+            return tight.solve(two_rows(), affinity).reason
+        case Reason.TOO_MANY_ROWS:
+            return OptimalPath(support=2).solve(source, affinity).reason
+
+
+@pytest.mark.parametrize("reason", list(Reason), ids=lambda reason: reason.name)
+def test_every_reason_is_told(reason):
+    assert set(bring_about(reason).tolist()) == {reason}
+    assert reason.sentence.endswith(".")
+
+
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("kind", [KERNEL, OptimalPath(domain="log"), MaximumVelocity()])
+def test_an_affinity_that_is_not_finite(kind, value):
+    source, affinity = problem()
+    solution = kind.solve(source, affinity.at[2, 3].set(value))
+    assert set(solution.reason.tolist()) == {Reason.AFFINITY_NOT_FINITE}
+
+
+def test_a_class_of_its_own_is_told_before_what_all_share():
+    source, affinity = problem((3, np.nan))
+    for kind in (OptimalPath(), MaximumVelocity()):
+        solution = kind.solve(source.at[0].set(0), affinity)
+        assert solution.reason.tolist() == [Reason.NO_MASS, Reason.AFFINITY_NOT_FINITE]
+
+
+def test_a_threshold_that_nothing_exceeds():
+    source, affinity = problem()
+    solution = MaximumVelocity(threshold=1.0).solve(source, affinity)
+    assert set(solution.reason.tolist()) == {Reason.DISCONNECTED}
+
+
+def test_a_chain_that_moves_in_circles_is_not_at_rest():
+    """Half of the patches are out of reach, but the chain never rests."""
+    circle = jnp.roll(jnp.eye(PATCHES), 2, axis=1)
+    solution = MaximumVelocity(max_steps=20).solve(jnp.eye(CLASSES, PATCHES), circle)
+    assert set(solution.reason.tolist()) == {Reason.STEP_CAP}
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        ((0, 1.0), Reason.STEP_CAP),
+        ((3, 0.0), Reason.UNBALANCEABLE),
+        (((3, 4), -1.0), Reason.AFFINITY_NEGATIVE),
+        (((3, 4), np.inf), Reason.AFFINITY_NOT_FINITE),
+    ],
+)
+def test_balancing(edit, reason):
+    _, affinity = problem(edit)
+    transition = doubly_stochastic(affinity)
+    assert transition.reason == reason
+    assert transition.converged == (reason == Reason.CONVERGED)
+    _, affinity = problem()
+    balanced = doubly_stochastic(affinity, max_steps=500, tolerance=1e-4)
+    assert balanced.reason == Reason.CONVERGED
