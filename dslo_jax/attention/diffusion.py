@@ -93,12 +93,11 @@ class DiffusionAffinity(AffinitySource):
             OptionError: The network has no use for an option.
         """
         # Foreign architectures are told from configurations, before gigabytes move.
-        unet_config, _ = (
-            kind.from_dict(
-                read_config(place / name), source=place / name / "config.json"
-            )
-            for kind, name in ((UNetConfig, "unet"), (VAEConfig, "vae"))
+        unet, vae = place / "unet", place / "vae"
+        unet_config = UNetConfig.from_dict(
+            read_config(unet), source=unet / "config.json"
         )
+        VAEConfig.from_dict(read_config(vae), source=vae / "config.json")
         context = load_empty_prompt(place)
         if context.shape[-1] != unet_config.cross_attention_dim:
             raise CheckpointError(
@@ -107,8 +106,8 @@ class DiffusionAffinity(AffinitySource):
                 f"wanted cross_attention_dim {unet_config.cross_attention_dim}",
             )
         return cls(
-            load_vae(place / "vae", dtype=dtype),
-            load_unet(place / "unet", dtype=dtype),
+            load_vae(vae, dtype=dtype),
+            load_unet(unet, dtype=dtype),
             jnp.asarray(context, dtype),
             options,
         )

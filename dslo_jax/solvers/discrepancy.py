@@ -1,6 +1,8 @@
 """A discrepancy as a value: which mathematics turns sources into maps, with options."""
 
 import abc
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -72,6 +74,10 @@ class Discrepancy(abc.ABC):
 
     name: ClassVar[str]
     """Its key in ``DISCREPANCIES``."""
+
+    flat_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """The fields that are options for people, and what they are called on the command
+    line, in files and in results."""
 
     @property
     def needs_affinity(self) -> bool:

@@ -1,6 +1,8 @@
 """Pointwise Kullback-Leibler maps (Eq. 2; rows II to IV of Table 2)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Literal, get_args
 
 import jax.numpy as jnp
@@ -79,6 +81,9 @@ class Divergence(Discrepancy):
     """
 
     name: ClassVar[str] = "kl"
+    flat_names: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"direction": "kl_direction"}
+    )
 
     direction: Direction = "source_to_target"
 

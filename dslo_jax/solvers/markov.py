@@ -4,8 +4,9 @@ The transition ``diag(row) A diag(column)`` is never formed: balancing works on 
 scaling vectors, and a step of the chain is ``((state * row) @ A) * column``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 import jax
@@ -275,6 +276,14 @@ class MaximumVelocity(Discrepancy):
     """
 
     name: ClassVar[str] = "velocity"
+    flat_names: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "threshold": "threshold",
+            "criterion": "criterion",
+            "balancing_steps": "balancing_steps",
+            "max_steps": "velocity_steps",
+        }
+    )
 
     threshold: float = 0.3
     criterion: Criterion = "saturation"

@@ -11,20 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from dslo_jax.errors import OptionError
-from dslo_jax.options import check_choice
-from dslo_jax.solvers._stub import (
-    DISCREPANCIES,
-    Discrepancy,
-    Divergence,
-    Fused,
-    Logits,
-    MaximumVelocity,
-    OptimalPath,
+from dslo_jax.options import MAX_FLOAT, MAX_INT, check_choice, check_range, check_type
+from dslo_jax.solvers.discrepancy import Discrepancy
+from dslo_jax.solvers.fused import Fused
+from dslo_jax.solvers.path import OptimalPath
+from dslo_jax.solvers.registry import DISCREPANCIES
+
+
+# What differs from the defaults of the classes. For a label map a path is scaled to
+# [0, 1]. The log domain is compiled only when it turns out to be needed.
+_CHOSEN = {"path": OptimalPath(norm="minmax", domain="kernel")}
+_DEFAULTS = tuple(
+    _CHOSEN.get(name, kind()) for name, kind in DISCREPANCIES.items() if kind != Fused
 )
-
-
-# For a label map a path is scaled to [0, 1], which `optimal_path` leaves to its caller.
-_DEFAULTS = (MaximumVelocity(), OptimalPath(norm="minmax"), Divergence(), Logits())
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ class SolverOptions:
         """The discrepancy that ``mode`` names."""
         by_name = {each.name: each for each in self.known}
         if self.mode == Fused.name:
-            return Fused(by_name[OptimalPath.name], by_name[MaximumVelocity.name])
+            first, second = Fused().first.name, Fused().second.name
+            return Fused(by_name[first], by_name[second])
         return by_name[self.mode]
 
     @property
@@ -67,8 +67,8 @@ class SolverOptions:
         """The options by their flat names."""
         flat: dict[str, Any] = {"mode": self.mode}
         for each in self.known:
-            for name, field in named_fields(type(each)).items():
-                flat[name] = getattr(each, field.name)
+            for field, name in each.flat_names.items():
+                flat[name] = getattr(each, field)
         return flat
 
     def replaced(self, values: Mapping[str, Any]) -> "SolverOptions":
@@ -97,13 +97,35 @@ class SolverOptions:
         return SolverOptions(discrepancy.name, (*others, discrepancy))
 
 
-def named_fields(kind: type) -> dict[str, dataclasses.Field]:
+def named_fields(kind: type[Discrepancy]) -> dict[str, dataclasses.Field]:
     """The fields of a discrepancy that are options for people, by their flat names."""
-    fields = dataclasses.fields(kind)
-    return {f.metadata["flat"]: f for f in fields if "flat" in f.metadata}
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # pyright: ignore
+    return {flat: fields[name] for name, flat in kind.flat_names.items()}
 
 
 def _replaced(discrepancy: Any, values: Mapping[str, Any]) -> Any:
+    """The discrepancy with some options, whose ranges it checks itself."""
     fields = named_fields(type(discrepancy))
-    own = {fields[name].name: values[name] for name in values if name in fields}
-    return dataclasses.replace(discrepancy, **own) if own else discrepancy
+    own = {
+        field.name: _typed(flat, values[flat], field.type)
+        for flat, field in fields.items()
+        if flat in values
+    }
+    try:
+        return dataclasses.replace(discrepancy, **own) if own else discrepancy
+    except ValueError as error:
+        text = str(error)
+        for name, flat in discrepancy.flat_names.items():
+            text = text.replace(f"`{name}` is ", f"{flat} = ")
+        raise OptionError("O01", text) from error
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """The value, as a float where one is wanted, if it is of this kind at all."""
+    check_type(name, value, kind)
+    if kind is float:
+        check_range(name, value, -MAX_FLOAT, MAX_FLOAT)
+        return float(value)
+    if kind is int:
+        check_range(name, value, -MAX_INT, MAX_INT)
+    return value

@@ -1,7 +1,9 @@
 """The optimal path: the cost of the entropic transport that arrives (Eq. 3-8)."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
@@ -132,6 +134,14 @@ class OptimalPath(Discrepancy):
     """
 
     name: ClassVar[str] = "path"
+    flat_names: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "epsilon": "epsilon",
+            "max_steps": "path_steps",
+            "tolerance": "tolerance",
+            "norm": "norm",
+        }
+    )
 
     epsilon: float = 0.1
     max_steps: int = 50
