@@ -14,8 +14,10 @@ from dslo_jax.files import atomic_file
 from dslo_jax.images import Photo
 from dslo_jax.ops import PixelLabels
 from dslo_jax.pipeline.stages import Timing
-from dslo_jax.solvers import Solution
+from dslo_jax.solvers import Reason, Solution
 
+
+_REJECTED = Reason.CONVERGED.name  # nothing was asked of the solver
 
 SCHEMA = "dslo.segmentation.v1"
 
@@ -29,6 +31,7 @@ class ClassReport(NamedTuple):
         num_steps: Solver steps taken; 0 for a rejected class.
         error: The solver's error as its docstring defines it; 0 for a rejected class.
         converged: Whether the solver met its own criterion.
+        reason: Name of the ``solvers.Reason`` for which the solver ended.
         area: Share of the photo's pixels with this label, in [0, 1].
     """
 
@@ -37,6 +40,7 @@ class ClassReport(NamedTuple):
     num_steps: int
     error: float
     converged: bool
+    reason: str
     area: float
 
 
@@ -176,7 +180,7 @@ def assemble(
     areas = np.bincount(labels.ravel(), minlength=len(titles)) / labels.size
     discrepancy = np.full((len(titles), *grid), -np.inf, np.float32)
     discrepancy[active] = solved.value[: len(active)].reshape(-1, *grid)
-    reports = [ClassReport(name, True, 0, 0.0, True, 0.0) for name in titles]
+    reports = [ClassReport(name, True, 0, 0.0, True, _REJECTED, 0.0) for name in titles]
     for row, index in enumerate(active):
         reports[index] = ClassReport(
             name=titles[index],
@@ -184,6 +188,7 @@ def assemble(
             num_steps=int(solved.num_steps[row]),
             error=float(solved.error[row]),
             converged=bool(solved.converged[row]),
+            reason=Reason(int(solved.reason[row])).name,
             area=float(areas[index]),
         )
     ties = float(np.mean(labelled.tied))
@@ -205,9 +210,11 @@ def _notes(reports: list[ClassReport], ties: float) -> tuple[str, ...]:
     notes = []
     if len(reports) == 1:
         notes.append("one class only: it has no rival and takes every pixel")
-    stuck = [report.name for report in reports if not report.converged]
+    stuck = [report for report in reports if not report.converged]
     if stuck:
-        notes.append(f"the solver did not converge for: {', '.join(stuck)}")
+        reasons = dict.fromkeys(Reason[r.reason].sentence for r in stuck)
+        names = ", ".join(report.name for report in stuck)
+        notes.append(f"the solver did not converge for: {names}. {' '.join(reasons)}")
     if ties > 0.01:
         notes.append(f"{ties:.1%} of the pixels are ties, given to the lower index")
     return tuple(notes)

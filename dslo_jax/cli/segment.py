@@ -71,7 +71,10 @@ class Segment:
     recursive: bool = False
     offline: bool = False
     config: Path | None = None
-    method: Annotated[Method, tyro.conf.arg(name="")] = DEFAULTS
+    method: Annotated[
+        Method,  # pyright: ignore[reportInvalidTypeForm]
+        tyro.conf.arg(name=""),
+    ] = DEFAULTS
 
 
 def run(arguments: list[str], errors: Console) -> int:

@@ -9,9 +9,10 @@ the share of the cell that is; what upsampling then loses is lost to the grid.
 The truth on the grid is that of the area under each cell.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
@@ -161,27 +162,26 @@ class InformedBatch(Batch):
 
         def compute() -> Array:
             truth = np.stack([true_affinity(each) for each in self._shares(grid)])
-            return self.networks.put(truth)
+            return self.put(truth)
 
         return self.memory.recall_last("affinity", ("truth", grid), compute)
 
-    def solved(self, config: SegmenterConfig) -> Solved:
-        """As in ``Batch``, or the true maps."""
-        key = ("solved", config.clip, config.source, config.affinity)
-        key += (config.discrepancy, self.affinity_name, self._oracles)
-        return self.memory.recall(key, lambda: self._solved(config))
+    def solved_key(self, config: SegmenterConfig) -> tuple[Hashable, ...]:
+        """All that the maps depend on."""
+        return (*super().solved_key(config), self._oracles)
 
-    def _solved(self, config: SegmenterConfig) -> Solved:
+    def solve(self, config: SegmenterConfig) -> Solved:
+        """As in ``Batch``, or the true maps."""
         maps = self._oracles & {"map", "shares"}
         if not maps:
-            return self._solve(config)
+            return super().solve(config)
         active = jax.device_get(self.prepared(config).active)
         order, counts = checks.choose_classes(active)
         shares = self._shares(self.grid(config))
         if "map" in maps:
             shares = np.stack([true_map(each) for each in shares])
         values = np.take_along_axis(shares, order[:, :, None], axis=1)
-        solution = jax.device_get(jax.vmap(Solution.exact)(values))
+        solution = jax.device_get(jax.vmap(Solution.exact)(jnp.asarray(values)))
         return Solved(order, counts, solution, 0.0)
 
     def _corrected(self, config: SegmenterConfig) -> SolverInput:
@@ -192,7 +192,7 @@ class InformedBatch(Batch):
             given = programs.SOURCES(
                 self.clock,
                 given.logits,
-                self.networks.put(np.stack(present)),
+                self.put(np.stack(present)),
                 options=config.source,
             )
         if "seeds" in self._oracles:
@@ -200,7 +200,7 @@ class InformedBatch(Batch):
             shares = self._shares(self.grid(config))
             pairs = zip(estimates, shares, strict=True)
             seeds = np.stack([true_seeds(*pair) for pair in pairs])
-            given = RESEED(self.clock, given, self.networks.put(seeds))
+            given = RESEED(self.clock, given, self.put(seeds))
         return given
 
     def _shares(self, grid: tuple[int, int]) -> np.ndarray:

@@ -1,13 +1,9 @@
 """From photos and words to labels: the networks, the steps, and their programs."""
 
-from dslo_jax.pipeline.batch import (
-    Batch as Batch,
-    Memory as Memory,
-    Solved as Solved,
-    clip_size as clip_size,
-)
+from dslo_jax.pipeline.batch import Batch as Batch, clip_size as clip_size
 from dslo_jax.pipeline.networks import Networks as Networks
 from dslo_jax.pipeline.programs import (
     SolverInput as SolverInput,
     num_compilations as num_compilations,
 )
+from dslo_jax.pipeline.steps import Memory as Memory, Solved as Solved, Steps as Steps

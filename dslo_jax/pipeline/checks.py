@@ -9,7 +9,7 @@ from dslo_jax.attention.options import AffinityOptions
 from dslo_jax.errors import SolverError
 from dslo_jax.images import Photo
 from dslo_jax.pipeline.programs import SolverInput
-from dslo_jax.solvers import Counts, Discrepancy, Fused, Solution
+from dslo_jax.solvers import Counts, Discrepancy, Fused, Reason, Solution
 
 
 READING_STEPS = 8
@@ -41,32 +41,38 @@ def check_logits(
 
 
 def check_maps(
-    solved: Solution, discrepancy: Discrepancy, affinity: AffinityOptions
+    solution: Solution,
+    order: np.ndarray,
+    titles: Sequence[str],
+    discrepancy: Discrepancy,
+    affinity: AffinityOptions,
 ) -> None:
     """Refuse maps that the solver could not find; their error is NaN.
 
     Args:
-        solved: Maps and status of every photo.
+        solution: Maps and status of every photo.
+        order: Index of the class of every row of the maps.
+        titles: What the classes are called.
         discrepancy: What was solved for.
         affinity: How the affinity was made.
 
     Raises:
-        SolverError: A class was not solved (``S03``).
+        SolverError: A class was not solved (``S03``); the message says why.
     """
-    if np.isnan(solved.error).any() or not np.isfinite(solved.value).all():
-        epsilon = _epsilon(discrepancy)
-        small = (
-            f" or epsilon = {epsilon} is too small (0.0125 suits every one),"
-            if epsilon is not None
-            else ""
-        )
-        raise SolverError(
-            "S03",
-            f"mode {discrepancy.name!r} has no solution: the affinity is not finite or "
-            f"has an empty row or column,{small} or affinity_temperature = "
-            f"{affinity.temperature} is too far from 1. Half precision may overflow: "
-            "use float32 or bfloat16",
-        )
+    finite = np.isfinite(solution.value).all(axis=-1) & ~np.isnan(solution.error)
+    if finite.all():
+        return
+    photo, row = np.argwhere(~finite)[0]
+    reason = Reason(int(solution.reason[photo, row]))
+    epsilon = _epsilon(discrepancy)
+    small = "" if epsilon is None else f"epsilon = {epsilon}, and at "
+    raise SolverError(
+        "S03",
+        f"mode {discrepancy.name!r} has no solution for the class "
+        f"{titles[int(order[photo, row])]!r}. {reason.sentence} Look at {small}"
+        f"affinity_temperature = {affinity.temperature}; networks in half precision "
+        "may overflow: use float32 or bfloat16",
+    )
 
 
 def choose_classes(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,158 @@
+"""Somebody's own logits and self-attention become labels, without our networks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dslo_jax import images
+from dslo_jax.config import SegmenterConfig
+from dslo_jax.images import Photo
+from dslo_jax.pipeline import Steps
+from dslo_jax.segmentation import Segmentation, assemble
+from dslo_jax.solvers import Discrepancy
+
+
+def segment_logits(
+    logits: Float[Array | np.ndarray, "*batch classes height width"],
+    affinity: Float[Array | np.ndarray, "*batch patches patches"] | None,
+    photos: Any,
+    *,
+    classes: Sequence[str] | None = None,
+    config: SegmenterConfig | None = None,
+    discrepancy: Discrepancy | None = None,
+    **options: Any,
+) -> Segmentation | list[Segmentation]:
+    """Turn logits and an affinity into labels: the method after the networks.
+
+    Everything but the reading of photos runs on the device that JAX uses by default,
+    in the programs that ``Segmenter`` runs.
+
+    Args:
+        logits: How well every class fits every patch, the greater the better; for
+            photos of a batch, or of one photo without that axis.
+        affinity: Self-attention between the patches, row by row of the grid; ``patches
+            = height * width``. ``None`` for a discrepancy that needs none.
+        photos: The photo, or a list with one for each entry of the batch: a path, a
+            Pillow image or an array. It guides the upsampling and gives the labels
+            their size.
+        classes: What the classes are called; ``"0"``, ``"1"`` ... when ``None``.
+        config: Every choice of the method; those about CLIP and the affinity are of no
+            concern here.
+        discrepancy: What is solved for, instead of the configuration's.
+        options: Other choices by their flat names, such as ``mode="path"``.
+
+    Returns:
+        One result, or a list of them for a batch.
+
+    Raises:
+        ValueError: The shapes do not fit each other, or the affinity is missing.
+        ImageError: A photo cannot be used.
+        OptionError: An option is unknown or out of range.
+        SolverError: The logits or the affinity hold values that no solver can use.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> logits = rng.random((3, 8, 8), np.float32)
+        >>> affinity = np.full((64, 64), 1 / 64, np.float32)
+        >>> photo = np.zeros((32, 48, 3), np.uint8)
+        >>> result = segment_logits(logits, affinity, photo, mode="path")
+        >>> result.labels.shape
+        (32, 48)
+    """
+    config = (config or SegmenterConfig()).with_options(
+        discrepancy=discrepancy, **options
+    )
+    single = logits.ndim == 3
+    if single:
+        logits, photos = logits[None], [photos]
+        affinity = None if affinity is None else affinity[None]
+    _check_shapes(logits, affinity, photos, classes, config)
+    read = [
+        photo if isinstance(photo, Photo) else images.read_photo(photo)
+        for photo in photos
+    ]
+    titles = classes or [str(index) for index in range(logits.shape[1])]
+    given = _Given(logits, affinity, read, titles)
+    solved = given.solved(config)
+    results = [
+        assemble(
+            photo,
+            tuple(titles),
+            solved.order[i, : solved.counts[i]],
+            jax.tree.map(lambda leaf, i=i: leaf[i], solved.solution),
+            given.labelled(config, i),
+            grid=given.grid(config),
+            timings=given.clock.timings,
+            config=config,
+        )
+        for i, photo in enumerate(read)
+    ]
+    return results[0] if single else results
+
+
+class _Given(Steps):
+    """Photos whose logits and affinity somebody has brought along."""
+
+    def __init__(
+        self,
+        logits: Array | np.ndarray,
+        affinity: Array | np.ndarray | None,
+        photos: Sequence[Photo],
+        titles: Sequence[str],
+    ):
+        given = jnp.asarray(logits)
+        (device,) = given.devices()
+        super().__init__(photos, titles, device, size=len(photos))
+        batch, classes, height, width = given.shape
+        self._grid = height, width
+        self._logits = given.reshape(batch, classes, height * width)
+        self._affinity = None if affinity is None else self.put(jnp.asarray(affinity))
+
+    def grid(self, config: SegmenterConfig) -> tuple[int, int]:
+        """That of the logits."""
+        return self._grid
+
+    def logits(self, config: SegmenterConfig) -> Array:
+        """As they were given, in float32."""
+        return self._logits.astype(jnp.float32)
+
+    def affinity(self, config: SegmenterConfig) -> Array | None:
+        """As it was given."""
+        return self._affinity if config.discrepancy.needs_affinity else None
+
+
+def _check_shapes(
+    logits: Array | np.ndarray,
+    affinity: Array | np.ndarray | None,
+    photos: Sequence[Any],
+    classes: Sequence[str] | None,
+    config: SegmenterConfig,
+) -> None:
+    if logits.ndim != 4 or 0 in logits.shape:
+        raise ValueError(
+            f"`logits` has shape {logits.shape}, expected [classes, height, width], or "
+            "[batch, classes, height, width]; put the classes before the patches"
+        )
+    batch, count, height, width = logits.shape
+    patches = height * width
+    if affinity is None and config.discrepancy.needs_affinity:
+        raise ValueError(
+            f"`affinity` is None, but mode {config.discrepancy.name!r} needs one; pass "
+            'it, or use mode="kl" or mode="logits"'
+        )
+    if affinity is not None and affinity.shape != (batch, patches, patches):
+        raise ValueError(
+            f"`affinity` has shape {affinity.shape}, expected "
+            f"{(batch, patches, patches)} for logits on a grid of {height} x {width} "
+            "patches; resample the logits to the grid of the attention"
+        )
+    if not isinstance(photos, Sequence) or len(photos) != batch:
+        found = len(photos) if isinstance(photos, Sequence) else type(photos).__name__
+        raise ValueError(f"`photos` is {found}, expected a list of {batch}")
+    if classes is not None and len(classes) != count:
+        raise ValueError(f"`classes` has {len(classes)} names, the logits {count} rows")
