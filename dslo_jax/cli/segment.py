@@ -71,7 +71,7 @@ class Segment:
     recursive: bool = False
     offline: bool = False
     config: Path | None = None
-    method: Annotated[Method, tyro.conf.arg(name="")] = DEFAULTS
+    method: Annotated[Method, tyro.conf.arg(name="")] = DEFAULTS  # pyright: ignore[reportInvalidTypeForm]
 
 
 def run(arguments: list[str], errors: Console) -> int:

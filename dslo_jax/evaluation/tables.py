@@ -210,15 +210,14 @@ def _foundations(base: SegmenterConfig, offer: Offer):
 
     The first row is row I of Table 2: the logits of CLIP as it comes.
     """
-    none = _PLAIN_LOGITS | {"clip_attention": "vanilla"}
+    none: dict[str, Any] = _PLAIN_LOGITS | {"clip_attention": "vanilla"}
     rows = [Row("none", (Cell(base.with_options(**none)), None))]
     for source in offer.sources:
-        own = {"timestep": 0, "affinity_layers": (), "affinity_size": source.size}
+        own: dict[str, Any] = {}
+        if source.key:
+            own = {"timestep": 0, "affinity_layers": (), "affinity_size": source.size}
         cells = (
-            Cell(
-                base.with_options(**mode, **(own if source.key else {})),
-                source=source.key,
-            )
+            Cell(base.with_options(**mode, **own), source=source.key)
             for mode in MODES.values()
         )
         rows.append(Row(source.label, tuple(cells)))
