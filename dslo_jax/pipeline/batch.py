@@ -104,7 +104,7 @@ class Batch(Steps):
 
     def encoded(self, config: SegmenterConfig) -> Any:
         """What the source of affinities makes of photos before it attends."""
-        network = self.networks.affinity(config.affinity, self.affinity_name)
+        network = self.networks.encoder(config.affinity, self.affinity_name)
         stage = network_stage("encode", network.module.stages[0])
 
         def compute() -> Any:

@@ -1,6 +1,6 @@
 """The networks on their device, loaded once, whatever they are used for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -68,6 +68,7 @@ class Networks:
             affinities = {"": affinities}
         self._affinities = dict(affinities)
         self._variants: dict[tuple[str, AffinityOptions], OnDevice] = {}
+        self._encoders: dict[tuple[str, Hashable], OnDevice] = {}
         self._downscaling = downscaling
         self._text: dict[tuple[Any, str], Float[np.ndarray, " channels"]] = {}
 
@@ -120,6 +121,15 @@ class Networks:
                 self._variants[explicit] = OnDevice(variant, self.device)
             self._variants[key] = self._variants[explicit]
         return self._variants[key]
+
+    def encoder(self, options: AffinityOptions, name: str = "") -> OnDevice:
+        """The same, to encode photos: one for all options that encoding ignores.
+
+        A program belongs to a network with its options, and that of an autoencoder
+        takes long to compile: another timestep must not compile it again.
+        """
+        variant = self.affinity(options, name)
+        return self._encoders.setdefault((name, variant.module.encoding), variant)
 
     def grid(self, options: AffinityOptions, name: str = "") -> tuple[int, int]:
         """Rows and columns of the maps, told without loading anything."""

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from flax import nnx
 
 from dslo_jax import pairs, prompts
-from dslo_jax.attention import DiffusionAffinity, load_diffusion
+from dslo_jax.attention import AffinityOptions, DiffusionAffinity
 from dslo_jax.demo import scenes
 from dslo_jax.demo.train import diffusion
 from dslo_jax.demo.train.denoiser import Autoencoder, Denoiser
@@ -149,7 +149,7 @@ def test_diffusers_decodes_and_encodes_the_same(folder):
 
 
 def test_the_pipeline_loads_what_was_saved(folder):
-    affinity = load_diffusion(folder, size=32)
+    affinity = DiffusionAffinity.load(folder, options=AffinityOptions(size=32))
     pixels = diffusion.draw_batch(_SCHEDULE[0], 7, 0)["pixels"].astype(np.float32) / 255
     latents = _call(affinity, DiffusionAffinity.encode, pixels)
     theirs = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)

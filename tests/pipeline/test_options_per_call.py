@@ -7,7 +7,7 @@ import pytest
 
 from dslo_jax import Segmenter, prompts, segmenter as segmenter_module
 from dslo_jax.errors import ClassListError, OptionError
-from dslo_jax.pipeline import Networks
+from dslo_jax.pipeline import Networks, programs
 from tests.pipeline.colours import ColourAffinity, ColourLogits, colour_networks
 from tests.pipeline.conftest import CONFIG
 
@@ -127,6 +127,18 @@ def test_layers_that_are_named_and_the_usual_ones_share_a_variant(segmenter):
     assert networks.affinity(usual.module.options) is usual
 
 
+def test_other_options_of_attention_compile_no_encoder(segmenter, make_photo):
+    photo = make_photo(50, 75)
+    segmenter(photo, CLASSES)
+    encode = programs.network_stage("encode", "vae")
+    attend = programs.network_stage("attend", "unet")
+    before = encode.num_compilations, attend.num_compilations
+    for options in ({"timestep": 33}, {"affinity_temperature": 0.75}):
+        segmenter(photo, CLASSES, **options)
+    after = encode.num_compilations, attend.num_compilations
+    assert after == (before[0], before[1] + 2)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
@@ -149,9 +161,7 @@ def test_options_that_cannot_be_are_refused_before_anything_runs(
 
 def test_without_an_affinity_the_modes_that_need_one_are_refused(tokenizer, make_photo):
     networks = Networks(ColourLogits(), tokenizer)
-    with pytest.raises(
-        OptionError, match=r"O05.*self-attention.*mode kl or logits"
-    ):
+    with pytest.raises(OptionError, match=r"O05.*self-attention.*mode kl or logits"):
         Segmenter(networks, COLOURS)
     segmenter = Segmenter(networks, COLOURS.with_options(mode="logits"))
     assert segmenter(make_photo(50, 75), CLASSES, mode="kl").labels.shape == (50, 75)

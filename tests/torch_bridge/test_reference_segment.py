@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dslo_jax.config import SegmenterConfig
+from dslo_jax.solvers import Discrepancy
 from torch_bridge import reference
 
 
@@ -145,3 +146,15 @@ def test_ties_go_to_the_lowest_class():
         config=SegmenterConfig.of(early_rejection=False),
     )
     assert (result.labels == 0).all()
+
+
+def test_a_discrepancy_that_the_reference_does_not_know_is_refused():
+    class Mine(Discrepancy):
+        name = "mine"
+
+        def solve(self, source, affinity=None):
+            raise AssertionError("the reference runs no solver of ours")
+
+    config = SegmenterConfig().with_options(discrepancy=Mine())
+    with pytest.raises(ValueError, match="no 'mine'; it knows velocity, path"):
+        reference.segment_logits(*random_scene(), config=config)
