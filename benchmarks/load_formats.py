@@ -178,14 +178,14 @@ def measure(place: Path, repeats: int) -> tuple[list[float], int, int]:
 def main() -> None:
     """Write, load and delete each layout."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="a CLIP of make_checkpoint.py")
+    parser.add_argument("folder", help="a CLIP of make_checkpoint.py")
     options = parse(parser, repeats=3)
     record = Record("dslo.bench.load_formats.v1", options)
-    state = load_file(options.folder / "model.safetensors")
+    state = load_file(Path(options.folder, "model.safetensors"))
     for name, write in LAYOUTS.items():
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            shutil.copy(options.folder / "config.json", folder)
+            shutil.copy(Path(options.folder, "config.json"), folder)
             write(state, folder)
             size = sum(path.stat().st_size for path in folder.iterdir())
             seconds, peak, parameters = measure(folder, options.repeats)
