@@ -160,7 +160,7 @@ LAYOUTS: Mapping[str, Callable[[State, Path], object]] = {
     "PyTorch .bin, before 1.6": lambda s, f: old(s, f / "pytorch_model.bin"),
     "PyTorch .bin, two shards": save_shards,
     "OpenAI archive, fp16": lambda s, f: save_archive(as_openai(s), f / "ViT-B-16.pt"),
-    "open_clip state dict": lambda s, f: torch.save(as_openai(s), f / "a.pt"),
+    "OpenAI state dict": lambda s, f: torch.save(as_openai(s), f / "a.pt"),
 }
 
 
