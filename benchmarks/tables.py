@@ -191,6 +191,18 @@ def _row_of(pair: dict[str, Any]) -> tuple[str, str, int]:
     return pair["solver"], pair["a"], pair["patches"]
 
 
+def formats_table() -> str:
+    """Time and memory to load CLIP from each layout of its files."""
+    result = read("load-formats")
+    lines = ["| layout | file | load | memory | of the parameters |", "|---" * 5 + "|"]
+    for row in result["rows"]:
+        sizes = [f"{row[size] / 1e6:.0f} MB" for size in ("file_bytes", "peak_bytes")]
+        ratio = f"{row['peak_bytes'] / row['parameter_bytes']:.2f}"
+        cells = [row["name"], sizes[0], _milliseconds(row["median_s"]), sizes[1], ratio]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
+
+
 # Tables of an ablation that say nothing of a choice: they have their own place.
 _NO_CHOICES = ("components", "oracles", "grid")
 
@@ -289,6 +301,7 @@ TABLES = {
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),
+        "formats": formats_table,
     },
 }
 

@@ -15,7 +15,7 @@ from dslo_jax.weights.stored import DTYPES, StoredTensor, Table
 
 _MAX_DEPTH = 64
 _MAX_NAME = 1024
-_MAX_VALUES = 1_000_000
+_MAX_VALUES = 100_000
 _MAX_AXES = 16
 # The types that Flax adds to msgpack: an array, and a number as NumPy holds it.
 _ARRAYS = (1, 3)

@@ -7,7 +7,8 @@ here and switched on.
 
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from dslo_jax.errors import CheckpointError
 
@@ -33,11 +34,60 @@ _FIXED = {
 }
 
 
-def translate_config(content: Mapping[str, Any]) -> dict[str, Any]:
+class _Fields(NamedTuple):
+    """An object of the file.
+
+    Attributes:
+        values: Its fields.
+        name: What errors put before the name of a field.
+    """
+
+    values: Mapping[str, Any]
+    name: str
+
+    def get(self, field: str, default: Any = None) -> Any:
+        return self.values.get(field, default)
+
+    def count(self, field: str, default: int | None = None) -> int:
+        """A positive whole number, or two that are equal: the sides of a square."""
+        found = self.get(field, default)
+        if isinstance(found, list | tuple) and len(found) == 2 and found[0] == found[1]:
+            found = found[0]
+        if type(found) is not int or found < 1:
+            raise self.wrong(field, "a positive integer")
+        return found
+
+    def part(self, field: str) -> "_Fields":
+        found = self.get(field, {})
+        if not isinstance(found, Mapping):
+            raise self.wrong(field, "an object")
+        return _Fields(found, f"{self.name}{field}.")
+
+    def refuse_others(self, known: tuple[str, ...]) -> None:
+        """Refuse every field that is not translated, unless it changes nothing."""
+        for field, found in self.values.items():
+            if field in known or field in _WITHOUT_EFFECT:
+                continue
+            if field in _FIXED and found not in (None, _FIXED[field]):
+                raise self.wrong(field, repr(_FIXED[field]))
+            if field not in _FIXED and found not in (None, False, "", {}, []):
+                raise self.wrong(field, "it unset")
+
+    def wrong(self, field: str, wanted: str) -> CheckpointError:
+        shown = textwrap.shorten(repr(self.get(field)), 60, placeholder=" ...")
+        return CheckpointError(
+            "W06", f"{self.name}{field} = {shown}, this network wants {wanted}"
+        )
+
+
+def translate_config(
+    content: Mapping[str, Any], source: str | Path = "open_clip_config.json"
+) -> dict[str, Any]:
     """Say what ``config.json`` would say.
 
     Args:
         content: An ``open_clip_config.json``, or only its ``model_cfg``.
+        source: The file, as errors call it.
 
     Returns:
         The configuration in the spelling of transformers' ``CLIPConfig``.
@@ -46,110 +96,68 @@ def translate_config(content: Mapping[str, Any]) -> dict[str, Any]:
         CheckpointError: A field asks for another network than ours (``W06``): the
             field, what was found, what was wanted.
     """
-    model = _part(content, "model_cfg", content)
-    _refuse_others(model, "", _MODEL)
+    model = _Fields(content, f"{source} has ")
+    if "model_cfg" in content:
+        model = model.part("model_cfg")
+    model.refuse_others(_MODEL)
     act = "quick_gelu" if model.get("quick_gelu") else "gelu"
     return {
         "model_type": "clip",
-        "projection_dim": _count(model, "", "embed_dim", None),
-        "text_config": _text(_part(model, "text_cfg", {}), act),
-        "vision_config": _vision(_part(model, "vision_cfg", {}), act),
+        "projection_dim": model.count("embed_dim"),
+        "text_config": _text(model.part("text_cfg"), act),
+        "vision_config": _vision(model.part("vision_cfg"), act),
     }
 
 
-def _vision(values: Mapping[str, Any], act: str) -> dict[str, Any]:
-    name = "vision_cfg."
-    if values.get("timm_model_name"):
-        raise _mismatch(f"{name}timm_model_name", values["timm_model_name"], "none")
-    if isinstance(values.get("layers"), list | tuple):
-        raise _mismatch(f"{name}layers", values["layers"], "a number (no ResNet)")
-    _refuse_others(values, name, _VISION)
-    width = _count(values, name, "width", 768)
-    head_width = _count(values, name, "head_width", 64)
+def _vision(fields: _Fields, act: str) -> dict[str, Any]:
+    if fields.get("timm_model_name"):
+        raise fields.wrong("timm_model_name", "it unset")
+    if isinstance(fields.get("layers"), list | tuple):
+        raise fields.wrong("layers", "a number (no ResNet)")
+    fields.refuse_others(_VISION)
+    width, head_width = fields.count("width", 768), fields.count("head_width", 64)
     if width % head_width:
-        raise _mismatch(f"{name}head_width", head_width, f"a divisor of width {width}")
+        raise fields.wrong("head_width", f"a divisor of width {width}")
     return {
-        **_transformer(values, name, width, act, pool="tok"),
+        **_transformer(fields, width, act, pool="tok"),
         "num_attention_heads": width // head_width,
-        "patch_size": _count(values, name, "patch_size", 16),
-        "image_size": _count(values, name, "image_size", 224),
+        "patch_size": fields.count("patch_size", 16),
+        "image_size": fields.count("image_size", 224),
     }
 
 
-def _text(values: Mapping[str, Any], act: str) -> dict[str, Any]:
-    name = "text_cfg."
+def _text(fields: _Fields, act: str) -> dict[str, Any]:
     for field in ("hf_model_name", "hf_tokenizer_name"):
-        if values.get(field):
-            raise _mismatch(f"{name}{field}", values[field], "none")
-    _refuse_others(values, name, _TEXT)
-    width = _count(values, name, "width", 512)
+        if fields.get(field):
+            raise fields.wrong(field, "it unset")
+    fields.refuse_others(_TEXT)
     return {
-        **_transformer(values, name, width, act, pool="argmax"),
-        "num_attention_heads": _count(values, name, "heads", 8),
-        "vocab_size": _count(values, name, "vocab_size", 49408),
-        "max_position_embeddings": _count(values, name, "context_length", 77),
+        **_transformer(fields, fields.count("width", 512), act, pool="argmax"),
+        "num_attention_heads": fields.count("heads", 8),
+        "vocab_size": fields.count("vocab_size", 49408),
+        "max_position_embeddings": fields.count("context_length", 77),
         "eos_token_id": 2,  # pooled at the highest id of the prompt
     }
 
 
-def _transformer(
-    values: Mapping[str, Any], name: str, width: int, act: str, *, pool: str
-) -> dict[str, Any]:
+def _transformer(fields: _Fields, width: int, act: str, *, pool: str) -> dict[str, Any]:
     """What both transformers have."""
-    ratio = values.get("mlp_ratio", 4.0)
+    ratio = fields.get("mlp_ratio", 4.0)
     if type(ratio) not in (int, float) or not 0 < ratio < 1e3:
-        raise _mismatch(f"{name}mlp_ratio", ratio, "a positive number")
-    if values.get("pool_type", pool) != pool:
-        raise _mismatch(f"{name}pool_type", values["pool_type"], repr(pool))
-    if values.get("act_kwargs"):
-        if act != "gelu" or values["act_kwargs"] != {"approximate": "tanh"}:
-            raise _mismatch(f"{name}act_kwargs", values["act_kwargs"], "none")
+        raise fields.wrong("mlp_ratio", "a positive number")
+    if fields.get("pool_type", pool) != pool:
+        raise fields.wrong("pool_type", repr(pool))
+    if fields.get("act_kwargs"):
+        if act != "gelu" or fields.get("act_kwargs") != {"approximate": "tanh"}:
+            raise fields.wrong("act_kwargs", "it unset")
         act = "gelu_pytorch_tanh"
-    norm = values.get("norm_kwargs") or {}
+    norm = fields.get("norm_kwargs") or {}
     if not isinstance(norm, Mapping) or set(norm) - {"eps"}:
-        raise _mismatch(f"{name}norm_kwargs", norm, "nothing but eps")
+        raise fields.wrong("norm_kwargs", "nothing but eps")
     return {
         "hidden_size": width,
         "intermediate_size": int(width * ratio),
-        "num_hidden_layers": _count(values, name, "layers", 12),
+        "num_hidden_layers": fields.count("layers", 12),
         "hidden_act": act,
         "layer_norm_eps": norm.get("eps", 1e-5),
     }
-
-
-def _refuse_others(
-    values: Mapping[str, Any], prefix: str, known: tuple[str, ...]
-) -> None:
-    """Refuse every field that is not translated, unless it changes nothing."""
-    for field, found in values.items():
-        if field in known or field in _WITHOUT_EFFECT:
-            continue
-        if field in _FIXED and found not in (None, _FIXED[field]):
-            raise _mismatch(f"{prefix}{field}", found, repr(_FIXED[field]))
-        if field not in _FIXED and found not in (None, False, "", {}, []):
-            raise _mismatch(f"{prefix}{field}", found, "none")
-
-
-def _count(values: Mapping[str, Any], prefix: str, field: str, default: Any) -> int:
-    """A positive whole number, or two that are equal: the sides of a square."""
-    found = values.get(field, default)
-    if isinstance(found, list | tuple) and len(found) == 2 and found[0] == found[1]:
-        found = found[0]
-    if type(found) is not int or found < 1:
-        raise _mismatch(f"{prefix}{field}", found, "a positive integer")
-    return found
-
-
-def _part(values: Mapping[str, Any], field: str, default: Any) -> Mapping[str, Any]:
-    found = values.get(field, default)
-    if not isinstance(found, Mapping):
-        raise _mismatch(field, found, "an object")
-    return found
-
-
-def _mismatch(name: str, found: object, wanted: str) -> CheckpointError:
-    shown = textwrap.shorten(repr(found), 60, placeholder=" ...")
-    return CheckpointError(
-        "W06",
-        f"open_clip_config.json has {name} = {shown}, this network wants {wanted}",
-    )

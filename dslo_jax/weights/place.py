@@ -60,7 +60,7 @@ def read_config(place: Path) -> dict[str, Any]:
     """
     source = config_source(place)
     if source.name == _OPEN_CLIP:
-        return translate_config(_read_object(source))
+        return translate_config(_read_object(source), source)
     if source.name == _CONFIG:
         return _read_object(source)
     return openai_config(_read_place(place))

@@ -10,7 +10,8 @@ from dslo_jax.errors import CheckpointError
 from dslo_jax.weights.stored import DTYPES, StoredTensor, Table
 
 
-_MAX_HEADER_BYTES = 100_000_000  # what the safetensors library allows
+_LONGEST_HEADER = 100_000_000  # what the safetensors library allows
+_MAX_HEADER_BYTES = 1 << 23  # Python takes twenty times as much for its content
 _TYPES = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
     **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8"},
@@ -26,7 +27,7 @@ def is_safetensors(start: bytes, size: int) -> bool:
         start: How the file begins.
         size: Length of the file in bytes.
     """
-    return size >= 8 and _header_bytes(start) <= min(size - 8, _MAX_HEADER_BYTES)
+    return size >= 8 and _header_bytes(start) <= min(size - 8, _LONGEST_HEADER)
 
 
 def read_safetensors(path: Path) -> Table:
@@ -40,6 +41,10 @@ def read_safetensors(path: Path) -> Table:
     """
     with path.open("rb") as file:
         length = _header_bytes(file.read(8))
+        if length > _MAX_HEADER_BYTES:
+            raise CheckpointError(
+                "W04", f"{path} has a header of {length} bytes, more than a table needs"
+            )
         text = file.read(length)
     table = {}
     try:

@@ -100,7 +100,7 @@ Table = dict[str, StoredTensor]
 
 
 class Weights(Mapping[str, np.ndarray]):
-    """The tensors of one checkpoint, read one at a time.
+    """The tensors of one checkpoint, read one at a time, the largest first.
 
     Every tensor is a fresh copy and no file stays open between two reads. Files are
     read, not mapped: what was read and let go takes no memory.
@@ -110,7 +110,9 @@ class Weights(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, table: Mapping[str, StoredTensor]):
-        self._table = dict(table)
+        # The work on a tensor takes memory in proportion to it: large ones come first,
+        # while little is held already.
+        self._table = dict(sorted(table.items(), key=lambda item: -item[1].span))
 
     def __getitem__(self, key: str) -> np.ndarray:
         return self._table[key].read()

@@ -11,6 +11,7 @@ import tempfile
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -141,7 +142,8 @@ def truncated(folder):
 
 
 def pickled(folder):
-    (folder / CLIP).rename(folder / "clip" / "pytorch_model.bin")
+    (folder / CLIP).unlink()
+    torch.save({"a": shutil.copytree}, folder / "clip" / "pytorch_model.bin")
 
 
 def not_a_number(folder):
@@ -157,6 +159,7 @@ def reshaped(folder):
 
 
 def lost_shard(folder):
+    (folder / CLIP).unlink()
     index = {"weight_map": {"a": "../model-00002-of-00002.safetensors"}}
     (folder / f"{CLIP}.index.json").write_text(json.dumps(index))
 
@@ -177,7 +180,7 @@ def change_config(part, **fields):
         (
             pickled,
             FAST,
-            ["[W05]", "pytorch_model.bin", "python -m torch_bridge.convert"],
+            ["[W05]", "pytorch_model.bin", "'shutil.copytree'", "It was not run"],
         ),
         (not_a_number, FAST, ["[W07]", "visual_projection.weight: 2 of", "NaN"]),
         (

@@ -16,7 +16,13 @@ from safetensors.numpy import save_file
 
 from dslo_jax.errors import CheckpointError
 from dslo_jax.models.clip_config import ClipConfig
-from dslo_jax.weights import choose_files, open_weights, read_config, side_folder
+from dslo_jax.weights import (
+    choose_files,
+    config_source,
+    open_weights,
+    read_config,
+    side_folder,
+)
 from dslo_jax.weights.open_clip_config import translate_config
 
 
@@ -104,6 +110,7 @@ def test_openai_describes_itself(tmp_path, network):
     (tmp_path / "config.json").write_text('{"model_type": "siglip"}')  # of another
     config = read_config(archive)
     assert config == read_config(state)
+    assert config_source(archive) == archive
     assert side_folder(archive) is None
     assert side_folder(state) is None
     assert side_folder(tmp_path) == tmp_path
@@ -118,6 +125,7 @@ def test_openai_describes_itself(tmp_path, network):
 def test_a_folder_with_nothing_but_openai_is_described(tmp_path, network):
     save_archive(network, tmp_path / "ViT-B-16.pt")
     assert read_config(tmp_path) == read_config(tmp_path / "ViT-B-16.pt")
+    assert config_source(tmp_path) == tmp_path
 
 
 def test_a_resnet_is_refused(tmp_path, network):
@@ -147,6 +155,8 @@ def test_open_clip_without_its_configuration_is_told(tmp_path, network):
     write_open_clip_config(tmp_path, quick=False)
     config = read_config(tmp_path / "vit_b_16-laion400m.pt")
     assert config["vision_config"]["hidden_act"] == "gelu"
+    source = config_source(tmp_path / "vit_b_16-laion400m.pt")
+    assert source == tmp_path / "open_clip_config.json"
     assert side_folder(tmp_path / "vit_b_16-laion400m.pt") == tmp_path
 
 
@@ -158,6 +168,7 @@ def test_the_configuration_is_that_of_the_chosen_file(tmp_path):
     assert read_config(tmp_path)["projection_dim"] == 24
     save_file({"text_projection.weight": np.ones(1)}, tmp_path / "model.safetensors")
     assert read_config(tmp_path) == {"model_type": "clip"}
+    assert config_source(tmp_path) == tmp_path / "config.json"
     assert read_config(tmp_path / "model.safetensors") == {"model_type": "clip"}
     assert read_config(tmp_path / "open_clip_model.safetensors")["projection_dim"] == 24
 
@@ -259,41 +270,41 @@ def test_what_changes_nothing_is_accepted(part, field, value):
     ("part", "field", "value", "wanted"),
     [
         (None, "embed_dim", 0, "a positive integer"),
-        (None, "multimodal_cfg", {"layers": 12}, "none"),
-        (None, "init_logit_bias", -10, "none"),
+        (None, "multimodal_cfg", {"layers": 12}, "it unset"),
+        (None, "init_logit_bias", -10, "it unset"),
         (None, "vision_cfg", 5, "an object"),
-        ("vision_cfg", "timm_model_name", "convnext_base", "none"),
+        ("vision_cfg", "timm_model_name", "convnext_base", "it unset"),
         ("vision_cfg", "layers", [3, 4, 6, 3], "no ResNet"),
         ("vision_cfg", "layers", "12", "a positive integer"),
         ("vision_cfg", "head_width", 81, "a divisor of width 1280"),
         ("vision_cfg", "mlp_ratio", -1, "a positive number"),
         ("vision_cfg", "image_size", [224, 448], "a positive integer"),
-        ("vision_cfg", "attentional_pool", True, "none"),
-        ("vision_cfg", "ls_init_value", 1e-4, "none"),
-        ("vision_cfg", "no_ln_pre", True, "none"),
+        ("vision_cfg", "attentional_pool", True, "it unset"),
+        ("vision_cfg", "ls_init_value", 1e-4, "it unset"),
+        ("vision_cfg", "no_ln_pre", True, "it unset"),
         ("vision_cfg", "pool_type", "avg", "'tok'"),
         ("vision_cfg", "pos_embed_type", "sin_cos_2d", "'learnable'"),
-        ("vision_cfg", "final_ln_after_pool", True, "none"),
+        ("vision_cfg", "final_ln_after_pool", True, "it unset"),
         ("vision_cfg", "norm_kwargs", {"elementwise_affine": False}, "nothing but eps"),
-        ("text_cfg", "hf_model_name", "roberta-base", "none"),
-        ("text_cfg", "hf_tokenizer_name", "bert-base-uncased", "none"),
+        ("text_cfg", "hf_model_name", "roberta-base", "it unset"),
+        ("text_cfg", "hf_tokenizer_name", "bert-base-uncased", "it unset"),
         ("text_cfg", "pool_type", "last", "'argmax'"),
-        ("text_cfg", "embed_cls", True, "none"),
-        ("text_cfg", "no_causal_mask", True, "none"),
-        ("text_cfg", "proj_bias", True, "none"),
+        ("text_cfg", "embed_cls", True, "it unset"),
+        ("text_cfg", "no_causal_mask", True, "it unset"),
+        ("text_cfg", "proj_bias", True, "it unset"),
         ("text_cfg", "proj_type", "none", "'linear'"),
-        ("text_cfg", "act_kwargs", {"approximate": "sigmoid"}, "none"),
+        ("text_cfg", "act_kwargs", {"approximate": "sigmoid"}, "it unset"),
         ("text_cfg", "block_type", "custom", "'default'"),
-        ("text_cfg", "qk_norm", True, "none"),
-        ("text_cfg", "an_option_of_tomorrow", 3, "none"),
+        ("text_cfg", "qk_norm", True, "it unset"),
+        ("text_cfg", "an_option_of_tomorrow", 3, "it unset"),
     ],
 )
 def test_other_networks_are_refused_by_field(part, field, value, wanted):
     with pytest.raises(CheckpointError) as caught:
-        translate_config(changed(part, **{field: value}))
+        translate_config(changed(part, **{field: value}), "folder/its.json")
     assert caught.value.code == "W06"
     name = field if part is None else f"{part}.{field}"
-    assert f"has {name} = " in str(caught.value)
+    assert f"folder/its.json has {name} = " in str(caught.value)
     assert wanted in str(caught.value).partition("this network wants ")[2]
 
 

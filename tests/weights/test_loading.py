@@ -416,6 +416,11 @@ def test_damaged_headers_are_refused(tmp_path, header, word):
     assert code_of(tmp_path, word) == "W04"
 
 
+def test_a_header_of_more_than_a_table_is_refused(tmp_path):
+    write_raw(tmp_path / "model.safetensors", b"{}".ljust(9_000_000))
+    assert code_of(tmp_path, "a header of 9000000 bytes") == "W04"
+
+
 def test_truncated_weights_are_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"a": np.zeros(100, np.float32)}, path)
