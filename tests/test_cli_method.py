@@ -12,6 +12,7 @@ from dslo_jax.attention import AffinityOptions
 from dslo_jax.cli.method import DEFAULTS, Method, config_of, method_options
 from dslo_jax.logits import ClipOptions
 from dslo_jax.ops.options import SourceOptions, UpsamplingOptions
+from dslo_jax.solvers import DISCREPANCIES
 from dslo_jax.solvers.options import SolverOptions
 
 
@@ -21,13 +22,13 @@ PARTS = (ClipOptions, SourceOptions, AffinityOptions, UpsamplingOptions)
 
 def explained():
     """Flat name and explanation of every option, as its class has it."""
-    kinds = [*PARTS, *map(type, SolverOptions().known)]
     found = {"mode": of(SolverOptions)["mode"]}
-    for kind in kinds:
+    for kind in PARTS:
         for field in dataclasses.fields(kind):
-            name = field.metadata.get("flat") or (field.name if kind in PARTS else "")
-            if name:
-                found[name] = of(kind)[field.name]
+            found[field.metadata.get("flat") or field.name] = of(kind)[field.name]
+    for kind in DISCREPANCIES.values():
+        for name, flat in kind.flat_names.items():
+            found[flat] = of(kind)[name]
     return found
 
 

@@ -65,7 +65,9 @@ def check_maps(
     photo, row = np.argwhere(~finite)[0]
     reason = Reason(int(solution.reason[photo, row]))
     epsilon = _epsilon(discrepancy)
-    small = "" if epsilon is None else f"epsilon = {epsilon}, and at "
+    small = ""
+    if epsilon is not None:
+        small = f"epsilon = {epsilon} (0.0125 suits every affinity) and at "
     raise SolverError(
         "S03",
         f"mode {discrepancy.name!r} has no solution for the class "

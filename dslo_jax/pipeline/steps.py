@@ -188,12 +188,13 @@ class Steps(ABC):
             programs.CHOSEN(self.clock, values, self.put(order)),
             affinity,
         )
-        solution = jax.device_get(solve(discrepancy=discrepancy))
-        unsolved = np.isnan(solution.error).any(axis=1)
-        if unsolved.any() and discrepancy.fallback is not None:
-            # Logarithms take as long to compile as all the rest, and few need them.
-            second = jax.device_get(solve(discrepancy=discrepancy.fallback))
-            solution = _choose_photos(unsolved, second, solution)
+        first, *others = discrepancy.attempts
+        solution = jax.device_get(solve(discrepancy=first))
+        for other in others:
+            unsolved = np.isnan(solution.error).any(axis=1)
+            if unsolved.any():
+                again = jax.device_get(solve(discrepancy=other))
+                solution = _choose_photos(unsolved, again, solution)
         checks.check_maps(
             solution, order, self.titles, config.discrepancy, config.affinity
         )

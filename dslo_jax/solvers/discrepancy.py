@@ -104,13 +104,13 @@ class Discrepancy(abc.ABC):
         return self
 
     @property
-    def fallback(self) -> "Discrepancy | None":
-        """What to solve with on a second try where this one failed; ``None``: nothing.
+    def attempts(self) -> "tuple[Discrepancy, ...]":
+        """What to solve with, one after the other, until every class is solved.
 
-        For programs that look at the result on the host: the second one is compiled
-        only if it is needed.
+        For programs that look at each result on the host: a later attempt is compiled
+        only if it is needed. The last one gives what this discrepancy itself gives.
         """
-        return None
+        return (self,)
 
     @abc.abstractmethod
     def solve(

@@ -56,12 +56,16 @@ class Fused(Discrepancy):
         return Fused(self.first.fitted(counts), self.second.fitted(counts))
 
     @property
-    def fallback(self) -> "Fused | None":
-        """The fallback of either, with the other as it is."""
-        first, second = self.first.fallback, self.second.fallback
-        if first is None and second is None:
-            return None
-        return Fused(first or self.first, second or self.second)
+    def attempts(self) -> "tuple[Fused, ...]":
+        """The attempts of both, side by side."""
+        first, second = self.first.attempts, self.second.attempts
+        count = max(len(first), len(second))
+        pairs = zip(
+            first + first[-1:] * (count - len(first)),
+            second + second[-1:] * (count - len(second)),
+            strict=True,
+        )
+        return tuple(Fused(*pair) for pair in pairs)
 
     def solve(
         self,

@@ -18,9 +18,9 @@ from dslo_jax.solvers.path import OptimalPath
 from dslo_jax.solvers.registry import DISCREPANCIES
 
 
-# What differs from the defaults of the classes. For a label map a path is scaled to
-# [0, 1]. The log domain is compiled only when it turns out to be needed.
-_CHOSEN = {"path": OptimalPath(norm="minmax", domain="kernel")}
+# What differs from the defaults of the classes: for a label map a path is scaled to
+# [0, 1].
+_CHOSEN = {"path": OptimalPath(norm="minmax")}
 _DEFAULTS = tuple(
     _CHOSEN.get(name, kind()) for name, kind in DISCREPANCIES.items() if kind != Fused
 )

@@ -125,7 +125,7 @@ class OptimalPath(Discrepancy):
         max_steps: Cap on the number of Sinkhorn steps.
         tolerance: Error that ends a class; 0 runs exactly ``max_steps``.
         norm: The paper's undefined Norm. over the patches of a class.
-        domain: ``"kernel"`` has ``"auto"`` as its ``fallback``.
+        domain: See ``sinkhorn``; of ``"auto"`` the kernel is the first of ``attempts``.
         support: Set by ``fitted``, unless it or ``pairs`` is set already.
         pairs: Likewise.
 
@@ -169,11 +169,14 @@ class OptimalPath(Discrepancy):
         return dataclasses.replace(self, **reading._asdict())
 
     @property
-    def fallback(self) -> "OptimalPath | None":
-        """Logarithms, for the classes that no kernel can solve."""
-        if self.domain == "kernel":
-            return dataclasses.replace(self, domain="auto")
-        return None
+    def attempts(self) -> "tuple[OptimalPath, ...]":
+        """In the domain ``"auto"`` the kernel alone comes first.
+
+        Logarithms take as long to compile as all the rest, and few classes need them.
+        """
+        if self.domain != "auto":
+            return (self,)
+        return dataclasses.replace(self, domain="kernel"), self
 
     def solve(
         self,

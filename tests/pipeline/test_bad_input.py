@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from dslo_jax import Segmentation, Segmenter, SegmenterConfig, cli, hub
 from dslo_jax.errors import SolverError
 from dslo_jax.pipeline import checks
-from dslo_jax.solvers import Solution
+from dslo_jax.solvers import Reason, Solution
 from tests.pipeline.conftest import FAST, QUICK
 
 
@@ -192,7 +192,7 @@ def change_config(part, **fields):
         (
             change_config("diffusion/unet", addition_embed_type="text_time"),
             (),
-            ["[W06]", "not a Stable Diffusion 1 or 2", "addition_embed_type"],
+            ["[W06]", "Stable Diffusion 1", "addition_embed_type"],
         ),
         (
             change_config("diffusion/unet", cross_attention_dim=768),
@@ -293,16 +293,27 @@ def test_an_epsilon_that_no_kernel_survives(run, photo):
     code, _, err = run(photo, *CLASSES, "--mode", "path", "--epsilon", "1e-9")
     assert code == 3
     assert "[S03]" in err
-    assert "epsilon = 1e-09 is too small (0.0125 suits every one)" in err
+    assert "epsilon = 1e-09 (0.0125 suits every affinity)" in err
+    assert Reason.EPSILON_TOO_SMALL.sentence in err
 
 
 @pytest.mark.parametrize("mode", ["velocity", "path", "fused"])
 def test_what_has_no_solution_is_blamed_on_what_was_used(mode):
     config = SegmenterConfig.of(mode=mode, affinity_temperature=1e-30)
     nothing = np.zeros((1, 2, 4), np.float32)
-    solved = Solution(nothing, *(np.full((1, 2), each) for each in (0, np.nan, 0, 0)))
-    with pytest.raises(SolverError, match=r"S03.*temperature = 1e-30 is too") as caught:
-        checks.check_maps(solved, config.discrepancy, config.affinity)
+    reason = Reason.UNBALANCEABLE
+    status = (0, np.nan, False, reason)
+    solved = Solution(nothing, *(np.full((1, 2), each) for each in status))
+    with pytest.raises(SolverError, match=r"S03.*temperature = 1e-30") as caught:
+        checks.check_maps(
+            solved,
+            np.array([[1, 0]]),
+            ("cat", "sofa"),
+            config.discrepancy,
+            config.affinity,
+        )
+    assert "'sofa'" in str(caught.value)
+    assert reason.sentence in str(caught.value)
     assert ("epsilon = 0.1" in str(caught.value)) == (mode != "velocity")
 
 

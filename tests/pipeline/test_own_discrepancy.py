@@ -1,6 +1,7 @@
 """A discrepancy of one's own: segmenters and sweeps take it like any other."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +12,6 @@ import pytest
 from dslo_jax import Segmenter, images, prompts
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation import Cell, SceneSet, Sweep
-from dslo_jax.options import option
 from dslo_jax.solvers import Discrepancy, MaximumVelocity, OptimalPath, Solution
 from tests.pipeline.colours import colour_networks
 from tests.pipeline.conftest import CONFIG
@@ -31,8 +31,14 @@ class Mine(Discrepancy):
     """
 
     name: ClassVar[str] = "mine"
-    steps: int = option(1, flat="my_steps", low=0, high=9)
+    flat_names: ClassVar[Mapping[str, str]] = {"steps": "my_steps"}
+
+    steps: int = 1
     lazy: bool = False
+
+    def __post_init__(self):
+        if not 0 <= self.steps <= 9:
+            raise ValueError(f"`steps` is {self.steps}, expected 0 to 9")
 
     def solve(self, source, affinity=None):
         value = source

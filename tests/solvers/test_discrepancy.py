@@ -106,7 +106,7 @@ def test_one_of_ones_own():
     source, affinity = problem()
     own = Propagation()
     assert own.needs_affinity
-    assert own.fallback is None
+    assert own.attempts == (own,)
     assert own.fitted(Counts.of(source)) is own
     solution = jax.jit(own.solve)(source, affinity)
     np.testing.assert_allclose(solution.value, source @ affinity, rtol=1e-6)
@@ -149,22 +149,26 @@ def test_a_fitted_path_reads_what_the_counts_say():
     assert not Fused(fitted, MaximumVelocity()).wants_counts
 
 
-def test_fallback():
-    """What the kernel leaves is solved on a second try; what it solved stays."""
+def test_attempts():
+    """What the kernel leaves is solved by the next attempt; what it solved stays."""
     source, affinity = problem()
     source = source.at[0].set(jnp.eye(PATCHES)[4] + jnp.eye(PATCHES)[5])
-    first = OptimalPath(domain="kernel", epsilon=1e-2)
+    whole = OptimalPath(epsilon=1e-2)
+    first, last = whole.attempts
+    assert first == replace(whole, domain="kernel")
+    assert last == whole
     tried = first.solve(source, affinity)
     assert tried.reason[0] == Reason.KERNEL_UNDERFLOW
-    assert first.fallback == replace(first, domain="auto")
-    again = first.fallback.solve(source, affinity)
+    again = last.solve(source, affinity)
     assert Reason(int(again.reason[0])).is_solved
     np.testing.assert_array_equal(again.value[1:], tried.value[1:])
-    assert first.fallback.fallback is None
-    assert Fused(first, MaximumVelocity()).fallback == Fused(
-        first.fallback, MaximumVelocity()
+    assert first.attempts == (first,)
+    velocity = MaximumVelocity()
+    assert Fused(whole, velocity).attempts == (
+        Fused(first, velocity),
+        Fused(whole, velocity),
     )
-    assert Fused().fallback is None
+    assert Fused(velocity, velocity).attempts == (Fused(velocity, velocity),)
 
 
 @pytest.mark.parametrize(
