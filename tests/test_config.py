@@ -140,7 +140,7 @@ def test_an_option_reaches_the_part_that_it_belongs_to():
     assert config.source.suppression == "softmax"
     assert config.affinity.size == 128
     assert config.discrepancy == OptimalPath(
-        epsilon=0.05, max_steps=7, tolerance=0, norm="sum"
+        epsilon=0.05, max_steps=7, tolerance=0.0, norm="sum"
     )
     assert config.upsampling.upsampling == "bilinear"
 
@@ -168,6 +168,23 @@ def test_a_discrepancy_is_a_choice_like_a_name_with_options():
     named = SegmenterConfig.of(mode="path", norm="sum", path_steps=7)
     assert given.flat == named.flat
     assert given.discrepancy == named.discrepancy
+
+
+def test_any_two_discrepancies_may_be_fused():
+    fused = Fused(OptimalPath(epsilon=0.2), Divergence())
+    config = SegmenterConfig().with_options(discrepancy=fused)
+    assert config.discrepancy == fused
+    changed = config.with_options(epsilon=0.3).discrepancy
+    assert changed == Fused(OptimalPath(epsilon=0.3), Divergence())
+    assert SegmenterConfig.of(mode="fused").discrepancy == Fused(
+        OptimalPath(norm="minmax"), MaximumVelocity()
+    )
+
+
+def test_the_usual_discrepancy_is_the_usual_configuration():
+    usual = OptimalPath(norm="minmax")
+    given = SegmenterConfig().with_options(discrepancy=usual)
+    assert given == SegmenterConfig.of(mode="path")
 
 
 def test_options_beside_a_discrepancy_are_not_dropped():

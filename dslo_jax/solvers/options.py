@@ -56,10 +56,10 @@ class SolverOptions:
     @property
     def discrepancy(self) -> Discrepancy:
         """The discrepancy that ``mode`` names."""
-        by_name = {each.name: each for each in self.known}
+        by_name: dict[str, Any] = {each.name: each for each in self.known}
         if self.mode == Fused.name:
-            first, second = Fused().first.name, Fused().second.name
-            return Fused(by_name[first], by_name[second])
+            fused = by_name.get(Fused.name, Fused())
+            return Fused(by_name[fused.first.name], by_name[fused.second.name])
         return by_name[self.mode]
 
     @property
@@ -86,15 +86,14 @@ class SolverOptions:
         Raises:
             OptionError: It has no name (``O03``).
         """
-        if not discrepancy.name:
+        if not getattr(discrepancy, "name", ""):
             kind = type(discrepancy).__name__
             raise OptionError("O03", f"{kind} has no name; give the class a `name`")
+        known = {each.name: each for each in self.known}
         if isinstance(discrepancy, Fused):
-            parts = self.with_discrepancy(discrepancy.first)
-            parts = parts.with_discrepancy(discrepancy.second)
-            return SolverOptions(Fused.name, parts.known)
-        others = [each for each in self.known if each.name != discrepancy.name]
-        return SolverOptions(discrepancy.name, (*others, discrepancy))
+            known |= {d.name: d for d in (discrepancy.first, discrepancy.second)}
+        known[discrepancy.name] = discrepancy
+        return SolverOptions(discrepancy.name, tuple(known.values()))
 
 
 def named_fields(kind: type[Discrepancy]) -> dict[str, dataclasses.Field]:
