@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,10 @@ from safetensors.torch import save_file
 
 
 TOLERANCE = 2e-5
+# Most of the time is LLVM's, and tiny networks need no fast code.
+QUICK_COMPILE = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 # Loads every place named on the command line, in a process where torch does not exist.
 WITHOUT_TORCH = """
 import sys
@@ -217,6 +222,7 @@ def loaded(tmp_path_factory):
     subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, str(given), str(found), *places],
         check=True,
+        env=os.environ | {"XLA_FLAGS": QUICK_COMPILE},
     )
     return root, wanted, dict(np.load(found))
 
