@@ -177,7 +177,9 @@ def _config_of(place: Path) -> Mapping[str, object] | None:
         return None
     try:
         return read_config(place)
-    except CheckpointError:
+    except CheckpointError as error:
+        if error.code != "W08":
+            raise
         folder = place if place.is_dir() else place.parent
         if any((folder / name).is_file() for name in CONFIG_FILES):
             raise  # what is there cannot be used
