@@ -12,8 +12,7 @@ from jaxtyping import Array, Float
 
 from dslo_jax.attention.options import AffinityOptions, Layers
 from dslo_jax.attention.source import AffinitySource, wrong_layers
-from dslo_jax.cost import flops
-from dslo_jax.cost.flops import Work
+from dslo_jax.cost import Work, networks as costs
 from dslo_jax.empty_prompt import load_empty_prompt
 from dslo_jax.errors import CheckpointError, OptionError
 from dslo_jax.models.unet import UNet, load_unet
@@ -183,9 +182,9 @@ class DiffusionAffinity(AffinitySource):
         taps = [path + _TAP for path, _ in self.options.layers]
         layers = [(config.heads[0], config.block_out_channels[0])] * len(taps)
         return {
-            "vae": flops.vae(self.vae.config, size, size),
-            "unet": flops.unet(config, self.grid, context, taps),
-            "aggregation": flops.aggregation(layers, math.prod(self.grid)),
+            "vae": costs.vae(self.vae.config, size, size),
+            "unet": costs.unet(config, self.grid, context, taps),
+            "aggregation": costs.aggregation(layers, math.prod(self.grid)),
         }
 
 

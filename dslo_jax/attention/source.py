@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from dslo_jax.attention.average import average_attention, check_weights
 from dslo_jax.attention.options import AffinityOptions, Layers
-from dslo_jax.cost.flops import Work
+from dslo_jax.cost import Work
 from dslo_jax.models.unet_blocks import QueryKey
 
 

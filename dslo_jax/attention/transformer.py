@@ -11,8 +11,7 @@ from jaxtyping import Array, Float
 
 from dslo_jax.attention.options import AffinityOptions, Layers
 from dslo_jax.attention.source import AffinitySource, wrong_layers
-from dslo_jax.cost import flops
-from dslo_jax.cost.flops import Work
+from dslo_jax.cost import Work, networks as costs
 from dslo_jax.errors import OptionError
 from dslo_jax.models.clip_vision import VisionModel, load_vision
 from dslo_jax.models.config_fields import model_type_of
@@ -139,8 +138,8 @@ class TransformerAffinity(AffinitySource):
         layers = [(config.num_attention_heads, config.hidden_size)] * len(self.wanted)
         patches = math.prod(self.grid)
         return {
-            "vit": flops.vit(config, *self.grid, others, max(self.wanted)),
-            "aggregation": flops.aggregation(layers, patches, others),
+            "vit": costs.vit(config, *self.grid, others, max(self.wanted)),
+            "aggregation": costs.aggregation(layers, patches, others),
         }
 
 

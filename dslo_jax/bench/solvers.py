@@ -12,15 +12,7 @@ import numpy as np
 from dslo_jax import ops
 from dslo_jax.attention import average_attention
 from dslo_jax.bench.peaks import Peaks
-from dslo_jax.bench.roofline import (
-    Work,
-    attention_work,
-    kl_work,
-    path_work,
-    roofline,
-    upsampling_work,
-    velocity_work,
-)
+from dslo_jax.bench.roofline import roofline
 from dslo_jax.bench.scenes import draw_source
 from dslo_jax.bench.timing import Measurement, Program, compile_ahead, measure
 from dslo_jax.bench.truth import (
@@ -32,15 +24,11 @@ from dslo_jax.bench.truth import (
     true_upsampled,
     true_velocity,
 )
+from dslo_jax.cost import Work, networks, path_bytes, velocity_bytes
+from dslo_jax.cost.solvers import kl_work, path_work, velocity_work
+from dslo_jax.cost.upsampling import upsampling_work
 from dslo_jax.models.unet_blocks import QueryKey
-from dslo_jax.solvers import (
-    kl_map,
-    maximum_velocity,
-    optimal_path,
-    path_bytes,
-    reading_of,
-    velocity_bytes,
-)
+from dslo_jax.solvers import kl_map, maximum_velocity, optimal_path, reading_of
 
 
 Solver = Literal["path", "velocity", "kl", "upsampling", "self-attention"]
@@ -196,7 +184,10 @@ def _roofline(
     taken = np.zeros(shape, int) if steps is None else np.asarray(steps).reshape(shape)
     work, counts = case.work(taken), program.counts
     return {
-        **work._asdict(),
+        "flops": work.flops,
+        "transcendentals": work.transcendentals,
+        "bytes": work.bytes,
+        "working_set_bytes": work.working_set_bytes,
         "compiler": None if counts is None else counts._asdict(),
         **roofline(work, peaks, found.median_s)._asdict(),
     }
@@ -316,11 +307,10 @@ def _self_attention(size: Size) -> Case:
         (pairs,),
         partial(_all_images, true_attention, *by_image),
         scaled_error,
-        lambda _: attention_work(
-            size.images,
+        lambda _: networks.averaging(
+            [(_HEADS, _HEADS * _CHANNELS)] * _LAYERS,
             size.patches,
-            heads=_LAYERS * _HEADS,
-            channels=_CHANNELS,
+            images=size.images,
             itemsize=jnp.dtype(size.dtype).itemsize,
         ),
     )

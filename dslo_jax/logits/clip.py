@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.cost import flops
-from dslo_jax.cost.flops import Work
+from dslo_jax.cost import Work, networks as costs
 from dslo_jax.logits.source import LogitsSource
 from dslo_jax.models.clip import Clip, load_clip
 
@@ -39,11 +38,11 @@ class ClipLogits(LogitsSource):
 
     def embed_work(self, prompts: int, tokens: int) -> Work:
         """What the text half costs."""
-        return flops.text(self.clip.config, prompts, tokens)
+        return costs.text(self.clip.config, prompts, tokens)
 
     def features_work(self, rows: int, columns: int, attention: str) -> Work:
         """What the vision half costs."""
-        return flops.vision(self.clip.config, rows, columns, attention)
+        return costs.vision(self.clip.config, rows, columns, attention)
 
     def networks(self) -> dict[str, list[Any]]:
         """The text half and the vision half, each with its projection."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.cost.flops import Work
+from dslo_jax.cost import Work
 
 
 class LogitsSource(nnx.Module):

@@ -18,10 +18,6 @@ from dslo_jax.solvers.markov import (
     doubly_stochastic as doubly_stochastic,
     maximum_velocity as maximum_velocity,
 )
-from dslo_jax.solvers.memory import (
-    path_bytes as path_bytes,
-    velocity_bytes as velocity_bytes,
-)
 from dslo_jax.solvers.path import (
     OptimalPath as OptimalPath,
     PathSolution as PathSolution,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dslo_jax.attention import AffinityOptions, AffinitySource
-from dslo_jax.cost.flops import Work
+from dslo_jax.cost import Work
 from dslo_jax.logits import LogitsSource
 from dslo_jax.pipeline import Networks
 

@@ -7,9 +7,16 @@ import jax.numpy as jnp
 import pytest
 
 from dslo_jax.bench.timing import compile_ahead
-from dslo_jax.solvers import maximum_velocity, optimal_path
+from dslo_jax.cost import path_bytes, solver_bytes, velocity_bytes
+from dslo_jax.solvers import (
+    Fused,
+    Logits,
+    MaximumVelocity,
+    OptimalPath,
+    maximum_velocity,
+    optimal_path,
+)
 from dslo_jax.solvers.markov import MANY
-from dslo_jax.solvers.memory import path_bytes, velocity_bytes
 
 
 _FACTOR = 2.0
@@ -81,3 +88,19 @@ def test_images_take_their_share_each(support):
     assert actual / _FACTOR < predicted < actual * _FACTOR
     if support != 256:  # all rows are read, from where they are
         assert actual < 2 * 4 * 1024**2
+
+
+def test_a_discrepancy_is_predicted_by_its_options():
+    path = OptimalPath(domain="kernel", support=256)
+    size = {"itemsize": 2, "images": 3}
+    expected = path_bytes(8, 1024, support=256, **size)
+    assert solver_bytes(path, 8, 1024, **size) == expected
+    expected = velocity_bytes(8, 1024, **size)
+    assert solver_bytes(MaximumVelocity(), 8, 1024, **size) == expected
+
+
+@pytest.mark.parametrize(
+    "discrepancy", [Fused(), Logits(), OptimalPath(), OptimalPath(domain="log")]
+)
+def test_what_nobody_predicts_is_none(discrepancy):
+    assert solver_bytes(discrepancy, 8, 1024) is None

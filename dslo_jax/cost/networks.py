@@ -1,4 +1,4 @@
-"""How much the networks and solvers compute, by formulas of our own.
+"""How much the networks compute, by formulas of our own.
 
 A FLOP is an addition or a multiplication; a product of matrices has two for every pair
 of numbers that meet. Products and convolutions are counted, the rest (normalisations,
@@ -9,43 +9,18 @@ Symbols: N tokens or patches, C channels, L layers, H heads.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
+from dslo_jax.cost.work import WORD, Work
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAEConfig
-from dslo_jax.solvers import Reading
 
 
+HEAD_PASSES = 4  # scores written and read, the sum of the heads read and written
+SOFTMAX = 7  # scale, largest, minus, sum, divide, weight, add
 _SAME, _AFTER, _NONE = (1, 1), (0, 1), (0, 0)
 
 Size = tuple[int, int]
-
-
-class Work(NamedTuple):
-    """An amount of computation.
-
-    Attributes:
-        flops: All of it.
-        once: The same with the body of every loop counted once, which is how the
-            compiler counts, who does not know how often a loop turns.
-    """
-
-    flops: int = 0
-    once: int = 0
-
-    def __add__(self, other: object) -> "Work":
-        if not isinstance(other, Work):
-            return NotImplemented
-        return Work(self.flops + other.flops, self.once + other.once)
-
-    def times(self, count: int) -> "Work":
-        """The same several times, each written out in the program."""
-        return Work(self.flops * count, self.once * count)
-
-    def looped(self, count: int) -> "Work":
-        """The body of a loop of so many turns."""
-        return Work(self.flops * count, self.once)
 
 
 def product(rows: int, inner: int, columns: int) -> Work:
@@ -170,30 +145,33 @@ def aggregation(
     return sum(each, start=Work())
 
 
-def path_solver(num_steps: Sequence[int], reading: Reading, patches: int) -> int:
-    """Optimal paths: 4 M N a step and class, and 2 M N for its path.
+def averaging(
+    layers: Sequence[tuple[int, int]],
+    patches: int,
+    *,
+    images: int = 1,
+    itemsize: int = WORD,
+) -> Work:
+    """All of ``average_attention``: ``aggregation``, the softmax, and the bytes moved.
 
-    M rows are read: patches with mass, each for all classes, or pairs of a class and a
-    patch, each for one. The kernel, 4 M N a step for all classes together, is computed
-    again in every step.
+    Args:
+        layers: Heads and channels of each.
+        patches: N; all tokens are patches.
+        images: At once.
+        itemsize: Bytes of an entry of queries and keys.
     """
-    longest = max(num_steps, default=0)
-    served = num_steps if reading.pairs is None else [longest]
-    each = 4 * sum(served) + 2 * len(served) + 4 * longest
-    return each * reading.rows(patches) * patches
-
-
-def velocity_solver(num_steps: Sequence[int], rounds: int, patches: int) -> int:
-    """Velocities: 4 N^2 a round of balancing, 2 N^2 a step and class of the chain.
-
-    The classes that wait for others of their batch are not counted.
-    """
-    return (4 * rounds + 2 + 2 * sum(num_steps)) * patches**2
-
-
-def upsampling(classes: int, slots: int, neighbours: int) -> int:
-    """Weights and weighted means: 2 (classes + 1) + 15 a neighbour and slot."""
-    return slots * neighbours * (2 * (classes + 1) + 15)
+    entries = images * patches**2
+    heads = sum(heads for heads, _ in layers)
+    channels = sum(channels for _, channels in layers)
+    # At the end every row is summed up and divided by its sum: two reads, one write.
+    moved = WORD * entries * (heads * HEAD_PASSES + 3)
+    rest = Work(
+        flops=entries * (heads * SOFTMAX + 2),
+        transcendentals=entries * heads,
+        bytes=moved + 2 * images * patches * channels * itemsize,
+        working_set_bytes=2 * WORD * entries,
+    )
+    return aggregation(layers, patches).times(images) + rest
 
 
 def convolution(
