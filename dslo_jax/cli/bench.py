@@ -2,21 +2,26 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from dslo_jax.bench.cases import Dtype, Size
 from dslo_jax.bench.machine import describe_machine, save_result, stolen_since
 from dslo_jax.bench.noise import QUIET, noise_of
 from dslo_jax.bench.peaks import Peaks, measure_peaks
 from dslo_jax.bench.results import words_of_size
-from dslo_jax.bench.scenes import draw_affinity
-from dslo_jax.bench.solvers import SCHEMA, Dtype, Size, Solver, measure_solvers
+from dslo_jax.bench.scenes import draw_affinities
+from dslo_jax.bench.solvers import (
+    SCHEMA,
+    SELF_ATTENTION,
+    measure_solvers,
+    solver_names,
+)
 from dslo_jax.cli import bench_compare
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.devices import find_device
@@ -43,11 +48,14 @@ class Bench:
     counted by hand, at the peaks of this device, which are measured first; beside the
     share stands what limits: memory, computing, or exponentials and logarithms. Memory
     is what the compiler reserves beyond inputs and results, and what was predicted of
-    it. The path is solved with the kernel alone, as the segmenter asks first.
+    it. A discrepancy is solved as the segmenter asks first: the path with the kernel
+    alone, on what carries mass. Where no truth or no formula for the work is known, the
+    place is empty.
 
     Args:
-        solvers: What to time; upsampling weighs 5 x 5 patches for 8 x 8 pixels each,
-            self-attention averages 10 heads of 64 channels.
+        solvers: What to time. Any discrepancy; upsampling, which weighs 5 x 5 patches
+            for 8 x 8 pixels each; self-attention, which averages 10 heads of 64
+            channels.
         patches: Of an image, a square number each: 4096 is 64 x 64.
         classes: Of an image.
         images: Solved by one program.
@@ -60,7 +68,7 @@ class Bench:
         save: A JSON file for all samples, versions and the machine.
     """
 
-    solvers: tuple[Solver, ...] = ("path", "velocity", "kl")
+    solvers: tuple[str, ...] = ("path", "velocity", "kl")
     patches: tuple[int, ...] = (1024, 4096)
     classes: tuple[int, ...] = (8, 21)
     images: int = 1
@@ -72,15 +80,27 @@ class Bench:
     save: Path | None = None
 
 
-_Command = (
-    Annotated[Bench, tyro.conf.subcommand("solvers")]
-    | Annotated[bench_compare.Compare, tyro.conf.subcommand("compare")]
-)
+def _command() -> Any:
+    """What can be asked for; a discrepancy can as soon as the registry has it."""
+    choices = Literal[solver_names()]  # pyright: ignore[reportInvalidTypeForm]
+    solvers = ("solvers", tuple[choices, ...], Bench.solvers)
+    named = make_dataclass(
+        "Bench",
+        [solvers],
+        bases=(Bench,),
+        frozen=True,
+        kw_only=True,
+        namespace={"__doc__": Bench.__doc__},
+    )
+    return (  # pyright: ignore[reportOperatorIssue]
+        Annotated[named, tyro.conf.subcommand("solvers")]
+        | Annotated[bench_compare.Compare, tyro.conf.subcommand("compare")]
+    )
 
 
 def run(arguments: list[str], errors: Console) -> int:
     """Run the command; returns the exit code."""
-    options = tyro.cli(_Command, prog="dslo bench", args=arguments)
+    options = tyro.cli(_command(), prog="dslo bench", args=arguments)
     out = results(soft_wrap=False)
     if not out.is_terminal:
         out.width = _WIDTH
@@ -122,13 +142,11 @@ def _measure(
     device = find_device(options.device)
     for patches in options.patches:
         say(errors, f"drawing {patches} patches")
-        affinities = np.stack(
-            [draw_affinity(patches, seed) for seed in range(options.images)]
-        )
+        affinities = draw_affinities(patches, options.images)
         for classes in options.classes:
             is_first = classes == options.classes[0]
-            solvers: list[Solver] = [  # one knows no classes: once is enough
-                name for name in options.solvers if is_first or name != "self-attention"
+            solvers = [  # one knows no classes: once is enough
+                name for name in options.solvers if is_first or name != SELF_ATTENTION
             ]
             size = Size(patches, classes, options.images, options.dtype)
             say(errors, f"measuring {words_of_size(*size)}")
@@ -194,8 +212,8 @@ def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
             f"{row['spread']:.0%}",
             str(row["statistics"]["n"]),
             "" if steps is None else str(steps),
-            "unsolved" if _is_unsolved(row) else f"{row['error']:.0e}",
-            f"{row['roofline']['fraction']:.0%} {_BOUNDS[row['roofline']['bound']]}",
+            _words_of_error(row),
+            _words_of_roofline(row["roofline"]),
             f"{row['lower_s'] + row['compile_s']:.2g}",
             f"{row['first_call_s']:.2g}",
             _mebibytes(memory["compiler_bytes"]),
@@ -204,9 +222,22 @@ def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def _words_of_error(row: dict[str, Any]) -> str:
+    if _is_unsolved(row):
+        return "unsolved"
+    return f"{row['error']:.0e}" if row["has_truth"] else ""
+
+
+def _words_of_roofline(roofline: dict[str, Any] | None) -> str:
+    if roofline is None:
+        return ""
+    return f"{roofline['fraction']:.0%} {_BOUNDS[roofline['bound']]}"
+
+
 def _is_unsolved(row: dict[str, Any]) -> bool:
     converged = row["converged"]  # None where nothing converges
-    return row["error"] is None or (converged is not None and converged < 1)
+    is_no_number = row["has_truth"] and row["error"] is None
+    return is_no_number or (converged is not None and converged < 1)
 
 
 def _times(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
