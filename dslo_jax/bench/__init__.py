@@ -6,3 +6,4 @@ libraries live in ``benchmarks`` and are measured with the same means.
 """
 
 from dslo_jax.bench.solvers import bench_discrepancy as bench_discrepancy
+from dslo_jax.bench.timing import Effort as Effort

@@ -20,7 +20,7 @@ from dslo_jax.bench.cases import (
 from dslo_jax.bench.peaks import Peaks
 from dslo_jax.bench.roofline import roofline
 from dslo_jax.bench.scenes import draw_affinities
-from dslo_jax.bench.timing import Measurement, Program, compile_ahead, measure
+from dslo_jax.bench.timing import Effort, Measurement, Program, compile_ahead, measure
 from dslo_jax.bench.truth import scaled_error
 from dslo_jax.cost import Work
 from dslo_jax.solvers import Discrepancy, discrepancy_of, registry
@@ -48,9 +48,7 @@ def measure_solvers(
     *,
     device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
     peaks: Peaks,
-    repeats: int,
-    seconds: float,
-    budget: float,
+    effort: Effort,
 ) -> list[dict[str, Any]]:
     """Measure solvers in turn.
 
@@ -60,24 +58,14 @@ def measure_solvers(
         affinities: ``[images patches patches]``, from ``draw_affinities``.
         device: Where.
         peaks: Of this device.
-        repeats: See ``timing.measure``.
-        seconds: See there.
-        budget: See there.
+        effort: For how long they are timed.
 
     Returns:
         A row for each; see ``bench_discrepancy``.
     """
     scene = draw_scene(size, affinities, device)
     cases = {name: _case_of(name, scene) for name in solvers}
-    return _measured(
-        cases,
-        size,
-        device=device,
-        peaks=peaks,
-        repeats=repeats,
-        seconds=seconds,
-        budget=budget,
-    )
+    return _measured(cases, size, device=device, peaks=peaks, effort=effort)
 
 
 def bench_discrepancy(
@@ -91,9 +79,7 @@ def bench_discrepancy(
     truth: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
     work: Callable[[np.ndarray], Work] | None = None,
     peaks: Peaks | None = None,
-    repeats: int = 30,
-    seconds: float = 0.0,
-    budget: float = 20.0,
+    effort: Effort = Effort(),
 ) -> dict[str, Any]:
     """Measure a discrepancy, ours or your own, as ``dslo bench solvers`` does.
 
@@ -111,9 +97,7 @@ def bench_discrepancy(
         work: Maps the steps taken, ``[images classes]``, to what had to be done; ours
             is known for most options.
         peaks: From ``measure_peaks`` on this device; the roofline needs them.
-        repeats: Timed calls, at least.
-        seconds: For the timed calls, at least.
-        budget: Seconds for the timed calls; what takes longer is called once.
+        effort: For how long it is timed; ten seconds unless told.
 
     Returns:
         Plain values, as in the files of ``dslo bench solvers``: ``median_s`` and other
@@ -128,7 +112,7 @@ def bench_discrepancy(
         ValueError: A size is out of range, or the discrepancy has no name.
     """
     size = Size(patches, classes, images, dtype)
-    _require_measurable(discrepancy, size, repeats)
+    _require_measurable(discrepancy, size, effort.repeats)
     device = jax.devices()[0] if device is None else device
     scene = draw_scene(size, draw_affinities(patches, images), device)
     case = discrepancy_case(discrepancy, scene)
@@ -140,15 +124,8 @@ def bench_discrepancy(
         )
     if work is not None:
         case = case._replace(work=work)
-    (row,) = _measured(
-        {discrepancy.name: case},
-        size,
-        device=device,
-        peaks=peaks,
-        repeats=repeats,
-        seconds=seconds,
-        budget=budget,
-    )
+    cases = {discrepancy.name: case}
+    (row,) = _measured(cases, size, device=device, peaks=peaks, effort=effort)
     return row
 
 
@@ -178,9 +155,7 @@ def _measured(
     *,
     device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
     peaks: Peaks | None,
-    repeats: int,
-    seconds: float,
-    budget: float,
+    effort: Effort,
 ) -> list[dict[str, Any]]:
     """A row for each case, by its name."""
     programs = {
@@ -188,7 +163,7 @@ def _measured(
         for name, case in cases.items()
     }
     calls = {name: program.call for name, program in programs.items()}
-    found = measure(calls, repeats=repeats, seconds=seconds, budget=budget)
+    found = measure(calls, effort)
     return [
         _row(name, size, case, programs[name], found[name])
         | {"roofline": _roofline(size, case, programs[name], found[name], peaks)}

@@ -22,6 +22,7 @@ from dslo_jax.bench.solvers import (
     measure_solvers,
     solver_names,
 )
+from dslo_jax.bench.timing import Effort
 from dslo_jax.cli import bench_compare
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.devices import find_device
@@ -74,9 +75,9 @@ class Bench:
     images: int = 1
     dtype: Dtype = "float32"
     device: str = "auto"
-    repeats: int = 30
-    seconds: float = 10.0
-    budget: float = 20.0
+    repeats: int = Effort().repeats
+    seconds: float = Effort().seconds
+    budget: float = Effort().budget
     save: Path | None = None
 
 
@@ -158,9 +159,7 @@ def _measure(
                     affinities,
                     device=device,
                     peaks=peaks,
-                    repeats=options.repeats,
-                    seconds=options.seconds,
-                    budget=options.budget,
+                    effort=Effort(options.repeats, options.seconds, options.budget),
                 ),
             )
 

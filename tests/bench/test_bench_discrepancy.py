@@ -7,14 +7,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from dslo_jax.bench import bench_discrepancy, timing
+from dslo_jax.bench import Effort, bench_discrepancy, timing
 from dslo_jax.bench.peaks import Bandwidth, Peaks
 from dslo_jax.cost import Work
 from dslo_jax.solvers import Discrepancy, MaximumVelocity, OptimalPath, Solution
 
 
 PEAKS = Peaks(1e11, 2048, 1e9, (Bandwidth(2**20, 5e10, "add"),))
-SMALL = {"patches": 64, "classes": 3, "repeats": 2}
+SMALL = {"patches": 64, "classes": 3, "effort": Effort(repeats=2, seconds=0)}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def test_where_the_truth_is_not_stated_there_is_no_error(discrepancy):
         ({"patches": 60}, "square number"),
         ({"classes": 0}, "`classes` is 0"),
         ({"images": 0}, "`images` is 0"),
-        ({"repeats": 0}, "`repeats` is 0"),
+        ({"effort": Effort(repeats=0)}, "`repeats` is 0"),
     ],
 )
 def test_bad_sizes_are_refused(options, words):

@@ -16,22 +16,13 @@ PEAKS = Peaks(
 )
 
 
-def work(flops, transcendentals, moved, working_set):
-    return Work(
-        flops=flops,
-        transcendentals=transcendentals,
-        bytes=moved,
-        working_set_bytes=working_set,
-    )
-
-
 @pytest.mark.parametrize(
     ("done", "bound", "seconds"),
     [
-        (work(1000, 10, 40, MIB), "compute", 10.0),
-        (work(100, 200, 40, MIB), "transcendentals", 20.0),
-        (work(100, 10, 1200, MIB), "memory", 30.0),
-        (work(100, 10, 1200, 100 * MIB), "memory", 60.0),
+        (Work(1000, 0, 10, 40, MIB), "compute", 10.0),
+        (Work(100, 0, 200, 40, MIB), "transcendentals", 20.0),
+        (Work(100, 0, 10, 1200, MIB), "memory", 30.0),
+        (Work(100, 0, 10, 1200, 100 * MIB), "memory", 60.0),
     ],
 )
 def test_the_slowest_resource_is_the_bound(done, bound, seconds):
