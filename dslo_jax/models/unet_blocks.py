@@ -6,7 +6,7 @@ after the attention that was asked for: what comes later is never traced.
 """
 
 from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +21,8 @@ from dslo_jax.models.diffusion_layers import (
     convolution,
 )
 from dslo_jax.models.layer_norm import LayerNorm
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.unet_config import UNetConfig
-
-
-class QueryKey(NamedTuple):
-    """What a self-attention map is made of.
-
-    Attributes:
-        query: ``[batch tokens heads head_channels]``.
-        key: ``[batch tokens heads head_channels]``.
-    """
-
-    query: Array
-    key: Array
 
 
 Tap = tuple[str, QueryKey]
