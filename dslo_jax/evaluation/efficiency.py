@@ -22,11 +22,10 @@ import tyro
 from flax import nnx
 from rich.console import Console
 
-from dslo_jax import ops
+from dslo_jax import ops, scenes
 from dslo_jax.attention import AffinitySource
 from dslo_jax.cost import flops
 from dslo_jax.cost.flops import Work
-from dslo_jax.demo import scenes
 from dslo_jax.errors import DsloError
 from dslo_jax.evaluation.paper import paper_tables
 from dslo_jax.pipeline.stages import Call, watch

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
-from dslo_jax.demo import scenes
+from dslo_jax import scenes
 from dslo_jax.images import Photo
 from dslo_jax.prompts import ClassList, parse_classes
 

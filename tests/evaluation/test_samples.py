@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dslo_jax.demo import scenes
+from dslo_jax import scenes
 from dslo_jax.evaluation import SceneSet
 
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dslo_jax.demo._canvas import Canvas, Number, Pen, between
-from dslo_jax.demo._made import (
+from dslo_jax.scenes._canvas import Canvas, Number, Pen, between
+from dslo_jax.scenes._made import (
     draw_ball,
     draw_boat,
     draw_car,
@@ -14,8 +14,8 @@ from dslo_jax.demo._made import (
     draw_house,
     draw_umbrella,
 )
-from dslo_jax.demo._nature import draw_flower, draw_sheep, draw_tree
-from dslo_jax.demo._sky import draw_balloon, draw_bird, draw_cloud
+from dslo_jax.scenes._nature import draw_flower, draw_sheep, draw_tree
+from dslo_jax.scenes._sky import draw_balloon, draw_bird, draw_cloud
 
 
 _TRIES = 16

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dslo_jax.demo._canvas import (
+from dslo_jax.scenes._canvas import (
     Canvas,
     Contour,
     Light,
@@ -18,8 +18,8 @@ from dslo_jax.demo._canvas import (
     mix,
     pick,
 )
-from dslo_jax.demo._sky import draw_moon, draw_sun
-from dslo_jax.demo._textures import (
+from dslo_jax.scenes._sky import draw_moon, draw_sun
+from dslo_jax.scenes._textures import (
     WHITE,
     Grain,
     blades,

@@ -5,7 +5,7 @@ The foot of a thing is at (0, 0), y points up, and it looks to the right.
 
 import numpy as np
 
-from dslo_jax.demo._canvas import (
+from dslo_jax.scenes._canvas import (
     Number,
     Pen,
     Rgb,
@@ -19,7 +19,7 @@ from dslo_jax.demo._canvas import (
     sector,
     stroke,
 )
-from dslo_jax.demo._textures import (
+from dslo_jax.scenes._textures import (
     BLACK,
     LAMP,
     PAINTS,

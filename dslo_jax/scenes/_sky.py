@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dslo_jax.demo._canvas import (
+from dslo_jax.scenes._canvas import (
     Pen,
     around,
     between,
@@ -13,7 +13,7 @@ from dslo_jax.demo._canvas import (
     pick,
     stroke,
 )
-from dslo_jax.demo._textures import BLACK, PAINTS, WHITE
+from dslo_jax.scenes._textures import BLACK, PAINTS, WHITE
 
 
 def draw_sun(pen: Pen, rng: np.random.Generator) -> None:

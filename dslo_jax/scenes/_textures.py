@@ -7,7 +7,7 @@ covers a whole canvas and is computed in integers.
 import numpy as np
 from jaxtyping import Int
 
-from dslo_jax.demo._canvas import Point, Rgb
+from dslo_jax.scenes._canvas import Point, Rgb
 
 
 Size = tuple[int, int]

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from dslo_jax.demo import scenes
-from dslo_jax.demo._canvas import Canvas, Light, box, ellipse
+from dslo_jax import scenes
+from dslo_jax.scenes._canvas import Canvas, Light, box, ellipse
 
 
 # sha256 of the labels and of the pixels, first 16 digits. When a change of the drawing
