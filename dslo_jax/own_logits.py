@@ -152,8 +152,9 @@ def _check_shapes(
             f"{(batch, patches, patches)} for logits on a grid of {height} x {width} "
             "patches; resample the logits to the grid of the attention"
         )
-    if not isinstance(photos, Sequence) or len(photos) != batch:
-        found = len(photos) if isinstance(photos, Sequence) else type(photos).__name__
+    is_list = isinstance(photos, Sequence) and not isinstance(photos, Photo)
+    if not is_list or len(photos) != batch:
+        found = len(photos) if is_list else type(photos).__name__
         raise ValueError(f"`photos` is {found}, expected a list of {batch}")
     if classes is not None and len(classes) != count:
         raise ValueError(f"`classes` has {len(classes)} names, the logits {count} rows")
