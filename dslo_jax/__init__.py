@@ -9,9 +9,14 @@ Importing this starts no JAX backend and imports no torch. The solvers
 their own, with anybody's logits and attention.
 """
 
+from importlib.metadata import version as _version
+
 from dslo_jax import ops as ops, solvers as solvers
 from dslo_jax.config import SegmenterConfig as SegmenterConfig
 from dslo_jax.errors import DsloError as DsloError
 from dslo_jax.own_logits import segment_logits as segment_logits
 from dslo_jax.segmentation import Segmentation as Segmentation
 from dslo_jax.segmenter import Segmenter as Segmenter
+
+
+__version__ = _version("dslo-jax")

@@ -31,8 +31,11 @@ _PARTS = ("clip", "source", "affinity", "solver", "upsampling")
 class SegmenterConfig:
     """How a photo and a list of classes become a label map.
 
-    ``SegmenterConfig.of(epsilon=0.05, short_side=448)`` makes one from flat names, and
-    ``config.with_options(mode="path")`` changes some of them.
+    One is made from flat names with ``of``, and changed with ``with_options``:
+
+        >>> config = SegmenterConfig.of(short_side=448, epsilon=0.05)
+        >>> config.with_options(mode="path").discrepancy.epsilon
+        0.05
 
     Args:
         clip: How CLIP looks at photos and words.

@@ -17,8 +17,8 @@ from dslo_jax.solvers import Discrepancy
 
 
 def segment_logits(
-    logits: Float[Array | np.ndarray, "*batch classes height width"],
-    affinity: Float[Array | np.ndarray, "*batch patches patches"] | None,
+    logits: Float[Array | np.ndarray, "..."],
+    affinity: Float[Array | np.ndarray, "..."] | None,
     photos: Any,
     *,
     classes: Sequence[str] | None = None,
@@ -32,10 +32,11 @@ def segment_logits(
     in the programs that ``Segmenter`` runs.
 
     Args:
-        logits: How well every class fits every patch, the greater the better; for
-            photos of a batch, or of one photo without that axis.
-        affinity: Self-attention between the patches, row by row of the grid; ``patches
-            = height * width``. ``None`` for a discrepancy that needs none.
+        logits: How well every class fits every patch, the greater the better:
+            ``[classes, height, width]``, or ``[batch, classes, height, width]``.
+        affinity: Self-attention between the patches, row by row of the grid:
+            ``[patches, patches]`` with ``patches = height * width``, or with the axis
+            of the batch before. ``None`` for a discrepancy that needs none.
         photos: The photo, or a list with one for each entry of the batch: a path, a
             Pillow image or an array. It guides the upsampling and gives the labels
             their size.
@@ -151,8 +152,9 @@ def _check_shapes(
             f"{(batch, patches, patches)} for logits on a grid of {height} x {width} "
             "patches; resample the logits to the grid of the attention"
         )
-    if not isinstance(photos, Sequence) or len(photos) != batch:
-        found = len(photos) if isinstance(photos, Sequence) else type(photos).__name__
+    is_list = isinstance(photos, Sequence) and not isinstance(photos, Photo)
+    if not is_list or len(photos) != batch:
+        found = len(photos) if is_list else type(photos).__name__
         raise ValueError(f"`photos` is {found}, expected a list of {batch}")
     if classes is not None and len(classes) != count:
         raise ValueError(f"`classes` has {len(classes)} names, the logits {count} rows")
