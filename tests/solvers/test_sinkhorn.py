@@ -277,7 +277,7 @@ def test_classes_in_either_domain_do_not_touch_each_other():
 def test_blocks_do_not_change_the_result(monkeypatch):
     source, cost = problem()
     whole = solve(source, cost)
-    monkeypatch.setattr("dslo_jax.solvers._rows.BLOCK_ROWS", 20)
+    monkeypatch.setattr("dslo_jax.solvers.tuning.BLOCK_ROWS", 20)
     cut = jax.jit(lambda *arrays: sinkhorn(*arrays, tolerance=1e-6))(
         jnp.asarray(source), jnp.asarray(cost)
     )
