@@ -14,6 +14,7 @@ from typing import NamedTuple
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAEConfig
+from dslo_jax.models.vit_config import VitConfig
 from dslo_jax.solvers import Reading
 
 
@@ -102,14 +103,16 @@ def vit(
     """A vision transformer up to the queries and keys of its block ``last``.
 
     As in ``vision``, but for the attention, head by head in a loop, and the end: 4 N
-    C^2 for the queries and keys of N tokens, ``others`` of which are no patches.
+    C^2 for the queries and keys of N tokens, ``others`` of which are no patches. An
+    MLP has 2 C I weights, 3 C I where one half of its I channels gates another I.
     """
     size, heads = config.hidden_size, config.num_attention_heads
     tokens, grid = rows * columns + others, config.grid_size
     work = product(rows * columns, 3 * config.patch_size**2, size)
     if (rows, columns) != (grid, grid):
         work += product(rows, grid, (grid + columns) * size)
-    block = product(tokens, size, 4 * size + 2 * config.intermediate_size)
+    maps = 3 if isinstance(config, VitConfig) and config.swiglu else 2
+    block = product(tokens, size, 4 * size + maps * config.intermediate_size)
     block += attention(tokens, tokens, size, heads)
     return work + block.times(last) + product(tokens, size, 2 * size)
 
