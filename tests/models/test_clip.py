@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from dslo_jax.errors import CheckpointError
 from dslo_jax.models.clip import Clip, load_clip
+from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from dslo_jax.models.clip_layers import attention_weights
 from dslo_jax.models.clip_text import TextModel, load_text_encoder
-from dslo_jax.models.clip_vision import ATTENTIONS
 
 
 TOLERANCE = 2e-5  # float32, per block and end to end
@@ -256,7 +256,7 @@ def test_attention_weights_are_float32_and_sum_to_one():
 @one_shape
 def test_dense_features_refuses(pair):
     _, clip = pair
-    with pytest.raises(ValueError, match=r"'kk'.*vanilla, kk_mean, qq_mean, qk_mean"):
+    with pytest.raises(ValueError, match=r"'kk'.*vanilla, qk_mean, qq_mean, kk_mean"):
         clip.dense_features(jnp.asarray(photo(70, 45)), attention="kk")
     with pytest.raises(ValueError, match="`pixels` is 70 x 5, expected at least one"):
         clip.dense_features(jnp.asarray(photo(70, 5)))
