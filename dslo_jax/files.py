@@ -26,7 +26,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
         The open neighbour.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
         content: Plain values.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     with atomic_file(path) as file:
         file.write(json.dumps(dict(content), indent=2).encode() + b"\n")

@@ -104,7 +104,7 @@ class Segmenter:
             discrepancy needs it for the first time.
 
         Raises:
-            CheckpointError: A checkpoint is missing, foreign or damaged.
+            CheckpointError: A checkpoint is missing, damaged, or not of this kind.
             OptionError: A choice is unknown or out of range.
             ClassListError: A template has no place for a name.
             DeviceError: The device is absent.

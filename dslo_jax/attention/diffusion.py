@@ -89,8 +89,8 @@ class DiffusionAffinity(AffinitySource):
             ``jax.default_matmul_precision("highest")``.
 
         Raises:
-            CheckpointError: A part is missing, foreign or damaged.
-            OptionError: The network has no use for an option.
+            CheckpointError: A part is missing, damaged, or not of this kind.
+            OptionError: The network cannot use an option.
         """
         # Foreign architectures are told from configurations, before gigabytes move.
         unet, vae = place / "unet", place / "vae"

@@ -49,7 +49,7 @@ def load_affinity(
 
     Raises:
         CheckpointError: There is no such network, or it is foreign or damaged.
-        OptionError: The network has no use for an option.
+        OptionError: The network cannot use an option.
     """
     source = _SOURCES[attention_of(place)]
     return source.load(place, dtype=dtype, options=options)

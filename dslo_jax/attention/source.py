@@ -46,8 +46,8 @@ class AffinitySource(nnx.Module):
             options: What is read of its attention.
 
         Raises:
-            CheckpointError: The checkpoint is missing, foreign or damaged.
-            OptionError: The network has no use for an option.
+            CheckpointError: The checkpoint is missing, damaged, or not of this kind.
+            OptionError: The network cannot use an option.
         """
 
     @property
@@ -90,7 +90,7 @@ class AffinitySource(nnx.Module):
         """The same networks with other options.
 
         Raises:
-            OptionError: The network has no use for an option.
+            OptionError: The network cannot use an option.
         """
 
     @abstractmethod

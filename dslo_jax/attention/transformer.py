@@ -78,8 +78,8 @@ class TransformerAffinity(AffinitySource):
             options: See the class.
 
         Raises:
-            CheckpointError: The checkpoint is missing, foreign or damaged.
-            OptionError: The network has no use for an option.
+            CheckpointError: The checkpoint is missing, damaged, or not of this kind.
+            OptionError: The network cannot use an option.
         """
         is_vit = model_type_of(read_config(place)) in VIT_TYPES
         return cls((load_vit if is_vit else load_vision)(place, dtype=dtype), options)

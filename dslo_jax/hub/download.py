@@ -44,7 +44,7 @@ def fetch(
     Raises:
         CheckpointError: A file is not the one that its hash stands for (``W02``), or
             the disk has too little room (``W11``).
-        Exception: Whatever huggingface_hub or the network raises.
+        Exception: Any error of huggingface_hub or of the network.
     """
     _check_pins(listing, files)
     missing = [file for file in files if not _is_here(listing, file, cache)]

@@ -105,7 +105,7 @@ def list_repository(mirror: Mirror) -> Listing:
     """Ask the Hub what a repository holds.
 
     Raises:
-        Exception: Whatever huggingface_hub or the network raises;
+        Exception: Any error of huggingface_hub or of the network;
             ``TimeoutError`` when there is no answer within 8 seconds.
     """
     from huggingface_hub import HfApi, constants

@@ -64,6 +64,6 @@ def load_logits(
         dtype: Type of the parameters and of the computation.
 
     Raises:
-        CheckpointError: The checkpoint is missing, foreign or damaged.
+        CheckpointError: The checkpoint is missing, damaged, or not of this kind.
     """
     return ClipLogits(load_clip(place, dtype=dtype))

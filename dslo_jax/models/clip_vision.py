@@ -1,9 +1,10 @@
 """The vision transformer of CLIP, with features for every patch.
 
-CLIP was trained to summarise a photo in its class token. The last block mixes patches
-so strongly that their own features say little about where things are; replacing its
-attention by the mean self-similarity of all layers ("k-k mean", the paper's choice)
-and leaving out its residual and MLP gives features that follow the objects.
+CLIP was trained to summarise a photo in its class token. Its last block mixes patches
+so strongly that their features contain little about where objects are. The paper's
+remedy, "k-k mean", replaces the attention of the last block by the mean
+self-similarity of all layers, and leaves out the residual and the MLP. The features
+then follow the outlines of objects.
 """
 
 import itertools
@@ -37,13 +38,13 @@ from dslo_jax.weights import (
 
 
 ATTENTIONS = ("vanilla", "kk_mean", "qq_mean", "qk_mean")
-"""How the last block mixes patches; see ``VisionModel``."""
+"""Names for the attention of the last block; see ``VisionModel``."""
 
-# The position embedding is stretched to a grid inflated by this much, as in the code
-# that the published numbers of CLIP segmentation come from (a habit of DINO's).
+# The position embedding is resampled to a grid that is larger by this much, as in the
+# code that gave the published figures of CLIP segmentation (and in DINO's code).
 _POSITION_OFFSET = 0.1
 
-# What a CLIP has beside this network.
+# Tensors of a CLIP that are not part of this network.
 _NOT_VISION = (
     r"embeddings\.position_ids",
     r"text_model\..*",
@@ -106,12 +107,12 @@ class VisionEmbeddings(nnx.Module):
 class VisionModel(nnx.Module):
     """Vision transformer.
 
-    Every block but the last is CLIP's. The last one is, by name:
+    All blocks but the last are those of CLIP. The last block depends on ``attention``:
 
-    - ``"vanilla"``: CLIP's too, with residual and MLP;
-    - ``"kk_mean"``: values averaged with the mean over all layers of softmax(k k.T),
-      head by head, without the class token, residual and MLP;
-    - ``"qq_mean"``, ``"qk_mean"``: the same with softmax(q q.T), softmax(q k.T).
+    - ``"vanilla"``: as in CLIP, with residual and MLP;
+    - ``"kk_mean"``: its values are averaged with the mean over all layers of
+      softmax(k k.T), for each head, without class token, residual and MLP;
+    - ``"qq_mean"``, ``"qk_mean"``: the same with softmax(q q.T) or softmax(q k.T).
 
     Args:
         config: Sizes and pixel statistics.
@@ -139,8 +140,8 @@ class VisionModel(nnx.Module):
             One feature per patch, row by row, in the type of the parameters.
 
         Memory:
-            About 10 * batch * heads * patches**2 bytes for the attention of the layer
-            at hand, and the keys (and queries) of all layers.
+            About 10 * batch * heads * patches**2 bytes for the attention of one layer,
+            and the keys (and queries) of all layers.
         """
         hidden = self.pre_layrnorm(self.embeddings(pixels))
         if attention == "vanilla":
@@ -151,7 +152,7 @@ class VisionModel(nnx.Module):
 
     @property
     def others(self) -> int:
-        """How many tokens are no patches: the class token."""
+        """Number of tokens that are not patches: 1, the class token."""
         return 1
 
     def queries_keys(
@@ -172,12 +173,12 @@ class VisionModel(nnx.Module):
     def _mixed_by_mean(
         self, hidden: Float[Array, "batch tokens channels"], attention: str
     ) -> Float[Array, "batch patches channels"]:
-        """The last block's values, averaged with the mean weights of all layers.
+        """Average the values of the last block with the mean weights of all layers.
 
-        Averaging is linear. So what each layer's weights make of the last values is
-        added up, and the weights of one layer are held at a time, not their sum. The
-        loop over layers is one of the compiler's: unrolled, it would keep the weights
-        of all layers for the end.
+        Averaging is linear, so the values are averaged with the weights of each layer
+        in turn, and the results are added up. Only the weights of one layer are held
+        at a time. The loop over layers is a ``scan``, because an unrolled loop would
+        hold the weights of all layers until its end.
         """
         layers = self.encoder.layers
         heads = layers[0].heads(hidden)
@@ -186,7 +187,7 @@ class VisionModel(nnx.Module):
             hidden = layer.update(hidden, heads)
             heads = following.heads(hidden)
             pairs.append(_pair(heads, attention))
-        # The class token takes part in every softmax, and passes nothing on.
+        # The class token takes part in every softmax, but has no value to add.
         value = heads.value.at[:, :, 0].set(0)
 
         def add(mixed, pair):
@@ -212,7 +213,7 @@ def load_vision(
         The network.
 
     Raises:
-        CheckpointError: The folder is missing, foreign or damaged.
+        CheckpointError: The folder is missing, damaged, or not of this kind.
     """
     config = ClipVisionConfig.from_dict(
         read_config(folder), source=config_source(folder)
@@ -227,7 +228,7 @@ def load_vision(
 
 
 def _pair(heads: Heads, attention: str) -> tuple[Array, Array]:
-    """What a named mean compares: its rows and its columns."""
+    """Vectors whose products a named mean takes: those of rows and of columns."""
     return {
         "kk_mean": (heads.key, heads.key),
         "qq_mean": (heads.query, heads.query),

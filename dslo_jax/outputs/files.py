@@ -53,7 +53,7 @@ def save_maps(path: str | os.PathLike[str], maps: Mapping[str, np.ndarray]) -> N
 
     Raises:
         ValueError: An array does not hold plain numbers.
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     for name, values in maps.items():
         if values.dtype.kind not in "biuf":
@@ -84,7 +84,7 @@ def save_json(path: str | os.PathLike[str], value: Any) -> None:
 
     Raises:
         TypeError: A value has no form in JSON.
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_file(path) as file:

@@ -35,7 +35,7 @@ def save_labels(
     Raises:
         ClassListError: There are too many classes for a PNG (``C09``).
         ValueError: A label is not the id of a class.
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     if num_classes > MAX_CLASSES:
         raise ClassListError(
