@@ -4,9 +4,9 @@
     >>> segmenter = Segmenter.from_pretrained("sd2+clip-b16")  # doctest: +SKIP
     >>> segmenter("cat.jpg", ["cat", "sofa", "wall"]).save("out")  # doctest: +SKIP
 
-Importing this starts no JAX backend and imports no torch. The solvers
-(``dslo_jax.solvers``) and the array steps around them (``dslo_jax.ops``) are useful on
-their own, with anybody's logits and attention.
+Importing this package starts no JAX backend and does not import torch. The solvers
+(``dslo_jax.solvers``), the array steps around them (``dslo_jax.ops``) and
+``segment_logits`` also work with logits and attention of other networks.
 """
 
 from importlib.metadata import version as _version

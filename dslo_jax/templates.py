@@ -93,11 +93,11 @@ IMAGENET_TEMPLATES = (
 
 
 def find_templates(choice: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The templates that a configuration means.
+    """Find the templates of a choice.
 
     Args:
-        choice: ``"imagenet"`` for the 80 of OpenAI, ``"single"`` for one, or templates
-            of somebody's own.
+        choice: ``"imagenet"`` for the 80 of OpenAI, ``"single"`` for one, or the
+            templates themselves.
 
     Returns:
         The templates.

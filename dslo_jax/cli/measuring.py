@@ -131,7 +131,7 @@ def load(options: Measure, pair: Pair) -> Loaded:
     """Load the networks.
 
     Raises:
-        CheckpointError: A checkpoint is missing, foreign or damaged.
+        CheckpointError: A checkpoint is missing, damaged, or not of this kind.
         DeviceError: The device is absent.
     """
     device = find_device(options.device)
@@ -180,7 +180,7 @@ def load_attentions(
     """Load further networks with attention; see ``add_attentions``.
 
     Raises:
-        CheckpointError: A checkpoint is missing, foreign or damaged.
+        CheckpointError: A checkpoint is missing, damaged, or not of this kind.
     """
     with readable_checkpoint():
         return add_attentions(

@@ -29,7 +29,7 @@ from dslo_jax.weights import (
 # that the published numbers of CLIP segmentation come from (a habit of DINO's).
 _POSITION_OFFSET = 0.1
 
-# What a CLIP has beside this network.
+# Tensors of a CLIP that are not part of this network.
 _NOT_VISION = (
     r"embeddings\.position_ids",
     r"text_model\..*",
@@ -120,8 +120,8 @@ class VisionModel(nnx.Module):
             One feature per patch, row by row, in the type of the parameters.
 
         Memory:
-            About 10 * batch * heads * patches**2 bytes for the attention of the layer
-            at hand, and the keys (and queries) of all layers.
+            About 10 * batch * heads * patches**2 bytes for the attention of one layer,
+            and the keys (and queries) of all layers.
         """
         hidden = self.pre_layrnorm(self.embeddings(pixels))
         patches = ATTENTIONS[attention].run(self.encoder.layers, hidden)
@@ -129,7 +129,7 @@ class VisionModel(nnx.Module):
 
     @property
     def others(self) -> int:
-        """How many tokens are no patches: the class token."""
+        """Number of tokens that are not patches: 1, the class token."""
         return 1
 
     def queries_keys(
@@ -162,7 +162,7 @@ def load_vision(
         The network.
 
     Raises:
-        CheckpointError: The folder is missing, foreign or damaged.
+        CheckpointError: The folder is missing, damaged, or not of this kind.
     """
     config = ClipVisionConfig.from_dict(
         read_config(folder), source=config_source(folder)

@@ -106,7 +106,7 @@ class UNet(nnx.Module):
         timestep: int,
         taps: tuple[str, ...],
     ) -> dict[str, QueryKey]:
-        """Run the network until the last of the taps exists, and no further.
+        """Run the network up to the last of the tapped self-attentions.
 
         Args:
             latents: Scaled latents; sides of any size.

@@ -1,4 +1,4 @@
-"""The options of what happens to logits before a solver, and to its maps after it."""
+"""Options of the steps from logits to sources, and from maps to labels."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,9 +14,9 @@ class SourceOptions(Options):
     Args:
         early_rejection: Drop classes that win no patch (Algorithm 1, line 2).
         rejection_share: Share of the patches, in [0, 1], that a class must exceed to
-            survive early rejection; the class that wins most always does.
-        suppression: How patches of low confidence are told (NMS).
-        suppression_threshold: Confidence below which a patch is noise, in [0, 1].
+            survive early rejection; the class that wins the most always survives.
+        suppression: Measure of confidence for the NMS; see ``ops.suppress``.
+        suppression_threshold: Confidence below which a patch is dropped, in [0, 1].
         source_scale: Factor on the logits before the softmax over the patches.
     """
 

@@ -87,7 +87,7 @@ def translate_config(
 
     Args:
         content: An ``open_clip_config.json``, or only its ``model_cfg``.
-        source: The file, as errors call it.
+        source: The file, to be named in errors.
 
     Returns:
         The configuration in the spelling of transformers' ``CLIPConfig``.
