@@ -9,9 +9,14 @@ Importing this package starts no JAX backend and does not import torch. The solv
 ``segment_logits`` also work with logits and attention of other networks.
 """
 
+from importlib.metadata import version as _version
+
 from dslo_jax import ops as ops, solvers as solvers
 from dslo_jax.config import SegmenterConfig as SegmenterConfig
 from dslo_jax.errors import DsloError as DsloError
 from dslo_jax.own_logits import segment_logits as segment_logits
 from dslo_jax.segmentation import Segmentation as Segmentation
 from dslo_jax.segmenter import Segmenter as Segmenter
+
+
+__version__ = _version("dslo-jax")

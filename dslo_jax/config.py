@@ -31,8 +31,11 @@ _PARTS = ("clip", "source", "affinity", "solver", "upsampling")
 class SegmenterConfig:
     """The options of the method.
 
-    ``SegmenterConfig.of(epsilon=0.05, short_side=448)`` makes a configuration from flat
-    names, and ``config.with_options(mode="path")`` changes some options.
+    ``of`` makes a configuration from flat names, and ``with_options`` changes it:
+
+        >>> config = SegmenterConfig.of(short_side=448, epsilon=0.05)
+        >>> config.with_options(mode="path").discrepancy.epsilon
+        0.05
 
     Args:
         clip: Options of CLIP's logits.

@@ -17,8 +17,8 @@ from dslo_jax.solvers import Discrepancy
 
 
 def segment_logits(
-    logits: Float[Array | np.ndarray, "*batch classes height width"],
-    affinity: Float[Array | np.ndarray, "*batch patches patches"] | None,
+    logits: Float[Array | np.ndarray, "..."],
+    affinity: Float[Array | np.ndarray, "..."] | None,
     photos: Any,
     *,
     classes: Sequence[str] | None = None,
@@ -33,10 +33,10 @@ def segment_logits(
 
     Args:
         logits: Logit of every class in every patch; the greater, the better the class
-            fits. One photo, or a batch of photos.
-        affinity: Self-attention between the patches, which are counted row by row of
-            the grid; ``patches = height * width``. ``None`` if the discrepancy needs
-            none.
+            fits. ``[classes, height, width]``, or ``[batch, classes, height, width]``.
+        affinity: Self-attention between the patches, which are counted row by row:
+            ``[patches, patches]`` with ``patches = height * width``, or with a batch
+            axis before. ``None`` if the discrepancy needs none.
         photos: The photo, or a list with one photo for each entry of the batch: a path,
             a Pillow image or an array. The labels have its size, and the upsampling
             uses its colours.
@@ -151,8 +151,9 @@ def _check_shapes(
             f"{(batch, patches, patches)} for logits on a grid of {height} x {width} "
             "patches; resample the logits to the grid of the attention"
         )
-    if not isinstance(photos, Sequence) or len(photos) != batch:
-        found = len(photos) if isinstance(photos, Sequence) else type(photos).__name__
+    is_list = isinstance(photos, Sequence) and not isinstance(photos, Photo)
+    if not is_list or len(photos) != batch:
+        found = len(photos) if is_list else type(photos).__name__
         raise ValueError(f"`photos` is {found}, expected a list of {batch}")
     if classes is not None and len(classes) != count:
         raise ValueError(f"`classes` has {len(classes)} names, the logits {count} rows")

@@ -6,7 +6,9 @@ of transformers only splits; ``tokenize`` does both.
 
 import html
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +23,22 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 
+_ADVICE = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
 _LAYOUTS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+
+
+@contextmanager
+def _no_advice() -> Iterator[None]:
+    """Keep transformers from advising to install PyTorch, which nothing here needs."""
+    before = os.environ.get(_ADVICE)
+    os.environ[_ADVICE] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_ADVICE]
+        if before is not None:
+            os.environ[_ADVICE] = before
 
 
 def load_tokenizer(folder: Path) -> "CLIPTokenizer":
@@ -48,7 +64,8 @@ def load_tokenizer(folder: Path) -> "CLIPTokenizer":
             "one vocabulary: `dslo weights clip-b16` fetches a folder that has it",
         )
     _check_json(folder)
-    from transformers import CLIPTokenizer  # here because it takes seconds
+    with _no_advice():
+        from transformers import CLIPTokenizer  # here because it takes seconds
 
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)

@@ -24,7 +24,7 @@ from dslo_jax.attention import (
     load_affinity,
 )
 from dslo_jax.errors import CheckpointError, OptionError
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 
 
 def _layers(*heads: int, batch: int = 1, patches: int = 12) -> list[QueryKey]:

@@ -62,5 +62,5 @@ def test_shapes_are_enforced_in_every_room_that_states_some():
         stating = "from jaxtyping import" in path.read_text()
         if stating and not any(f"{module}.".startswith(f"{n}.") for n in names):
             unchecked.add(module)
-    drawing = ("_canvas", "_textures", "sheet")
-    assert unchecked == {f"dslo_jax.demo.{name}" for name in drawing}
+    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet")
+    assert unchecked == {f"dslo_jax.{name}" for name in drawing}

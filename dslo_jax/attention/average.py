@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from dslo_jax.errors import OptionError
 from dslo_jax.models.diffusion_layers import attention_scores, take_head
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 
 
 def average_attention(

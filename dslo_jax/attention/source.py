@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from dslo_jax.attention.average import average_attention, check_weights
 from dslo_jax.attention.options import AffinityOptions, Layers
 from dslo_jax.cost.flops import Work
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 
 
 class AffinitySource(nnx.Module):

@@ -16,7 +16,7 @@ from dslo_jax.cost.flops import Work
 from dslo_jax.errors import OptionError
 from dslo_jax.models.clip_vision import VisionModel, load_vision
 from dslo_jax.models.config_fields import model_type_of
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.vit import Vit, load_vit
 from dslo_jax.models.vit_config import VIT_TYPES
 from dslo_jax.weights import read_config

@@ -32,7 +32,7 @@ from dslo_jax.bench.truth import (
     true_upsampled,
     true_velocity,
 )
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.solvers import (
     kl_map,
     maximum_velocity,

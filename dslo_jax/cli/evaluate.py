@@ -17,13 +17,13 @@ from dslo_jax.cli.measuring import (
 )
 from dslo_jax.cli.terminal import Measuring, results, say
 from dslo_jax.errors import OptionError, OutputError
-from dslo_jax.evaluation.cells import Cell
+from dslo_jax.evaluation.datasets.samples import SampleSet
 from dslo_jax.evaluation.evaluator import JOURNAL, cells_of, evaluate, rescore
-from dslo_jax.evaluation.journal import Journal
-from dslo_jax.evaluation.lock import only_run
-from dslo_jax.evaluation.manifest import header_of
-from dslo_jax.evaluation.samples import SampleSet
-from dslo_jax.evaluation.sweep import Sweep
+from dslo_jax.evaluation.sweeps.cells import Cell
+from dslo_jax.evaluation.sweeps.journal import Journal
+from dslo_jax.evaluation.sweeps.lock import only_run
+from dslo_jax.evaluation.sweeps.manifest import header_of
+from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.pairs import Pair
 
 

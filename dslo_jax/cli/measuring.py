@@ -15,16 +15,16 @@ from dslo_jax.cli.weights import readable_checkpoint
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import Precision, find_device, network_dtype
 from dslo_jax.errors import OptionError
-from dslo_jax.evaluation.cells import Cell
 from dslo_jax.evaluation.datasets import BENCHMARKS, DATASETS, find_dataset
-from dslo_jax.evaluation.journal import Journal
-from dslo_jax.evaluation.manifest import describe
-from dslo_jax.evaluation.networks import Networks, add_sources, load_networks
-from dslo_jax.evaluation.records import Completeness, Tally
-from dslo_jax.evaluation.run import OnSkip, Watch
-from dslo_jax.evaluation.samples import First, Protocol, SampleSet, SceneSet
-from dslo_jax.evaluation.sweep import Sweep
-from dslo_jax.evaluation.tables import Source
+from dslo_jax.evaluation.datasets.samples import First, SampleSet
+from dslo_jax.evaluation.datasets.scene_set import Protocol, SceneSet
+from dslo_jax.evaluation.sweeps.cells import Attention, Cell
+from dslo_jax.evaluation.sweeps.journal import Journal
+from dslo_jax.evaluation.sweeps.manifest import describe
+from dslo_jax.evaluation.sweeps.networks import Networks, add_attentions, load_networks
+from dslo_jax.evaluation.sweeps.records import Completeness, Tally
+from dslo_jax.evaluation.sweeps.run import OnSkip, Watch
+from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.pairs import Pair, find_pair
 from dslo_jax.pipeline.stages import listen
 
@@ -154,8 +154,8 @@ def load(options: Measure, pair: Pair) -> Loaded:
     return Loaded(networks, circumstances)
 
 
-def parse_sources(named: Sequence[str]) -> dict[str, str]:
-    """Places of further sources of affinities, by what to call them.
+def parse_attentions(named: Sequence[str]) -> dict[str, str]:
+    """Places of further networks with attention, by what to call them.
 
     Args:
         named: NAME=PLACE, or a place that is its own name.
@@ -174,16 +174,16 @@ def parse_sources(named: Sequence[str]) -> dict[str, str]:
     return places
 
 
-def load_sources(
+def load_attentions(
     options: Measure, pair: Pair, networks: Networks, places: Mapping[str, str]
-) -> tuple[Networks, tuple[Source, ...]]:
-    """Load further sources of affinities; see ``add_sources``.
+) -> tuple[Networks, tuple[Attention, ...]]:
+    """Load further networks with attention; see ``add_attentions``.
 
     Raises:
         CheckpointError: A checkpoint is missing, damaged, or not of this kind.
     """
     with readable_checkpoint():
-        return add_sources(
+        return add_attentions(
             networks,
             pair,
             places,

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from dslo_jax.errors import DsloError
-from dslo_jax.evaluation.run import Watch
+from dslo_jax.evaluation.sweeps.run import Watch
 
 
 _BIDI = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")

@@ -25,7 +25,7 @@ from dslo_jax.models.clip_layers import (
 )
 from dslo_jax.models.layer_norm import LayerNorm
 from dslo_jax.models.pixel_statistics import with_pixel_statistics
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
 from dslo_jax.ops.resize import resize_positions
 from dslo_jax.weights import (

@@ -16,7 +16,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dslo_jax.models.diffusion_layers import convolution
-from dslo_jax.models.unet_blocks import DownBlock, MidBlock, QueryKey, Tap, UpBlock
+from dslo_jax.models.query_key import QueryKey
+from dslo_jax.models.unet_blocks import DownBlock, MidBlock, Tap, UpBlock
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.weights import (
     config_source,

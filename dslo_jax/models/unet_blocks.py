@@ -6,7 +6,7 @@ needs; the rest of the network is then never traced.
 """
 
 from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +21,8 @@ from dslo_jax.models.diffusion_layers import (
     convolution,
 )
 from dslo_jax.models.layer_norm import LayerNorm
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.unet_config import UNetConfig
-
-
-class QueryKey(NamedTuple):
-    """Queries and keys, from which a self-attention map is computed.
-
-    Attributes:
-        query: ``[batch tokens heads head_channels]``.
-        key: ``[batch tokens heads head_channels]``.
-    """
-
-    query: Array
-    key: Array
 
 
 Tap = tuple[str, QueryKey]

@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dslo_jax.models.clip_layers import Attention, EncoderLayer, Mlp
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.vit_config import VitConfig, with_imagenet_statistics
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
 from dslo_jax.ops.resize import resize_positions

@@ -14,7 +14,7 @@ from dslo_jax.models.clip_layers import (
     attention_weights,
     weighted_mean,
 )
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 
 
 def normalise_pixels(

@@ -9,8 +9,7 @@ import pytest
 from checkpoints.diffusion import QUICK_COMPILE
 from flax import nnx
 
-from dslo_jax import prompts
-from dslo_jax.demo import scenes
+from dslo_jax import prompts, scenes
 from dslo_jax.demo.tokenizer import write_tokenizer
 from dslo_jax.demo.train import clip
 from dslo_jax.demo.train.loop import train

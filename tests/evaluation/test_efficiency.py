@@ -17,8 +17,8 @@ from dslo_jax.cost.flops import Work
 from dslo_jax.evaluation.efficiency import measure, table
 from dslo_jax.models.clip import Clip
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.unet import UNet
-from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig
 from dslo_jax.models.vit import Vit

@@ -37,8 +37,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Shaped
 
-from dslo_jax import images, prompts
-from dslo_jax.demo import scenes
+from dslo_jax import images, prompts, scenes
 from dslo_jax.demo.tokenizer import write_tokenizer
 from dslo_jax.demo.train.descent import Objective, descent, module_of, rates
 from dslo_jax.demo.train.recipe import (
