@@ -31,7 +31,7 @@ _PARTS = ("clip", "source", "affinity", "solver", "upsampling")
 class SegmenterConfig:
     """The options of the method.
 
-    One is made from flat names with ``of``, and changed with ``with_options``:
+    ``of`` makes a configuration from flat names, and ``with_options`` changes it:
 
         >>> config = SegmenterConfig.of(short_side=448, epsilon=0.05)
         >>> config.with_options(mode="path").discrepancy.epsilon

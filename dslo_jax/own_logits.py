@@ -34,9 +34,9 @@ def segment_logits(
     Args:
         logits: Logit of every class in every patch; the greater, the better the class
             fits. ``[classes, height, width]``, or ``[batch, classes, height, width]``.
-        affinity: Self-attention between the patches, which are counted row by row of
-            the grid: ``[patches, patches]`` with ``patches = height * width``, or with
-            the axis of the batch before. ``None`` if the discrepancy needs none.
+        affinity: Self-attention between the patches, which are counted row by row:
+            ``[patches, patches]`` with ``patches = height * width``, or with a batch
+            axis before. ``None`` if the discrepancy needs none.
         photos: The photo, or a list with one photo for each entry of the batch: a path,
             a Pillow image or an array. The labels have its size, and the upsampling
             uses its colours.

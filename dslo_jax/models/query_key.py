@@ -1,4 +1,4 @@
-"""The queries and keys of a self-attention, as every network here hands them out."""
+"""The queries and keys of a self-attention, as every network here returns them."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from jaxtyping import Array
 
 
 class QueryKey(NamedTuple):
-    """What a self-attention map is made of.
+    """Queries and keys, from which a self-attention map is computed.
 
     Attributes:
         query: ``[batch tokens heads head_channels]``.

@@ -1,8 +1,8 @@
-"""What ``torch.save`` (since PyTorch 1.6) and ``torch.jit.save`` write: a zip file.
+"""The zip files of ``torch.save`` (since PyTorch 1.6) and ``torch.jit.save``.
 
-A folder in it holds ``data.pkl``, a pickle that names tensors and refers to storages,
-and one entry of raw bytes per storage, ``data/0``, ``data/1`` ... A TorchScript archive
-holds code as well, which is not looked at.
+A folder in the zip file holds ``data.pkl``, a pickle that names tensors and refers to
+storages, and an entry of raw bytes for each storage: ``data/0``, ``data/1``, ... The
+code in a TorchScript archive is ignored.
 """
 
 import io
