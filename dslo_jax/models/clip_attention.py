@@ -110,13 +110,37 @@ def _mean(first: str, second: str) -> LastBlock:
     )
 
 
+def _each_by_itself(layers: Sequence[EncoderLayer], hidden: Tokens) -> Patches:
+    """MaskCLIP: in the last block every patch looks at itself alone.
+
+    So its attention passes on the value as it is; the output projection, the residual
+    and the MLP stay. Zhou, Loy, Dai: Extract Free Dense Labels from CLIP, ECCV 2022
+    (arXiv 2112.01071), in the form of its code for vision transformers.
+    """
+    *before, last = layers
+    for layer in before:
+        hidden = layer(hidden)
+    patches = hidden[:, 1:]
+    values = last.self_attn.v_proj(last.layer_norm1(patches))
+    patches = patches + last.self_attn.out_proj(values)
+    return patches + last.mlp(last.layer_norm2(patches))
+
+
+def _work_each_by_itself(config: ClipVisionConfig, patches: int) -> Work:
+    """Values, output and MLP of N patches: 2 N (2 C^2 + 2 C I)."""
+    size = config.hidden_size
+    return product(patches, size, 2 * size + 2 * config.intermediate_size)
+
+
 ATTENTIONS: Mapping[str, LastBlock] = MappingProxyType(
     {
         "vanilla": LastBlock(_as_trained, _work_as_trained),
         "qk_mean": _mean("query", "key"),
         "qq_mean": _mean("query", "query"),
         "kk_mean": _mean("key", "key"),
+        "maskclip": LastBlock(_each_by_itself, _work_each_by_itself),
     }
 )
-"""Every way by name: CLIP's own (``"vanilla"``), and the values averaged with the mean
-over all layers of softmax(q k.T), softmax(q q.T) or softmax(k k.T) (the paper's)."""
+"""Every way by name: CLIP's own (``"vanilla"``); the values averaged with the mean over
+all layers of softmax(q k.T), softmax(q q.T) or softmax(k k.T) (the paper's); and the
+values as they are (``"maskclip"``)."""

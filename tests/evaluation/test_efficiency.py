@@ -128,7 +128,10 @@ def test_text():
 
 @pytest.mark.parametrize(
     ("mixing", "size", "unused"),
-    [("vanilla", (3, 5), 0), ("kk_mean", (3, 5), 1), ("qk_mean", (4, 4), 0)],
+    [
+        *(("vanilla", (3, 5), 0), ("maskclip", (3, 5), 0)),
+        *(("kk_mean", (3, 5), 1), ("qk_mean", (4, 4), 0)),
+    ],
 )
 def test_vision(mixing, size, unused):
     """The compiler drops the queries of a last block that compares keys."""
