@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -17,6 +17,7 @@ from dslo_jax.cli.measuring import (
 )
 from dslo_jax.cli.terminal import Measuring, results, say
 from dslo_jax.errors import OptionError, OutputError
+from dslo_jax.evaluation.datasets import BENCHMARKS
 from dslo_jax.evaluation.datasets.samples import SampleSet
 from dslo_jax.evaluation.evaluator import JOURNAL, cells_of, evaluate, rescore
 from dslo_jax.evaluation.sweeps.cells import Cell
@@ -34,9 +35,6 @@ class Evaluate(Measure):
     An interrupted run is continued by the same command.
 
     Args:
-        dataset: scenes (drawn, bundled), folder (one's own: images, masks,
-            classes.txt), or one of the benchmarks voc21, voc20, context60, context59,
-            coco_object, coco_stuff, cityscapes, ade20k.
         mode: Which discrepancy makes the labels; both are velocity and path.
         out: Folder for metrics.json, metrics.md, index.html, timings.json and the
             journal.
@@ -44,7 +42,14 @@ class Evaluate(Measure):
         rescore: Score the label maps that are saved in OUT again; loads no network.
     """
 
-    dataset: tyro.conf.Positional[str]
+    dataset: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            help="scenes (drawn, bundled), folder (one's own: images, masks, "
+            f"classes.txt), or one of the benchmarks {', '.join(BENCHMARKS)}."
+        ),
+    ]
     mode: str = "both"
     out: Path = Path("evaluation")
     save_labels: bool = False
