@@ -74,7 +74,7 @@ def run(arguments: list[str], errors: Console) -> int:
     names, places = _table_names(options.tables), parse_attentions(options.attentions)
     if places and names and _FOUNDATION not in names:
         raise OptionError(
-            "O05", f"--sources is of no use without the table {_FOUNDATION}"
+            "O05", f"--sources has an effect only on the table {_FOUNDATION}; add it"
         )
     samples = find_samples(options, options.dataset)
     warn_of_part(errors, samples)

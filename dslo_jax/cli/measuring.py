@@ -236,7 +236,9 @@ def _all_samples(options: Measure, dataset: str) -> SampleSet:
         known = ", ".join((SCENES, *DATASETS))
         raise OptionError("O03", f"no data set {dataset!r}; there are {known}")
     if options.root is None:
-        raise OptionError("O05", f"where is {dataset}? name its folder with --root")
+        raise OptionError(
+            "O05", f"the data set {dataset} needs its folder; pass it with --root"
+        )
     return find_dataset(dataset, options.root, label_folder=options.label_folder)
 
 

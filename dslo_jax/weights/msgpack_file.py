@@ -157,7 +157,7 @@ class _Walk:
             return _Tag(kind, int.from_bytes(self._read(width), "big"))
         if 0xD4 <= byte <= 0xD8:
             return _Tag("ext", 1 << (byte - 0xD4))
-        raise ValueError(f"the byte {byte:#x} begins nothing")
+        raise ValueError(f"the byte {byte:#x} is not the beginning of a value")
 
     def _read(self, count: int) -> bytes:
         data = self._file.read(count)

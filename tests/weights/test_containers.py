@@ -35,7 +35,7 @@ def saved(*, new: bool = True) -> bytes:
 
 
 def entries() -> dict[str, bytes]:
-    """What is in a zip file of torch.save."""
+    """The entries of a zip file of torch.save."""
     with zipfile.ZipFile(io.BytesIO(saved())) as file:
         return {name: file.read(name) for name in file.namelist()}
 
@@ -67,8 +67,8 @@ def test_zip_files_of_other_programs_are_read(path):
     ("change", "word"),
     [
         ({"archive/byteorder": b"big"}, "not little-endian"),
-        ({"archive/data.pkl": None}, "none of PyTorch"),
-        ({"other/data.pkl": b"N."}, "none of PyTorch"),
+        ({"archive/data.pkl": None}, "not one of PyTorch"),
+        ({"other/data.pkl": b"N."}, "not one of PyTorch"),
         ({"archive/data/0": None}, "'0' is missing"),
         ({"archive/data/0": bytes(23)}, "has 23 bytes, 24 were promised"),
         ({"archive/data/1": bytes(33)}, "has 33 bytes, 32 were promised"),

@@ -1,7 +1,7 @@
-"""Files of PyTorch that are hostile, damaged or strange: refused with a reason.
+"""Files of PyTorch that are hostile, damaged or unusual: refused with a reason.
 
-What a pickle asks for is never run. Each refusal is an error of ours, and costs little
-time and memory.
+Code that a pickle names is never run. Each refusal is an error of this package, and
+takes little time and memory.
 """
 
 import io
@@ -427,7 +427,7 @@ def test_every_type_of_number_is_read(path):
 @pytest.mark.filterwarnings("ignore:TypedStorage:UserWarning")
 def test_what_numpy_cannot_hold_is_refused(path, make):
     torch.save({"a": make()}, path)
-    assert refusal(path, "is nothing that weights need").code == "W05"
+    assert refusal(path, "does not belong in a file of weights").code == "W05"
 
 
 def test_parameters_and_tied_tensors_are_read(path):
