@@ -23,7 +23,7 @@ def config_of(method: Any) -> SegmenterConfig:
     """The configuration of such a flat dataclass.
 
     Raises:
-        OptionError: A value is out of its range.
+        OptionError: A value is out of its range (``O01``).
     """
     names = [field.name for field in dataclasses.fields(method)]
     return SegmenterConfig.of(**{name: getattr(method, name) for name in names})

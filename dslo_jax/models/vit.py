@@ -178,12 +178,12 @@ class Vit(nnx.Module):
     def queries_keys(
         self, pixels: Float[Array, "batch height width 3"], wanted: tuple[int, ...]
     ) -> tuple[QueryKey, ...]:
-        """Queries of the patches and keys of all tokens; nothing after is computed.
+        """Compute queries of the patches and keys of all tokens, up to the last block.
 
         Args:
             pixels: RGB in [0, 1]; pixels below and to the right of the last whole
                 patch are ignored.
-            wanted: Indices of blocks.
+            wanted: Indices of the blocks.
 
         Returns:
             One pair per block; see ``vit_layers.queries_keys``.

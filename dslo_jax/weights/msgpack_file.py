@@ -141,7 +141,9 @@ class _Walk:
 
     def _tag(self) -> _Tag:
         byte = self._read(1)[0]
-        if byte < 0x80 or byte >= 0xE0:  # a small number; a negative one is no length
+        if (
+            byte < 0x80 or byte >= 0xE0
+        ):  # a small number; a negative one is not a length
             return _Tag("integer", byte) if byte < 0x80 else _Tag("negative", 0)
         if byte < 0xC0:
             kind = "map" if byte < 0x90 else "list" if byte < 0xA0 else "str"

@@ -189,7 +189,7 @@ class _Machine:
                 raise self._refusal(f"a {type(key).__name__} as a key")
             target[key] = value
 
-    # ---- names, and what they are asked for --------------------------------------
+    # ---- names and calls ---------------------------------------------------------
 
     def _name(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
