@@ -327,7 +327,7 @@ def array(shape, dtype, data) -> bytes:
         (msgpack.packb({"a": msgpack.ExtType(1, b"\xc0")}), "fixed where list"),
         (msgpack.packb({"a": msgpack.ExtType(1, b"\x92\x90\x90")}), "not an array as"),
         (b"\x81\xa1a\xc7\x05\x01\x93\x90\xa4bool\xc4\x01\1", "not end where"),
-        (b"\x81\xa1a\xc1", "0xc1 begins nothing"),
+        (b"\x81\xa1a\xc1", "0xc1 is not the beginning"),
         (b"\x82\xa0\x01\x01\x01", "integer where str"),
         (b"\x81\xa1\xff\x01", "damaged"),
         (b"\x81\xa1", "cut short"),
