@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dslo_jax.models.clip_vision import ATTENTIONS
+from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.options import MAX_INT, Options, option
 
 
@@ -19,7 +19,7 @@ class ClipOptions(Options):
             own, each with one ``{}``.
     """
 
-    attention: str = option("kk_mean", flat="clip_attention", choices=ATTENTIONS)
+    attention: str = option("kk_mean", flat="clip_attention", choices=tuple(ATTENTIONS))
     short_side: int = option(336, low=1, high=MAX_INT)
     resample: Literal["antialias", "bilinear", "area"] = option("antialias")
     templates: Literal["imagenet", "single"] | tuple[str, ...] = option("imagenet")

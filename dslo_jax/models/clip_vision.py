@@ -1,13 +1,5 @@
-"""The vision transformer of CLIP, with features for every patch.
+"""The vision transformer of CLIP, with features for every patch."""
 
-CLIP was trained to summarise a photo in its class token. Its last block mixes patches
-so strongly that their features contain little about where objects are. The paper's
-remedy, "k-k mean", replaces the attention of the last block by the mean
-self-similarity of all layers, and leaves out the residual and the MLP. The features
-then follow the outlines of objects.
-"""
-
-import itertools
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipVisionConfig
-from dslo_jax.models.clip_layers import (
-    Encoder,
-    Heads,
-    attention_weights,
-    weighted_mean,
-)
+from dslo_jax.models.clip_layers import Encoder
 from dslo_jax.models.layer_norm import LayerNorm
 from dslo_jax.models.pixel_statistics import with_pixel_statistics
 from dslo_jax.models.query_key import QueryKey
@@ -37,11 +25,8 @@ from dslo_jax.weights import (
 )
 
 
-ATTENTIONS = ("vanilla", "kk_mean", "qq_mean", "qk_mean")
-"""Names for the attention of the last block; see ``VisionModel``."""
-
-# The position embedding is resampled to a grid that is larger by this much, as in the
-# code that gave the published figures of CLIP segmentation (and in DINO's code).
+# The position embedding is stretched to a grid inflated by this much, as in the code
+# that the published numbers of CLIP segmentation come from (a habit of DINO's).
 _POSITION_OFFSET = 0.1
 
 # Tensors of a CLIP that are not part of this network.
@@ -107,12 +92,7 @@ class VisionEmbeddings(nnx.Module):
 class VisionModel(nnx.Module):
     """Vision transformer.
 
-    All blocks but the last are those of CLIP. The last block depends on ``attention``:
-
-    - ``"vanilla"``: as in CLIP, with residual and MLP;
-    - ``"kk_mean"``: its values are averaged with the mean over all layers of
-      softmax(k k.T), for each head, without class token, residual and MLP;
-    - ``"qq_mean"``, ``"qk_mean"``: the same with softmax(q q.T) or softmax(q k.T).
+    Every block but the last is CLIP's; the last one is an entry of ``ATTENTIONS``.
 
     Args:
         config: Sizes and pixel statistics.
@@ -144,10 +124,7 @@ class VisionModel(nnx.Module):
             and the keys (and queries) of all layers.
         """
         hidden = self.pre_layrnorm(self.embeddings(pixels))
-        if attention == "vanilla":
-            patches = self.encoder(hidden)[:, 1:]
-        else:
-            patches = self._mixed_by_mean(hidden, attention)
+        patches = ATTENTIONS[attention].run(self.encoder.layers, hidden)
         return self.post_layernorm(patches)
 
     @property
@@ -169,34 +146,6 @@ class VisionModel(nnx.Module):
         """
         hidden = self.pre_layrnorm(self.embeddings(pixels))
         return queries_keys(self.encoder.layers, hidden, wanted, others=self.others)
-
-    def _mixed_by_mean(
-        self, hidden: Float[Array, "batch tokens channels"], attention: str
-    ) -> Float[Array, "batch patches channels"]:
-        """Average the values of the last block with the mean weights of all layers.
-
-        Averaging is linear, so the values are averaged with the weights of each layer
-        in turn, and the results are added up. Only the weights of one layer are held
-        at a time. The loop over layers is a ``scan``, because an unrolled loop would
-        hold the weights of all layers until its end.
-        """
-        layers = self.encoder.layers
-        heads = layers[0].heads(hidden)
-        pairs = [_pair(heads, attention)]
-        for layer, following in itertools.pairwise(layers):
-            hidden = layer.update(hidden, heads)
-            heads = following.heads(hidden)
-            pairs.append(_pair(heads, attention))
-        # The class token takes part in every softmax, but has no value to add.
-        value = heads.value.at[:, :, 0].set(0)
-
-        def add(mixed, pair):
-            return mixed + weighted_mean(attention_weights(*pair), value), None
-
-        first, second = (jnp.stack(part) for part in zip(*pairs, strict=True))
-        mixed = jnp.zeros(value.shape, jnp.float32)
-        mixed, _ = jax.lax.scan(add, mixed, (first, second))
-        return layers[-1].self_attn.join(mixed[:, :, 1:] / len(layers))
 
 
 def load_vision(
@@ -225,12 +174,3 @@ def load_vision(
         rename=lambda key: key.removeprefix("vision_model."),
         ignored=_NOT_VISION,
     )
-
-
-def _pair(heads: Heads, attention: str) -> tuple[Array, Array]:
-    """Vectors whose products a named mean takes: those of rows and of columns."""
-    return {
-        "kk_mean": (heads.key, heads.key),
-        "qq_mean": (heads.query, heads.query),
-        "qk_mean": (heads.query, heads.key),
-    }[attention]

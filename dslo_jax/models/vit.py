@@ -139,14 +139,40 @@ class ScaledMlp(Mlp):
         return super().__call__(hidden) * self.layer_scale[...][None, None]
 
 
+class ScaledSwiglu(nnx.Module):
+    """A linear map whose first half gates the second, another one, and a scale.
+
+    Out = scale * (silu(first half) * second half) W, after Shazeer (arXiv 2002.05202).
+
+    Args:
+        config: Sizes.
+        rngs: Streams that initialise the parameters.
+    """
+
+    def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
+        size, width = config.hidden_size, config.intermediate_size
+        self.weights_in = nnx.Linear(size, 2 * width, rngs=rngs)
+        self.weights_out = nnx.Linear(width, size, rngs=rngs)
+        self.layer_scale = nnx.Param(jnp.ones(size))
+
+    def __call__(
+        self, hidden: Float[Array, "batch tokens channels"]
+    ) -> Float[Array, "batch tokens channels"]:
+        """Transform every token on its own."""
+        gate, value = jnp.split(self.weights_in(hidden), 2, axis=-1)
+        hidden = self.weights_out(jax.nn.silu(gate) * value)
+        return hidden * self.layer_scale[...][None, None]
+
+
 class VitLayer(EncoderLayer):
-    """A block of CLIP, with layer scales where the config says so."""
+    """A block of CLIP, with layer scales and another MLP where the config says so."""
 
     def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
         super().__init__(config, rngs=rngs)
         if config.layer_scale:
             self.self_attn = ScaledAttention(config, rngs=rngs)
-            self.mlp = ScaledMlp(config, rngs=rngs)
+            mlp = ScaledSwiglu if config.swiglu else ScaledMlp
+            self.mlp = mlp(config, rngs=rngs)
 
 
 class Vit(nnx.Module):
@@ -202,7 +228,8 @@ def load_vit(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Vit:
     Args:
         folder: A folder in the layout of transformers' ``ViTModel``, ``Dinov2Model`` or
             ``Dinov2WithRegistersModel``, such as facebook/dino-vitb8,
-            facebook/dinov2-base or facebook/dinov2-with-registers-base.
+            facebook/dinov2-base, facebook/dinov2-giant or
+            facebook/dinov2-with-registers-base.
         dtype: Type of the parameters and of the computation; softmax and the statistics
             of the layer norms are float32 in any case.
 

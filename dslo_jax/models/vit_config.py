@@ -38,6 +38,8 @@ class VitConfig(ClipVisionConfig):
     Args:
         num_register_tokens: Tokens beside the class token that are not patches.
         layer_scale: Whether attention and MLP have a scale for each channel (DINOv2).
+        swiglu: Whether one half of an MLP gates the other (DINOv2-giant). Then
+            ``intermediate_size`` is the width of each half.
         antialias: Whether the position embedding is resampled with antialiasing; see
             ``Vit``.
     """
@@ -47,6 +49,7 @@ class VitConfig(ClipVisionConfig):
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     num_register_tokens: int = 0
     layer_scale: bool = False
+    swiglu: bool = False
     antialias: bool = False
 
     @classmethod
@@ -73,8 +76,6 @@ class VitConfig(ClipVisionConfig):
         kind = model_type_of(values)
         if kind not in VIT_TYPES:
             raise fields.wrong("model_type", f"one of {', '.join(VIT_TYPES)}")
-        if fields.flag("use_swiglu_ffn", False):
-            raise fields.wrong("use_swiglu_ffn", "false; use a smaller DINOv2")
         if not fields.flag("qkv_bias", True):
             raise fields.wrong("qkv_bias", "true")
         defaults = {"hidden_act": cls.hidden_act, **_DEFAULTS[kind]}
@@ -82,7 +83,10 @@ class VitConfig(ClipVisionConfig):
         if kind == "vit":
             return cls(**sizes)
         width = fields.integer("mlp_ratio", 4) * sizes["hidden_size"]
-        sizes |= {"intermediate_size": width, "layer_scale": True}
+        swiglu = fields.flag("use_swiglu_ffn", False)
+        if swiglu:  # two thirds, rounded up to a multiple of 8: about as many numbers
+            width = -(-(width * 2 // 3) // 8) * 8
+        sizes |= {"intermediate_size": width, "layer_scale": True, "swiglu": swiglu}
         if kind == "dinov2":
             return cls(**sizes)
         registers = fields.integer("num_register_tokens", 4, minimum=0)

@@ -1,7 +1,8 @@
 """Memory that a solver takes beyond its arguments and results, before it runs."""
 
+from dslo_jax.solvers import tuning
 from dslo_jax.solvers._rows import block_shape, is_gathered_once
-from dslo_jax.solvers.markov import MANY, sum_blocks
+from dslo_jax.solvers.balancing import sum_blocks
 from dslo_jax.solvers.reading import Reading
 
 
@@ -58,7 +59,7 @@ def velocity_bytes(
         images: Mapped over with ``jax.vmap``.
     """
     widened = patches**2 if itemsize < _WORD else 0
-    transposed = patches**2 if classes >= MANY else 0
+    transposed = patches**2 if classes >= tuning.MANY else 0
     sums = sum_blocks(patches) * patches
     states = 5 * classes * patches
     return images * _WORD * (states + sums + widened + transposed)

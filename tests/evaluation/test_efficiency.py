@@ -128,7 +128,10 @@ def test_text():
 
 @pytest.mark.parametrize(
     ("mixing", "size", "unused"),
-    [("vanilla", (3, 5), 0), ("kk_mean", (3, 5), 1), ("qk_mean", (4, 4), 0)],
+    [
+        *(("vanilla", (3, 5), 0), ("maskclip", (3, 5), 0)),
+        *(("kk_mean", (3, 5), 1), ("qk_mean", (4, 4), 0)),
+    ],
 )
 def test_vision(mixing, size, unused):
     """The compiler drops the queries of a last block that compares keys."""
@@ -177,14 +180,16 @@ def test_aggregation():
     assert flops.aggregation([(2, 16)], 30, 5) == found
 
 
+@pytest.mark.parametrize("swiglu", [False, True])
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("grid", [(4, 4), (6, 6)])
-def test_vit_up_to_a_layer(grid, antialias):
+def test_vit_up_to_a_layer(grid, antialias, swiglu):
     """The compiler drops the values of the last layer."""
     config = VitConfig(
         **{"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3},
         **{"num_attention_heads": 3, "image_size": 32, "patch_size": 8},
         **{"num_register_tokens": 4, "layer_scale": True, "antialias": antialias},
+        swiglu=swiglu,
     )
     found = products(
         lambda: Vit(config, rngs=nnx.Rngs(0)),

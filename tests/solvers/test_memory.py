@@ -8,8 +8,8 @@ import pytest
 
 from dslo_jax.bench.timing import compile_ahead
 from dslo_jax.solvers import maximum_velocity, optimal_path
-from dslo_jax.solvers.markov import MANY
 from dslo_jax.solvers.memory import path_bytes, velocity_bytes
+from dslo_jax.solvers.tuning import MANY
 
 
 _FACTOR = 2.0

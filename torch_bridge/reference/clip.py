@@ -25,7 +25,8 @@ def dense_features(
     Args:
         clip: A ``CLIPModel``.
         pixels: RGB in [0, 1], already resized. A last partial patch is dropped.
-        attention: Attention of the last block. ``vanilla`` is that of CLIP. For
+        attention: Attention of the last block. ``vanilla`` is that of CLIP. With
+            ``maskclip``, each patch attends only to itself, with residual and MLP. For
             others, the values of the last block are averaged with the mean over all
             blocks of softmax(k k^T / sqrt(d)), softmax(q q^T / sqrt(d)) or softmax(q
             k^T / sqrt(d)), for each head, without residual and MLP.
@@ -37,14 +38,20 @@ def dense_features(
     tokens, grid = _embed(vision, pixels)
     tokens = vision.pre_layrnorm(tokens)
     *blocks, last = vision.encoder.layers
-    maps = []
+    inputs = []
     for block in blocks:
-        maps.append(_attention_map(block, tokens, attention))
+        inputs.append(tokens)
         tokens = block(tokens, attention_mask=None)
-    maps.append(_attention_map(last, tokens, attention))
+    inputs.append(tokens)
     if attention == "vanilla":
         patches = last(tokens, attention_mask=None)[:, 1:]
+    elif attention == "maskclip":
+        values = last.self_attn.v_proj(last.layer_norm1(tokens))
+        tokens = tokens + last.self_attn.out_proj(values)
+        patches = (tokens + last.mlp(last.layer_norm2(tokens)))[:, 1:]
     else:
+        pairs = zip([*blocks, last], inputs, strict=True)
+        maps = [_attention_map(block, seen, attention) for block, seen in pairs]
         # Drop the class token from rows and columns, without renormalising the rest.
         mean_map = torch.stack(maps).mean(dim=0)[:, :, 1:, 1:]
         mixed = (
@@ -139,7 +146,7 @@ def _positions(table: Tensor, height: int, width: int) -> Tensor:
 
 def _attention_map(block: Any, tokens: Tensor, attention: str) -> Tensor:
     """softmax(a b^T / sqrt(d)) over all tokens: [1, heads, tokens, tokens]."""
-    first, second = "qk" if attention == "vanilla" else attention[:2]
+    first, second = attention[:2]
     normalised = block.layer_norm1(tokens)
     left = _heads(block.self_attn, normalised, first)
     right = _heads(block.self_attn, normalised, second)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation.sweeps.cells import Attention, Cell, Oracle
+from dslo_jax.models.clip_attention import ATTENTIONS
 
 
 Layers = tuple[tuple[str, float], ...]
@@ -312,7 +313,6 @@ _PLAIN_LOGITS: dict[str, Any] = {
     **{"mode": "logits", "early_rejection": False},
     **{"upsampling": "bilinear", "suppression": "none"},
 }
-_CLIP_ATTENTIONS = ("vanilla", "qk_mean", "qq_mean", "kk_mean")
 _TIMESTEPS = (0, 25, 50, 100, 150, 200, 300, 500, 700)
 _TAUS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _REJECTION_SHARES = (0.0, 0.001, 0.003, 0.01, 0.03)
@@ -336,7 +336,7 @@ TABLES: dict[str, _Recipe] = {
     ),
     "attention": _Recipe(
         "Attention of the last CLIP block (Tables 3, 4)",
-        _values("clip_attention", _CLIP_ATTENTIONS),
+        _values("clip_attention", tuple(ATTENTIONS)),
     ),
     "layers": _Recipe("Weights of the self-attentions (Tables 3, 4)", _layers),
     "timestep": _Recipe(

@@ -3,6 +3,7 @@ import pytest
 from dslo_jax import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation import TABLES, Attention, Cell, build_tables
+from dslo_jax.models.clip_attention import ATTENTIONS
 
 
 LAYERS = (
@@ -140,7 +141,8 @@ def test_sizes_are_around_those_of_the_base():
 def test_numbers_have_a_place_on_an_axis_and_names_have_none():
     threshold, attention = build_tables(BASE, LAYERS, ["threshold", "attention"])
     assert threshold.rows[5].position == 0.3
-    assert [row.position for row in attention.rows] == [None] * 4
+    assert [row.position for row in attention.rows] == [None] * len(ATTENTIONS)
+    assert [row.label for row in attention.rows] == list(ATTENTIONS)
 
 
 def test_equal_cells_share_a_key_and_others_do_not():

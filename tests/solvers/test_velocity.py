@@ -7,15 +7,13 @@ import pytest
 from hypothesis import given
 from properties import PROPERTY, SEEDS
 
-from dslo_jax.bench.scenes import draw_affinity
-from dslo_jax.solvers import doubly_stochastic, maximum_velocity
-from dslo_jax.solvers.markov import MANY
+from dslo_jax.solvers import maximum_velocity
+from dslo_jax.solvers.tuning import MANY
 from solvers import oracles
 
 
 PATCHES, CLASSES = 64, 4
 
-_balance = jax.jit(doubly_stochastic, static_argnames=("max_steps", "tolerance"))
 _solve = jax.jit(
     maximum_velocity,
     static_argnames=(
@@ -28,21 +26,10 @@ _solve = jax.jit(
 )
 
 
-def balance(affinity, **options):
-    """Any array in, the solution in NumPy."""
-    return jax.tree.map(np.asarray, _balance(jnp.asarray(affinity), **options))
-
-
 def solve(source, affinity, **options):
     """Any arrays in, the solution in NumPy."""
     solution = _solve(jnp.asarray(source), jnp.asarray(affinity), **options)
     return jax.tree.map(np.asarray, solution)
-
-
-def matrix_of(transition, affinity):
-    """The transition in float64, from the documented formula."""
-    row, column, affinity = in_float64([*transition[:2], affinity])
-    return row[:, None] * affinity * column[None]
 
 
 @functools.cache
@@ -53,55 +40,6 @@ def problem(seed=0, patches=PATCHES, classes=CLASSES):
 
 def in_float64(arrays):
     return tuple(np.asarray(array, np.float64) for array in arrays)
-
-
-def test_balancing_equals_the_loop():
-    _, affinity = problem()
-    transition = balance(affinity)
-    (exact,) = in_float64([affinity])
-    matrix = matrix_of(transition, affinity)
-    np.testing.assert_allclose(matrix, oracles.transition(exact), rtol=1e-5)
-    assert int(transition.num_steps) == 15
-    assert float(transition.error) == pytest.approx(
-        np.abs(matrix.sum(axis=0) - 1).max(), abs=1e-5
-    )
-    assert not bool(transition.converged)  # tolerance 0 asks for a count, not for 0
-    formed = doubly_stochastic(jnp.asarray(affinity)).matrix(jnp.asarray(affinity))
-    np.testing.assert_allclose(formed, matrix, rtol=1e-5)
-
-
-def test_thousands_of_patches_do_not_cost_digits():
-    """Summed one after another, 1024 numbers are off by 1e-5 after 15 rounds."""
-    affinity = draw_affinity(1024)
-    transition = balance(affinity)
-    (exact,) = in_float64([affinity])
-    row = np.ones(len(exact))
-    for _ in range(15):
-        column = 1 / (row @ exact)
-        row = 1 / (exact @ column)
-    np.testing.assert_allclose(transition.row_scaling, row, rtol=1e-6)
-    np.testing.assert_allclose(transition.column_scaling, column, rtol=1e-6)
-
-
-@pytest.mark.parametrize("patches", [1, 2, 63, 65, 100])
-def test_any_number_of_patches_is_balanced(patches):
-    affinity = np.random.default_rng(0).uniform(0.1, 1, (patches, patches))
-    transition = balance(affinity.astype(np.float32))
-    matrix = matrix_of(transition, affinity)
-    np.testing.assert_allclose(matrix, oracles.transition(affinity), rtol=1e-5)
-
-
-def test_balancing_to_a_tolerance():
-    _, affinity = problem()
-    transition = balance(affinity, max_steps=500, tolerance=1e-4)
-    matrix = matrix_of(transition, affinity)
-    assert bool(transition.converged)
-    assert 1 < int(transition.num_steps) < 500
-    np.testing.assert_allclose(matrix.sum(axis=0), 1, atol=1.1e-4)
-    np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-5)
-    before = balance(affinity, max_steps=int(transition.num_steps) - 1, tolerance=1e-4)
-    assert not bool(before.converged)
-    assert float(before.error) > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -118,25 +56,10 @@ def test_balancing_to_a_tolerance():
 def test_affinity_that_cannot_be_balanced(spoil):
     source, affinity = problem()
     affinity = oracles.replace(affinity, spoil)
-    transition = balance(affinity)
-    assert np.isnan(float(transition.error))
-    assert not bool(transition.converged)
-    assert np.isfinite(np.asarray(transition.row_scaling)).all()
-    assert np.isfinite(np.asarray(transition.column_scaling)).all()
     solution = solve(source, affinity)
     assert np.isnan(np.asarray(solution.error)).all()
     assert not solution.converged.any()
     assert not np.asarray(solution.velocity).any()
-
-
-def test_long_rows_are_summed_in_parts(monkeypatch):
-    _, affinity = oracles.scene(PATCHES, CLASSES)
-    affinity = jnp.asarray(affinity, jnp.float32)
-    whole = doubly_stochastic(affinity)
-    monkeypatch.setattr("dslo_jax.solvers.markov._PART", PATCHES // 3)
-    parts = doubly_stochastic(affinity)
-    np.testing.assert_allclose(parts.row_scaling, whole.row_scaling, rtol=1e-6)
-    np.testing.assert_allclose(parts.column_scaling, whole.column_scaling, rtol=1e-6)
 
 
 @pytest.mark.parametrize("criterion", ["saturation", "increment"])
@@ -178,15 +101,6 @@ def test_gradients_of_many_classes_are_those_of_few():
     np.testing.assert_allclose(to_source, few, atol=1e-4 * np.abs(few).max())
     few = parts[0][1] + parts[1][1]
     np.testing.assert_allclose(to_affinity, few, atol=1e-4 * np.abs(few).max())
-
-
-def test_affinity_without_total_support_stops_at_the_cap():
-    """A triangle has no doubly stochastic form: balancing drifts and says so."""
-    _, affinity = problem()
-    transition = balance(np.triu(affinity))
-    assert int(transition.num_steps) == 15
-    assert not bool(transition.converged)
-    assert float(transition.error) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -317,17 +231,6 @@ def test_narrow_inputs_are_widened_once():
 
 @PROPERTY
 @given(SEEDS)
-def test_balanced_chain_keeps_mass_and_the_uniform_state(seed):
-    _, affinity = problem(seed)
-    transition = balance(affinity, max_steps=200, tolerance=1e-6)
-    matrix = matrix_of(transition, affinity)
-    np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=2e-6)
-    np.testing.assert_allclose(matrix.sum(axis=0), 1, atol=2e-5)
-    assert (matrix > 0).all()
-
-
-@PROPERTY
-@given(SEEDS)
 def test_higher_thresholds_are_reached_later(seed):
     source, affinity = problem(seed)
     early, late = (solve(source, affinity, threshold=tau) for tau in (0.3, 0.7))
@@ -362,9 +265,3 @@ def test_misuse_is_refused_before_tracing(unchecked, change, message):
     source, affinity = arguments.pop("source"), arguments.pop("affinity")
     with pytest.raises(ValueError, match=message):
         jax.jit(functools.partial(maximum_velocity, **arguments))(source, affinity)
-
-
-@pytest.mark.parametrize("shape", [(3, 4), (4,), (0, 0)])
-def test_balancing_refuses_other_shapes(unchecked, shape):
-    with pytest.raises(ValueError, match=r"expected \[patches, patches\]"):
-        doubly_stochastic(jnp.ones(shape))
