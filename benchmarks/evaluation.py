@@ -18,12 +18,11 @@ from typing import Any
 from harness import Record, parse
 from PIL import Image
 
-from dslo_jax import Segmenter
+from dslo_jax import Segmenter, scenes
 from dslo_jax.bench.timing import Effort, measure
-from dslo_jax.demo import scenes
 from dslo_jax.evaluation import Journal, Sweep, cells_of, evaluate, load_networks
 from dslo_jax.evaluation.datasets import FolderSet
-from dslo_jax.evaluation.manifest import header_of
+from dslo_jax.evaluation.sweeps.manifest import header_of
 from dslo_jax.pairs import find_pair
 
 

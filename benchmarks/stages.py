@@ -32,7 +32,7 @@ from dslo_jax.bench.scenes import (
 from dslo_jax.bench.timing import Measurement, compile_ahead, measure
 from dslo_jax.bench.truth import scaled_error
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.pipeline import checks, programs
 from dslo_jax.pipeline.stages import Clock
 from torch_bridge.reference import segment_logits

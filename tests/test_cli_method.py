@@ -1,4 +1,4 @@
-"""The options of the method on the command line are those of its parts."""
+"""The options on the command line are those of the classes of options."""
 
 import dataclasses
 
@@ -80,7 +80,7 @@ def test_a_configuration_survives_the_way_there_and_back():
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("mode", "fused"), ("clip_attention", "qk_mean"), ("suppression", "relative")],
+    [("mode", "fused"), ("clip_attention", "maskclip"), ("suppression", "relative")],
 )
 def test_choices_are_listed(capsys, name, words):
     flag = "--" + name.replace("_", "-")

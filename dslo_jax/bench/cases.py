@@ -22,7 +22,7 @@ from dslo_jax.bench.scenes import (
 from dslo_jax.bench.truth import scaled_error, true_attention, true_upsampled, truth_of
 from dslo_jax.cost import Work, networks, solver_bytes, solver_work
 from dslo_jax.cost.upsampling import upsampling_work
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.solvers import Counts, Discrepancy
 
 

@@ -5,9 +5,15 @@ from types import MappingProxyType
 from typing import Any
 
 from dslo_jax.cost.work import WORD
-from dslo_jax.solvers import Discrepancy, MaximumVelocity, OptimalPath, Reading
+from dslo_jax.solvers import (
+    Discrepancy,
+    MaximumVelocity,
+    OptimalPath,
+    Reading,
+    tuning,
+)
 from dslo_jax.solvers._rows import block_shape, is_gathered_once
-from dslo_jax.solvers.markov import MANY, sum_blocks
+from dslo_jax.solvers.balancing import sum_blocks
 
 
 def path_bytes(
@@ -60,7 +66,7 @@ def velocity_bytes(
         images: Mapped over with ``jax.vmap``.
     """
     widened = patches**2 if itemsize < WORD else 0
-    transposed = patches**2 if classes >= MANY else 0
+    transposed = patches**2 if classes >= tuning.MANY else 0
     sums = sum_blocks(patches) * patches
     states = 5 * classes * patches
     return images * WORD * (states + sums + widened + transposed)

@@ -10,10 +10,12 @@ Symbols: N tokens or patches, C channels, L layers, H heads.
 
 from collections.abc import Iterator, Sequence
 
-from dslo_jax.cost.work import WORD, Work
-from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
+from dslo_jax.cost.work import WORD, Work, block, product
+from dslo_jax.models.clip_attention import ATTENTIONS
+from dslo_jax.models.clip_config import ClipConfig, ClipVisionConfig
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAEConfig
+from dslo_jax.models.vit_config import VitConfig
 
 
 HEAD_PASSES = 4  # scores written and read, the sum of the heads read and written
@@ -21,12 +23,6 @@ SOFTMAX = 7  # scale, largest, minus, sum, divide, weight, add
 _SAME, _AFTER, _NONE = (1, 1), (0, 1), (0, 0)
 
 Size = tuple[int, int]
-
-
-def product(rows: int, inner: int, columns: int) -> Work:
-    """A matrix product: 2 * rows * inner * columns."""
-    flops = 2 * rows * inner * columns
-    return Work(flops, flops)
 
 
 def attention(tokens: int, context: int, channels: int, heads: int) -> Work:
@@ -41,7 +37,8 @@ def text(config: ClipConfig, prompts: int, tokens: int) -> Work:
     L (2 N (4 C^2 + 2 C I) + 4 N^2 C) + 2 C D for each prompt of N tokens, with I
     channels inside an MLP and D in the shared space.
     """
-    layers = _block(config.text, tokens).times(config.text.num_hidden_layers)
+    sizes = config.text.hidden_size, config.text.intermediate_size
+    layers = block(tokens, *sizes).times(config.text.num_hidden_layers)
     projection = product(1, config.text.hidden_size, config.projection_dim)
     return (layers + projection).times(prompts)
 
@@ -49,26 +46,19 @@ def text(config: ClipConfig, prompts: int, tokens: int) -> Work:
 def vision(config: ClipConfig, rows: int, columns: int, mixing: str) -> Work:
     """The vision half of CLIP on rows x columns patches of p x p pixels.
 
-    2 N 3 p^2 C for the patches, blocks as in ``text`` on N + 1 tokens, 2 N C D for the
-    projection. ``"vanilla"`` has L blocks. The means over all layers have L - 1, two or
-    three projections of the last, 2 N C^2 each, weights and means of all layers, L 4
-    N^2 C, in a loop, and the output, 2 N C^2. A grid that is not that of the
-    positions, G x G, resamples those: 2 G rows (G + columns) C.
+    2 N 3 p^2 C for the patches, L - 1 blocks as in ``text`` on N + 1 tokens, the last
+    one as ``clip_attention`` counts it, 2 N C D for the projection. A grid that is not
+    that of the positions, G x G, resamples those: 2 G rows (G + columns) C.
     """
     size, layers = config.vision.hidden_size, config.vision.num_hidden_layers
     patches, grid = rows * columns, config.vision.grid_size
-    tokens = patches + 1
     work = product(patches, 3 * config.vision.patch_size**2, size)
     work += product(patches, size, config.projection_dim)
     if (rows, columns) != (grid, grid):
         work += product(rows, grid, (grid + columns) * size)
-    if mixing == "vanilla":
-        return work + _block(config.vision, tokens).times(layers)
-    work += _block(config.vision, tokens).times(layers - 1)
-    # Values, and what is compared; the keys with themselves need no queries.
-    projected = 3 if mixing == "qk_mean" else 2
-    work += product(tokens, size, projected * size) + product(patches, size, size)
-    return work + product(tokens, size, tokens).times(2).looped(layers)
+    each = block(patches + 1, size, config.vision.intermediate_size)
+    work += each.times(layers - 1)
+    return work + ATTENTIONS[mixing].work(config.vision, patches)
 
 
 def vit(
@@ -77,14 +67,16 @@ def vit(
     """A vision transformer up to the queries and keys of its block ``last``.
 
     As in ``vision``, but for the attention, head by head in a loop, and the end: 4 N
-    C^2 for the queries and keys of N tokens, ``others`` of which are no patches.
+    C^2 for the queries and keys of N tokens, ``others`` of which are no patches. An
+    MLP has 2 C I weights, 3 C I where one half of its I channels gates another I.
     """
     size, heads = config.hidden_size, config.num_attention_heads
     tokens, grid = rows * columns + others, config.grid_size
     work = product(rows * columns, 3 * config.patch_size**2, size)
     if (rows, columns) != (grid, grid):
         work += product(rows, grid, (grid + columns) * size)
-    block = product(tokens, size, 4 * size + 2 * config.intermediate_size)
+    maps = 3 if isinstance(config, VitConfig) and config.swiglu else 2
+    block = product(tokens, size, 4 * size + maps * config.intermediate_size)
     block += attention(tokens, tokens, size, heads)
     return work + block.times(last) + product(tokens, size, 2 * size)
 
@@ -193,14 +185,6 @@ def _taps(length: int, kernel: int, stride: int, padding: tuple[int, int]) -> in
     before, after = padding
     starts = range(-before, length + after - kernel + 1, stride)
     return sum(min(s + kernel, length) - max(s, 0) for s in starts)
-
-
-def _block(config: ClipTextConfig | ClipVisionConfig, tokens: int) -> Work:
-    """A block of CLIP, all heads at once."""
-    size = config.hidden_size
-    work = product(tokens, size, 4 * size)
-    work += product(tokens, size, 2 * config.intermediate_size)
-    return work + product(tokens, size, tokens).times(2)
 
 
 def _residual(size: Size, channels: int, out_channels: int, time: int = 0) -> Work:

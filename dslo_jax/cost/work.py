@@ -1,4 +1,8 @@
-"""An amount of computation, as all formulas of ``cost`` state it."""
+"""Amounts of computation, and the parts that many networks are made of.
+
+A FLOP is an addition or a multiplication; a product of matrices has two for every pair
+of numbers that meet.
+"""
 
 from typing import NamedTuple
 
@@ -51,3 +55,21 @@ class Work(NamedTuple):
             self.bytes * count,
             self.working_set_bytes,
         )
+
+
+def product(rows: int, inner: int, columns: int) -> Work:
+    """A matrix product: 2 * rows * inner * columns."""
+    flops = 2 * rows * inner * columns
+    return Work(flops, flops)
+
+
+def block(tokens: int, channels: int, inner: int) -> Work:
+    """A block of a transformer, all heads at once: 2 N (4 C^2 + 2 C I) + 4 N^2 C.
+
+    Args:
+        tokens: N.
+        channels: C of a token.
+        inner: I inside the MLP.
+    """
+    work = product(tokens, channels, 4 * channels + 2 * inner)
+    return work + product(tokens, channels, tokens).times(2)

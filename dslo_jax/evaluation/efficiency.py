@@ -23,13 +23,12 @@ import tyro
 from flax import nnx
 from rich.console import Console
 
-from dslo_jax import ops
+from dslo_jax import ops, scenes
 from dslo_jax.attention import AffinitySource
 from dslo_jax.cost import Work, solver_work
 from dslo_jax.cost.upsampling import upsampling_work
-from dslo_jax.demo import scenes
 from dslo_jax.errors import DsloError
-from dslo_jax.evaluation.paper import paper_tables
+from dslo_jax.evaluation.reports.paper import paper_tables
 from dslo_jax.pipeline.stages import Call, watch
 from dslo_jax.prompts import parse_classes, split_classes
 from dslo_jax.segmentation import Segmentation
@@ -148,7 +147,7 @@ def _quoted(name: str) -> list[str]:
     """A table of the paper, as theirs."""
     quoted = paper_tables()[name]
     lines = [
-        f"The paper's own figures ({quoted.source}). {quoted.caption}:",
+        f"The paper's own figures ({quoted.citation}). {quoted.caption}:",
         "",
         f"| | {' | '.join(quoted.columns)} |",
         "|---" + "|---:" * len(quoted.columns) + "|",

@@ -37,11 +37,11 @@ class ClipLogits(LogitsSource):
         return self.clip.dense_features(pixels, attention=attention)
 
     def embed_work(self, prompts: int, tokens: int) -> Work:
-        """What the text half costs."""
+        """Computation of the text half."""
         return costs.text(self.clip.config, prompts, tokens)
 
     def features_work(self, rows: int, columns: int, attention: str) -> Work:
-        """What the vision half costs."""
+        """Computation of the vision half."""
         return costs.vision(self.clip.config, rows, columns, attention)
 
     def networks(self) -> dict[str, list[Any]]:
@@ -59,10 +59,10 @@ def load_logits(
     """Load the network of a folder or file as a source of logits.
 
     Args:
-        place: A CLIP; see ``load_clip``.
+        place: Folder or file of a CLIP, as for ``load_clip``.
         dtype: Type of the parameters and of the computation.
 
     Raises:
-        CheckpointError: The checkpoint is missing, foreign or damaged.
+        CheckpointError: The checkpoint is missing, damaged, or not of this kind.
     """
     return ClipLogits(load_clip(place, dtype=dtype))

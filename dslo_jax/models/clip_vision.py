@@ -1,12 +1,5 @@
-"""The vision transformer of CLIP, with features for every patch.
+"""The vision transformer of CLIP, with features for every patch."""
 
-CLIP was trained to summarise a photo in its class token. The last block mixes patches
-so strongly that their own features say little about where things are; replacing its
-attention by the mean self-similarity of all layers ("k-k mean", the paper's choice)
-and leaving out its residual and MLP gives features that follow the objects.
-"""
-
-import itertools
 from functools import partial
 from pathlib import Path
 
@@ -15,16 +8,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipVisionConfig
-from dslo_jax.models.clip_layers import (
-    Encoder,
-    Heads,
-    attention_weights,
-    weighted_mean,
-)
+from dslo_jax.models.clip_layers import Encoder
 from dslo_jax.models.layer_norm import LayerNorm
 from dslo_jax.models.pixel_statistics import with_pixel_statistics
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
 from dslo_jax.ops.resize import resize_positions
 from dslo_jax.weights import (
@@ -36,14 +25,11 @@ from dslo_jax.weights import (
 )
 
 
-ATTENTIONS = ("vanilla", "kk_mean", "qq_mean", "qk_mean")
-"""How the last block mixes patches; see ``VisionModel``."""
-
 # The position embedding is stretched to a grid inflated by this much, as in the code
 # that the published numbers of CLIP segmentation come from (a habit of DINO's).
 _POSITION_OFFSET = 0.1
 
-# What a CLIP has beside this network.
+# Tensors of a CLIP that are not part of this network.
 _NOT_VISION = (
     r"embeddings\.position_ids",
     r"text_model\..*",
@@ -106,12 +92,7 @@ class VisionEmbeddings(nnx.Module):
 class VisionModel(nnx.Module):
     """Vision transformer.
 
-    Every block but the last is CLIP's. The last one is, by name:
-
-    - ``"vanilla"``: CLIP's too, with residual and MLP;
-    - ``"kk_mean"``: values averaged with the mean over all layers of softmax(k k.T),
-      head by head, without the class token, residual and MLP;
-    - ``"qq_mean"``, ``"qk_mean"``: the same with softmax(q q.T), softmax(q k.T).
+    Every block but the last is CLIP's; the last one is an entry of ``ATTENTIONS``.
 
     Args:
         config: Sizes and pixel statistics.
@@ -139,63 +120,32 @@ class VisionModel(nnx.Module):
             One feature per patch, row by row, in the type of the parameters.
 
         Memory:
-            About 10 * batch * heads * patches**2 bytes for the attention of the layer
-            at hand, and the keys (and queries) of all layers.
+            About 10 * batch * heads * patches**2 bytes for the attention of one layer,
+            and the keys (and queries) of all layers.
         """
         hidden = self.pre_layrnorm(self.embeddings(pixels))
-        if attention == "vanilla":
-            patches = self.encoder(hidden)[:, 1:]
-        else:
-            patches = self._mixed_by_mean(hidden, attention)
+        patches = ATTENTIONS[attention].run(self.encoder.layers, hidden)
         return self.post_layernorm(patches)
 
     @property
     def others(self) -> int:
-        """How many tokens are no patches: the class token."""
+        """Number of tokens that are not patches: 1, the class token."""
         return 1
 
     def queries_keys(
         self, pixels: Float[Array, "batch height width 3"], wanted: tuple[int, ...]
     ) -> tuple[QueryKey, ...]:
-        """Queries of the patches and keys of all tokens; nothing after is computed.
+        """Compute queries of the patches and keys of all tokens, up to the last block.
 
         Args:
             pixels: RGB in [0, 1].
-            wanted: Indices of blocks.
+            wanted: Indices of the blocks.
 
         Returns:
             One pair per block; see ``vit_layers.queries_keys``.
         """
         hidden = self.pre_layrnorm(self.embeddings(pixels))
         return queries_keys(self.encoder.layers, hidden, wanted, others=self.others)
-
-    def _mixed_by_mean(
-        self, hidden: Float[Array, "batch tokens channels"], attention: str
-    ) -> Float[Array, "batch patches channels"]:
-        """The last block's values, averaged with the mean weights of all layers.
-
-        Averaging is linear. So what each layer's weights make of the last values is
-        added up, and the weights of one layer are held at a time, not their sum. The
-        loop over layers is one of the compiler's: unrolled, it would keep the weights
-        of all layers for the end.
-        """
-        layers = self.encoder.layers
-        heads = layers[0].heads(hidden)
-        pairs = [_pair(heads, attention)]
-        for layer, following in itertools.pairwise(layers):
-            hidden = layer.update(hidden, heads)
-            heads = following.heads(hidden)
-            pairs.append(_pair(heads, attention))
-        # The class token takes part in every softmax, and passes nothing on.
-        value = heads.value.at[:, :, 0].set(0)
-
-        def add(mixed, pair):
-            return mixed + weighted_mean(attention_weights(*pair), value), None
-
-        first, second = (jnp.stack(part) for part in zip(*pairs, strict=True))
-        mixed = jnp.zeros(value.shape, jnp.float32)
-        mixed, _ = jax.lax.scan(add, mixed, (first, second))
-        return layers[-1].self_attn.join(mixed[:, :, 1:] / len(layers))
 
 
 def load_vision(
@@ -206,13 +156,13 @@ def load_vision(
     Args:
         folder: As for ``load_clip``, or in the layout of transformers'
             ``CLIPVisionModel``, with or without a projection.
-        dtype: Likewise.
+        dtype: As for ``load_clip``.
 
     Returns:
         The network.
 
     Raises:
-        CheckpointError: The folder is missing, foreign or damaged.
+        CheckpointError: The folder is missing, damaged, or not of this kind.
     """
     config = ClipVisionConfig.from_dict(
         read_config(folder), source=config_source(folder)
@@ -224,12 +174,3 @@ def load_vision(
         rename=lambda key: key.removeprefix("vision_model."),
         ignored=_NOT_VISION,
     )
-
-
-def _pair(heads: Heads, attention: str) -> tuple[Array, Array]:
-    """What a named mean compares: its rows and its columns."""
-    return {
-        "kk_mean": (heads.key, heads.key),
-        "qq_mean": (heads.query, heads.query),
-        "qk_mean": (heads.query, heads.key),
-    }[attention]

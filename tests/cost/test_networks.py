@@ -10,10 +10,11 @@ from flax import nnx
 
 from dslo_jax.attention import average_attention
 from dslo_jax.cost import Work, networks
+from dslo_jax.cost.work import product
 from dslo_jax.models.clip import Clip
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.unet import UNet
-from dslo_jax.models.unet_blocks import QueryKey
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig
 from dslo_jax.models.vit import Vit
@@ -79,7 +80,7 @@ def count(jaxpr):
         if name == "dot_general":
             (axes, _), _ = parameters["dimension_numbers"]
             meeting = math.prod(equation.invars[0].aval.shape[axis] for axis in axes)
-            work += networks.product(equation.outvars[0].aval.size, meeting, 1)
+            work += product(equation.outvars[0].aval.size, meeting, 1)
         if name == "conv_general_dilated":
             work += convolution(equation)
     return work
@@ -99,7 +100,7 @@ def convolution(equation):
             for out in range(result[numbers.out_spec[2 + axis]])
             for tap in range(kernel[numbers.rhs_spec[2 + axis]])
         )
-    return networks.product(taps, *(kernel[i] for i in numbers.rhs_spec[:2]))
+    return product(taps, *(kernel[i] for i in numbers.rhs_spec[:2]))
 
 
 def floats(*shape):
@@ -122,7 +123,10 @@ def test_text():
 
 @pytest.mark.parametrize(
     ("mixing", "size", "unused"),
-    [("vanilla", (3, 5), 0), ("kk_mean", (3, 5), 1), ("qk_mean", (4, 4), 0)],
+    [
+        *(("vanilla", (3, 5), 0), ("maskclip", (3, 5), 0)),
+        *(("kk_mean", (3, 5), 1), ("qk_mean", (4, 4), 0)),
+    ],
 )
 def test_vision(mixing, size, unused):
     """The compiler drops the queries of a last block that compares keys."""
@@ -133,7 +137,7 @@ def test_vision(mixing, size, unused):
         pixels,
     )
     tokens = math.prod(size) + 1
-    dropped = networks.product(tokens, 32, 32).times(unused)
+    dropped = product(tokens, 32, 32).times(unused)
     assert networks.vision(CLIP, *size, mixing) + dropped == found
 
 
@@ -158,7 +162,7 @@ def test_unet_up_to_any_tap(place):
     )
     level, tokens = {0: (0, 70), 4: (2, 2 * 3), -1: (0, 70)}[place]
     channels = UNET.block_out_channels[level]
-    dropped = networks.product(tokens, channels, channels)
+    dropped = product(tokens, channels, channels)
     assert networks.unet(UNET, (7, 10), 6, (tap,)) + dropped == found
 
 
@@ -171,19 +175,21 @@ def test_aggregation():
     assert networks.aggregation([(2, 16)], 30, 5) == found
 
 
+@pytest.mark.parametrize("swiglu", [False, True])
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("grid", [(4, 4), (6, 6)])
-def test_vit_up_to_a_layer(grid, antialias):
+def test_vit_up_to_a_layer(grid, antialias, swiglu):
     """The compiler drops the values of the last layer."""
     config = VitConfig(
         **{"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3},
         **{"num_attention_heads": 3, "image_size": 32, "patch_size": 8},
         **{"num_register_tokens": 4, "layer_scale": True, "antialias": antialias},
+        swiglu=swiglu,
     )
     found = products(
         lambda: Vit(config, rngs=nnx.Rngs(0)),
         lambda vit, pixels: vit.queries_keys(pixels, (0, 1)),
         floats(1, 8 * grid[0], 8 * grid[1], 3),
     )
-    dropped = networks.product(grid[0] * grid[1] + 5, 24, 24)
+    dropped = product(grid[0] * grid[1] + 5, 24, 24)
     assert networks.vit(config, *grid, 5, 1) + dropped == found

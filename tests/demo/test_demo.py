@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dslo_jax import SegmenterConfig, pairs
-from dslo_jax.demo import __main__ as demo, scenes, sheet as sheets
+from dslo_jax import SegmenterConfig, pairs, scenes
+from dslo_jax.demo import __main__ as demo, sheet as sheets
 from dslo_jax.demo.sheet import MODES, SIZE, WORLD, Exhibit, Sheet, translate
 from dslo_jax.demo.sheet_html import to_html
 from dslo_jax.demo.sheet_png import to_image

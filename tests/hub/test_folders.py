@@ -1,4 +1,4 @@
-"""Checkpoints on disk: what is whole, what is of another kind, what is missing."""
+"""Checkpoints on disk: complete ones, ones of another kind, and missing files."""
 
 import json
 import shutil
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from checkpoints.repositories import files_of, write_files
+from checkpoints.vit import save_vit
 
 from dslo_jax import hub
+from dslo_jax.attention import AffinityOptions, load_affinity
 from dslo_jax.errors import CheckpointError
 from dslo_jax.hub.folders import in_half
 
@@ -46,6 +48,18 @@ def test_a_single_file_is_a_checkpoint_too(tmp_path):
     assert hub.attention_of(file) == "clip"
     (file.parent / "config.json").unlink()
     assert refusal(file, "clip").code == "W01"
+
+
+def test_a_dinov2_giant_is_a_folder_a_file_or_a_repository(tmp_path, local_hub):
+    folder = tmp_path / "giant"
+    save_vit(folder, "dinov2", seed=1, use_swiglu_ffn=True)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    local_hub.add("facebook/dinov2-giant", files)
+    names = (folder, folder / "model.safetensors", "facebook/dinov2-giant")
+    for name in names:
+        place = hub.resolve(name, "attention")
+        source = load_affinity(place, options=AffinityOptions(size=64))
+        assert source.grid == (8, 8)
 
 
 def test_a_single_file_is_no_pipeline(tmp_path):

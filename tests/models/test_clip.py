@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from dslo_jax.errors import CheckpointError
 from dslo_jax.models.clip import Clip, load_clip
+from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from dslo_jax.models.clip_layers import attention_weights
 from dslo_jax.models.clip_text import TextModel, load_text_encoder
-from dslo_jax.models.clip_vision import ATTENTIONS
 
 
 TOLERANCE = 2e-5  # float32, per block and end to end
@@ -130,15 +130,18 @@ def torch_dense(network, pixels, attention):
             f(normed).unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
             for f in (attn.q_proj, attn.k_proj, attn.v_proj)
         )
-        hidden = layer(hidden, None)
-        if attention != "vanilla":
+        before, hidden = hidden, layer(hidden, None)
+        if attention.endswith("_mean"):
             first, second = (
                 {"q": q, "k": k}[letter] for letter in attention.split("_")[0]
             )
             products = first @ second.transpose(-1, -2) / q.shape[-1] ** 0.5
             mean = mean + products.softmax(-1)[..., 1:, 1:]
     patches = hidden[:, 1:]
-    if attention != "vanilla":
+    if attention == "maskclip":  # a mask that leaves a token nobody but itself
+        alone = torch.full((q.shape[2], q.shape[2]), -torch.inf).fill_diagonal_(0)
+        patches = layer(before, alone[None, None])[:, 1:]
+    if attention.endswith("_mean"):
         mean = mean / len(vision.encoder.layers)
         mixed = (mean @ v[:, :, 1:]).transpose(1, 2).flatten(2)
         patches = attn.out_proj(mixed)
@@ -256,7 +259,7 @@ def test_attention_weights_are_float32_and_sum_to_one():
 @one_shape
 def test_dense_features_refuses(pair):
     _, clip = pair
-    with pytest.raises(ValueError, match=r"'kk'.*vanilla, kk_mean, qq_mean, qk_mean"):
+    with pytest.raises(ValueError, match=r"'kk'.*vanilla, .*, maskclip"):
         clip.dense_features(jnp.asarray(photo(70, 45)), attention="kk")
     with pytest.raises(ValueError, match="`pixels` is 70 x 5, expected at least one"):
         clip.dense_features(jnp.asarray(photo(70, 5)))

@@ -1,7 +1,7 @@
-"""Configurations that public repositories have: each is read as what it means.
+"""Configurations of public repositories, and the networks that they describe.
 
-Facts only, shortened to the fields that matter or that could be taken wrongly. The
-files of LAION and of DINO could not be read here: theirs are assumed.
+They are shortened to the fields that matter or that could be misread. The files of
+LAION and of DINO could not be downloaded here; their contents are assumptions.
 """
 
 import json
@@ -247,6 +247,16 @@ VIT = {
         "num_register_tokens": 4,
         "out_indices": [12],
     },
+    # facebook/dinov2-giant
+    "giant": _DINOV2
+    | {
+        "architectures": ["Dinov2Model"],
+        "hidden_size": 1536,
+        "model_type": "dinov2",
+        "num_attention_heads": 24,
+        "num_hidden_layers": 40,
+        "use_swiglu_ffn": True,
+    },
 }
 _V2 = (768, 3072, 12, 12, 3, 518, 14, "gelu", 1e-6)
 VIT_MEANING = {
@@ -255,6 +265,7 @@ VIT_MEANING = {
     "registers": VitConfig(
         *_V2, layer_scale=True, num_register_tokens=4, antialias=True
     ),
+    "giant": VitConfig(*(1536, 4096, 40, 24, *_V2[4:]), layer_scale=True, swiglu=True),
 }
 
 

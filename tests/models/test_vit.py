@@ -35,14 +35,22 @@ PUBLISHED = {
     "dinov2_with_registers": {
         **{"image_size": 518, "patch_size": 14, "num_register_tokens": 4},
     },
+    "giant": {
+        **{"image_size": 518, "patch_size": 14, "use_swiglu_ffn": True},
+        **{"hidden_size": 1536, "num_hidden_layers": 40, "num_attention_heads": 24},
+    },
 }
+# The MLP of DINOv2-giant.
+GATED = {"use_swiglu_ffn": True, "mlp_ratio": 5}
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[*KINDS, "giant", "giant_with_registers"])
 def pair(request, tmp_path_factory):
     """The same checkpoint in torch and in NNX."""
     folder = tmp_path_factory.mktemp(request.param)
-    network = save_vit(folder, request.param, seed=KINDS.index(request.param))
+    kind = request.param.replace("giant", "dinov2")
+    fields = {} if kind == request.param else GATED
+    network = save_vit(folder, kind, seed=KINDS.index(kind), **fields)
     return network, load_vit(folder)
 
 
@@ -92,6 +100,19 @@ def test_attention_equals_transformers(pair, size):
     assert expected.shape[-1] == (size[0] // 8) * (size[1] // 8) + vit.others
     close(*attentions(vit, pixels, (2,)), expected[:, :, vit.others :])
     assert expected.max() > 5 / expected.shape[-1], "close to uniform"
+
+
+@pytest.mark.parametrize("depth", [1, 5])
+def test_gated_blocks_of_other_depths_equal_transformers(tmp_path, depth):
+    """Two thirds of 5 x 22 channels are rounded twice: down to 73, up to 80."""
+    network = save_vit(tmp_path, "dinov2", seed=depth, shape=(depth, 22, 2), **GATED)
+    pixels = photo(29, 63)
+    expected = torch_attentions(network, pixels, MEAN, STD)
+    wanted = tuple(range(depth))
+    for found, theirs in zip(
+        attentions(load_vit(tmp_path), pixels, wanted), expected, strict=True
+    ):
+        close(found, theirs[:, :, 1:])
 
 
 def test_registers_are_no_patches(pair):
@@ -180,19 +201,20 @@ def test_half_precision(tmp_path):
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == half
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_full_size_networks_have_the_parameters_of_transformers(kind):
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_full_size_networks_have_the_parameters_of_transformers(name):
     """By their number: nothing is allocated."""
+    kind = name.replace("giant", "dinov2")
     config_type, network_type, _ = NETWORKS[kind]
     with torch.device("meta"):
-        theirs = network_type(config_type(**PUBLISHED[kind]))
+        theirs = network_type(config_type(**PUBLISHED[name]))
     unused = ("layernorm.", "pooler.", "embeddings.mask_token")
     expected = sum(
         value.numel()
         for name, value in theirs.named_parameters()
         if not name.startswith(unused)
     )
-    values = config_type(**PUBLISHED[kind]).to_dict()
+    values = config_type(**PUBLISHED[name]).to_dict()
     config = VitConfig.from_dict(json.loads(json.dumps(values, default=str)))
     assert config.layer_norm_eps == (1e-12 if kind == "vit" else 1e-6)
     ours = nnx.state(nnx.eval_shape(lambda: Vit(config, rngs=nnx.Rngs(0))))
@@ -220,7 +242,7 @@ def change_config(folder, **fields):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"use_swiglu_ffn": True}, "use_swiglu_ffn = True"),
+        ({"use_swiglu_ffn": 1}, "use_swiglu_ffn = 1"),
         ({"qkv_bias": False}, "qkv_bias = False"),
         ({"model_type": "beit"}, "wants one of vit, dinov2, dinov2_with_registers"),
         ({"model_type": ["vit"]}, r"model_type = \['vit'\]"),

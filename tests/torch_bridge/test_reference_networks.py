@@ -50,8 +50,7 @@ def test_mean_attention_head_by_head(clip, attention):
     reference.dense_features(clip, pixels, attention="vanilla")
     for hook in hooks:
         hook.remove()
-    # The vanilla pass normalises each block's input twice: for its map, and within it.
-    normalised = [tokens.double().numpy() for tokens in inputs[::2]]
+    normalised = [tokens.double().numpy() for tokens in inputs]
     assert len(normalised) == len(vision.encoder.layers) == 3
 
     def project(block, which, tokens):
@@ -72,6 +71,21 @@ def test_mean_attention_head_by_head(clip, attention):
     projected = vision.post_layernorm(last.self_attn.out_proj(tokens))
     wanted = F.normalize(clip.visual_projection(projected), dim=-1)
     torch.testing.assert_close(features.flatten(0, 1), wanted, rtol=0, atol=5e-6)
+
+
+@torch.no_grad()
+def test_maskclip_is_a_last_block_whose_mask_leaves_only_the_token_itself(clip):
+    pixels, last = photo(48, 80), clip.vision_model.encoder.layers[-1]
+    found = reference.dense_features(clip, pixels, attention="maskclip")
+    alone = torch.full((16, 16), -torch.inf).fill_diagonal_(0)[None, None]
+
+    def mask(block, arguments, options):
+        return arguments, options | {"attention_mask": alone}
+
+    hook = last.register_forward_pre_hook(mask, with_kwargs=True)
+    wanted = reference.dense_features(clip, pixels, attention="vanilla")
+    hook.remove()
+    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6)
 
 
 def test_partial_patches_are_dropped(clip):
