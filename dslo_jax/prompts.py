@@ -228,7 +228,7 @@ def _without_ids(lines: list[str], path: Path) -> tuple[list[str], int]:
             raise ClassListError(
                 "C08",
                 f"{path}, line {header + label + 1}, has {has}, expected {label}: ids "
-                "count up from 0 without gaps, as labels do; mend or remove them",
+                "count up from 0 without gaps, as labels do; correct or remove them",
             )
     names = [
         line[found.end() :]

@@ -131,7 +131,9 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
             f"`templates` is the string {templates!r}; did you mean [{templates!r}]?",
         )
     if not templates:
-        raise ClassListError("C05", "there is no template; one of '{}' is the least")
+        raise ClassListError(
+            "C05", "there is no template; pass at least one, such as '{}'"
+        )
     for template in templates:
         try:
             parts = list(string.Formatter().parse(template))

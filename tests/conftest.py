@@ -1,7 +1,7 @@
 """Strict modes for the whole suite: no silent promotion, no silent broadcasting.
 
-What was compiled is kept in ``.pytest_cache``, for the other processes of a run and for
-the runs that follow: compiling is most of what the suite does.
+Compiled programs are kept in ``.pytest_cache``, for the other processes of a run and
+for later runs, because the suite spends most of its time compiling.
 """
 
 from pathlib import Path

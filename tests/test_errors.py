@@ -1,4 +1,4 @@
-"""The page about errors names every code there is, and no other."""
+"""The page about errors lists every code, and no other."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Importing the package is free of side effects, and torch is never needed."""
+"""Importing the package has no side effects, and needs no torch."""
 
 import ast
 import importlib.util

@@ -38,7 +38,7 @@ NAMES = {
         *("find_tokenizer", "kind_of", "resolve", "verify"),
     ),
 }
-"""What may be imported from a package; a name that is added or lost shows here."""
+"""Public names of each package; a test fails when one is added or lost."""
 
 
 @pytest.mark.parametrize("package", NAMES)

@@ -201,6 +201,6 @@ def _check_layers(layers: Layers, config: UNetConfig) -> None:
     if wrong := wrong_layers(layers, valid):
         raise OptionError(
             "O01",
-            f"affinity_layers names {wrong}, expected different ones of "
+            f"affinity_layers names {wrong}, expected different names from "
             f"{', '.join(valid)}",
         )

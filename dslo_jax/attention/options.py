@@ -11,7 +11,7 @@ Layers = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True)
 class AffinityOptions(Options):
-    """Which self-attention of a photo is read, and how it is averaged.
+    """Options of the self-attention that is read, and of its mean.
 
     Args:
         size: Side of the square photo whose self-attention is read, in pixels; a

@@ -56,8 +56,8 @@ class TransformerAffinity(AffinitySource):
         if options.timestep != 0:
             raise OptionError(
                 "O01",
-                f"timestep = {options.timestep}, but a vision transformer sees no "
-                "noise; leave it at 0, or take the attention of a diffusion model",
+                f"timestep = {options.timestep}, but a vision transformer has no "
+                "timestep; leave it at 0, or use the attention of a diffusion model",
             )
         usual = ((f"layers.{depth - 1}", 1.0),)
         self.network = network

@@ -1,4 +1,4 @@
-"""``dslo ablate``: the tables of the paper, measured on photos with truth."""
+"""``dslo ablate``: the tables of the paper, measured on photos with true labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,20 +43,20 @@ _MAY_GROW = ("first_seed", "photos")  # what may differ between runs of one jour
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(Measure):
-    """Compare choices of the method on photos with truth.
+    """Compare choices of the method on photos with true labels.
 
-    An interrupted run is continued by the same command; further photos and tables join
-    an old one.
+    The same command continues an interrupted run, and adds further photos and tables to
+    a finished one.
 
     Args:
-        dataset: scenes (drawn, bundled), folder (one's own), or a benchmark, as for
+        dataset: scenes (drawn, bundled), folder (your own), or a benchmark, as for
             dslo eval.
-        tables: Names with commas between; all unless told.
-        attentions: More networks whose self-attention the table foundation compares, as
-            NAME=FOLDER, or as presets: dino-b8 dinov2-b14 dinov2-reg-b14. Those named
-            like a preset have the paper's figure beside them.
-        out: Folder for ablation.json, ablation.md, plots and the journal.
-        plots: Also draw plots; needs matplotlib.
+        tables: Names of tables, with commas between them; default: all tables.
+        attentions: Further networks for the table foundation, as NAME=FOLDER or as
+            presets: dino-b8 dinov2-b14 dinov2-reg-b14. Those with the name of a preset
+            have the paper's figure beside ours.
+        out: Folder of ablation.json, ablation.md, plots and the journal.
+        plots: Also draw plots, with matplotlib.
     """
 
     dataset: str = SCENES
@@ -68,13 +68,13 @@ class Ablate(Measure):
 
 
 def run(arguments: list[str], errors: Console) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     options = tyro.cli(Ablate, prog="dslo ablate", args=arguments)
     pair = find_config(options, options.dataset)
     names, places = _table_names(options.tables), parse_attentions(options.attentions)
     if places and names and _FOUNDATION not in names:
         raise OptionError(
-            "O05", f"--sources is of no use without the table {_FOUNDATION}"
+            "O05", f"--sources has an effect only on the table {_FOUNDATION}; add it"
         )
     samples = find_samples(options, options.dataset)
     warn_of_part(errors, samples)
@@ -94,7 +94,7 @@ def run(arguments: list[str], errors: Console) -> int:
 def _load(
     options: Ablate, pair: Pair, names: Sequence[str], places: Mapping[str, str]
 ) -> tuple[Loaded, tuple[Table, ...]]:
-    """The networks, others with attention where they are compared, and the tables."""
+    """Load the networks and build the tables; with further sources if compared."""
     loaded = load(options, pair)
     layers = loaded.networks.affinity_source().comparable_layers
     if names and _FOUNDATION not in names:

@@ -1,4 +1,4 @@
-"""``dslo bench``: what the solvers take on this machine, and how exact they are."""
+"""``dslo bench``: times, memory and errors of the solvers on this machine."""
 
 import math
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from dslo_jax.devices import find_device
 from dslo_jax.errors import OptionError, OutputError
 
 
-_WIDTH = 100  # of tables that go to no terminal
+_WIDTH = 100  # width of tables when the output is not a terminal
 _COLUMNS = (
     *("solver", "ms", "p90", "±", "n", "steps", "error", "of the\nroofline"),
     *("compile\ns", "first\ncall s", "memory\nMiB", "pre-\ndicted"),
@@ -33,31 +33,35 @@ _BOUNDS = {"memory": "memory", "compute": "compute", "transcendentals": "exp, lo
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Time our solvers on drawn scenes, on this machine; nothing else is needed.
+    """Time the solvers on drawn scenes on this machine, without any download.
 
-    Times are medians of warm calls, inputs on the device already and results ready;
-    beside them the 90th percentile, the median distance from the median and the number
-    of calls, and apart from them what compiling and the first call took. Errors are
-    largest distances from float64: of paths and velocities relative to each value, of
-    the others to the largest. The roofline is the least time that the work could take,
-    counted by hand, at the peaks of this device, which are measured first; beside the
-    share stands what limits: memory, computing, or exponentials and logarithms. Memory
-    is what the compiler reserves beyond inputs and results, and what was predicted of
-    it. The path is solved with the kernel alone, as the segmenter asks first.
+    A time is the median of warm calls, from inputs on the device to finished results.
+    The table also has the 90th percentile, the spread (median distance from the
+    median), the number of calls, and the times of compilation and of the first call. An
+    error is the greatest distance from float64: relative to each value for paths and
+    velocities, relative to the greatest value for others. The roofline is the least
+    time that the work could take at the peaks of this device, which are measured first.
+    The table shows its share of the time, and the limit: memory, computation, or
+    exponentials and logarithms. Memory is what the compiler reserves beside inputs and
+    results, next to the predicted value. The path is solved with the kernel alone, as
+    in the first attempt of the segmenter.
 
     Args:
-        solvers: What to time; upsampling weighs 5 x 5 patches for 8 x 8 pixels each,
+        solvers: Solvers to time; upsampling weighs 5 x 5 patches for 8 x 8 pixels each,
             self-attention averages 10 heads of 64 channels.
-        patches: Of an image, a square number each: 4096 is 64 x 64.
-        classes: Of an image.
-        images: Solved by one program.
-        dtype: Of the affinity, or of queries and keys; solvers compute in float32, and
-            errors include what narrowing did.
-        device: auto, cpu, gpu or tpu; gpu:1 is the second.
-        repeats: Timed calls of each, at least; fewer than 30 are called quick.
-        seconds: For the timed calls of a size, all solvers in turn, at least.
-        budget: Seconds for the timed calls of each; what takes longer is called once.
-        save: A JSON file for all samples, versions and the machine.
+        patches: Numbers of patches per image, each a square number: 4096 is 64 x 64.
+        classes: Numbers of classes per image.
+        images: Number of images that one program solves.
+        dtype: Type of the affinity, or of queries and keys. The solvers compute in
+            float32, and errors include the rounding of the affinity.
+        device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
+        repeats: Least number of timed calls of each solver; results with fewer than 30
+            are marked as quick.
+        seconds: Least time in seconds for the timed calls of one size, with all solvers
+            by turns.
+        budget: Greatest time in seconds for the timed calls of each solver; a solver
+            that takes longer is called once.
+        save: JSON file for all samples, versions and the machine.
     """
 
     solvers: tuple[Solver, ...] = ("path", "velocity", "kl")
@@ -79,7 +83,7 @@ _Command = (
 
 
 def run(arguments: list[str], errors: Console) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     options = tyro.cli(_Command, prog="dslo bench", args=arguments)
     out = results(soft_wrap=False)
     if not out.is_terminal:
@@ -94,7 +98,7 @@ def _bench(options: Bench, out: Console, errors: Console) -> int:
     device = find_device(options.device)
     machine = describe_machine(device)
     result: dict[str, Any] = {"schema": SCHEMA, "machine": machine, "rows": []}
-    _save(options.save, result)  # a file that cannot be written is told at once
+    _save(options.save, result)  # reports at once that a file cannot be written
     say(out, _circumstances(machine))
     if (machine["load"] or 0) > QUIET:
         say(errors, f"load is {machine['load']:.1f}: other work makes times noisy")
@@ -118,7 +122,7 @@ def _bench(options: Bench, out: Console, errors: Console) -> int:
 def _measure(
     options: Bench, peaks: Peaks, errors: Console
 ) -> Iterator[tuple[Size, list[dict[str, Any]]]]:
-    """The rows of one size after the other."""
+    """Measure one size after the other, and yield its rows."""
     device = find_device(options.device)
     for patches in options.patches:
         say(errors, f"drawing {patches} patches")
@@ -127,7 +131,7 @@ def _measure(
         )
         for classes in options.classes:
             is_first = classes == options.classes[0]
-            solvers: list[Solver] = [  # one knows no classes: once is enough
+            solvers: list[Solver] = [  # self-attention does not depend on the classes
                 name for name in options.solvers if is_first or name != "self-attention"
             ]
             size = Size(patches, classes, options.images, options.dtype)
@@ -179,7 +183,7 @@ def _save(path: Path | None, result: dict[str, Any]) -> None:
 
 
 def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
-    """One size; only then do the columns fit a narrow terminal."""
+    """The table of one size, whose columns fit a narrow terminal."""
     table = Table(
         title=words_of_size(*size), title_justify="left", box=None, padding=(0, 1, 0, 0)
     )
@@ -205,12 +209,12 @@ def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
 
 
 def _is_unsolved(row: dict[str, Any]) -> bool:
-    converged = row["converged"]  # None where nothing converges
+    converged = row["converged"]  # None for solvers in closed form
     return row["error"] is None or (converged is not None and converged < 1)
 
 
 def _times(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Rows by what to call them."""
+    """Rows by their names."""
     sizes = [Size(*(row[name] for name in Size._fields)) for row in rows]
     return {
         f"{row['solver']}, {words_of_size(*size)}": row
@@ -239,5 +243,5 @@ def _words_of_peaks(peaks: Peaks) -> str:
     return (
         f"peaks: {peaks.flops_per_s / 1e9:.3g} Gflop/s in a product of {peaks.side} x "
         f"{peaks.side}, {peaks.transcendentals_per_s / 1e9:.3g} G exponentials/s,\n"
-        f"GB/s, by what is passed over: {bandwidths}"
+        f"GB/s, by size of the working set: {bandwidths}"
     )

@@ -175,7 +175,7 @@ def find_preset(name: str, kind: Kind) -> Preset:
     meant = f"did you mean {near[0]!r}? " if near else ""
     raise CheckpointError(
         "W01",
-        f"{name!r} is no folder, no file and no preset; {meant}Presets: "
+        f"{name!r} is not a folder, a file or a preset; {meant}Presets: "
         f"{', '.join(names)}",
     )
 

@@ -136,7 +136,7 @@ def open_image(
         raise _too_many_pixels(
             name, f"{claimed[0] if claimed else 'too many'}", max_pixels
         ) from error
-    except Exception as error:  # decoders meet hostile bytes and raise what they like
+    except Exception as error:  # a decoder may raise anything on bad bytes
         raise _no_image(name, start, num_bytes) from error
     _check_size(image, name, max_pixels)
     return image
@@ -194,7 +194,7 @@ def _photo_of(image: Image.Image, name: str) -> Photo:
         rgb, conversions = to_srgb(upright)
     except ImageError:
         raise
-    except Exception as error:  # decoders meet hostile bytes and raise what they like
+    except Exception as error:  # a decoder may raise anything on bad bytes
         raise ImageError(
             "I03",
             f"{name} is a {image.format or image.mode} image that is cut short or "

@@ -9,7 +9,7 @@ from dslo_jax.options import MAX_INT, Options, option
 
 @dataclass(frozen=True)
 class ClipOptions(Options):
-    """How CLIP looks at photos and words.
+    """Options of the logits of CLIP.
 
     Args:
         attention: Attention of the last block of CLIP's vision network.

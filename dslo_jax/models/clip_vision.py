@@ -135,11 +135,11 @@ class VisionModel(nnx.Module):
     def queries_keys(
         self, pixels: Float[Array, "batch height width 3"], wanted: tuple[int, ...]
     ) -> tuple[QueryKey, ...]:
-        """Queries of the patches and keys of all tokens; nothing after is computed.
+        """Compute queries of the patches and keys of all tokens, up to the last block.
 
         Args:
             pixels: RGB in [0, 1].
-            wanted: Indices of blocks.
+            wanted: Indices of the blocks.
 
         Returns:
             One pair per block; see ``vit_layers.queries_keys``.
@@ -156,7 +156,7 @@ def load_vision(
     Args:
         folder: As for ``load_clip``, or in the layout of transformers'
             ``CLIPVisionModel``, with or without a projection.
-        dtype: Likewise.
+        dtype: As for ``load_clip``.
 
     Returns:
         The network.

@@ -34,7 +34,7 @@ def model_type_of(values: Mapping[str, Any]) -> Any:
         values: The parsed file.
 
     Returns:
-        What the file states, of whatever type; ``None`` where it states neither.
+        The value in the file, of any type; ``None`` if the file states neither.
     """
     found = values.get("model_type")
     classes = values.get("architectures")

@@ -93,7 +93,7 @@ def _rescale_factor(fields: Fields) -> float:
     if not _is_on(fields, "do_rescale"):
         raise fields.wrong(
             "do_rescale",
-            "true: without it, nobody knows whether photos come as 0 ... 255 or as "
+            "true: without it, it is unknown whether photos are in 0 ... 255 or in "
             "0 ... 1; write true, and the statistics of pixels in 0 ... 1",
         )
     return fields.number("rescale_factor", 1 / 255)

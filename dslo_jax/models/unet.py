@@ -112,7 +112,7 @@ class UNet(nnx.Module):
             latents: Scaled latents; sides of any size.
             context: Tokens of the prompt.
             timestep: 0 (no noise) ... 999; static.
-            taps: Paths of self-attentions, out of ``config.taps``; static.
+            taps: Paths of self-attentions from ``config.taps``; static.
 
         Returns:
             Queries and keys of each tap, ``[batch tokens heads head_channels]``.

@@ -174,7 +174,7 @@ def _attention(
     default: tuple[bool, ...],
     channels: tuple[int, ...],
 ) -> tuple[bool, ...]:
-    """Which blocks have attention, from the names of their types."""
+    """Whether each block has attention, from the names of their types."""
     found = fields.values.get(name)
     if found is None and len(default) == len(channels):
         return default

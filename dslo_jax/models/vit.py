@@ -126,7 +126,7 @@ class ScaledAttention(Attention):
 
 
 class ScaledMlp(Mlp):
-    """Two linear maps around a gelu, and a scale for every channel."""
+    """Two linear maps around a gelu, and a scale for each channel."""
 
     def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
         super().__init__(config, rngs=rngs)
@@ -140,9 +140,9 @@ class ScaledMlp(Mlp):
 
 
 class ScaledSwiglu(nnx.Module):
-    """A linear map whose first half gates the second, another one, and a scale.
+    """SwiGLU (Shazeer, arXiv 2002.05202) with a scale for each channel.
 
-    Out = scale * (silu(first half) * second half) W, after Shazeer (arXiv 2002.05202).
+    The output is scale * (silu(a) * b) W, where a and b are the halves of a linear map.
 
     Args:
         config: Sizes.
@@ -204,12 +204,12 @@ class Vit(nnx.Module):
     def queries_keys(
         self, pixels: Float[Array, "batch height width 3"], wanted: tuple[int, ...]
     ) -> tuple[QueryKey, ...]:
-        """Queries of the patches and keys of all tokens; nothing after is computed.
+        """Compute queries of the patches and keys of all tokens, up to the last block.
 
         Args:
             pixels: RGB in [0, 1]; pixels below and to the right of the last whole
                 patch are ignored.
-            wanted: Indices of blocks.
+            wanted: Indices of the blocks.
 
         Returns:
             One pair per block; see ``vit_layers.queries_keys``.

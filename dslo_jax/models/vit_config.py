@@ -23,7 +23,7 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 VIT_TYPES = tuple(_DEFAULTS)
-"""The ``model_type`` of what is loaded here: DINO, DINOv2, DINOv2 with registers."""
+"""The ``model_type`` of DINO, DINOv2, and DINOv2 with registers."""
 
 _HALF = (0.5, 0.5, 0.5)
 

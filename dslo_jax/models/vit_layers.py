@@ -45,7 +45,7 @@ def queries_keys(
 
     Args:
         layers: The blocks of a transformer.
-        hidden: Embedded tokens; the first ``others`` are no patches.
+        hidden: Embedded tokens; the first ``others`` are not patches.
         wanted: Indices of blocks, in any order.
         others: Number of tokens that are not patches: class token and registers.
 

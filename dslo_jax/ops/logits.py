@@ -34,7 +34,7 @@ def reduce_synonyms(
         Float32 cosines of every class.
 
     Raises:
-        ValueError: A class has no name, or an index is no class. A traced
+        ValueError: A class has no name, or an index is not a class. A traced
             ``class_of_name`` is not checked.
     """
     if not isinstance(class_of_name, jax.Array):
@@ -154,7 +154,7 @@ def normalize(
             patches have the same mass; at 100, the best few have nearly all of it.
 
     Returns:
-        Source ``f``: float32, rows sum to 1, exactly 0 where nothing is kept.
+        Source ``f`` in float32; rows sum to 1, and patches that are not kept are 0.
     """
     return jax.nn.softmax(scale * logits.astype(jnp.float32), axis=1, where=keep)
 

@@ -9,7 +9,7 @@ from dslo_jax.options import MAX_FLOAT, MIN_FLOAT, Options, option
 
 @dataclass(frozen=True)
 class SourceOptions(Options):
-    """How the logits of a photo become the distributions that a solver starts from.
+    """Options of the steps from logits to the distributions of a solver.
 
     Args:
         early_rejection: Drop classes that win no patch (Algorithm 1, line 2).
@@ -29,11 +29,11 @@ class SourceOptions(Options):
 
 @dataclass(frozen=True)
 class UpsamplingOptions(Options):
-    """How maps on the patch grid become labels of the pixels.
+    """Options of the step from maps on the patch grid to labels of the pixels.
 
     Args:
-        upsampling: ``bilateral`` (Eq. 23 over low-resolution samples), ``dense`` (over
-            all pixels of a window), or ``bilinear``.
+        upsampling: ``bilateral`` (Eq. 23 from the nearest patches), ``dense`` (Eq. 23
+            from all pixels of a window), or ``bilinear``.
         spatial_variance: Spatial variance of the bilateral weights, in patches squared.
         range_variance: Colour variance of the bilateral weights, RGB in [0, 1].
     """

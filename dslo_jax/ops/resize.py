@@ -28,7 +28,7 @@ def resize_weights(
     edge repeat the edge, and nothing is antialiased. Every row sums to 1.
 
     Args:
-        length: Number of samples at hand.
+        length: Number of given samples.
         size: Number of samples wanted.
         method: ``"bilinear"``; ``"bicubic"`` with a = -0.75; ``"area"``, the exact mean
             of the samples under each wanted one, fractions of samples included.

@@ -83,7 +83,7 @@ def save_json(path: str | os.PathLike[str], value: Any) -> None:
         value: What to write.
 
     Raises:
-        TypeError: A value has no form in JSON.
+        TypeError: A value cannot be written as JSON.
         OSError: The file cannot be written.
     """
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool | int | str):
         return value
     if isinstance(value, type):
-        raise TypeError(f"the class {value.__name__} has no form in JSON")
+        raise TypeError(f"the class {value.__name__} cannot be written as JSON")
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
         return {name: _plain(getattr(value, name)) for name in names}
@@ -112,4 +112,4 @@ def _plain(value: Any) -> Any:
         return os.fspath(value)
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
-    raise TypeError(f"{type(value).__name__} has no form in JSON: {value!r}")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")

@@ -68,11 +68,11 @@ def check_maps(
     epsilon = _epsilon(discrepancy)
     small = ""
     if epsilon is not None:
-        small = f"epsilon = {epsilon} (0.0125 suits every affinity) and at "
+        small = f"epsilon = {epsilon} (0.0125 works with every affinity) and "
     raise SolverError(
         "S03",
         f"mode {discrepancy.name!r} has no solution for the class "
-        f"{titles[int(order[photo, row])]!r}. {reason.sentence} Look at {small}"
+        f"{titles[int(order[photo, row])]!r}. {reason.sentence} Check {small}"
         f"affinity_temperature = {affinity.temperature}; networks in half precision "
         "may overflow: use float32 or bfloat16",
     )

@@ -168,6 +168,6 @@ class Networks:
             known = ", ".join(map(repr, self._affinities))
             return f"there is no source of affinities {name!r}; there are {known}"
         return (
-            "what is solved for needs self-attention, and there is no attention "
-            "checkpoint; give one, or choose the mode kl or logits"
+            "this mode needs self-attention, and there is no attention checkpoint; "
+            "pass one, or choose the mode kl or logits"
         )

@@ -105,6 +105,7 @@ def _thirds(name: str, tensor: StoredTensor) -> list[StoredTensor]:
     size, rest = divmod(tensor.shape[0], 3) if tensor.shape else (0, 1)
     if rest:
         raise CheckpointError(
-            "W04", f"{tensor.path}: {name} of shape {tensor.shape} has no three parts"
+            "W04",
+            f"{tensor.path}: {name} of shape {tensor.shape} cannot be divided by three",
         )
     return [tensor.rows(i * size, (i + 1) * size) for i in range(3)]

@@ -141,7 +141,9 @@ class _Walk:
 
     def _tag(self) -> _Tag:
         byte = self._read(1)[0]
-        if byte < 0x80 or byte >= 0xE0:  # a small number; a negative one is no length
+        if (
+            byte < 0x80 or byte >= 0xE0
+        ):  # a small number; a negative one is not a length
             return _Tag("integer", byte) if byte < 0x80 else _Tag("negative", 0)
         if byte < 0xC0:
             kind = "map" if byte < 0x90 else "list" if byte < 0xA0 else "str"
@@ -157,7 +159,7 @@ class _Walk:
             return _Tag(kind, int.from_bytes(self._read(width), "big"))
         if 0xD4 <= byte <= 0xD8:
             return _Tag("ext", 1 << (byte - 0xD4))
-        raise ValueError(f"the byte {byte:#x} begins nothing")
+        raise ValueError(f"the byte {byte:#x} is not the beginning of a value")
 
     def _read(self, count: int) -> bytes:
         data = self._file.read(count)

@@ -103,7 +103,7 @@ def side_folder(place: Path) -> Path | None:
         no configuration.
 
     Raises:
-        CheckpointError: The file is no readable checkpoint (``W03`` ... ``W05``).
+        CheckpointError: The file is not a readable checkpoint (``W03`` ... ``W05``).
     """
     if not place.is_file():
         return place

@@ -43,7 +43,7 @@ def read_safetensors(path: Path) -> Table:
         length = _header_bytes(file.read(8))
         if length > _MAX_HEADER_BYTES:
             raise CheckpointError(
-                "W04", f"{path} has a header of {length} bytes, more than a table needs"
+                "W04", f"{path} has a header of {length} bytes, too many for a table"
             )
         text = file.read(length)
     table = {}

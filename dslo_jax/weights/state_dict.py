@@ -33,7 +33,7 @@ def storage_of(identifier: Any) -> tuple[Storage, Any]:
             if count < 0 or type(count) is not int or len(key) > _MAX_NAME:
                 raise ValueError("a storage of an impossible size")
             return Storage(dtype, key, count), rest
-    raise ValueError("a reference to something that is no storage")
+    raise ValueError("a reference to something that is not a storage")
 
 
 def tensors_of(content: Any, path: Path) -> dict[str, StorageView]:

@@ -42,7 +42,7 @@ def _read(file: BufferedIOBase, path: Path) -> Table:
     entries = read_directory(file, path.stat().st_size)
     pickles = [name for name in entries if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise CheckpointError("W04", f"{path} is a zip file, but none of PyTorch")
+        raise CheckpointError("W04", f"{path} is a zip file, but not one of PyTorch")
     root = pickles[0].removesuffix("data.pkl")
     order = _content(file, entries.get(f"{root}byteorder"), b"little")
     if order != b"little":

@@ -25,7 +25,7 @@ _MAX_TEXT = 1 << 20
 _MAX_NAME = 256
 _MAX_ORDERS = 1_000_000
 _MAX_KEY = 1 << 60  # whole numbers below it have different hashes
-_TOO_MUCH = "a pickle of more than a table of tensors"
+_TOO_MUCH = "a pickle that is too large for a table of tensors"
 
 
 class _Mark:
@@ -86,7 +86,7 @@ class _Machine:
             return True
         order = _ORDERS.get(code)
         if order is None:
-            raise self._refusal(f"the pickle order {code!r}")
+            raise self._refusal(f"the pickle instruction {code!r}")
         order(self)
         return False
 
@@ -94,15 +94,15 @@ class _Machine:
         """The value of the pickle."""
         value = self._pop()
         if self._stack:
-            raise ValueError("values that nobody uses")
+            raise ValueError("unused values")
         return value
 
     def _refusal(self, what: str) -> CheckpointError:
         return CheckpointError(
             "W05",
-            f"{self._path} is refused: {what} is nothing that weights need. It was not "
-            "run. Ask its author for safetensors, or save the state dict alone with "
-            "the program that wrote it",
+            f"{self._path} is refused: {what} does not belong in a file of weights. It "
+            "was not run. Ask its author for safetensors, or save the state dict alone "
+            "with the program that wrote it",
         )
 
     # ---- bytes -------------------------------------------------------------------
@@ -157,7 +157,7 @@ class _Machine:
                 values = self._stack[place + 1 :]
                 del self._stack[place:]
                 return values
-        raise ValueError("a list that does not begin")
+        raise ValueError("a list without a beginning")
 
     def _put(self, place: int) -> None:
         self._memory[place] = self._top()
@@ -176,24 +176,24 @@ class _Machine:
     def _extend(self, values: list[Any]) -> None:
         target = self._top()
         if type(target) is not list:
-            raise ValueError("an element of something that is no list")
+            raise ValueError("an element of something that is not a list")
         target.extend(values)
 
     def _update(self, items: list[Any]) -> None:
         target = self._top()
         if type(target) is not dict or len(items) % 2:
-            raise ValueError("an entry of something that is no dictionary")
+            raise ValueError("an entry of something that is not a dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Other keys could be nested deeply, or could all have the same hash.
             if type(key) is not str and (type(key) is not int or abs(key) > _MAX_KEY):
                 raise self._refusal(f"a {type(key).__name__} as a key")
             target[key] = value
 
-    # ---- names, and what they are asked for --------------------------------------
+    # ---- names and calls ---------------------------------------------------------
 
     def _name(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
-            raise ValueError("a name that is no text")
+            raise ValueError("a name that is not a text")
         found = find(f"{module}.{name}")
         if found is None:
             raise self._refusal(repr(f"{module}.{name}"[:_MAX_NAME]))

@@ -1,7 +1,7 @@
-"""Colours in place of networks: those with random weights see one class only.
+"""Stand-ins for networks that see colours; networks with random weights find one class.
 
-A name is like some colours, by its letters, and patches of one colour attend to each
-other.
+The letters of a name decide which colours it fits, and patches of one colour attend to
+each other.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""Logits and attention of one's own become the labels that a segmenter gives."""
+"""``segment_logits`` gives the labels that a segmenter gives."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def photos(make_photo):
 
 @pytest.fixture(scope="module")
 def given(segmenter, photos):
-    """What the networks make of the photos: logits on the grid, and affinities."""
+    """Logits on the grid, and affinities, from the networks of the segmenter."""
     classes = prompts.parse_classes(CLASSES)
     batch = Batch(segmenter.networks, photos, classes, size=2)
     grid = batch.grid(CONFIG)

@@ -1,4 +1,4 @@
-"""What is computed anew when one option changes: the steps of the table, no others."""
+"""A changed option recomputes the steps that depend on it, and no others."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Data sets on disk: the eight benchmarks, and folders of one's own."""
+"""Data sets on disk: benchmarks, and folders of one's own."""
 
 from dslo_jax.evaluation.datasets.benchmark_set import BenchmarkSet as BenchmarkSet
 from dslo_jax.evaluation.datasets.benchmarks import (

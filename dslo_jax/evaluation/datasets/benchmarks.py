@@ -1,11 +1,17 @@
-"""The eight benchmarks of open-vocabulary segmentation, as data.
+"""Benchmarks of open-vocabulary segmentation, as data: the paper's eight, and LoveDA.
 
-Class names and their order are those that the field measures with, spelling included:
-VOC's boat is a "ship", its dining table a "table", a person has seven names, and some
-names of several words are written as one ("chestofdrawers"). They are the files
+Of the eight, class names and their order are those that the field measures with: VOC's
+boat is a "ship", its dining table a "table", a person has seven names, and some names
+of several words are written as one ("chestofdrawers"). They are the files
 ``configs/cls_*.txt`` of SCLIP (wangf3014/SCLIP), which those of NACLIP (sinahmr/NACLIP)
 equal. Splits, folders, suffixes and the meaning of labels are those of mmsegmentation
 1.1.1, and of SCLIP for VOC20, Context59 and COCO-Object. Short sides are NACLIP's.
+
+LoveDA (arXiv 2110.08733) is land seen from above. Folders, suffixes and the meaning of
+labels are mmsegmentation's (``mmseg/datasets/loveda.py``; its converter makes the
+folders). Names and short side are those of SegEarth-OV (likyoo/SegEarth-OV, arXiv
+2410.01768), which measures training-free methods on it: ``configs/cls_loveda.txt`` and
+``configs/cfg_loveda.py``.
 """
 
 import dataclasses
@@ -111,6 +117,15 @@ _ADE20K = Layout(
     label_folders=("annotations/validation",),
     label_suffix=".png",
 )
+_LOVEDA = Layout(
+    home="loveDA",
+    split="val",
+    num_photos=1669,
+    photos="img_dir/val",
+    photo_suffix=".png",
+    label_folders=("ann_dir/val",),
+    label_suffix=".png",
+)
 
 _ROWS = (
     Benchmark("voc21", "PASCAL VOC 2012, 21 classes", _VOC, background=True),
@@ -123,10 +138,18 @@ _ROWS = (
     Benchmark("coco_stuff", "COCO-Stuff 164k", _COCO_STUFF),
     Benchmark("cityscapes", "Cityscapes", _CITYSCAPES, short_side=560),
     Benchmark("ade20k", "ADE20K, 150 classes", _ADE20K, reduce_zero_label=True),
+    Benchmark(
+        "loveda",
+        "LoveDA, land cover",
+        _LOVEDA,
+        background=True,
+        reduce_zero_label=True,
+        short_side=448,
+    ),
 )
 
 BENCHMARKS = {row.name: row for row in _ROWS}
-"""The benchmarks by name, in the order of the paper's Table 1."""
+"""The benchmarks by name: those of the paper's Table 1 in its order, then others."""
 
 
 def find_benchmark(name: str) -> Benchmark:

@@ -1,4 +1,4 @@
-"""Miniature data sets in the layouts of the eight benchmarks.
+"""Miniature data sets in the layouts of the benchmarks.
 
 What a file is called and what its values mean is written down here once more, apart
 from the package.
@@ -91,6 +91,15 @@ SPECS = {
         labels="annotations/validation/{}.png",
         first=1,
         num_classes=150,
+        ignored=(0, 255),
+    ),
+    "loveda": Spec(
+        home="loveDA",
+        names=("2522", "2523", "4190"),
+        photo="img_dir/val/{}.png",
+        labels="ann_dir/val/{}.png",
+        first=1,
+        num_classes=7,
         ignored=(0, 255),
     ),
 }

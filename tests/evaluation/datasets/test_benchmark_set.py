@@ -284,7 +284,7 @@ def test_a_copy_elsewhere_is_the_same_data(tmp_path):
 
 
 def test_unknown_names_are_told_with_the_list(tmp_path):
-    with pytest.raises(errors.OptionError, match=r"O03.*'coco'.*ade20k, folder"):
+    with pytest.raises(errors.OptionError, match=r"O03.*'coco'.*loveda, folder"):
         find_dataset("coco", tmp_path)
     with pytest.raises(errors.OptionError, match="O03"):
         find_dataset("folder", tmp_path, label_folder="masks2")

@@ -16,6 +16,7 @@ COUNTS = {  # classes, names, photos of the published split, short side
     "coco_stuff": (171, 171, 5000, 336),
     "cityscapes": (19, 19, 500, 560),
     "ade20k": (150, 150, 2000, 336),
+    "loveda": (7, 9, 1669, 448),
 }
 PERSON = (
     *("person", "person in shirt", "person in jeans", "person in dress"),
@@ -71,12 +72,13 @@ def test_spelling_of_the_field():
 
 def test_backgrounds_are_class_0_and_told_by_names():
     with_background = [name for name, row in BENCHMARKS.items() if row.background]
-    assert with_background == ["voc21", "context60", "coco_object"]
+    assert with_background == ["voc21", "context60", "coco_object", "loveda"]
     words = BENCHMARKS["voc21"].classes.synonyms[0]
     assert len(words) == 26
     assert (words[0], words[-1]) == ("sky", "fence")
     assert BENCHMARKS["coco_object"].classes.synonyms[0] == words
-    assert BENCHMARKS["context60"].classes.synonyms[0] == ("background",)
+    for name in ("context60", "loveda"):
+        assert BENCHMARKS[name].classes.synonyms[0] == ("background",)
 
 
 def test_lists_without_background_are_the_rest_of_those_with():
@@ -96,6 +98,14 @@ def test_things_of_the_two_coco_sets_are_the_same():
 def test_categories_of_context_are_one_per_class():
     assert len(_CATEGORIES) == len(BENCHMARKS["context60"].classes)
     assert list(_CATEGORIES) == sorted(set(_CATEGORIES))
+
+
+def test_land_cover_in_the_order_of_the_stored_values():
+    assert BENCHMARKS["loveda"].classes.titles == (
+        *("background", "building", "road", "water"),
+        *("barren", "forest", "agricultural"),
+    )
+    assert names_of("loveda", "building") == ("building", "roof", "house")
 
 
 def test_unknown_benchmark_is_told_with_the_list():
