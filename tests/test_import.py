@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "errors": "",
     "files": "",
     "scenes": "",
+    "cost.work": "",
     "devices": "errors",
     "images": "errors",
     "options": "errors",
@@ -23,9 +24,9 @@ MAY_IMPORT = {
     "ops": "errors options",
     "solvers": "errors options",
     "outputs": "errors files images",
-    "models": "errors ops weights",
+    "models": "cost.work errors ops weights",
     "prompts": "errors outputs templates tokens",
-    "cost": "models solvers",
+    "cost": "cost.work models solvers",
     "empty_prompt": "errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
     "logits": "cost errors models options",
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "evaluation.datasets": "errors evaluation.metrics files images prompts scenes",
     "evaluation.sweeps": (
         "attention config devices errors evaluation.datasets evaluation.metrics files "
-        "hub images logits ops outputs pairs pipeline prompts solvers"
+        "hub images logits models ops outputs pairs pipeline prompts solvers"
     ),
     "evaluation.reports": (
         "config errors evaluation.datasets evaluation.metrics evaluation.sweeps files "
@@ -70,7 +71,8 @@ MAY_IMPORT = {
 """The rooms of dslo_jax from the ground up, and which of them each may import.
 
 A room is a folder or a file next to the folders; "" is ``dslo_jax`` itself. The folders
-of ``evaluation`` are rooms of their own.
+of ``evaluation`` are rooms of their own, and so is ``cost.work``, the numbers that both
+networks and the formulas for them count with.
 """
 
 

@@ -30,7 +30,8 @@ def segmentation(labels, pixels, names, *, rejected=(), seconds=1.0, mode="path"
         classes=names,
         discrepancy=maps,
         reports=tuple(
-            ClassReport(name, name in rejected, 1, 0.0, True, 0.0) for name in names
+            ClassReport(name, name in rejected, 1, 0.0, True, "CONVERGED", 0.0)
+            for name in names
         ),
         ties=0.0,
         timings=(Timing("clip", seconds, 0.5),),
