@@ -23,6 +23,8 @@ OTHER = {
     "criterion": "increment",
     "balancing_steps": 5,
     "velocity_steps": 20,
+    "propagation_alpha": 0.5,
+    "propagation_steps": 9,
     "kl_direction": "target_to_source",
     "upsampling": "bilinear",
     "spatial_variance": 2.0,

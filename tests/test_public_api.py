@@ -17,7 +17,14 @@ NAMES = {
     ),
     "solvers": (
         *("Counts", "DISCREPANCIES", "Discrepancy", "Divergence", "Domain", "Fused"),
-        *("Logits", "MaximumVelocity", "OptimalPath", "PathSolution", "Reading"),
+        *(
+            "LabelPropagation",
+            "Logits",
+            "MaximumVelocity",
+            "OptimalPath",
+            "PathSolution",
+            "Reading",
+        ),
         *("Reason", "SinkhornSolution", "Solution", "Transition", "VelocitySolution"),
         *("choose_reading", "discrepancy_of", "doubly_stochastic", "kl_map"),
         *("maximum_velocity", "optimal_path", "reading_of", "sinkhorn"),

@@ -17,6 +17,7 @@ from dslo_jax.solvers import (
     Discrepancy,
     Divergence,
     Fused,
+    LabelPropagation,
     Logits,
     MaximumVelocity,
     OptimalPath,
@@ -90,6 +91,20 @@ def true_kl(
     wide = source.astype(np.float64)
     ratio = np.where(wide > 0, wide * source.shape[1], 1)
     return wide * np.log(ratio)
+
+
+def true_propagation(
+    source: Float[np.ndarray, "classes patches"],
+    affinity: Float[np.ndarray, "patches patches"],
+    *,
+    alpha: float = 0.9,
+) -> Float[np.ndarray, "classes patches"]:
+    """(1 - alpha) f (I - alpha A)^-1. Memory: three float64 copies of the affinity."""
+    system = affinity.astype(np.float64)
+    system /= system.sum(axis=1, keepdims=True)
+    system = np.eye(len(system)) - alpha * system
+    start = source / source.sum(axis=1, keepdims=True, dtype=np.float64)
+    return (1 - alpha) * np.linalg.solve(system.T, start.T).T
 
 
 def true_upsampled(
@@ -213,6 +228,13 @@ def _of_logits(_: Logits) -> Truth:
     return Truth(lambda source, _: source.astype(np.float64), scaled_error)
 
 
+def _of_propagation(walk: LabelPropagation) -> Truth:
+    def values(source: np.ndarray, affinity: np.ndarray) -> np.ndarray:
+        return true_propagation(source, affinity, alpha=walk.alpha)
+
+    return Truth(values, scaled_error)
+
+
 def _of_fused(fused: Fused) -> Truth | None:
     parts = [truth_of(part) for part in (fused.first, fused.second)]
     if None in parts:
@@ -232,6 +254,7 @@ _TRUTHS: Mapping[type[Discrepancy], Callable[[Any], Truth | None]] = MappingProx
         MaximumVelocity: _of_velocity,
         Divergence: _of_kl,
         Logits: _of_logits,
+        LabelPropagation: _of_propagation,
         Fused: _of_fused,
     }
 )

@@ -20,6 +20,7 @@ from dslo_jax.solvers.path import (
     PathSolution as PathSolution,
     optimal_path as optimal_path,
 )
+from dslo_jax.solvers.propagation import LabelPropagation as LabelPropagation
 from dslo_jax.solvers.reading import (
     Reading as Reading,
     choose_reading as choose_reading,

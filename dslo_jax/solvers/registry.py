@@ -10,6 +10,7 @@ from dslo_jax.solvers.divergence import Divergence
 from dslo_jax.solvers.fused import Fused
 from dslo_jax.solvers.logits import Logits
 from dslo_jax.solvers.path import OptimalPath
+from dslo_jax.solvers.propagation import LabelPropagation
 from dslo_jax.solvers.velocity import MaximumVelocity
 
 
@@ -20,6 +21,7 @@ DISCREPANCIES: Mapping[str, type[Discrepancy]] = MappingProxyType(
         "fused": Fused,
         "kl": Divergence,
         "logits": Logits,
+        "propagation": LabelPropagation,
     }
 )
 
