@@ -4,6 +4,7 @@ One formula for each, which serves the efficiency table of an evaluation, the ro
 of ``dslo bench``, and whoever wants to know beforehand whether a size fits.
 """
 
+# No formulas of networks: they import ``models``, which import ``cost.work``.
 from dslo_jax.cost.memory import (
     path_bytes as path_bytes,
     solver_bytes as solver_bytes,
