@@ -1,6 +1,8 @@
 """The format of a file of weights, told from how it begins and never from its name."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from dslo_jax.errors import CheckpointError
 from dslo_jax.weights.flax_spelling import respell_flax
@@ -14,11 +16,51 @@ from dslo_jax.weights.torch_zip import ZIP_MAGIC, read_torch_zip
 _LONGEST_NAME = 1024
 
 
+class Format(NamedTuple):
+    """A format of weights.
+
+    Attributes:
+        name: What errors call it.
+        is_it: Whether a file is of this format, from its first 256 bytes and its size.
+        read: Lists the tensors of a file; raises ``CheckpointError``.
+        lone: How a file is called that is taken for the weights of its folder whatever
+            its name, if it is the only one; empty where the name has to be known.
+    """
+
+    name: str
+    is_it: Callable[[bytes, int], bool]
+    read: Callable[[Path], Table]
+    lone: str = ""
+
+
+FORMATS = (
+    Format(
+        "files of PyTorch",
+        lambda start, _: start.startswith(ZIP_MAGIC),
+        read_torch_zip,
+        ".pt",
+    ),
+    Format(
+        "files of old PyTorch",
+        lambda start, _: start.startswith(LEGACY_MAGIC),
+        read_torch_legacy,
+        ".pt",
+    ),
+    Format("safetensors", is_safetensors, read_safetensors),
+    Format(
+        "msgpack of Flax",
+        lambda start, _: is_msgpack(start),
+        lambda path: respell_flax(read_msgpack(path)),
+    ),
+)
+"""Every format that is read; the first that recognises a file reads it."""
+
+
 def read_table(path: Path) -> Table:
     """List the tensors of one file, in the layout of PyTorch, as the file spells them.
 
     Args:
-        path: A file of safetensors, Flax or PyTorch, of whatever name.
+        path: A file of one of ``FORMATS``, of whatever name.
 
     Raises:
         CheckpointError: The file is something else than weights (``W03``), damaged or
@@ -26,16 +68,11 @@ def read_table(path: Path) -> Table:
     """
     with path.open("rb") as file:
         start = file.read(256)
-    if start.startswith(ZIP_MAGIC):
-        table = read_torch_zip(path)
-    elif start.startswith(LEGACY_MAGIC):
-        table = read_torch_legacy(path)
-    elif is_safetensors(start, path.stat().st_size):
-        table = read_safetensors(path)
-    elif is_msgpack(start):
-        table = respell_flax(read_msgpack(path))
-    else:
+    size = path.stat().st_size
+    found = next((each for each in FORMATS if each.is_it(start, size)), None)
+    if found is None:
         raise _no_weights(path, start)
+    table = found.read(path)
     for name in table:
         if not name.isprintable() or len(name) > _LONGEST_NAME:
             raise CheckpointError(
@@ -66,6 +103,6 @@ def _no_weights(path: Path, start: bytes) -> CheckpointError:
         )
     return CheckpointError(
         "W04",
-        f"{path} is truncated, or none of safetensors, msgpack of Flax and files of "
-        "PyTorch; download it again",
+        f"{path} is truncated, or of none of the formats that are read: "
+        f"{', '.join(each.name for each in FORMATS)}; download it again",
     )
