@@ -7,6 +7,7 @@ from typing import NamedTuple
 from dslo_jax.errors import CheckpointError
 from dslo_jax.weights.flax_spelling import respell_flax
 from dslo_jax.weights.msgpack_file import is_msgpack, read_msgpack
+from dslo_jax.weights.npz_file import is_npz, read_npz
 from dslo_jax.weights.safetensors_file import is_safetensors, read_safetensors
 from dslo_jax.weights.stored import Table
 from dslo_jax.weights.torch_legacy import LEGACY_MAGIC, read_torch_legacy
@@ -36,7 +37,7 @@ class Format(NamedTuple):
 FORMATS = (
     Format(
         "files of PyTorch",
-        lambda start, _: start.startswith(ZIP_MAGIC),
+        lambda start, size: start.startswith(ZIP_MAGIC) and not is_npz(start, size),
         read_torch_zip,
         ".pt",
     ),
@@ -52,6 +53,7 @@ FORMATS = (
         lambda start, _: is_msgpack(start),
         lambda path: respell_flax(read_msgpack(path)),
     ),
+    Format(".npz of NumPy", is_npz, read_npz, ".npz"),
 )
 """Every format that is read; the first that recognises a file reads it."""
 
