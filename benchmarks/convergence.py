@@ -8,20 +8,18 @@ flat but small. Points are measured against float64, lines are what the solver r
 """
 
 from functools import partial
-from pathlib import Path
 
 import jax
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
-from solver_peers import EPSILON
+from pictures import DOCS, save_picture
 
 from dslo_jax.bench.scenes import draw_affinity, draw_source
+from dslo_jax.bench.truth import relative_error, true_path
 from dslo_jax.solvers import doubly_stochastic, optimal_path
 
 
-PICTURE = Path(__file__).parents[1] / "docs" / "convergence.svg"
+PICTURE = DOCS / "convergence.svg"
 _PATCHES, _CLASSES = 400, 4
 _STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 _COLOURS = ("#0b6e4f", "#1f5fa8", "#d1791e", "#a3324d")
@@ -45,15 +43,14 @@ def path_errors(
     source: np.ndarray, cost: np.ndarray
 ) -> tuple[list[float], list[float]]:
     """Measured and reported error after each of ``_STEPS``."""
-    truth = _true_path(source, cost)
+    truth = true_path(source, cost, max_steps=2000)
     measured, reported = [], []
     for steps in _STEPS:
         solve = jax.jit(
             partial(optimal_path, max_steps=steps, tolerance=0.0, domain="kernel")
         )
         found = solve(source, cost)
-        relative = np.abs(np.asarray(found.path) - truth) / truth
-        measured.append(float(relative.max()))
+        measured.append(relative_error(np.asarray(found.path), truth))
         reported.append(float(found.error.max()))
     return measured, reported
 
@@ -66,23 +63,12 @@ def balance_errors(cost: np.ndarray) -> list[float]:
     ]
 
 
-def _true_path(source: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    mass, wide = torch.from_numpy(source).double(), torch.from_numpy(cost).double()
-    kernel = torch.exp((wide.mean() - wide) / EPSILON)
-    nu = torch.ones_like(mass)
-    for _ in range(2000):
-        mu = mass / (nu @ kernel.T)
-        nu = (1 / wide.shape[1]) / (mu @ kernel)
-    return (nu * (mu @ (kernel * wide))).numpy()
-
-
 def _rows_to_one(values: np.ndarray) -> np.ndarray:
     return values / values.sum(axis=1, keepdims=True)
 
 
 def main() -> None:
     """Measure and draw."""
-    mpl.rcParams["svg.hashsalt"] = "dslo-jax"
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4), layout="constrained")
     source = draw_source(_PATCHES, _CLASSES)
     for colour, (name, cost) in zip(_COLOURS, costs().items(), strict=True):
@@ -98,7 +84,7 @@ def main() -> None:
         axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    figure.savefig(PICTURE, metadata={"Date": None})
+    save_picture(figure, PICTURE)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ The same photos, from files through ``evaluate`` and from memory through
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -17,12 +18,11 @@ from typing import Any
 from harness import Record, parse
 from PIL import Image
 
-from dslo_jax import Segmenter
-from dslo_jax.bench.timing import measure
-from dslo_jax.demo import scenes
+from dslo_jax import Segmenter, scenes
+from dslo_jax.bench.timing import Effort, measure
 from dslo_jax.evaluation import Journal, Sweep, cells_of, evaluate, load_networks
 from dslo_jax.evaluation.datasets import FolderSet
-from dslo_jax.evaluation.manifest import header_of
+from dslo_jax.evaluation.sweeps.manifest import header_of
 from dslo_jax.pairs import find_pair
 
 
@@ -95,7 +95,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
                 photos, samples.classes, batch_size=options.batch
             ),
         }
-        found = measure(calls, repeats=options.repeats)
+        found = measure(calls, Effort(options.repeats, seconds=0, budget=math.inf))
     runs = runs[-options.repeats :]  # those before warmed up
     segmenting = found["segmenting"].median_s
     seconds = statistics.median(each["seconds"] for each in runs)

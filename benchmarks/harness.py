@@ -1,6 +1,7 @@
 """What all benchmarks share: the photo, their options, and the result file."""
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import jax
 
 from dslo_jax.bench.machine import describe_machine, save_result, stolen_since
 from dslo_jax.bench.noise import noise_of
+from dslo_jax.bench.timing import Effort
 
 
 RESULTS = Path(__file__).parent / "results"
@@ -22,6 +24,27 @@ def save(name: str, result: Mapping[str, Any]) -> Path:
     path = Path(name) if name.endswith(".json") else RESULTS / f"{name}.json"
     save_result(path, result)
     return path
+
+
+def read(name: str) -> dict[str, Any]:
+    """A result file of ``results``."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def parse_timed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Options of what times PyTorch beside us; ``effort_of`` reads some of them."""
+    usual = Effort()
+    seconds = f"of a size or a row, at least (default: {usual.seconds:g})"
+    parser.add_argument("--seconds", type=float, default=usual.seconds, help=seconds)
+    budget = f"seconds of a call (default: {usual.budget:g})"
+    parser.add_argument("--budget", type=float, default=usual.budget, help=budget)
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
+    return parse(parser, repeats=usual.repeats)
+
+
+def effort_of(options: argparse.Namespace) -> Effort:
+    """For how long calls are timed, by the options of ``parse_timed``."""
+    return Effort(options.repeats, options.seconds, options.budget)
 
 
 def parse(parser: argparse.ArgumentParser, *, repeats: int) -> argparse.Namespace:

@@ -8,13 +8,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 from harness import RESULTS
+from pictures import DOCS, save_picture
 from solvers import BASELINE, SAME_TRICKS
 
 
-PICTURE = Path(__file__).parents[1] / "docs" / "solver-sizes.svg"
+PICTURE = DOCS / "solver-sizes.svg"
 _STYLES = {
     "dslo-jax": ("#0b6e4f", "o-"),
     SAME_TRICKS: ("#d1791e", "s--"),
@@ -44,7 +44,7 @@ def draw(rows: list[dict[str, Any]], picture: Path) -> None:
             errors[column].set_ylim(1e-8, 1e-3)
     panels[0, 0].legend(fontsize=8)
     panels[2, 0].legend(fontsize=8)
-    figure.savefig(picture, metadata={"Date": None})
+    save_picture(figure, picture)
 
 
 def _panel(
@@ -63,13 +63,12 @@ def _panel(
 
 
 def main() -> None:
-    """Draw, the same bytes from the same figures."""
+    """Draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     results = RESULTS / "solver-sizes.json"
     parser.add_argument("--results", type=Path, default=results)
     parser.add_argument("--picture", type=Path, default=PICTURE)
     options = parser.parse_args()
-    mpl.rcParams["svg.hashsalt"] = "dslo-jax"
     draw(json.loads(options.results.read_text())["rows"], options.picture)
 
 

@@ -14,9 +14,12 @@ import ot
 import torch
 
 from dslo_jax.bench.timing import compile_ahead
+from dslo_jax.solvers import MaximumVelocity, OptimalPath
 
 
-EPSILON, THRESHOLD, STEPS = 0.1, 0.3, 50
+EPSILON, STEPS = OptimalPath.epsilon, OptimalPath.max_steps
+THRESHOLD, MAX_STEPS = MaximumVelocity.threshold, MaximumVelocity.max_steps
+ROUNDS = MaximumVelocity.balancing_steps
 MATRICES = 4
 """N x N arrays in float32 that no peer exceeds, besides the affinity."""
 
@@ -87,7 +90,7 @@ def torch_velocity_tricks(source: torch.Tensor, affinity: torch.Tensor) -> torch
     patches = len(affinity)
     blocks = affinity.view(math.gcd(patches, 16), -1, patches)
     row = torch.ones_like(affinity[0])
-    for _ in range(15):
+    for _ in range(ROUNDS):
         column = 1 / (row.view(len(blocks), 1, -1) @ blocks).sum(dim=(0, 1))
         row = 1 / (affinity @ column)
     return _first_passage(
@@ -97,7 +100,7 @@ def torch_velocity_tricks(source: torch.Tensor, affinity: torch.Tensor) -> torch
 
 def _balanced(affinity: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     transition = affinity
-    for _ in range(15):
+    for _ in range(ROUNDS):
         transition = transition / transition.sum(dim=0, keepdim=True)
         transition = transition / transition.sum(dim=1, keepdim=True)
     return lambda state: state @ transition
@@ -112,7 +115,7 @@ def _first_passage(
     state = source / source.amax(dim=1, keepdim=True)
     arrivals = torch.full_like(state, torch.inf).masked_fill(state > THRESHOLD, 0.0)
     walking = torch.arange(len(source))
-    for step in range(1, 1001):
+    for step in range(1, MAX_STEPS + 1):
         missing = torch.isinf(arrivals[walking]).any(dim=1)
         if not missing.any():
             break
@@ -212,7 +215,7 @@ def ott_path(lse_mode: bool) -> Peer:
     return peer
 
 
-PATHS: dict[str, Peer] = {
+_PATHS: dict[str, Peer] = {
     "torch, batched, 50 steps": in_torch(torch_path),
     "torch, class loop, 50 steps": in_torch(torch_path_loop),
     "torch, with our formulation": in_torch(torch_path_tricks),
@@ -221,8 +224,10 @@ PATHS: dict[str, Peer] = {
     "OTT, kernel, 50 steps": ott_path(lse_mode=False),
     "OTT, log, 50 steps": ott_path(lse_mode=True),
 }
-VELOCITIES: dict[str, Peer] = {
+_VELOCITIES: dict[str, Peer] = {
     "torch, batched": in_torch(torch_velocity),
     "torch, class loop (M2N2)": in_torch(torch_velocity_loop),
     "torch, with our formulation": in_torch(torch_velocity_tricks),
 }
+PEERS = {"path": _PATHS, "velocity": _VELOCITIES}
+"""By the name of the discrepancy."""

@@ -16,21 +16,23 @@ shared machine only the ratios mean anything.
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from harness import Record, parse
-from solver_peers import MATRICES, PATHS, VELOCITIES
+from harness import Record, effort_of, parse_timed
+from solver_peers import MATRICES, PEERS
 
 from dslo_jax.bench.compare import Ratio, paired_ratio
+from dslo_jax.bench.results import words_of_size
 from dslo_jax.bench.scenes import draw_affinity, draw_source
 from dslo_jax.bench.timing import Measurement, compile_ahead, measure
-from dslo_jax.bench.truth import relative_error, true_path, true_velocity
+from dslo_jax.bench.truth import truth_of
 from dslo_jax.devices import find_device
-from dslo_jax.solvers import maximum_velocity, optimal_path, reading_of
+from dslo_jax.solvers import Counts, Discrepancy, OptimalPath, discrepancy_of
 
 
 BASELINE = {"path": "torch, batched, 50 steps", "velocity": "torch, batched"}
@@ -42,35 +44,29 @@ Call = Callable[[], Any]
 """Returns paths or velocities."""
 
 
-def path_calls(
-    source: np.ndarray, affinity: np.ndarray, *, variants: bool
+def our_calls(
+    solver: str, source: np.ndarray, affinity: np.ndarray, *, variants: bool
 ) -> dict[str, Call]:
-    """Our optimal paths: as they are, or in all variants."""
+    """Our discrepancy as it is; or, of the path, in all variants."""
     arrays = jnp.asarray(source), jnp.asarray(affinity)
     (device,) = arrays[1].devices()
-    reading = reading_of(source, platform=device.platform)._asdict()
+    default = discrepancy_of(solver)
+    fitted = default.fitted(Counts.of(source, platform=device.platform))
 
-    def call(arrays: tuple[jax.Array, ...], **options: Any) -> Call:
-        solve = lambda *arrays: optimal_path(*arrays, **options).path  # noqa: E731
+    def call(arrays: tuple[jax.Array, ...], discrepancy: Discrepancy) -> Call:
+        solve = lambda *arrays: discrepancy.solve(*arrays).value  # noqa: E731
         return compile_ahead(solve, *arrays).call
 
-    ours = {_OURS: call(arrays, **reading)}
-    if variants:
+    ours = {_OURS: call(arrays, fitted)}
+    if variants and isinstance(fitted, OptimalPath):
         narrow = arrays[0], arrays[1].astype(jnp.bfloat16)
         ours |= {
-            "dslo-jax, bfloat16 affinity": call(narrow, **reading),
-            "dslo-jax, all rows": call(arrays),
-            "dslo-jax, 50 steps": call(arrays, tolerance=0.0, **reading),
-            "dslo-jax, log domain": call(arrays, domain="log", **reading),
+            "dslo-jax, bfloat16 affinity": call(narrow, fitted),
+            "dslo-jax, all rows": call(arrays, default),
+            "dslo-jax, 50 steps": call(arrays, replace(fitted, tolerance=0.0)),
+            "dslo-jax, log domain": call(arrays, replace(fitted, domain="log")),
         }
     return ours
-
-
-def velocity_calls(source: np.ndarray, affinity: np.ndarray) -> dict[str, Call]:
-    """Our velocities."""
-    arrays = jnp.asarray(source), jnp.asarray(affinity)
-    solve = compile_ahead(lambda *arrays: maximum_velocity(*arrays).velocity, *arrays)
-    return {_OURS: solve.call}
 
 
 class Sweep:
@@ -104,23 +100,19 @@ class Sweep:
         """The rows of one solver at one size."""
         classes, patches = source.shape
         size = {"solver": solver, "patches": patches, "classes": classes}
-        truth = (true_path if solver == "path" else true_velocity)(source, affinity)
+        truth = truth_of(discrepancy_of(solver))
+        true = truth.values(source, affinity)
         calls = self._calls(solver, source, affinity)
-        found = measure(
-            calls,
-            repeats=self._options.repeats,
-            seconds=self._options.seconds,
-            budget=self._options.budget,
-        )
+        found = measure(calls, effort_of(self._options))
         baseline = found.get(BASELINE[solver])
         for name, measurement in found.items():
             row = {**size, "name": name, **measurement.row}
-            row["error"] = relative_error(_in_numpy(measurement.result), truth)
+            row["error"] = truth.error(_in_numpy(measurement.result), true)
             row["baseline_over_this"] = (
                 baseline and baseline.median_s / measurement.median_s
             )
             self._rows.append(row)
-            label = f"{solver}: {name}, {patches} patches, {classes} classes"
+            label = f"{solver}: {name}, {words_of_size(patches, classes)}"
             self._record.add(row, _words(row, measurement), {label: measurement.row})
         for name, measurement in found.items():
             if name != _OURS:
@@ -134,10 +126,8 @@ class Sweep:
         """Ours, and the peers that are wanted and affordable."""
         classes, patches = source.shape
         variants = self._options.peers != "sizes"
-        if solver == "path":
-            peers, calls = PATHS, path_calls(source, affinity, variants=variants)
-        else:
-            peers, calls = VELOCITIES, velocity_calls(source, affinity)
+        peers = PEERS[solver]
+        calls = our_calls(solver, source, affinity, variants=variants)
         wanted = {
             "all": list(peers),
             "torch": [BASELINE[solver]],
@@ -201,17 +191,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--patches", type=int, nargs="+", default=[4096])
     parser.add_argument("--classes", type=int, nargs="+", default=[8, 21])
-    parser.add_argument("--solvers", nargs="+", default=list(BASELINE))
+    parser.add_argument("--solvers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--peers", choices=("all", "torch", "sizes"), default="torch")
-    parser.add_argument(
-        "--seconds", type=float, default=10.0, help="of a size, at least"
-    )
-    parser.add_argument("--budget", type=float, default=20.0, help="seconds of a row")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds of a call")
     parser.add_argument("--memory", type=float, default=8.0, help="gigabytes")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    options = parse(parser, repeats=30)
+    options = parse_timed(parser)
     if options.device == "gpu":
         if options.peers == "all":
             parser.error("--peers all needs --device cpu: some know nothing else")

@@ -17,16 +17,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from harness import Record, parse
+from harness import Record, effort_of, parse_timed
 
 from dslo_jax import ops
 from dslo_jax.attention import average_attention
 from dslo_jax.bench.compare import paired_ratio
-from dslo_jax.bench.scenes import draw_affinity
+from dslo_jax.bench.scenes import (
+    CELL,
+    CHANNELS,
+    draw_affinity,
+    draw_maps,
+    draw_queries_keys,
+)
 from dslo_jax.bench.timing import Measurement, compile_ahead, measure
 from dslo_jax.bench.truth import scaled_error
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.pipeline import checks, programs
 from dslo_jax.pipeline.stages import Clock
 from torch_bridge.reference import segment_logits
@@ -37,17 +43,13 @@ from torch_bridge.reference.upsample import (
 )
 
 
-_CELL, _HEADS, _CHANNELS = 8, 10, 64  # pixels of a patch on an axis; of the UNet
-
 Pair = tuple[Callable[[], Any], Callable[[], Any]]
 """Ours and PyTorch's; both return what is compared."""
 
 
 def upsampling(side: int, classes: int, *, dense: bool) -> Pair:
     """Maps of the classes, brought to the pixels."""
-    rng = np.random.default_rng(classes)
-    maps = rng.random((classes, side, side), np.float32)
-    photo = rng.random((_CELL * side, _CELL * side, 3), np.float32)
+    (maps,), (photo,) = draw_maps(side * side, classes, seed=classes)
     ours = ops.dense_bilateral_upsample if dense else ops.joint_bilateral_upsample
     theirs = dense_bilateral_upsample if dense else joint_bilateral_upsample
     arrays = jnp.asarray(maps), jnp.asarray(photo)
@@ -57,20 +59,18 @@ def upsampling(side: int, classes: int, *, dense: bool) -> Pair:
 
 def aggregation(side: int) -> Pair:
     """Two layers of self-attention, averaged over their heads."""
-    rng = np.random.default_rng(0)
-    shape = (2, side * side, _HEADS // 2, _CHANNELS)
-    query, key = rng.normal(size=(2, *shape)).astype(np.float32)
+    queries, keys = draw_queries_keys(side * side)
     pairs = tuple(
-        QueryKey(jnp.asarray(q)[None], jnp.asarray(k)[None])
-        for q, k in zip(query, key, strict=True)
+        QueryKey(jnp.asarray(query), jnp.asarray(key))
+        for query, key in zip(queries, keys, strict=True)
     )
-    tensors = torch.from_numpy(query), torch.from_numpy(key)
+    tensors = torch.from_numpy(queries[:, 0]), torch.from_numpy(keys[:, 0])
 
     def theirs() -> torch.Tensor:
         q, k = (tensor.permute(0, 2, 1, 3).flatten(0, 1) for tensor in tensors)
         total = q.new_zeros(q.shape[1], q.shape[1])
         for head_q, head_k in zip(q, k, strict=True):  # a stack of maps takes 1.3 GB
-            total += torch.softmax(head_q @ head_k.T / _CHANNELS**0.5, dim=1)
+            total += torch.softmax(head_q @ head_k.T / CHANNELS**0.5, dim=1)
         return total / total.sum(dim=1, keepdim=True)
 
     ours = compile_ahead(lambda pairs: average_attention(pairs, (0.5, 0.5))[0], pairs)
@@ -93,7 +93,7 @@ def labelling(
     noise = 0.02 * rng.normal(size=(24, 28, 512))
     features = (names[place] + noise).astype(np.float32)
     features /= np.linalg.norm(features, axis=2, keepdims=True)
-    photo = rng.integers(0, 256, (_CELL * side, _CELL * side, 3)).astype(np.uint8)
+    photo = rng.integers(0, 256, (CELL * side, CELL * side, 3)).astype(np.uint8)
     config = SegmenterConfig.of(mode=mode)
     cosines = torch.from_numpy(np.einsum("hwd,nd->nhw", features, names))
     theirs = partial(
@@ -158,9 +158,7 @@ def row_of(
     """Times of both, and how far apart their results are."""
     found = measure(
         dict(zip(("dslo-jax", "torch"), pair, strict=True)),
-        repeats=options.repeats,
-        seconds=options.seconds,
-        budget=options.budget,
+        effort_of(options),
     )
     mine, other = (np.asarray(each.result) for each in found.values())
     if np.issubdtype(mine.dtype, np.integer):
@@ -185,12 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--side", type=int, default=64, help="patches of an axis")
-    parser.add_argument(
-        "--seconds", type=float, default=10.0, help="of a row, at least"
-    )
-    parser.add_argument("--budget", type=float, default=20.0, help="seconds of a call")
-    parser.add_argument("--threads", type=int, default=2)
-    options = parse(parser, repeats=30)
+    options = parse_timed(parser)
     torch.set_num_threads(options.threads)
     record = Record("dslo.bench.stages.v2", options)
     for name in options.pairs:

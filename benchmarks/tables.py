@@ -5,7 +5,6 @@ python benchmarks/tables.py --check  # exits with 1 where a table is stale
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness import read
+
 from dslo_jax.bench.noise import QUIET
-from dslo_jax.bench.results import words_of_classes
+from dslo_jax.bench.results import words_of_classes, words_of_size
 
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
 _STAGES = (
     ("text, 80 templates, 7 names", ("text",), ("text",)),
     ("clip", ("clip",), ("clip",)),
@@ -26,11 +26,6 @@ _STAGES = (
     ("solver", ("solver",), ("solver",)),
     ("upsampling and labels", ("fold", "labels"), ("upsample", "labels")),
 )
-
-
-def read(name: str) -> dict[str, Any]:
-    """One committed result."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def provenance(result: dict[str, Any]) -> str:
@@ -95,7 +90,7 @@ def solvers_table(name: str) -> str:
     if any(len(row["samples_s"]) == 1 for row in result["rows"]):
         tables += ["\\* one call: it takes longer than the time for a row.", ""]
     for row in result.get("skipped", ()):
-        place = f"{row['patches']} patches, {row['classes']} classes"
+        place = words_of_size(row["patches"], row["classes"])
         tables += [f"Left out: {row['solver']}: {row['name']}, {place}:"]
         tables += [f"{row['reason']}.", ""]
     return "\n".join([*tables, f"Medians of {provenance(result)}."])
@@ -126,8 +121,8 @@ def _solver_lines(rows: list[dict[str, Any]], patches: int) -> list[str]:
 def _equals(pairs: Sequence[dict[str, Any]]) -> list[str]:
     """Those whose time cannot be told from ours."""
     equals = [
-        f"{pair['solver']}: {pair['a']}, {pair['patches']} patches, "
-        f"{words_of_classes(pair['classes'])} ({_interval(pair)})"
+        f"{pair['solver']}: {pair['a']}, "
+        f"{words_of_size(pair['patches'], pair['classes'])} ({_interval(pair)})"
         for pair in pairs
         if pair["verdict"] == "no difference"
     ]

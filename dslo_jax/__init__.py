@@ -4,10 +4,12 @@
     >>> segmenter = Segmenter.from_pretrained("sd2+clip-b16")  # doctest: +SKIP
     >>> segmenter("cat.jpg", ["cat", "sofa", "wall"]).save("out")  # doctest: +SKIP
 
-Importing this starts no JAX backend and imports no torch. The solvers
-(``dslo_jax.solvers``) and the array steps around them (``dslo_jax.ops``) are useful on
-their own, with anybody's logits and attention.
+Importing this package starts no JAX backend and does not import torch. The solvers
+(``dslo_jax.solvers``), the array steps around them (``dslo_jax.ops``) and
+``segment_logits`` also work with logits and attention of other networks.
 """
+
+from importlib.metadata import version as _version
 
 from dslo_jax import ops as ops, solvers as solvers
 from dslo_jax.config import SegmenterConfig as SegmenterConfig
@@ -15,3 +17,6 @@ from dslo_jax.errors import DsloError as DsloError
 from dslo_jax.own_logits import segment_logits as segment_logits
 from dslo_jax.segmentation import Segmentation as Segmentation
 from dslo_jax.segmenter import Segmenter as Segmenter
+
+
+__version__ = _version("dslo-jax")

@@ -1,9 +1,9 @@
-"""Every choice of the method, in parts, in one frozen and hashable dataclass.
+"""All options of the method in one frozen and hashable dataclass.
 
-Each room keeps the options of its own step and checks them; this module puts the parts
-together and gives every option its flat name: the one on the command line, in TOML
-files and in results. Where the paper leaves a choice open, ``docs/method.md`` says
-which reading is the default, and why.
+Each room defines and checks the options of its own step. This module combines these
+parts, and gives every option its flat name, which is used on the command line, in TOML
+files and in results. ``docs/method.md`` explains the defaults where the paper leaves a
+choice open.
 """
 
 import dataclasses
@@ -23,26 +23,29 @@ from dslo_jax.solvers import Discrepancy
 from dslo_jax.solvers.options import SolverOptions, named_fields
 
 
-_SIZE_UNIT = 64  # pixels; what every Stable Diffusion halves a photo down to
+_SIZE_UNIT = 64  # pixels; Stable Diffusion halves the sides of a photo six times
 _PARTS = ("clip", "source", "affinity", "solver", "upsampling")
 
 
 @dataclass(frozen=True)
 class SegmenterConfig:
-    """How a photo and a list of classes become a label map.
+    """The options of the method.
 
-    ``SegmenterConfig.of(epsilon=0.05, short_side=448)`` makes one from flat names, and
-    ``config.with_options(mode="path")`` changes some of them.
+    ``of`` makes a configuration from flat names, and ``with_options`` changes it:
+
+        >>> config = SegmenterConfig.of(short_side=448, epsilon=0.05)
+        >>> config.with_options(mode="path").discrepancy.epsilon
+        0.05
 
     Args:
-        clip: How CLIP looks at photos and words.
-        source: How logits become the distributions that a solver starts from.
-        affinity: Which self-attention is read.
-        solver: Which discrepancy is solved for, and the options of each.
-        upsampling: How maps on the patch grid become labels of the pixels.
+        clip: Options of CLIP's logits.
+        source: Options of the steps from logits to the distributions of a solver.
+        affinity: Options of the self-attention that is read.
+        solver: The discrepancy that is solved for, and the options of each.
+        upsampling: Options of the step from maps to labels of the pixels.
 
     Raises:
-        OptionError: A value is out of its range; the message names both.
+        OptionError: A value is out of its range (``O01``); the message names both.
     """
 
     clip: ClipOptions = ClipOptions()
@@ -62,25 +65,30 @@ class SegmenterConfig:
 
     @classmethod
     def of(cls, **options: Any) -> "SegmenterConfig":
-        """The defaults, but for options given by flat names.
+        """Make a configuration: the given options, and defaults for all others.
+
+        Args:
+            **options: Options by their flat names.
 
         Raises:
-            OptionError: A name is unknown (``O02``), or a value is refused.
+            OptionError: A name is unknown (``O02``), a value has the wrong type
+                (``O03``), or it is out of its range (``O01``).
         """
         return cls().with_options(**options)
 
     def with_options(
         self, *, discrepancy: Discrepancy | None = None, **options: Any
     ) -> "SegmenterConfig":
-        """The same choices, but for some.
+        """Make a configuration that differs in some options.
 
         Args:
-            discrepancy: What is solved for; one of ``solvers``, or your own.
-            options: Other choices, by flat name.
+            discrepancy: The discrepancy to solve for: one of ``solvers``, or your own.
+            **options: Other options by their flat names.
 
         Raises:
-            OptionError: A name is unknown (``O02``), a value is refused, or ``mode``
-                names another discrepancy than the one that is given (``O03``).
+            OptionError: A name is unknown (``O02``), a value has the wrong type
+                (``O03``) or is out of its range (``O01``), or ``mode`` names another
+                discrepancy than the given one (``O03``).
         """
         config = self
         if discrepancy is not None:
@@ -95,7 +103,7 @@ class SegmenterConfig:
 
     @property
     def flat(self) -> dict[str, Any]:
-        """All options by their flat names, as they stand in files and in results."""
+        """All options by their flat names, as in files and in results."""
         flat = {}
         for part in ("solver", "clip", "source", "affinity", "upsampling"):
             flat |= getattr(self, part).flat
@@ -110,12 +118,12 @@ class SegmenterConfig:
     def from_toml(
         cls, path: Path, *, base: "SegmenterConfig | None" = None
     ) -> "SegmenterConfig":
-        """Read a configuration file: one ``name = value`` a line, with flat names.
+        """Read a configuration file, whose lines are ``name = value`` with flat names.
 
         Args:
             path: A TOML file.
-            base: Where the options that the file leaves out come from; the defaults
-                when ``None``.
+            base: The configuration with the options that the file leaves out; the
+                defaults when ``None``.
 
         Raises:
             OptionError: The file is missing or is not TOML (``O04``), a key is unknown
@@ -140,7 +148,7 @@ class SegmenterConfig:
 
 
 def option_fields() -> Mapping[str, tuple[type, dataclasses.Field]]:
-    """Every option by its flat name: the class it belongs to, and its field."""
+    """All options by their flat names, each with its class and its field."""
     parts = (ClipOptions, SourceOptions, AffinityOptions, UpsamplingOptions)
     fields = {"mode": (SolverOptions, flat_fields(SolverOptions)["mode"])}
     for each in SolverOptions().known:
@@ -154,7 +162,7 @@ def option_fields() -> Mapping[str, tuple[type, dataclasses.Field]]:
 def _with_discrepancy(
     solver: SolverOptions, discrepancy: Any, options: Mapping[str, Any]
 ) -> SolverOptions:
-    """Choose a discrepancy; a ``mode`` beside it must be its name."""
+    """Choose a discrepancy; if ``mode`` is given as well, it must be its name."""
     if not isinstance(discrepancy, Discrepancy):
         raise OptionError(
             "O03",

@@ -1,4 +1,4 @@
-"""Where the networks run, and in which precision."""
+"""The device that the networks run on, and their precision."""
 
 from typing import Literal, get_args
 
@@ -12,10 +12,10 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def find_device(name: str) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]
-    """The device that a person means by ``"auto"``, ``"cpu"``, ``"gpu:1"``, ...
+    """Find the device of a name: ``"auto"``, ``"cpu"``, ``"gpu:1"``, ...
 
     Raises:
-        DeviceError: There is no such device; the message lists those there are.
+        DeviceError: There is no such device (``D02``); the message lists the devices.
     """
     if name == "auto":
         return jax.devices()[0]
@@ -35,7 +35,7 @@ def network_dtype(
     precision: str,
     device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
 ) -> jnp.dtype:
-    """The type that a precision means on a device.
+    """The floating type of a precision on a device.
 
     Args:
         precision: One of ``Precision``; ``"auto"`` is float32 on a CPU and bfloat16
@@ -43,7 +43,7 @@ def network_dtype(
         device: Where the networks run.
 
     Raises:
-        OptionError: The precision is unknown.
+        OptionError: The precision is unknown (``O03``).
     """
     if precision == "auto":
         precision = "float32" if device.platform == "cpu" else "bfloat16"

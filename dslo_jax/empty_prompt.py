@@ -1,16 +1,17 @@
 """The context of the empty prompt: one constant of a Stable Diffusion checkpoint.
 
-It costs a text encoder to compute and 300 kB to keep. It is looked for, in this order,
+Computing it needs the text encoder; the constant itself has 300 kB. It comes from the
+first of these:
 
-1. in ``empty_prompt.safetensors`` of the pipeline folder,
-2. in the cache, under the identity of the pipeline,
-3. in the text encoder itself, which is loaded once, used once and dropped.
+1. ``empty_prompt.safetensors`` in the folder of the pipeline;
+2. the cache, under the identity of the pipeline;
+3. the text encoder, which is loaded, used once and dropped.
 
-The identity of a folder in huggingface_hub's cache is its repository and commit: once
-the context is known, the text encoder never has to be downloaded again. The identity of
-any other folder is the SHA-256 of the names, sizes, modification times and first bytes
-of the text encoder's files of weights (not of their gigabytes), and of the full
-contents of its ``config.json`` and of the tokenizer's files.
+For a folder in the cache of huggingface_hub, the identity is its repository and commit.
+Once the context is cached, the text encoder is never downloaded again. For any other
+folder, the identity is a SHA-256 of the names, sizes, modification times and first
+bytes of the text encoder's files of weights, and of the full contents of its
+``config.json`` and of the tokenizer's files.
 """
 
 import hashlib
@@ -56,7 +57,7 @@ def load_empty_prompt(folder: Path) -> np.ndarray:
     Raises:
         CheckpointError: There is neither a text encoder nor a stored context
             (``W01``), the stored context is damaged (``W04``), or the text encoder or
-            the tokenizer is at fault.
+            the tokenizer cannot be loaded.
     """
     stored = folder / FILE_NAME
     if stored.is_file():
@@ -90,7 +91,7 @@ def knows_empty_prompt(folder: Path) -> bool:
     """Whether the context of a pipeline is known without its text encoder.
 
     Args:
-        folder: A diffusers pipeline, or what there is of it.
+        folder: A diffusers pipeline, complete or not.
     """
     if (folder / FILE_NAME).is_file():
         return True
@@ -98,7 +99,7 @@ def knows_empty_prompt(folder: Path) -> bool:
 
 
 def save_empty_prompt(context: np.ndarray, path: Path) -> None:
-    """Write a context so that a reader sees all of it or nothing.
+    """Write a context to a file, whole or not at all.
 
     Args:
         context: ``[1 tokens channels]``.
@@ -129,7 +130,7 @@ def _encode(folder: Path) -> np.ndarray:
 
 
 def _read(path: Path) -> np.ndarray | None:
-    """The context in a file, or ``None`` where the file holds anything else."""
+    """The context in a file; ``None`` if the file holds no usable context."""
     try:
         context = load_file(path)[_TENSOR].astype(np.float32)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError):
@@ -139,7 +140,7 @@ def _read(path: Path) -> np.ndarray | None:
 
 
 def _cache_folder() -> Path:
-    """Where constants are kept between runs."""
+    """Folder of the constants that are kept between runs."""
     if folder := os.environ.get("DSLO_CACHE"):
         return Path(folder)
     root = os.environ.get("XDG_CACHE_HOME")
@@ -147,13 +148,13 @@ def _cache_folder() -> Path:
 
 
 def _cached(folder: Path) -> Path:
-    """Where the context of a pipeline is kept between runs."""
+    """File in which the context of a pipeline is kept between runs."""
     identity = _hub_identity(folder) or _fingerprint(folder)
     return _cache_folder() / f"empty-prompt-{identity}.safetensors"
 
 
 def _hub_identity(folder: Path) -> str:
-    """Repository and commit of a folder in huggingface_hub's cache, or nothing."""
+    """Repository and commit of a folder in huggingface_hub's cache; else empty."""
     snapshots = folder.parent
     if snapshots.name != "snapshots" or not _COMMIT.fullmatch(folder.name):
         return ""

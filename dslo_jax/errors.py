@@ -1,7 +1,7 @@
-"""Every error a person can cause, with a code, the value that caused it and a remedy.
+"""Every error that a person can cause: a code, the value that caused it, and a remedy.
 
-The codes are stable: scripts may match on them. Misuse of a function's arguments that
-no file, photo or option of a person can cause is a plain ``ValueError``.
+The codes are stable, so scripts may rely on them. Misuse of a function that only a
+program can cause is a plain ``ValueError``.
 """
 
 import os
@@ -9,11 +9,11 @@ from typing import ClassVar, Self
 
 
 class DsloError(ValueError):
-    """An error that a person can mend.
+    """An error that a person can cause and correct.
 
     Args:
         code: Stable identifier such as ``"I01"``.
-        message: What was found, what was expected, and the remedy.
+        message: The value that was found, what was expected, and the remedy.
     """
 
     exit_code: ClassVar[int] = 1
@@ -42,7 +42,7 @@ class ClassListError(DsloError):
 
 
 class CheckpointError(DsloError):
-    """A checkpoint that is missing, foreign, damaged or unsafe (``W..``)."""
+    """A checkpoint that is missing, damaged, unsafe or of another kind (``W..``)."""
 
     exit_code = 4
 
@@ -60,7 +60,7 @@ class DeviceError(DsloError):
 
 
 class OutputError(DsloError):
-    """Results that the disk refuses (``O06``)."""
+    """Results that cannot be written (``O06``)."""
 
     exit_code = 6
 
@@ -72,13 +72,13 @@ class OutputError(DsloError):
         kept: str = "",
         remedy: str = "make room there, or choose another folder with --out",
     ) -> Self:
-        """What to tell about a file or folder that cannot be written.
+        """The error about a file or folder that cannot be written.
 
         Args:
             path: The file or folder.
-            error: What the system says.
-            kept: What is safe all the same, in words.
-            remedy: What to do, in words.
+            error: The error of the system.
+            kept: Results that are already written, in words.
+            remedy: The remedy, in words.
         """
         kept = kept and f"; {kept}"
         return cls(

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all."""
 
 import contextlib
 import errno
@@ -15,18 +15,19 @@ from typing import Any
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
     """Write a file that appears under its name only when it is complete.
 
-    The bytes go to a hidden neighbour, are flushed to the disk and renamed. Whatever
-    happens before leaves the old file, or none. Then the name is flushed as well, where
-    the system can. Missing folders are made.
+    The bytes are written to a hidden file in the same folder, which is flushed to the
+    disk and then renamed. If anything fails before, the old file stays, or there is
+    none. The new name is flushed to the disk as well, where the system can do that.
+    Missing folders are created.
 
     Args:
         path: The file to write; an existing one is replaced.
 
     Yields:
-        The open neighbour.
+        The hidden file, open for writing.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +44,10 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
 
 
 def _flush_names(folder: Path) -> None:
-    """Bring the names in a folder to the disk, so that a power cut undoes no renaming.
+    """Flush the names in a folder to the disk, so that no power cut undoes a renaming.
 
-    Where that is impossible it is left out: Windows opens no folder, a folder may be
-    writable and not readable, and some file systems flush none.
+    Nothing happens where this is impossible: Windows cannot open a folder, a folder may
+    be writable but not readable, and some file systems cannot flush folders.
     """
     try:
         opened = os.open(folder, os.O_RDONLY)
@@ -62,14 +63,14 @@ def _flush_names(folder: Path) -> None:
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write a JSON object, indented as Hugging Face does it, whole or not at all.
+    """Write a JSON object whole or not at all, indented as in files of Hugging Face.
 
     Args:
         path: The file to write; an existing one is replaced.
         content: Plain values.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     with atomic_file(path) as file:
         file.write(json.dumps(dict(content), indent=2).encode() + b"\n")

@@ -1,8 +1,8 @@
-"""Options: frozen dataclasses whose fields say their range and are checked by it.
+"""The base class of all options: frozen dataclasses that check types and ranges.
 
-Each room keeps its own options next to the code that obeys them. Their fields have a
-second, flat name, which is the one on the command line, in TOML files, in results and
-in errors: ``AffinityOptions.size`` is ``affinity_size`` there.
+Each room defines its own options next to the code that uses them. The flat name of an
+option is its name on the command line, in TOML files, in results and in errors. It may
+differ from the name of the field: ``AffinityOptions.size`` is ``affinity_size``.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 from dslo_jax.errors import OptionError
 
 
-# What the solvers can hold: counts are int32, and a float32 square must not overflow.
+# Limits of the solvers: counts are int32, and a float32 square must not overflow.
 MAX_INT = 2**31 - 1
 MIN_FLOAT, MAX_FLOAT = 1e-30, 1e30
 
@@ -27,15 +27,15 @@ def option(
     open_left: bool = False,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """A field of an ``Options`` class.
+    """Define a field of an ``Options`` class.
 
     Args:
-        default: Its value where nobody says anything.
-        flat: Its flat name, where that differs from the name of the field.
+        default: The default value.
+        flat: The flat name, if it differs from the name of the field.
         low: Least value.
         high: Greatest value.
         open_left: Whether ``low`` itself is excluded.
-        choices: The only values, where the type cannot say them.
+        choices: The allowed values, if the type does not express them.
     """
     bounds = {"low": low, "high": high, "open_left": open_left, "choices": choices}
     named = {"flat": flat} if flat else {}
@@ -44,14 +44,17 @@ def option(
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Base of all options. Types and ranges are checked; 1 and 1.0 are the same.
+    """The base class of all options, which checks types and ranges.
+
+    A whole number is accepted where a float is expected, and stored as one.
 
     Raises:
         OptionError: A value is out of its range (``O01``) or of the wrong type
             (``O03``); the message names the option, the value and what was expected.
     """
 
-    # Type checkers at run time would refuse a value first, in words that help nobody.
+    # Without this, a type checker at run time would refuse a value first, with a less
+    # helpful error.
     __no_type_check__: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -75,10 +78,14 @@ class Options:
         return {name: getattr(self, field.name) for name, field in fields.items()}
 
     def replaced(self, values: Mapping[str, Any]) -> Self:
-        """The same, but for options given by flat names; others are passed over.
+        """Make options that differ in some values.
+
+        Args:
+            values: Values by flat names; names of other classes are ignored.
 
         Raises:
-            OptionError: A value is refused.
+            OptionError: A value is out of its range (``O01``) or of the wrong type
+                (``O03``).
         """
         fields = flat_fields(type(self))
         own = {fields[name].name: values[name] for name in values if name in fields}
@@ -91,7 +98,7 @@ def flat_name(field: dataclasses.Field) -> str:
 
 
 def flat_fields(kind: type) -> dict[str, dataclasses.Field]:
-    """The fields of a class of options by their flat names."""
+    """The fields of a class of options, by their flat names."""
     return {flat_name(field): field for field in dataclasses.fields(kind)}
 
 
@@ -100,7 +107,7 @@ def check_range(
 ) -> None:
     """Refuse (``O01``) a number outside a range, and NaN."""
     inside = low < value <= high if open_left else low <= value <= high
-    if not inside:  # nor is NaN
+    if not inside:  # NaN is never inside
         bracket = "(" if open_left else "["
         raise OptionError(
             "O01",
@@ -109,7 +116,7 @@ def check_range(
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Refuse (``O03``) a value that is none of these."""
+    """Refuse (``O03``) a value that is not one of the choices."""
     if value not in choices:
         known = ", ".join(map(repr, choices))
         raise OptionError("O03", f"{name} = {value!r}; expected one of {known}")

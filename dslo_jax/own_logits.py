@@ -1,4 +1,4 @@
-"""Somebody's own logits and self-attention become labels, without our networks."""
+"""Segmentation from given logits and self-attention, without our networks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,8 +17,8 @@ from dslo_jax.solvers import Discrepancy
 
 
 def segment_logits(
-    logits: Float[Array | np.ndarray, "*batch classes height width"],
-    affinity: Float[Array | np.ndarray, "*batch patches patches"] | None,
+    logits: Float[Array | np.ndarray, "..."],
+    affinity: Float[Array | np.ndarray, "..."] | None,
     photos: Any,
     *,
     classes: Sequence[str] | None = None,
@@ -26,33 +26,33 @@ def segment_logits(
     discrepancy: Discrepancy | None = None,
     **options: Any,
 ) -> Segmentation | list[Segmentation]:
-    """Turn logits and an affinity into labels: the method after the networks.
+    """Turn logits and an affinity into labels: the steps after the networks.
 
-    Everything but the reading of photos runs on the device that JAX uses by default,
-    in the programs that ``Segmenter`` runs.
+    The steps are those of ``Segmenter``, and run in the same compiled programs on the
+    default device of JAX.
 
     Args:
-        logits: How well every class fits every patch, the greater the better; for
-            photos of a batch, or of one photo without that axis.
-        affinity: Self-attention between the patches, row by row of the grid; ``patches
-            = height * width``. ``None`` for a discrepancy that needs none.
-        photos: The photo, or a list with one for each entry of the batch: a path, a
-            Pillow image or an array. It guides the upsampling and gives the labels
-            their size.
-        classes: What the classes are called; ``"0"``, ``"1"`` ... when ``None``.
-        config: Every choice of the method; those about CLIP and the affinity are of no
-            concern here.
-        discrepancy: What is solved for, instead of the configuration's.
-        options: Other choices by their flat names, such as ``mode="path"``.
+        logits: Logit of every class in every patch; the greater, the better the class
+            fits. ``[classes, height, width]``, or ``[batch, classes, height, width]``.
+        affinity: Self-attention between the patches, which are counted row by row:
+            ``[patches, patches]`` with ``patches = height * width``, or with a batch
+            axis before. ``None`` if the discrepancy needs none.
+        photos: The photo, or a list with one photo for each entry of the batch: a path,
+            a Pillow image or an array. The labels have its size, and the upsampling
+            uses its colours.
+        classes: Names of the classes; default: ``"0"``, ``"1"``, ...
+        config: Options of the method; those of CLIP and of the affinity are not used.
+        discrepancy: The discrepancy to solve for, instead of that of ``config``.
+        **options: Other options by their flat names, such as ``mode="path"``.
 
     Returns:
-        One result, or a list of them for a batch.
+        The result of the photo, or a list of results for a batch.
 
     Raises:
         ValueError: The shapes do not fit each other, or the affinity is missing.
         ImageError: A photo cannot be used.
         OptionError: An option is unknown or out of range.
-        SolverError: The logits or the affinity hold values that no solver can use.
+        SolverError: The logits or the affinity have values that no solver can use.
 
     Example:
         >>> import numpy as np
@@ -96,7 +96,7 @@ def segment_logits(
 
 
 class _Given(Steps):
-    """Photos whose logits and affinity somebody has brought along."""
+    """The steps for photos whose logits and affinity are given."""
 
     def __init__(
         self,
@@ -114,15 +114,15 @@ class _Given(Steps):
         self._affinity = None if affinity is None else self.put(jnp.asarray(affinity))
 
     def grid(self, config: SegmenterConfig) -> tuple[int, int]:
-        """That of the logits."""
+        """Rows and columns of the logits."""
         return self._grid
 
     def logits(self, config: SegmenterConfig) -> Array:
-        """As they were given, in float32."""
+        """The given logits, in float32."""
         return self._logits.astype(jnp.float32)
 
     def affinity(self, config: SegmenterConfig) -> Array | None:
-        """As it was given."""
+        """The given affinity; ``None`` if it is not needed."""
         return self._affinity if config.discrepancy.needs_affinity else None
 
 
@@ -151,8 +151,9 @@ def _check_shapes(
             f"{(batch, patches, patches)} for logits on a grid of {height} x {width} "
             "patches; resample the logits to the grid of the attention"
         )
-    if not isinstance(photos, Sequence) or len(photos) != batch:
-        found = len(photos) if isinstance(photos, Sequence) else type(photos).__name__
+    is_list = isinstance(photos, Sequence) and not isinstance(photos, Photo)
+    if not is_list or len(photos) != batch:
+        found = len(photos) if is_list else type(photos).__name__
         raise ValueError(f"`photos` is {found}, expected a list of {batch}")
     if classes is not None and len(classes) != count:
         raise ValueError(f"`classes` has {len(classes)} names, the logits {count} rows")

@@ -1,4 +1,4 @@
-"""Which CLIP and which attention source go together, and the choices that suit them."""
+"""Pairs of a CLIP and a source of affinities, and the options that suit them."""
 
 import os
 from pathlib import Path
@@ -9,12 +9,12 @@ from dslo_jax.errors import OptionError
 
 
 class Pair(NamedTuple):
-    """A CLIP and an attention source that are known to go together.
+    """A CLIP and a source of affinities that are known to work together.
 
     Attributes:
-        clip: A name or a folder for ``hub.resolve``.
-        attention: Likewise.
-        config: The choices that suit them; where a user says nothing else.
+        clip: Name or folder of the CLIP, for ``hub.resolve``.
+        attention: Name or folder of the source of affinities, for ``hub.resolve``.
+        config: The options that suit them; a user may choose others.
     """
 
     clip: str | Path
@@ -22,7 +22,7 @@ class Pair(NamedTuple):
     config: SegmenterConfig = SegmenterConfig()
 
 
-# Every source of affinities has 64 x 64 patches; the paper says nothing of their sizes.
+# Sizes that give each source 64 x 64 patches; the paper does not state any.
 PAIRS = {
     "sd2+clip-b16": Pair("clip-b16", "sd2-base"),
     "sd2+clip-l14": Pair("clip-l14", "sd2-base"),
@@ -43,12 +43,12 @@ CONFIG_NAME = "segmenter.toml"
 
 
 def find_pair(name_or_path: str | Path) -> Pair:
-    """The networks that a name or a folder stands for; nothing is loaded.
+    """Find the pair of a name or a folder, without loading it.
 
     Args:
         name_or_path: One of ``PAIRS`` such as ``"sd2+clip-b16"``, the bundled
-            ``"demo"``, or a folder with the sub-folders ``clip`` and ``diffusion``, and
-            with a ``segmenter.toml`` where other choices than the usual ones suit it.
+            ``"demo"``, or a folder with the sub-folders ``clip`` and ``diffusion``. The
+            folder may have a ``segmenter.toml`` with the options that suit it.
 
     Returns:
         The pair.

@@ -1,7 +1,8 @@
-"""Class names and what they become: prompts, tokens, text features.
+"""Class names, and their text features.
 
-A class is one name or several synonyms. The text network sees every name inside every
-template; the mean of those features stands for the name.
+A class is one name or several synonyms. Every name is put into every template, the text
+network encodes these prompts, and the mean of their features is the feature of the
+name.
 """
 
 import re
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 
-_CHUNK_SIZE = 80  # prompts encoded at once: one name in all of CLIP's templates
+_CHUNK_SIZE = 80  # prompts encoded at once: one name in the 80 templates of CLIP
 _LENGTH_STEP = 8  # prompts are cut to a multiple of this, so that few shapes compile
 # An id and what separates it from the name, as in "0: wall", "0, wall" or "0 wall".
 _ID = re.compile(r"\s*([0-9]+)(\s*[,;:]|\s)\s*")
@@ -48,7 +49,7 @@ class ClassList:
 
     @property
     def titles(self) -> tuple[str, ...]:
-        """What to call each class: its first name."""
+        """Title of each class: its first name."""
         return tuple(names[0] for names in self.synonyms)
 
     @property
@@ -58,7 +59,7 @@ class ClassList:
 
     @property
     def class_of_name(self) -> tuple[int, ...]:
-        """The class that each of ``names`` belongs to; never decreases."""
+        """Index of the class of each of ``names``; never decreases."""
         return tuple(i for i, names in enumerate(self.synonyms) for _ in names)
 
 
@@ -73,16 +74,16 @@ def parse_classes(
         classes: One entry per class: a name, or a sequence of synonyms. A
             ``ClassList`` is returned as it is.
         allow_duplicates: Whether a name may occur twice, as "bed" does in the usual
-            COCO-Object list; the first class that has it then wins every tie.
+            COCO-Object list; the first class with the name then wins every tie.
 
     Returns:
-        The classes, names stripped and otherwise as given.
+        The classes; spaces around names are removed.
 
     Raises:
-        ClassListError: The list is empty or a name is blank (``C01``), two names are
-            equal but for case and blanks (``C02``), a string came instead of a list
-            (``C04``), a name holds control characters (``C06``), or there are more
-            classes than a label map holds (``C09``).
+        ClassListError: The list is empty or a name is blank (``C01``), two names differ
+            only in case and spaces (``C02``), a string was passed instead of a list
+            (``C04``), a name contains control characters (``C06``), or there are more
+            classes than a label map can hold (``C09``).
     """
     if isinstance(classes, ClassList):
         return classes
@@ -118,19 +119,20 @@ def read_class_file(path: Path, *, allow_duplicates: bool = False) -> ClassList:
     """Read classes from a text file, the first line being label 0.
 
     Args:
-        path: UTF-8 text, one class a line, commas or semicolons between synonyms. A
-            byte order mark, Windows line ends and blank lines at the end are fine. A
-            column of ids, with or without a header above it, is read and left out
-            when it counts up from 0.
+        path: UTF-8 text with one class per line, and commas or semicolons between
+            synonyms. A byte order mark, Windows line ends and blank lines at the end
+            are allowed. A column of ids that counts up from 0, with or without a
+            header, is removed.
         allow_duplicates: Whether a name may occur twice.
 
     Returns:
         The classes.
 
     Raises:
-        ClassListError: The file cannot be read as text (``C07``), ids have gaps or a
-            header has no ids below it (``C08``), or as for ``parse_classes``, naming
-            lines. A blank line is refused because it would shift the labels below it.
+        ClassListError: The file cannot be read as text (``C07``), ids have gaps, or a
+            header has no ids below it (``C08``); and as for ``parse_classes``, with the
+            number of the line. A blank line is refused, because it would shift the
+            labels below it.
     """
     try:
         content = path.read_bytes()
@@ -156,19 +158,19 @@ def embed_names(
     *,
     length: int = 77,
 ) -> Float[np.ndarray, "names dim"]:
-    """Embed names as the mean over templates of their prompts' features.
+    """Embed names: the mean over all templates of the features of their prompts.
 
-    Every prompt's feature is scaled to length 1, averaged over the templates, and
-    scaled to length 1 again. Prompts are encoded in chunks of one shape, cut after the
-    longest of them; the text network looks backwards only, so that cutting the padding
-    changes nothing.
+    The feature of every prompt is scaled to length 1; the mean over the templates is
+    scaled to length 1 again. Prompts are encoded in chunks of one shape, which are cut
+    after the longest prompt. This changes no feature, because a token of the text
+    network attends only to the tokens before it.
 
     Args:
-        encode: Token ids to features, such as a compiled ``Clip.encode_text``.
+        encode: Function from token ids to features, such as ``Clip.encode_text``.
         tokenizer: From ``load_tokenizer``.
         names: Class names.
         templates: Texts with one ``{}`` each.
-        length: The most tokens that ``encode`` takes.
+        length: Greatest number of tokens of a prompt.
 
     Returns:
         float32 features of length 1.
@@ -191,7 +193,7 @@ def embed_names(
 def _without_padding(
     tokenizer: "CLIPTokenizer", ids: Int[np.ndarray, "batch length"]
 ) -> Int[np.ndarray, "batch tokens"]:
-    """Cut what comes after the longest prompt, rounded up to few lengths."""
+    """Cut the ids after the longest prompt, at a multiple of ``_LENGTH_STEP``."""
     ends = (ids == tokenizer.eos_token_id).argmax(axis=1)
     longest = int(ends.max()) + 1
     return ids[:, : -(-longest // _LENGTH_STEP) * _LENGTH_STEP]
@@ -203,13 +205,13 @@ def _unit(features: np.ndarray) -> np.ndarray:
 
 
 def _without_ids(lines: list[str], path: Path) -> tuple[list[str], int]:
-    """Leave out a column of ids and its header.
+    """Remove a column of ids and its header.
 
-    There is such a column when the first line, or the one below a header, starts with
-    the id 0 or 1. It must then agree with the labels that the classes will get.
+    There is such a column if the first line, or the second, starts with the id 0 or 1.
+    The ids must then be the labels of the classes.
 
     Returns:
-        The lines that hold classes, and the number of the first of them in the file.
+        The lines with classes, and the line number of the first of them.
     """
     ids = [_ID.match(line) for line in lines]
     starts = [found is not None and int(found[1]) in (0, 1) for found in ids[:2]]
@@ -226,7 +228,7 @@ def _without_ids(lines: list[str], path: Path) -> tuple[list[str], int]:
             raise ClassListError(
                 "C08",
                 f"{path}, line {header + label + 1}, has {has}, expected {label}: ids "
-                "count up from 0 without gaps, as labels do; mend or remove them",
+                "count up from 0 without gaps, as labels do; correct or remove them",
             )
     names = [
         line[found.end() :]
@@ -243,7 +245,10 @@ def _checked(
     *,
     first: int = 1,
 ) -> ClassList:
-    """Strip and check all names; ``place``, ``first``, ... is what errors call them."""
+    """Strip and check all names; errors call the classes ``place`` 1, ``place`` 2, ...
+
+    ``first`` is the number of the first class.
+    """
     seen: dict[str, str] = {}
     synonyms = []
     for number, entry in enumerate(classes, start=first):
@@ -275,7 +280,7 @@ def _checked_name(name: str, where: str) -> str:
         raise ClassListError("C01", f"{where} has a blank name: {name!r}")
     name = name.strip()
     for character in name:
-        # Cc: NUL, escapes and line breaks. Cs: halves of a character, from bad bytes.
+        # Cc: NUL, escapes and line breaks. Cs: surrogates, from undecodable bytes.
         if unicodedata.category(character) in ("Cc", "Cs"):
             raise ClassListError(
                 "C06",

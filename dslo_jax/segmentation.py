@@ -1,4 +1,4 @@
-"""What a segmented photo is: labels, the maps behind them, and how they came about."""
+"""The result for one photo: labels, discrepancy maps, and a report for each class."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +17,21 @@ from dslo_jax.pipeline.stages import Timing
 from dslo_jax.solvers import Reason, Solution
 
 
-_REJECTED = Reason.CONVERGED.name  # nothing was asked of the solver
+_REJECTED = Reason.CONVERGED.name  # a rejected class is not passed to the solver
 
 SCHEMA = "dslo.segmentation.v1"
 
 
 class ClassReport(NamedTuple):
-    """How one class fared.
+    """The report of one class.
 
     Attributes:
         name: The class as the caller spelled it; the first of its synonyms.
         rejected: Whether early rejection dropped it before the solver.
         num_steps: Solver steps taken; 0 for a rejected class.
         error: The solver's error as its docstring defines it; 0 for a rejected class.
-        converged: Whether the solver met its own criterion.
-        reason: Name of the ``solvers.Reason`` for which the solver ended.
+        converged: Whether the solver converged.
+        reason: Name of the ``solvers.Reason`` why the solver ended.
         area: Share of the photo's pixels with this label, in [0, 1].
     """
 
@@ -46,20 +46,20 @@ class ClassReport(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """A label map and everything that led to it.
+    """A label map, the discrepancy maps behind it, and a report for each class.
 
     Attributes:
         labels: Index into ``classes`` of every pixel of the photo.
         classes: Class names; the first of each class's synonyms.
         discrepancy: Discrepancy map of every class on the patch grid; minus infinity
-            for a rejected class, so that it never wins an argmax.
+            for a rejected class, which therefore never wins an argmax.
         reports: One report per class, in the order of ``classes``.
-        ties: Share of pixels whose greatest discrepancy two classes share, in [0, 1];
-            such a pixel goes to the lower index.
-        timings: Seconds of every stage. In a batch, the batch's.
-        notes: What was noteworthy about the photo or the result, in words.
-        pixels: The photo as it was segmented, upright, sRGB.
-        config: The choices that led to this result.
+        ties: Share of the pixels, in [0, 1], in which several classes have the greatest
+            discrepancy; the lowest of their indices is the label.
+        timings: Seconds of every stage; in a batch, those of the whole batch.
+        notes: Remarks about the photo and the result, such as conversions.
+        pixels: The photo as it was segmented: upright, sRGB.
+        config: The options of this result.
     """
 
     labels: Int32[np.ndarray, "height width"]
@@ -84,11 +84,11 @@ class Segmentation:
 
     @property
     def converged(self) -> tuple[bool, ...]:
-        """Whether the solver met its criterion, for every class."""
+        """Whether the solver converged, for every class."""
         return tuple(report.converged for report in self.reports)
 
     def map_of(self, name: str) -> Float[np.ndarray, "grid_height grid_width"]:
-        """The discrepancy map of one class, by name.
+        """The discrepancy map of a class.
 
         Raises:
             KeyError: No class has this name.
@@ -101,17 +101,17 @@ class Segmentation:
         """Draw the labels over the photo, with a legend.
 
         Args:
-            opacity: Of the colours, in [0, 1].
+            opacity: Opacity of the class colours, in [0, 1].
         """
         return outputs.draw_overlay(
             self.pixels, self.labels, self.classes, opacity=opacity
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write everything into a folder.
+        """Write all results into a folder.
 
-        ``labels.png`` (one integer a pixel, 8 or 16 bit), ``maps.npz`` (the
-        discrepancy map of every class), ``segmentation.json`` and ``overlay.png``.
+        The files are ``labels.png`` (one integer per pixel, 8 or 16 bits), ``maps.npz``
+        (the discrepancy map of every class), ``segmentation.json`` and ``overlay.png``.
 
         Args:
             folder: Created when missing; files of an earlier result are replaced.
@@ -131,7 +131,7 @@ class Segmentation:
         return folder
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the arrays, as plain values."""
+        """All results but the arrays, as plain values."""
         height, width = self.labels.shape
         return {
             "schema": SCHEMA,
@@ -164,17 +164,17 @@ def assemble(
     timings: tuple[Timing, ...],
     config: SegmenterConfig,
 ) -> Segmentation:
-    """Put one photo's arrays together.
+    """Make the result for one photo.
 
     Args:
         photo: The photo.
-        titles: What all classes are called.
+        titles: Titles of all classes.
         active: Index of each class that survived early rejection.
-        solved: The maps of those classes, in the same order (then padding).
-        labelled: Row of ``active`` that wins each pixel, and the ties.
+        solved: Maps and status of these classes in the same order, then padding.
+        labelled: For each pixel a row of ``active``, and the ties.
         grid: Height and width of the patch grid.
         timings: Seconds of every stage.
-        config: The choices that led here.
+        config: The options of this result.
     """
     labels = active[labelled.labels]
     areas = np.bincount(labels.ravel(), minlength=len(titles)) / labels.size
@@ -206,7 +206,7 @@ def assemble(
 
 
 def _notes(reports: list[ClassReport], ties: float) -> tuple[str, ...]:
-    """What a person should know before trusting the labels."""
+    """Remarks that a person should read before trusting the labels."""
     notes = []
     if len(reports) == 1:
         notes.append("one class only: it has no rival and takes every pixel")

@@ -1,4 +1,4 @@
-"""A photo and a list of words become a label map: where every other module meets."""
+"""The segmenter: photos and lists of words to label maps."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -34,16 +34,16 @@ class Segmenter:
     """Segments photos into classes named in plain words, without training.
 
     Args:
-        networks: Give logits and affinities.
-        config: Every choice of the method.
-        discrepancy: What is solved for, instead of the configuration's.
-        announce: Called with the name of each stage as it begins, and whether it
-            compiles first.
+        networks: The sources of logits and affinities.
+        config: Options of the method; default: ``SegmenterConfig()``.
+        discrepancy: The discrepancy to solve for, instead of that of ``config``.
+        announce: Called as each stage begins, with its name and whether it compiles
+            first.
 
     Raises:
         OptionError: The discrepancy needs an affinity and there is none (``O05``), or
-            the network has no use for an option of it (``O01``).
-        ClassListError: A template has no place for a name (``C05``).
+            the network cannot use an option of the affinity (``O01``).
+        ClassListError: A template does not hold exactly one ``{}`` (``C05``).
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Segmenter:
         self.config = config or SegmenterConfig()
         if discrepancy is not None:
             self.config = self.config.with_options(discrepancy=discrepancy)
-        self.config = self._checked(self.config)  # told now, not at the first photo
+        self.config = self._checked(self.config)  # errors now, not at the first photo
         self._announce = announce
 
     @classmethod
@@ -79,35 +79,36 @@ class Segmenter:
         """Load the networks.
 
         Args:
-            name_or_path: A pair (one of ``PAIRS`` such as ``"sd2+clip-b16"``, or
-                ``"demo"``, which comes with this package and knows its own drawn world
-                alone) or a folder with the sub-folders ``clip`` and ``diffusion``.
-            clip: A CLIP folder, file or repository instead of the pair's.
-            attention: Another source of affinities instead of the pair's: a diffusion
-                pipeline, DINO, DINOv2 or CLIP, as a preset, folder or repository; the
-                side of its patches must divide ``config.affinity.size``.
-            mode: Name of the discrepancy, instead of the configuration's.
-            config: Every choice of the method, instead of those that suit the pair
+            name_or_path: Name of a pair in ``PAIRS``, such as ``"sd2+clip-b16"``;
+                ``"demo"`` for the bundled networks, which know only their own drawn
+                world; or a folder with the sub-folders ``clip`` and ``diffusion``.
+            clip: Folder, file or repository of a CLIP, instead of the pair's.
+            attention: Preset, folder or repository of a source of affinities (a
+                diffusion pipeline, DINO, DINOv2 or CLIP), instead of the pair's. Its
+                patch size must divide ``config.affinity.size``.
+            mode: Name of the discrepancy, instead of that of ``config``.
+            config: Options of the method; default: those that suit the pair
                 (``find_pair(name_or_path).config``).
-            discrepancy: What is solved for, instead of the configuration's; one of
-                ``solvers`` with its options, or your own.
-            dtype: Precision of the networks, ``"float32"``, ``"bfloat16"`` or
-                ``"float16"``; the solvers always use float32. ``"auto"`` is float32 on
-                a CPU and bfloat16 elsewhere.
-            device: ``"auto"``, ``"cpu"``, ``"gpu"`` or ``"tpu"``, with ``":1"`` for
-                the second.
-            offline: Never ask a hub.
-            announce: Called as each stage begins.
+            discrepancy: The discrepancy to solve for, instead of that of ``config``:
+                one of ``solvers``, or your own.
+            dtype: Precision of the networks: ``"float32"``, ``"bfloat16"``,
+                ``"float16"``, or ``"auto"`` for float32 on a CPU and bfloat16
+                elsewhere. The solvers always use float32.
+            device: ``"auto"``, ``"cpu"``, ``"gpu"`` or ``"tpu"``; ``"gpu:1"`` is the
+                second GPU.
+            offline: Whether to open no network connection.
+            announce: Called as each stage begins, with its name and whether it
+                compiles first.
 
         Returns:
-            A segmenter, ready to be called. The source of affinities is loaded when a
-            discrepancy needs it for the first time.
+            A segmenter. Its source of affinities is loaded when a discrepancy needs it
+            for the first time.
 
         Raises:
-            CheckpointError: A checkpoint is missing, foreign or damaged.
-            OptionError: A choice is unknown or out of range.
-            ClassListError: A template has no place for a name.
-            DeviceError: The device is absent.
+            CheckpointError: A checkpoint is missing, damaged, or not of this kind.
+            OptionError: An option is unknown or out of range.
+            ClassListError: A template does not hold exactly one ``{}`` (``C05``).
+            DeviceError: There is no such device (``D02``).
         """
         pair = find_pair(name_or_path)
         place = attention or pair.attention
@@ -148,12 +149,12 @@ class Segmenter:
         """Segment one photo.
 
         Args:
-            image: A path, a Pillow image, or an array: uint8 RGB, float in [0, 1],
+            image: A path, a Pillow image, or an array: uint8 or float in [0, 1], RGB
                 or grey.
             classes: One entry per class: a name, or a list of synonyms.
-            discrepancy: What is solved for, this time.
-            options: Other choices, this time, by their flat names: ``mode="path"``,
-                ``epsilon=0.05``. The networks stay loaded.
+            discrepancy: The discrepancy to solve for, in this call.
+            **options: Other options for this call, by their flat names, such as
+                ``mode="path"`` or ``epsilon=0.05``. The networks stay loaded.
 
         Returns:
             The label map at the size of the photo, and the maps behind it.
@@ -162,7 +163,7 @@ class Segmenter:
             ImageError: The photo cannot be used.
             ClassListError: The class list cannot be used.
             OptionError: An option is unknown or out of range.
-            SolverError: The networks gave values that no solver can use.
+            SolverError: The logits or the affinity have values that no solver can use.
         """
         return self.batch(
             [image], classes, batch_size=1, discrepancy=discrepancy, **options
@@ -179,17 +180,17 @@ class Segmenter:
     ) -> list[Segmentation]:
         """Segment many photos, ``batch_size`` at once on the device.
 
-        Photos that CLIP sees at the same size share a batch; an incomplete batch
-        repeats its last photo, so that no further shape compiles. The labels are those
-        of one photo at a time.
+        Photos that have the same size for CLIP share a batch. An incomplete batch
+        repeats its last photo, so that no further shape is compiled. The labels are the
+        same as with one photo at a time.
 
         Args:
             photos: As for one photo, in any mixture of sizes.
             classes: One entry per class: a name, or a list of synonyms.
-            batch_size: Photos at once; each holds two arrays of the size of an
-                affinity (64 MiB each at 512 px).
+            batch_size: Photos at once. Each needs two arrays of the size of an affinity
+                (64 MiB each at 512 px).
             discrepancy: As for one photo.
-            options: As for one photo.
+            **options: As for one photo.
 
         Returns:
             One result per photo, in the order of the photos.
@@ -198,8 +199,8 @@ class Segmenter:
             ImageError: A photo cannot be used.
             ClassListError: The class list cannot be used.
             OptionError: An option is unknown or out of range.
-            SolverError: The networks gave values that no solver can use.
-            DeviceError: The device has too little memory.
+            SolverError: The logits or the affinity have values that no solver can use.
+            DeviceError: The device has too little memory (``D01``).
         """
         if batch_size < 1:
             raise OptionError("O01", f"batch_size = {batch_size}; expected at least 1")
@@ -225,7 +226,7 @@ class Segmenter:
         return [results[index] for index in range(len(read))]
 
     def _checked(self, config: SegmenterConfig) -> SegmenterConfig:
-        """The same choices, with the layers named that the networks will read."""
+        """Check a configuration, and fill in the layers of the affinity."""
         find_templates(config.clip.templates)
         if not config.discrepancy.needs_affinity:
             return config
@@ -239,7 +240,7 @@ class Segmenter:
         batch_size: int,
         config: SegmenterConfig,
     ) -> list[Segmentation]:
-        """One batch of photos that CLIP sees at the same size."""
+        """Segment one batch of photos that have the same size for CLIP."""
         clock = Clock(self._announce)
         batch = Batch(self.networks, photos, classes, size=batch_size, clock=clock)
         solved = batch.solved(config)

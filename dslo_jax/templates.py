@@ -93,11 +93,11 @@ IMAGENET_TEMPLATES = (
 
 
 def find_templates(choice: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The templates that a configuration means.
+    """Find the templates of a choice.
 
     Args:
-        choice: ``"imagenet"`` for the 80 of OpenAI, ``"single"`` for one, or templates
-            of somebody's own.
+        choice: ``"imagenet"`` for the 80 of OpenAI, ``"single"`` for one, or the
+            templates themselves.
 
     Returns:
         The templates.
@@ -131,7 +131,9 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
             f"`templates` is the string {templates!r}; did you mean [{templates!r}]?",
         )
     if not templates:
-        raise ClassListError("C05", "there is no template; one of '{}' is the least")
+        raise ClassListError(
+            "C05", "there is no template; pass at least one, such as '{}'"
+        )
     for template in templates:
         try:
             parts = list(string.Formatter().parse(template))

@@ -1,12 +1,14 @@
-"""From texts to token ids, as CLIP was trained on them.
+"""Token ids of texts, as CLIP was trained on them.
 
-OpenAI's tokenizer repairs a text before it splits it into tokens; the one of
-transformers does not. ``tokenize`` does both.
+OpenAI's tokenizer repairs a text before it splits the text into tokens. The tokenizer
+of transformers only splits; ``tokenize`` does both.
 """
 
 import html
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +23,22 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 
+_ADVICE = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
 _LAYOUTS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+
+
+@contextmanager
+def _no_advice() -> Iterator[None]:
+    """Keep transformers from advising to install PyTorch, which nothing here needs."""
+    before = os.environ.get(_ADVICE)
+    os.environ[_ADVICE] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_ADVICE]
+        if before is not None:
+            os.environ[_ADVICE] = before
 
 
 def load_tokenizer(folder: Path) -> "CLIPTokenizer":
@@ -48,7 +64,8 @@ def load_tokenizer(folder: Path) -> "CLIPTokenizer":
             "one vocabulary: `dslo weights clip-b16` fetches a folder that has it",
         )
     _check_json(folder)
-    from transformers import CLIPTokenizer  # here because it takes seconds
+    with _no_advice():
+        from transformers import CLIPTokenizer  # here because it takes seconds
 
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
@@ -66,12 +83,12 @@ def tokenize(
 
     Args:
         tokenizer: From ``load_tokenizer``.
-        texts: At least one; see ``repair`` for what is done to them first.
-        length: Tokens a row, start- and end-of-text included.
+        texts: At least one text; each is repaired first (see ``repair``).
+        length: Number of tokens in a row, with start- and end-of-text.
 
     Returns:
-        int32 ids [batch, length], padded as the tokenizer's folder says: CLIP repeats
-        the end-of-text token, Stable Diffusion 2 uses "!".
+        int32 ids [batch, length], padded as the folder of the tokenizer states: CLIP
+        repeats the end-of-text token, Stable Diffusion 2 uses "!".
 
     Raises:
         ClassListError: A text needs more tokens (``C03``).
@@ -99,25 +116,25 @@ def tokenize(
 
 
 def repair(text: str) -> str:
-    """Mend a text as OpenAI's tokenizer does before it splits it.
+    """Repair a text as OpenAI's tokenizer does before it splits the text.
 
-    Typographic quotes become plain ones, text that was decoded wrongly becomes what it
-    was, HTML entities become characters (twice, for they are often escaped twice), and
-    blanks become single spaces. Without this, a name typed with a typographic
-    apostrophe gets other tokens than CLIP was trained on.
+    Typographic quotes become plain ones, wrongly decoded text is decoded again, HTML
+    entities become characters (twice, because they are often escaped twice), and white
+    space becomes single spaces. Without this, a name with a typographic apostrophe has
+    tokens that CLIP has not seen in training.
 
     Args:
         text: A prompt, as a person typed it.
 
     Returns:
-        The text, in upper and lower case as before.
+        The repaired text; its case is unchanged.
     """
     mended = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(mended.split())
 
 
 def _check_json(folder: Path) -> None:
-    """Name the file that is not JSON, which transformers does not do."""
+    """Refuse files that are not JSON; the error of transformers does not name them."""
     for name in (*_LAYOUTS[0], _LAYOUTS[1][0], *_SETTINGS):
         path = folder / name
         if not path.is_file():
@@ -143,10 +160,10 @@ def _unusable(folder: Path, cause: str) -> CheckpointError:
 
 
 def _short_cause(error: Exception) -> str:
-    """Why a tokenizer could not be made, without the library's advice.
+    """Reason why a tokenizer could not be loaded, without the advice of transformers.
 
-    The parsers of files raise plain exceptions, whose text says what is wrong. What
-    transformers raises itself speaks of connections and repositories.
+    The parsers of files raise plain exceptions, whose text gives the reason. The errors
+    of transformers itself are about connections and repositories, which are not used.
     """
     if type(error) is Exception:
         return str(error).splitlines()[0]

@@ -1,8 +1,23 @@
 """Strict modes for the whole suite: no silent promotion, no silent broadcasting.
 
-What was compiled is kept in ``.pytest_cache``, for the other processes of a run and for
-the runs that follow: compiling is most of what the suite does.
+Compiled programs are kept in ``.pytest_cache``, for the other processes of a run and
+for later runs, because the suite spends most of its time compiling.
+
+Programs for tiny networks need no fast code, so XLA compiles them in a third of the
+time: without LLVM's optimisations, without its own slow emitters. ``XLA_FLAGS`` of the
+environment comes first, even if it is empty: ``make slow`` compiles as users do.
 """
+
+import os
+
+
+# Before jax is imported; processes that a test starts inherit it.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_use_onednn=false "
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 
 from pathlib import Path
 

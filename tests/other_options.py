@@ -1,4 +1,4 @@
-"""Another value of every option, by flat name; who adds an option adds one here."""
+"""A value other than the default for every option; a new option needs one here, too."""
 
 OTHER = {
     "mode": "path",

@@ -1,4 +1,4 @@
-"""The cases that a property is tried on: how many, and from which seeds."""
+"""The cases of a property test: their number and their seeds."""
 
 from hypothesis import settings, strategies as st
 

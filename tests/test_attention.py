@@ -1,4 +1,4 @@
-"""From photos to affinities, against diffusers; and the constant empty prompt."""
+"""Affinities of photos against diffusers, and the context of the empty prompt."""
 
 import json
 
@@ -24,7 +24,7 @@ from dslo_jax.attention import (
     load_affinity,
 )
 from dslo_jax.errors import CheckpointError, OptionError
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 
 
 def _layers(*heads: int, batch: int = 1, patches: int = 12) -> list[QueryKey]:
@@ -220,7 +220,7 @@ def test_layers_and_half_precision_are_options(pipeline):
         ),
         (
             {"layers": (("up_blocks.1.attentions.0", 1.0),) * 2},
-            "affinity_layers names .*expected different ones",
+            "affinity_layers names .*expected different names",
         ),
     ],
 )

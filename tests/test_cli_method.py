@@ -1,4 +1,4 @@
-"""The options of the method on the command line are those of its parts."""
+"""The options on the command line are those of the classes of options."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and stay there."""
+"""Files are written whole or not at all, and survive a power cut."""
 
 import errno
 import os

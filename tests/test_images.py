@@ -1,4 +1,4 @@
-"""Every bad photo that can be made on the fly, conversions, names and resamplers."""
+"""Bad photos of every kind, conversions, names of results, and resamplers."""
 
 import io
 import os
@@ -506,7 +506,7 @@ class TestResizing:
         assert np.abs(resized - expected).max() <= 0.5001
 
     def test_opencv_golden_values(self):
-        """What ``cv2.resize`` 5.0.0 gives for ``INTER_AREA``, written down."""
+        """Results of ``cv2.resize`` 5.0.0 with ``INTER_AREA``, as constants."""
         row = np.array([0, 100, 50, 255, 10, 30], np.uint8)
         pixels = np.dstack([np.stack([row, 255 - row])] * 3)
         area = resize_photo(pixels, (1, 4), method="area")

@@ -1,5 +1,6 @@
-"""Importing the package is free of side effects, and torch is never needed."""
+"""Importing the package has no side effects, and needs no torch."""
 
+import ast
 import importlib.util
 import subprocess
 import sys
@@ -9,6 +10,70 @@ from pathlib import Path
 
 
 ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "errors": "",
+    "files": "",
+    "scenes": "",
+    "cost.work": "",
+    "devices": "errors",
+    "images": "errors",
+    "options": "errors",
+    "templates": "errors",
+    "tokens": "errors",
+    "weights": "errors files",
+    "ops": "errors options",
+    "solvers": "errors options",
+    "outputs": "errors files images",
+    "models": "cost.work errors ops weights",
+    "prompts": "errors outputs templates tokens",
+    "cost": "cost.work models solvers",
+    "empty_prompt": "errors files models prompts weights",
+    "hub": "empty_prompt errors models weights",
+    "logits": "cost errors models options",
+    "attention": "cost empty_prompt errors hub models options weights",
+    "bench": "attention errors files models ops solvers",
+    "config": "attention errors logits ops options solvers",
+    "pairs": "config errors",
+    "pipeline": "attention config errors images logits ops prompts solvers templates",
+    "segmentation": "config errors files images ops outputs pipeline solvers",
+    "own_logits": "config errors images pipeline segmentation solvers",
+    "segmenter": (
+        "attention config devices errors hub images logits pairs pipeline prompts "
+        "segmentation solvers templates"
+    ),
+    "": "config errors ops own_logits segmentation segmenter solvers",
+    "evaluation.metrics": "",
+    "evaluation.datasets": "errors evaluation.metrics files images prompts scenes",
+    "evaluation.sweeps": (
+        "attention config devices errors evaluation.datasets evaluation.metrics files "
+        "hub images logits models ops outputs pairs pipeline prompts solvers"
+    ),
+    "evaluation.reports": (
+        "config errors evaluation.datasets evaluation.metrics evaluation.sweeps files "
+        "outputs"
+    ),
+    "evaluation": (
+        "attention config cost errors evaluation.datasets evaluation.metrics "
+        "evaluation.reports evaluation.sweeps ops pipeline prompts scenes segmentation "
+        "segmenter solvers"
+    ),
+    "demo": (
+        "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "
+        "images models outputs pairs prompts scenes segmentation segmenter solvers "
+        "templates weights"
+    ),
+    "cli": (
+        "bench config devices errors evaluation evaluation.datasets evaluation.reports "
+        "evaluation.sweeps files hub images options outputs pairs pipeline prompts "
+        "segmentation segmenter solvers templates"
+    ),
+}
+"""The rooms of dslo_jax from the ground up, and which of them each may import.
+
+A room is a folder or a file next to the folders; "" is ``dslo_jax`` itself. The folders
+of ``evaluation`` are rooms of their own, and so is ``cost.work``, the numbers that both
+networks and the formulas for them count with.
+"""
 
 
 def run_python(code):
@@ -62,5 +127,41 @@ def test_shapes_are_enforced_in_every_room_that_states_some():
         stating = "from jaxtyping import" in path.read_text()
         if stating and not any(f"{module}.".startswith(f"{n}.") for n in names):
             unchecked.add(module)
-    drawing = ("_canvas", "_textures", "sheet")
-    assert unchecked == {f"dslo_jax.demo.{name}" for name in drawing}
+    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet")
+    assert unchecked == {f"dslo_jax.{name}" for name in drawing}
+
+
+def _room(module):
+    """The row of ``MAY_IMPORT`` that a module belongs to."""
+    _, *parts = module.split(".")
+    inner = ".".join(parts[:2])
+    return inner if inner in MAY_IMPORT else ".".join(parts[:1])
+
+
+def _imported(path, modules):
+    """The modules of dslo_jax that a file imports, at its top or in a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names if each.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module in modules:
+            names = (f"{node.module}.{each.name}" for each in node.names)
+            yield from (name if name in modules else node.module for name in names)
+
+
+def test_rooms_import_what_the_table_allows_and_no_cycle_can_arise():
+    modules = {}
+    for path in (ROOT / "dslo_jax").rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        modules[".".join(p for p in parts if p != "__init__")] = path
+    found = {
+        (_room(module), _room(other))
+        for module, path in modules.items()
+        for other in _imported(path, modules)
+    }
+    allowed = {(room, each) for room, of in MAY_IMPORT.items() for each in of.split()}
+    assert {_room(module) for module in modules} == set(MAY_IMPORT)
+    assert {(room, each) for room, each in found - allowed if room != each} == set()
+    # A room imports none but those above it in the table: so there is no cycle.
+    rows = list(MAY_IMPORT)
+    for room, each in allowed:
+        assert rows.index(each) < rows.index(room), (room, each)

@@ -380,7 +380,7 @@ class TestJson:
         assert self.read(tmp_path / "a.json") == {"name": name}
 
     def test_unknown_values(self, tmp_path):
-        with pytest.raises(TypeError, match="set has no form in JSON"):
+        with pytest.raises(TypeError, match="set cannot be written as JSON"):
             save_json(tmp_path / "a.json", {"a": {1}})
         assert list(tmp_path.iterdir()) == []
 

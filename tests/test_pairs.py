@@ -1,4 +1,4 @@
-"""Which networks go together, under which name, and with which choices."""
+"""Pairs of networks: their names and their options."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Texts to token ids: OpenAI's algorithm, and the files of a tokenizer."""
+"""Token ids of texts: OpenAI's algorithm, and the files of a tokenizer."""
 
 import html
 import itertools

@@ -1,6 +1,6 @@
-"""For people who live in PyTorch: arrays, weights, and the method as a torch reference.
+"""Tools for people who use PyTorch: arrays, weights, and the method in PyTorch.
 
-The first use of a name below imports torch, not transformers or diffusers.
+The first use of a name below imports torch, but neither transformers nor diffusers.
 ``torch_bridge.reference`` is imported by name: ``from torch_bridge import reference``.
 ``torch_bridge.convert`` needs no torch.
 """

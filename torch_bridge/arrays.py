@@ -1,22 +1,22 @@
-"""Arrays between PyTorch and JAX over DLPack, with one rule about who owns what.
+"""Conversion of arrays between PyTorch and JAX over DLPack, with clear ownership.
 
-By default both directions return an owned copy: whatever happens to the original
-afterwards, the result keeps its values. ``zero_copy=True`` shares the memory instead,
-and refuses with ``B05`` where sharing is impossible; then neither side may be written
-to while the other is alive. PyTorch does not know that JAX arrays are constant, and JAX
-does not know that a tensor can change under it: a violation is silent.
+By default both directions return a copy that owns its memory, so that later changes of
+the original have no effect. ``zero_copy=True`` shares the memory instead, or fails with
+``B05`` where this is impossible. Then neither side may be written to while the other
+exists. PyTorch does not know that JAX arrays are constant, and JAX does not know that a
+tensor may change, so no error reports a violation.
 
-Values survive the passage or it is refused. Where JAX has no 64-bit types
-(``jax_enable_x64`` off, the default), JAX itself would narrow without a word; here
+A conversion never changes values. Without 64-bit types (``jax_enable_x64`` off, the
+default), JAX itself would convert them to 32 bits silently. Here
 
-* integers pass when every value fits into 32 bits (labels and indices are int64 in
-  PyTorch by default, so refusing them by type would be a nuisance), else ``B02``;
-* float64 and complex128 are refused by type with ``B02``: they lose digits, and a
-  tensor has these types because somebody asked for them. Cast with ``tensor.float()``.
+* integers are converted when every value fits into 32 bits, because labels and indices
+  are int64 in PyTorch by default; otherwise the error is ``B02``;
+* float64 and complex128 are refused with ``B02``, because they would lose digits. Cast
+  them with ``tensor.float()``.
 
-Nothing is set behind the user's back. On one GPU, JAX reserves most of the memory when
-it starts; ``XLA_PYTHON_CLIENT_PREALLOCATE=false`` in the environment leaves PyTorch its
-share.
+No global setting is changed. On one GPU, JAX reserves most of the memory when it
+starts; with ``XLA_PYTHON_CLIENT_PREALLOCATE=false`` in the environment, it leaves
+memory for PyTorch.
 """
 
 from typing import ClassVar
@@ -44,29 +44,29 @@ class BridgeError(DsloError):
 def to_jax(
     tensor: torch.Tensor, *, zero_copy: bool = False, allow_host_copy: bool = False
 ) -> jax.Array:
-    """Hand a tensor to JAX.
+    """Convert a tensor to a JAX array.
 
     Strided, sliced and expanded views become contiguous, lazy conjugation and negation
-    are carried out, and a gradient is left behind (``detach``).
+    are carried out, and the tensor is detached from its gradient.
 
     Args:
         tensor: A dense tensor of any shape and of any type that JAX knows.
-        zero_copy: Share the memory instead of copying it. The tensor must be contiguous
-            and must not be written to while the array is alive.
-        allow_host_copy: Pass through host memory when JAX cannot see the device of the
-            tensor; the result lies on JAX's default device.
+        zero_copy: Whether to share the memory. The tensor must be contiguous, and must
+            not be written to while the array exists.
+        allow_host_copy: Whether to copy through host memory when JAX does not have the
+            device of the tensor; the result is then on JAX's default device.
 
     Returns:
-        The array, ready: no work on it is pending.
+        The array; no work on it is pending.
 
     Raises:
-        BridgeError: The tensor holds no plain memory (``B01``), a value would be lost
-            (``B02``), JAX does not have its device (``B03``), or ``zero_copy`` was
-            asked for and is impossible (``B05``).
+        BridgeError: The tensor has no plain memory (``B01``), a value would be lost
+            (``B02``), JAX does not have its device (``B03``), or ``zero_copy`` is
+            impossible (``B05``).
     """
     _check_tensor(tensor)
     visible = _bring_to_jax(tensor.detach(), allow_host_copy)
-    # DLPack knows no lazy negation: the values would arrive with the wrong sign.
+    # DLPack ignores lazy negation: the values would have the wrong sign.
     plain = _narrow(visible.resolve_conj().resolve_neg()).contiguous()
     try:
         shared = jax.dlpack.from_dlpack(plain)
@@ -77,7 +77,7 @@ def to_jax(
             ) from error
         shared = jnp.asarray(plain.numpy())  # JAX does not read pinned host memory
     if not zero_copy:
-        # copy=True of from_dlpack hands out the same memory on CPU; jnp.array copies.
+        # ``from_dlpack(copy=True)`` shares the memory on CPU; ``jnp.array`` copies.
         return jnp.array(shared, copy=True).block_until_ready()
     if tensor.numel() and shared.unsafe_buffer_pointer() != tensor.data_ptr():
         raise BridgeError(
@@ -91,22 +91,22 @@ def to_jax(
 def to_torch(
     array: jax.Array, *, zero_copy: bool = False, allow_host_copy: bool = False
 ) -> torch.Tensor:
-    """Hand an array to PyTorch.
+    """Convert a JAX array to a tensor.
 
     Args:
-        array: An array on one device, of any shape and of any type PyTorch knows.
-        zero_copy: Share the memory instead of copying it. JAX counts on its arrays
-            being constant: do not write to the tensor (no ``add_``, no ``out=``), ever.
-        allow_host_copy: Pass through host memory when PyTorch does not have the device
-            of the array; the result then lies on the CPU.
+        array: An array on one device, of any shape and of any type that PyTorch knows.
+        zero_copy: Whether to share the memory. JAX relies on constant arrays: never
+            write to the tensor (no ``add_``, no ``out=``).
+        allow_host_copy: Whether to copy through host memory when PyTorch does not have
+            the device of the array; the result is then on the CPU.
 
     Returns:
-        The tensor, on the device of the array unless it passed through the host.
+        The tensor; on the device of the array, or on the CPU after a host copy.
 
     Raises:
-        BridgeError: The array holds no plain memory (``B01``), lies on several devices
-            or on one that PyTorch does not have (``B03``), or ``zero_copy`` was asked
-            for and is impossible (``B05``).
+        BridgeError: The array has no plain memory (``B01``), is on several devices or
+            on one that PyTorch does not have (``B03``), or ``zero_copy`` is impossible
+            (``B05``).
     """
     _check_array(array)
     if _torch_sees(array):
@@ -127,7 +127,7 @@ def to_torch(
 
 
 def _owned(shared: torch.Tensor) -> torch.Tensor:
-    """A copy that is complete: the array behind ``shared`` may go away now."""
+    """Copy a tensor and wait, so that the array behind ``shared`` may be freed."""
     copy = shared.clone()
     if copy.is_cuda:
         torch.cuda.current_stream(copy.device).synchronize()
@@ -135,7 +135,7 @@ def _owned(shared: torch.Tensor) -> torch.Tensor:
 
 
 def _check_tensor(tensor: torch.Tensor) -> None:
-    """Refuse what holds no plain memory, with the way out."""
+    """Refuse (``B01``) a tensor without plain memory; the error names the remedy."""
     if tensor.is_meta:
         fault, remedy = "is on the meta device and holds no values", "materialise it"
     elif tensor.is_nested or tensor.layout is not torch.strided:
@@ -164,7 +164,7 @@ def _check_array(array: jax.Array) -> None:
 
 
 def _bring_to_jax(tensor: torch.Tensor, allow_host_copy: bool) -> torch.Tensor:
-    """The tensor itself where JAX has its device, else a host copy or an error."""
+    """Return the tensor if JAX has its device, else a host copy or an error."""
     kind = tensor.device.type
     if kind == "cpu" or (kind == "cuda" and _platform_size("gpu") > _index(tensor)):
         return tensor
@@ -182,7 +182,7 @@ def _index(tensor: torch.Tensor) -> int:
 
 
 def _platform_size(platform: str) -> int:
-    """How many devices of a platform JAX has; zero when it does not know it."""
+    """Number of devices of a platform in JAX; 0 for an unknown platform."""
     try:
         return len(jax.devices(platform))
     except RuntimeError:
@@ -197,7 +197,11 @@ def _torch_sees(array: jax.Array) -> bool:
 
 
 def _narrow(tensor: torch.Tensor) -> torch.Tensor:
-    """Without 64-bit types in JAX: integers that fit become 32 bits wide."""
+    """Convert integers that fit to 32 bits, if JAX has no 64-bit types.
+
+    Raises:
+        BridgeError: A value would be lost (``B02``).
+    """
     if jax.dtypes.canonicalize_dtype(np.int64) == np.int64:
         return tensor
     if tensor.dtype in _PRECISE:

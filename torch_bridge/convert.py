@@ -1,9 +1,9 @@
 """Checkpoints of any format to safetensors: ``python -m torch_bridge.convert PLACE``.
 
-``dslo_jax`` reads these formats itself. Converted once, a checkpoint loads in other
-programs as well, and without any pickle: in the spelling of Hugging Face, with a
-``config.json``. Neither torch nor the code of a file is ever run; the originals stay
-where they are.
+``dslo_jax`` reads these formats itself. A converted checkpoint can also be loaded by
+other programs, without a pickle: it has the names of Hugging Face, and a
+``config.json``. torch is not needed, code in a file is never run, and the originals are
+kept.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def convert(place: Path | str) -> Iterator[str]:
             converted too.
 
     Yields:
-        One line per checkpoint about what was done, as it is done.
+        A line of text for each checkpoint, as soon as it is converted.
 
     Raises:
         CheckpointError: There is nothing to convert (``W01``), or a checkpoint cannot
@@ -48,11 +48,11 @@ def convert(place: Path | str) -> Iterator[str]:
             busy = True
             yield from _convert(folder, folder / files[0])
     if not busy:
-        open_weights(place)  # says what it looked for
+        open_weights(place)  # raises the error that names the files it looks for
 
 
 def _convert(place: Path, file: Path) -> Iterator[str]:
-    """Convert the weights of a place; ``file`` is the one they begin with."""
+    """Convert the weights of a place; ``file`` is their file or index."""
     if ".safetensors" in file.suffixes:
         yield f"kept  {file} (already safetensors)"
         return
@@ -76,7 +76,7 @@ def _convert(place: Path, file: Path) -> Iterator[str]:
 
 
 def _config_of(place: Path) -> dict:
-    """The configuration of a place; empty where nothing tells it."""
+    """The configuration of a place; empty if there is none."""
     try:
         return read_config(place)
     except CheckpointError as error:

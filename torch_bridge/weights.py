@@ -1,9 +1,9 @@
-"""Live torch modules as checkpoints: read in place, or written for ``dslo_jax``.
+"""Weights of torch modules in memory: read directly, or written as a checkpoint.
 
-Both directions of use need no pickle::
+Neither needs a pickle::
 
-    unet = load_module(partial(UNet, config), weights_of(torch_unet))  # no file at all
-    save_checkpoint(torch_unet, Path("model/unet"))       # a folder dslo_jax opens
+    unet = load_module(partial(UNet, config), weights_of(torch_unet))  # without a file
+    save_checkpoint(torch_unet, Path("model/unet"))  # a folder that dslo_jax reads
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,19 +20,20 @@ from torch_bridge.arrays import BridgeError
 
 
 class TorchWeights(Mapping[str, np.ndarray]):
-    """The tensors of a state dict as NumPy arrays, copied one at a time when asked for.
+    """The tensors of a state dict as NumPy arrays, copied one at a time on demand.
 
     Args:
-        tensors: Tensor key to tensor, on any device.
+        tensors: Tensors by their keys, on any device.
     """
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]):
         self._tensors = dict(tensors)
 
     def __getitem__(self, key: str) -> np.ndarray:
-        # A copy: JAX may keep the memory it is given, and PyTorch may go on training.
+        # A copy, because JAX may use the memory it is given, while PyTorch may continue
+        # to train the tensor.
         tensor = plain_tensor(key, self._tensors[key]).cpu()
-        if tensor.dtype is torch.bfloat16:  # NumPy itself has no such type
+        if tensor.dtype is torch.bfloat16:  # NumPy has no bfloat16 of its own
             return tensor.view(torch.uint16).numpy().view(jnp.bfloat16.dtype)
         return tensor.numpy()
 
@@ -44,11 +45,11 @@ class TorchWeights(Mapping[str, np.ndarray]):
 
 
 def weights_of(module: torch.nn.Module | Mapping[str, torch.Tensor]) -> TorchWeights:
-    """The weights of a live module, for ``dslo_jax.weights.load_module``.
+    """The weights of a module in memory, for ``dslo_jax.weights.load_module``.
 
     Args:
         module: A module of transformers, diffusers or your own, or a state dict. Its
-            keys must be spelt as in the checkpoint format of the network.
+            keys must be those of the network's checkpoint format.
 
     Returns:
         A mapping from tensor key to array that copies on demand.
@@ -64,21 +65,21 @@ def save_checkpoint(
     folder: Path | str,
     config: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a live module as a checkpoint folder that ``dslo_jax`` opens.
+    """Write a module in memory as a checkpoint folder that ``dslo_jax`` reads.
 
-    Modules of transformers and diffusers write themselves, because they know which of
-    their tensors are tied and how their keys are spelt in files.
+    For modules of transformers and diffusers, ``save_pretrained`` of the module is
+    called, because it knows which tensors are tied, and their keys in files.
 
     Args:
         module: A module or a state dict.
-        folder: Where to write; created when missing.
+        folder: Folder to write; created when missing.
         config: The Hugging Face configuration, for a plain module or a state dict.
 
     Returns:
         The folder.
 
     Raises:
-        BridgeError: The configuration is missing or superfluous (``B06``), or an entry
+        BridgeError: The configuration is missing or given twice (``B06``), or an entry
             is not a plain tensor (``B01``).
     """
     folder = Path(folder)
@@ -127,7 +128,7 @@ def plain_tensor(key: str, value: object) -> torch.Tensor:
 def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Write tensors to one file, whole or not at all.
 
-    Tied tensors are written once per name: the format knows no sharing.
+    Tied tensors are written once per name, because the format cannot share them.
     """
     copies = {key: plain_tensor(key, value).cpu() for key, value in tensors.items()}
     with atomic_file(path) as file:

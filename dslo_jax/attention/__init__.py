@@ -1,4 +1,4 @@
-"""Where affinities come from: self-attention, in the eyes of several networks."""
+"""Sources of affinities: networks whose self-attention is read."""
 
 from dslo_jax.attention.average import average_attention as average_attention
 from dslo_jax.attention.diffusion import (

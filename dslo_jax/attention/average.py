@@ -1,4 +1,4 @@
-"""Self-attention maps, averaged over heads and layers without ever being stacked."""
+"""Mean of self-attention maps over heads and layers, one map in memory at a time."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from dslo_jax.errors import OptionError
 from dslo_jax.models.diffusion_layers import attention_scores, take_head
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 
 
 def average_attention(
@@ -17,25 +17,26 @@ def average_attention(
     *,
     temperature: float = 1.0,
 ) -> Float[Array, "batch patches patches"]:
-    """Weighted mean of self-attention maps over heads and layers.
+    """Average self-attention maps over heads and layers, with weights.
 
     A = sum over layers of weight * mean over heads of softmax(q k^T / sqrt(d)), each
-    row divided by its sum. No head or layer is ever stacked upon another.
+    row divided by its sum. The maps are added up one at a time.
 
     Where there are more keys than queries, the first ones are those of tokens that are
-    no patches (a class token, registers). They take part in the softmax of every head
-    and are left out after it, so that a head which looks at little else counts for
-    little. (A softmax over the patches alone would give all heads the same say.)
+    not patches (a class token, registers). They take part in the softmax of every head
+    and are left out after it, so that a head which attends mostly to them has little
+    weight. (With a softmax over the patches alone, all heads would have the same
+    weight.)
 
     Args:
         queries_keys: Queries and keys of each layer, all on the same patches; heads,
             channels and types may differ.
         weights: One weight per layer, not negative, not all zero.
         temperature: t > 0 replaces A by A^(1/t), rows divided by their sum again:
-            below 1 sharpens, above 1 softens, 1 leaves A as it is.
+            values below 1 sharpen, values above 1 soften, 1 changes nothing.
 
     Returns:
-        The affinity in float32, rows sum to 1.
+        The affinity in float32; rows sum to 1.
 
     Raises:
         ValueError: The lengths differ, a weight is negative, all are zero, or
@@ -58,7 +59,8 @@ def average_attention(
     for (query, key), weight in zip(queries_keys, weights, strict=True):
         affinity = _add_heads(affinity, query, key, weight / query.shape[2])
     if temperature != 1:
-        # A row is scaled to maximum 1 first, so that no power underflows as a whole.
+        # Each row is first scaled to maximum 1, so that the power cannot underflow to 0
+        # in a whole row.
         peak = affinity.max(axis=-1, keepdims=True)
         affinity = (affinity / peak) ** (1 / temperature)
     return affinity / affinity.sum(axis=-1, keepdims=True)
@@ -82,7 +84,7 @@ def _add_heads(
 
 
 def check_weights(weights: Sequence[float]) -> None:
-    """Refuse (``O01``) weights of layers that no mean can be made of."""
+    """Refuse (``O01``) weights that are negative or all zero."""
     if not sum(weights) > 0 or min(weights) < 0:
         raise OptionError(
             "O01",

@@ -1,4 +1,4 @@
-"""The self-attention of Stable Diffusion as affinity."""
+"""Affinities from the self-attention of Stable Diffusion."""
 
 import dataclasses
 import math
@@ -12,8 +12,7 @@ from jaxtyping import Array, Float
 
 from dslo_jax.attention.options import AffinityOptions, Layers
 from dslo_jax.attention.source import AffinitySource, wrong_layers
-from dslo_jax.cost import flops
-from dslo_jax.cost.flops import Work
+from dslo_jax.cost import Work, networks as costs
 from dslo_jax.empty_prompt import load_empty_prompt
 from dslo_jax.errors import CheckpointError, OptionError
 from dslo_jax.models.unet import UNet, load_unet
@@ -26,23 +25,23 @@ _TAP = ".transformer_blocks.0.attn1"
 
 
 class DiffusionAffinity(AffinitySource):
-    """The affinity of a photo in the eyes of Stable Diffusion.
+    """Source of affinities: the self-attention of Stable Diffusion.
 
-    One pass without noise, without a prompt and without guidance: photo to latents,
-    latents to the self-attentions of the UNet, and their mean.
+    A single pass without noise, without a prompt and without guidance encodes the photo
+    to latents, computes the self-attentions of the UNet on them, and averages these.
 
     Args:
         vae: The encoder.
         unet: The network whose attention is read.
-        context: ``[1 tokens channels]``, the empty prompt.
-        options: The size is a multiple of ``vae.downscaling``. The layers are paths of
-            attention modules at the resolution of the latents: those of the first down
-            block and of the last up block; none stands for the first two of the last up
-            block, half each.
+        context: ``[1 tokens channels]``, the context of the empty prompt.
+        options: The size must be a multiple of ``vae.downscaling``. The layers are
+            paths of attention modules at the resolution of the latents, which are those
+            of the first down block and of the last up block. An empty list stands for
+            the first two of the last up block, half each.
 
     Raises:
-        OptionError: The size has a remainder, the layers name others, or a weight is no
-            weight (``O01``).
+        OptionError: The size is not such a multiple, a layer is not one of these, or
+            the weights are negative or all zero (``O01``).
     """
 
     stages: ClassVar[tuple[str, str]] = ("vae", "unet")
@@ -82,17 +81,17 @@ class DiffusionAffinity(AffinitySource):
             place: A folder with ``unet/``, ``vae/``, and ``text_encoder/`` with
                 ``tokenizer/`` or ``empty_prompt.safetensors``.
             dtype: Type of the parameters and of the computation of both networks.
-            options: See the class.
+            options: As for the class.
 
         Returns:
-            The affinity source. True float32 needs the caller to trace it under
+            The source of affinities. For full float32, trace it under
             ``jax.default_matmul_precision("highest")``.
 
         Raises:
-            CheckpointError: A part is missing, foreign or damaged.
-            OptionError: The network has no use for an option.
+            CheckpointError: A part is missing, damaged, or not of this kind.
+            OptionError: The network cannot use an option.
         """
-        # Foreign architectures are told from configurations, before gigabytes move.
+        # The configurations are checked before gigabytes of weights are read.
         unet, vae = place / "unet", place / "vae"
         unet_config = UNetConfig.from_dict(
             read_config(unet), source=unet / "config.json"
@@ -114,17 +113,17 @@ class DiffusionAffinity(AffinitySource):
 
     @property
     def downscaling(self) -> int:
-        """Pixels per latent; a patch is a latent."""
+        """Pixels per patch along each side; a patch is a latent."""
         return self.vae.config.downscaling
 
     @property
     def comparable_layers(self) -> tuple[str, ...]:
-        """The five self-attentions of the paper's Table 3: those of the latents."""
+        """The five self-attentions of Table 3, at the resolution of the latents."""
         return _layers(self.unet.config)
 
     @property
     def encoding(self) -> tuple[int]:
-        """Size of the photo."""
+        """Option that ``encode`` depends on: the size of the photo."""
         return (self.options.size,)
 
     def encode(
@@ -136,7 +135,7 @@ class DiffusionAffinity(AffinitySource):
             pixels: RGB in [0, 1], ``size`` pixels square.
 
         Returns:
-            The latents: mean of the posterior times the scaling factor.
+            Latents: the mean of the posterior, times the scaling factor.
 
         Raises:
             ValueError: The photos have another size.
@@ -147,13 +146,13 @@ class DiffusionAffinity(AffinitySource):
     def attend(
         self, encoded: Float[Array, "batch rows columns 4"]
     ) -> Float[Array, "batch patches patches"]:
-        """The affinity between latents.
+        """Compute the affinity between latents.
 
         Args:
-            encoded: What ``encode`` returned.
+            encoded: The result of ``encode``.
 
         Returns:
-            Float32 affinity, rows sum to 1.
+            Float32 affinity; rows sum to 1.
 
         Memory:
             See ``average_attention``.
@@ -177,20 +176,20 @@ class DiffusionAffinity(AffinitySource):
         return {"vae": [self.vae], "unet": [self.unet]}
 
     def work(self) -> dict[str, Work]:
-        """What the autoencoder, the UNet and the averaging cost."""
+        """Computation of the autoencoder, the UNet and the averaging."""
         config, size = self.unet.config, self.options.size
         context = self.context.get_value().shape[1]
         taps = [path + _TAP for path, _ in self.options.layers]
         layers = [(config.heads[0], config.block_out_channels[0])] * len(taps)
         return {
-            "vae": flops.vae(self.vae.config, size, size),
-            "unet": flops.unet(config, self.grid, context, taps),
-            "aggregation": flops.aggregation(layers, math.prod(self.grid)),
+            "vae": costs.vae(self.vae.config, size, size),
+            "unet": costs.unet(config, self.grid, context, taps),
+            "aggregation": costs.aggregation(layers, math.prod(self.grid)),
         }
 
 
 def _layers(config: UNetConfig) -> tuple[str, ...]:
-    """The attentions that see the latents at their own resolution, in order."""
+    """Paths of the attentions at the resolution of the latents, in order."""
     last = len(config.block_out_channels) - 1
     ends = ("down_blocks.0.", f"up_blocks.{last}.")
     return tuple(tap.removesuffix(_TAP) for tap in config.taps if tap.startswith(ends))
@@ -201,6 +200,6 @@ def _check_layers(layers: Layers, config: UNetConfig) -> None:
     if wrong := wrong_layers(layers, valid):
         raise OptionError(
             "O01",
-            f"affinity_layers names {wrong}, expected different ones of "
+            f"affinity_layers names {wrong}, expected different names from "
             f"{', '.join(valid)}",
         )

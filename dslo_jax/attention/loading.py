@@ -1,4 +1,4 @@
-"""From a folder or a name to a source of affinities."""
+"""Loading a source of affinities from a folder."""
 
 import os
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from dslo_jax.models.vit_config import VIT_TYPES, VitConfig
 from dslo_jax.weights import read_config
 
 
-# Which class reads the attention of which kind of checkpoint.
+# The class that reads the attention of each kind of checkpoint.
 _SOURCES: Mapping[Kind, type[AffinitySource]] = {
     "diffusion": DiffusionAffinity,
     "vit": TransformerAffinity,
@@ -35,35 +35,35 @@ def load_affinity(
     dtype: jax.typing.DTypeLike = jnp.float32,
     options: AffinityOptions = AffinityOptions(),
 ) -> AffinitySource:
-    """Load whatever network lies in a folder or file as a source of affinities.
+    """Load the network of a folder or file as a source of affinities.
 
     Args:
         place: A diffusers pipeline (``unet/`` and ``vae/``), or a DINO, DINOv2, DINOv2
             with registers or CLIP.
         dtype: Type of the parameters and of the computation.
-        options: What is read of its attention.
+        options: The attention that is read, and how it is averaged.
 
     Returns:
-        The source. True float32 needs the caller to trace it under
+        The source. For full float32, trace it under
         ``jax.default_matmul_precision("highest")``.
 
     Raises:
-        CheckpointError: There is no such network, or it is foreign or damaged.
-        OptionError: The network has no use for an option.
+        CheckpointError: The network is missing, damaged, or not of these kinds.
+        OptionError: The network cannot use an option.
     """
     source = _SOURCES[attention_of(place)]
     return source.load(place, dtype=dtype, options=options)
 
 
 def downscaling_of(name_or_path: str | Path) -> int:
-    """Pixels per patch along each side, told without loading or downloading anything.
+    """Pixels per patch along each side, without loading or downloading anything.
 
     Args:
         name_or_path: A folder or file as for ``load_affinity``, a preset, or any name.
 
     Returns:
-        What the configuration or the preset says; 8, as in every Stable Diffusion,
-        where there is neither.
+        The value of the configuration or of the preset; where there is neither, 8, as
+        in every Stable Diffusion.
     """
     place = Path(os.path.expanduser(name_or_path))
     if not place.exists():
@@ -71,7 +71,7 @@ def downscaling_of(name_or_path: str | Path) -> int:
         return 8 if preset is None else preset.downscaling
     try:
         kind = attention_of(place)
-    except CheckpointError:  # nothing there that anybody asked for
+    except CheckpointError:  # reported when the affinity is needed and loaded
         return 8
     if kind == "diffusion":
         vae = place / "vae"

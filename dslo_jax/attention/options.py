@@ -1,4 +1,4 @@
-"""The options of an affinity: what is read of a network's self-attention."""
+"""Options of an affinity: layers of self-attention, and how they are averaged."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,18 @@ from dslo_jax.options import MAX_FLOAT, MAX_INT, MIN_FLOAT, Options, option
 
 
 Layers = tuple[tuple[str, float], ...]
-"""Layers of a network by name, and the weight of each."""
+"""Pairs of the name of a layer and its weight."""
 
 
 @dataclass(frozen=True)
 class AffinityOptions(Options):
-    """Which self-attention of a photo is read, and how it is averaged.
+    """Options of the self-attention that is read, and of its mean.
 
     Args:
         size: Side of the square photo whose self-attention is read, in pixels; a
-            multiple of 64, and of the patches of DINO, DINOv2 or CLIP.
-        timestep: Diffusion timestep of the single pass, in [0, 999]; 0 where the
-            attention is no diffusion model's.
+            multiple of 64, and of the patch size of DINO, DINOv2 or CLIP.
+        timestep: Diffusion timestep of the single pass, in [0, 999]; 0 for networks
+            that are not diffusion models.
         layers: Attention modules and their weights; empty for the first two of the
             last block of Stable Diffusion, half each, and for the last layer of other
             networks.

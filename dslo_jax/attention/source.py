@@ -1,4 +1,4 @@
-"""What all sources of affinities have in common."""
+"""The base class of all sources of affinities."""
 
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
@@ -12,18 +12,20 @@ from jaxtyping import Array, Float
 
 from dslo_jax.attention.average import average_attention, check_weights
 from dslo_jax.attention.options import AffinityOptions, Layers
-from dslo_jax.cost.flops import Work
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.cost import Work
+from dslo_jax.models.query_key import QueryKey
 
 
 class AffinitySource(nnx.Module):
-    """Where the affinity of a photo comes from: the self-attention of a network.
+    """A source of affinities: a network whose self-attention is read.
 
-    A base class, because what is compiled and put on a device is a module of flax.
+    It is a Flax module, so that its parameters can be put on a device and its methods
+    compiled.
 
     Attributes:
-        stages: What people call ``encode`` and ``attend``.
-        options: What is read; the layers are named where the options leave them open.
+        stages: Names of the stages that run ``encode`` and ``attend``.
+        options: The attention that is read; with the names of the layers, also where
+            the caller left them open.
     """
 
     stages: ClassVar[tuple[str, str]] = ("encode", "attend")
@@ -41,13 +43,13 @@ class AffinitySource(nnx.Module):
         """Load the network of a folder or a file.
 
         Args:
-            place: Where its weights and its configuration are.
+            place: Folder or file with its weights and its configuration.
             dtype: Type of the parameters and of the computation.
-            options: What is read of its attention.
+            options: The attention that is read, and how it is averaged.
 
         Raises:
-            CheckpointError: The checkpoint is missing, foreign or damaged.
-            OptionError: The network has no use for an option.
+            CheckpointError: The checkpoint is missing, damaged, or not of this kind.
+            OptionError: The network cannot use an option.
         """
 
     @property
@@ -63,12 +65,12 @@ class AffinitySource(nnx.Module):
 
     @property
     def comparable_layers(self) -> tuple[str, ...]:
-        """Layers that a table of layers compares, in order of execution."""
+        """Layers that ``dslo ablate`` compares, in the order of execution."""
         return ()
 
     @abstractmethod
     def encode(self, pixels: Float[Array, "batch size size 3"]) -> Any:
-        """The first half of the way, as far as ``attend`` needs it.
+        """Compute the first half: everything that ``attend`` needs.
 
         Args:
             pixels: RGB in [0, 1], ``size`` pixels square.
@@ -79,10 +81,10 @@ class AffinitySource(nnx.Module):
 
     @abstractmethod
     def attend(self, encoded: Any) -> Float[Array, "batch patches patches"]:
-        """The affinity between patches: float32, rows sum to 1.
+        """Compute the affinity between patches: float32, rows sum to 1.
 
         Args:
-            encoded: What ``encode`` returned.
+            encoded: The result of ``encode``.
         """
 
     @abstractmethod
@@ -90,7 +92,7 @@ class AffinitySource(nnx.Module):
         """The same networks with other options.
 
         Raises:
-            OptionError: The network has no use for an option.
+            OptionError: The network cannot use an option.
         """
 
     @abstractmethod
@@ -99,12 +101,12 @@ class AffinitySource(nnx.Module):
 
     @abstractmethod
     def work(self) -> dict[str, Work]:
-        """What one photo costs, by the name of the stage; the averaging apart."""
+        """Computation for one photo, by stage; that of the averaging is separate."""
 
     @property
     @abstractmethod
     def encoding(self) -> tuple[Any, ...]:
-        """The choices that ``encode`` depends on, beside the network."""
+        """The options that ``encode`` depends on."""
 
     def __call__(
         self, pixels: Float[Array, "batch size size 3"]
@@ -115,10 +117,10 @@ class AffinitySource(nnx.Module):
     def averaged(
         self, queries_keys: Sequence[QueryKey]
     ) -> Float[Array, "batch patches patches"]:
-        """The mean of the attentions of the layers, by their weights.
+        """Average the attentions of the layers with their weights.
 
         Args:
-            queries_keys: Of each layer of the options, in their order.
+            queries_keys: Queries and keys of each layer, in the order of the options.
         """
         weights = tuple(weight for _, weight in self.options.layers)
         temperature = self.options.temperature

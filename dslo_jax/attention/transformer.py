@@ -1,4 +1,4 @@
-"""The self-attention of a vision transformer as affinity: DINO, DINOv2, CLIP."""
+"""Affinities from the self-attention of vision transformers: DINO, DINOv2, CLIP."""
 
 import dataclasses
 import math
@@ -11,39 +11,40 @@ from jaxtyping import Array, Float
 
 from dslo_jax.attention.options import AffinityOptions, Layers
 from dslo_jax.attention.source import AffinitySource, wrong_layers
-from dslo_jax.cost import flops
-from dslo_jax.cost.flops import Work
+from dslo_jax.cost import Work, networks as costs
 from dslo_jax.errors import OptionError
 from dslo_jax.models.clip_vision import VisionModel, load_vision
 from dslo_jax.models.config_fields import model_type_of
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.vit import Vit, load_vit
 from dslo_jax.models.vit_config import VIT_TYPES
 from dslo_jax.weights import read_config
 
 
-_SIZE_UNIT = 64  # of SegmenterConfig.affinity_size, for the sake of diffusion models
+_SIZE_UNIT = 64  # affinity_size is a multiple of it, as diffusion models need it
 
 
 class TransformerAffinity(AffinitySource):
-    """The affinity of a photo in the eyes of a vision transformer.
+    """Source of affinities: the self-attention of a vision transformer.
 
-    The last layer unless told, as DINO's own code shows it; the paper does not say. The
-    photo is stretched to a square and normalised as the network wants it. The class
-    token and the registers take part in the softmax and are left out of the affinity
-    (see ``average_attention``), heads are averaged, and rows divided by their sum.
+    The photo is stretched to a square and standardised with the pixel statistics of the
+    network. The class token and the registers take part in the softmax and are left out
+    of the affinity (see ``average_attention``); heads are averaged, and rows divided by
+    their sum. The default layer is the last, as in DINO's own code; the paper does not
+    state one.
 
     Args:
         network: A DINO, a DINOv2, or the vision half of a CLIP.
-        options: The size is a multiple of the patch size, the timestep is 0. The
-            layers are called ``"layers.0"`` onwards; none stands for the last.
+        options: The size must be a multiple of the patch size, and the timestep 0. The
+            layers are called ``"layers.0"``, ``"layers.1"``, ...; an empty list stands
+            for the last.
 
     Attributes:
         wanted: Indices of the layers.
 
     Raises:
-        OptionError: The size has a remainder, the timestep is not 0, the layers name
-            others, or a weight is no weight (``O01``).
+        OptionError: The size is not such a multiple, the timestep is not 0, a layer
+            does not exist, or the weights are negative or all zero (``O01``).
     """
 
     stages: ClassVar[tuple[str, str]] = ("vit", "aggregation")
@@ -54,8 +55,8 @@ class TransformerAffinity(AffinitySource):
         if options.timestep != 0:
             raise OptionError(
                 "O01",
-                f"timestep = {options.timestep}, but a vision transformer sees no "
-                "noise; leave it at 0, or take the attention of a diffusion model",
+                f"timestep = {options.timestep}, but a vision transformer has no "
+                "timestep; leave it at 0, or use the attention of a diffusion model",
             )
         usual = ((f"layers.{depth - 1}", 1.0),)
         self.network = network
@@ -73,35 +74,35 @@ class TransformerAffinity(AffinitySource):
         """Load a DINO, a DINOv2 (also with registers), or the vision half of a CLIP.
 
         Args:
-            place: A folder or a file; ``model_type`` says which of them it is.
+            place: A folder or a file, whose ``model_type`` names the network.
             dtype: Type of the parameters and of the computation.
-            options: See the class.
+            options: As for the class.
 
         Raises:
-            CheckpointError: The checkpoint is missing, foreign or damaged.
-            OptionError: The network has no use for an option.
+            CheckpointError: The checkpoint is missing, damaged, or not of this kind.
+            OptionError: The network cannot use an option.
         """
         is_vit = model_type_of(read_config(place)) in VIT_TYPES
         return cls((load_vit if is_vit else load_vision)(place, dtype=dtype), options)
 
     @property
     def downscaling(self) -> int:
-        """The side of a patch, in pixels."""
+        """Pixels per patch along each side."""
         return self.network.config.patch_size
 
     @property
     def encoding(self) -> tuple[int, Layers]:
-        """Size of the photo, and layers."""
+        """Options that ``encode`` depends on: the size of the photo, and the layers."""
         return self.options.size, self.options.layers
 
     def encode(self, pixels: Float[Array, "batch size size 3"]) -> tuple[QueryKey, ...]:
-        """Run the network as far as its last layer that is wanted.
+        """Compute queries and keys, up to the last of the layers.
 
         Args:
             pixels: RGB in [0, 1], ``size`` pixels square.
 
         Returns:
-            Queries of the patches and keys of all tokens, of each layer.
+            Queries of the patches and keys of all tokens, for each layer.
 
         Raises:
             ValueError: The photos have another size.
@@ -112,13 +113,13 @@ class TransformerAffinity(AffinitySource):
     def attend(
         self, encoded: tuple[QueryKey, ...]
     ) -> Float[Array, "batch patches patches"]:
-        """The affinity between patches.
+        """Compute the affinity between patches.
 
         Args:
-            encoded: What ``encode`` returned.
+            encoded: The result of ``encode``.
 
         Returns:
-            Float32 affinity, rows sum to 1.
+            Float32 affinity; rows sum to 1.
 
         Memory:
             See ``average_attention``.
@@ -134,21 +135,21 @@ class TransformerAffinity(AffinitySource):
         return {"vit": [self.network]}
 
     def work(self) -> dict[str, Work]:
-        """What the transformer and the averaging cost."""
+        """Computation of the transformer and of the averaging."""
         config, others = self.network.config, self.network.others
         layers = [(config.num_attention_heads, config.hidden_size)] * len(self.wanted)
         patches = math.prod(self.grid)
         return {
-            "vit": flops.vit(config, *self.grid, others, max(self.wanted)),
-            "aggregation": flops.aggregation(layers, patches, others),
+            "vit": costs.vit(config, *self.grid, others, max(self.wanted)),
+            "aggregation": costs.aggregation(layers, patches, others),
         }
 
 
 def fitting_size(size: int, patch: int) -> int:
-    """The ``affinity_size`` nearest to a wanted one that a patch size divides.
+    """The ``affinity_size`` nearest to a wanted one that fits a patch size.
 
     Args:
-        size: What one would like to have, in pixels.
+        size: Wanted size, in pixels.
         patch: Side of a patch, in pixels.
     """
     unit = math.lcm(patch, _SIZE_UNIT)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dslo_jax.bench.timing import ENOUGH
+
 
 QUIET = 0.5  # a mean of more processes that want to run makes times noisy
 _STOLEN = 0.01
 _SPREAD = 0.05
-_SAMPLES = 30
 
 
 def noise_of(
@@ -48,10 +49,10 @@ def noise_of(
     unsettled = [name for name, row in times.items() if not row["is_settled"]]
     if unsettled:
         found["warm-up"] = f"did not settle: {_some(unsettled, len(times))}"
-    few = [name for name, row in times.items() if len(row["samples_s"]) < _SAMPLES]
+    few = [name for name, row in times.items() if len(row["samples_s"]) < ENOUGH]
     if few:
         found["quick"] = (
-            f"fewer than {_SAMPLES} samples, not for publication: "
+            f"fewer than {ENOUGH} samples, not for publication: "
             f"{_some(few, len(times))}"
         )
     return found

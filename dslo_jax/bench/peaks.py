@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dslo_jax.cost.work import WORD
+
 
 WORKING_SETS = tuple(2**power for power in (20, 22, 24, 26, 28, 30))
 """Bytes: from the cache of a core to beyond the caches of a large processor."""
 
-_WORD = 4  # bytes of float32
 _LONG_S = 0.05  # beside which calling a program is nothing
 _ENOUGH_S = 0.2  # of such calls, the best of which counts
 _SIDES = (2048, 8192)  # of a product; the larger one where the smaller takes no time
@@ -112,7 +113,7 @@ def _transcendental_peak() -> float:
 
 def _bandwidth(working_set: int) -> Bandwidth:
     """The best of reading by rows, reading by columns, and ``x <- x / 2 + y``."""
-    side = math.isqrt(working_set // _WORD)
+    side = math.isqrt(working_set // WORD)
     matrix = jnp.full((side, side), 1 / side, jnp.float32)
     vector = jnp.ones(side, jnp.float32)
     rates = {
@@ -120,7 +121,7 @@ def _bandwidth(working_set: int) -> Bandwidth:
         "read by columns": matrix.nbytes / _seconds(lambda v, a: v @ a, vector, matrix),
     }
     del matrix
-    half = jnp.ones(working_set // _WORD // 2, jnp.float32)
+    half = jnp.ones(working_set // WORD // 2, jnp.float32)
     rates["add"] = 3 * half.nbytes / _seconds(lambda x, y: x / 2 + y, half, half)
     how = max(rates, key=rates.__getitem__)
     return Bandwidth(working_set, rates[how], how)

@@ -115,12 +115,12 @@ def size_of(about: About) -> str:
 
 
 def words_of_size(
-    patches: int | None, classes: int | None, images: int, dtype: str
+    patches: int | None, classes: int | None, images: int = 1, dtype: str | None = None
 ) -> str:
     """A size in words; arguments as the attributes of ``About``."""
     before = "" if images == 1 else f"{images} images, "
     after = "" if classes is None else f", {words_of_classes(classes)}"
-    return f"{before}{patches} patches{after}, {dtype}"
+    return f"{before}{patches} patches{after}" + (f", {dtype}" if dtype else "")
 
 
 def words_of_classes(count: int) -> str:

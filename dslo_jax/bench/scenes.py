@@ -1,10 +1,17 @@
-"""Attention and sources as photos give them, drawn from a seed."""
+"""Attention, sources, maps, photos, queries and keys, drawn from a seed."""
 
 import math
 
 import numpy as np
 from jaxtyping import Float
 
+
+CELL = 8
+"""Pixels of a patch, on each axis."""
+
+LAYERS, HEADS, CHANNELS = 2, 5, 64
+"""Of the self-attentions of Stable Diffusion 2 that are averaged: layers, heads of a
+layer, channels of a head."""
 
 _ROWS = 256  # of the affinity at a time: 16384 patches would take 10 GB at once
 
@@ -43,6 +50,13 @@ def draw_affinity(
     return affinity
 
 
+def draw_affinities(
+    patches: int, images: int
+) -> Float[np.ndarray, "{images} {patches} {patches}"]:
+    """One for each image; see ``draw_affinity``."""
+    return np.stack([draw_affinity(patches, seed) for seed in range(images)])
+
+
 def draw_source(
     patches: int, classes: int, seed: int = 0
 ) -> Float[np.ndarray, "{classes} {patches}"]:
@@ -66,3 +80,41 @@ def draw_source(
     source = rng.uniform(0.5, 1.5, (classes, patches)) * keep
     source /= source.sum(axis=1, keepdims=True)
     return source.astype(np.float32)
+
+
+def draw_maps(
+    patches: int, classes: int, *, images: int = 1, seed: int = 0
+) -> tuple[
+    Float[np.ndarray, "{images} {classes} h w"],
+    Float[np.ndarray, "{images} height width 3"],
+]:
+    """Maps of the classes on the patches, and photos to bring them to the pixels of.
+
+    Args:
+        patches: A square number.
+        classes: Any number.
+        images: Any number.
+        seed: Of all.
+
+    Returns:
+        Noise in [0, 1], in float32; a photo has ``CELL`` pixels for a patch.
+    """
+    rng = np.random.default_rng(seed)
+    side = math.isqrt(patches)
+    maps = rng.random((images, classes, side, side), np.float32)
+    return maps, rng.random((images, CELL * side, CELL * side, 3), np.float32)
+
+
+def draw_queries_keys(
+    patches: int, *, images: int = 1, seed: int = 0
+) -> Float[np.ndarray, "2 layers {images} {patches} heads channels"]:
+    """Queries and keys of ``LAYERS`` layers: normal noise in float32.
+
+    Args:
+        patches: Any number.
+        images: Any number.
+        seed: Of all.
+    """
+    rng = np.random.default_rng(seed)
+    shape = (2, LAYERS, images, patches, HEADS, CHANNELS)
+    return rng.normal(size=shape).astype(np.float32)

@@ -13,6 +13,9 @@ Calls = Mapping[str, Callable[[], Any]]
 """What is timed, by name; each returns when its result is ready."""
 
 
+ENOUGH = 30
+"""Samples; a run with fewer is called quick."""
+
 _SETTLED, _IN_A_ROW = 0.03, 5  # the last so many samples are within so much
 _WARM_UP_S = 2.0  # whether settled or not
 _FOR_P99 = 500  # samples, of which five are beyond it
@@ -22,6 +25,21 @@ _REST_S = 0.05
 # After a rest threads have to wake up: on two virtual cores a call of 15 ms took 23.
 # Calls of that moment do not count; to one that takes long it makes no difference.
 _WAKE_S, _UNHURRIED_S = 0.03, 0.3
+
+
+class Effort(NamedTuple):
+    """How long calls are timed, after they have warmed up.
+
+    Attributes:
+        repeats: Samples of each, at least.
+        seconds: For all samples together, at least.
+        budget: Seconds. What takes longer is not called again; of the others none is
+            repeated when its samples have used the budget up.
+    """
+
+    repeats: int = ENOUGH
+    seconds: float = 10.0
+    budget: float = 20.0
 
 
 class Counts(NamedTuple):
@@ -161,17 +179,12 @@ def _counts(compiled: jax.stages.Compiled) -> Counts | None:
     return Counts(*(found.get(name, 0.0) for name in names))  # 0 is left out
 
 
-def measure(
-    calls: Calls, *, repeats: int, seconds: float = 0.0, budget: float = float("inf")
-) -> dict[str, Measurement]:
+def measure(calls: Calls, effort: Effort) -> dict[str, Measurement]:
     """Call each once, then to warm up, and then all in turn.
 
     Args:
         calls: What to time. Whatever they compile is in their first call.
-        repeats: Samples of each, at least.
-        seconds: For all samples together, at least.
-        budget: Seconds. What takes longer is not called again; of the others none is
-            repeated when its samples have used the budget up.
+        effort: For how long.
 
     Returns:
         What was found, by name.
@@ -183,11 +196,11 @@ def measure(
         results[name] = call()
         first[name] = time.perf_counter() - start
         warm[name] = (0, False)
-        if first[name] <= budget:
+        if first[name] <= effort.budget:
             affordable[name] = call
             warm[name] = warm_up(call)
     samples = {name: [taken] for name, taken in first.items()}
-    samples |= interleave(affordable, repeats=repeats, seconds=seconds, budget=budget)
+    samples |= interleave(affordable, effort)
     return {
         name: Measurement(results[name], first[name], *warm[name], samples[name])
         for name in calls
@@ -210,16 +223,13 @@ def warm_up(call: Callable[[], Any]) -> tuple[int, bool]:
     return len(samples), False
 
 
-def interleave(
-    calls: Calls, *, repeats: int, seconds: float = 0.0, budget: float = float("inf")
-) -> dict[str, list[float]]:
+def interleave(calls: Calls, effort: Effort) -> dict[str, list[float]]:
     """Time calls in turn, so that a noisy moment hits all of them.
 
     Args:
         calls: Warm already.
-        repeats: Rounds, at least.
-        seconds: For all rounds together, at least.
-        budget: Seconds after which a call gets no further sample; one it always gets.
+        effort: For how long. A call that has used the budget up gets no further sample;
+            one it always gets.
 
     Returns:
         All samples in seconds, by name; the first of each are of the same round, and
@@ -228,8 +238,8 @@ def interleave(
     samples: dict[str, list[float]] = {name: [] for name in calls}
     spent = dict.fromkeys(calls, 0.0)
     start, rounds = time.perf_counter(), 0
-    while rounds < repeats or time.perf_counter() - start < seconds:
-        going = [name for name in calls if spent[name] <= budget]
+    while rounds < effort.repeats or time.perf_counter() - start < effort.seconds:
+        going = [name for name in calls if spent[name] <= effort.budget]
         if not going:
             break
         for name in going:

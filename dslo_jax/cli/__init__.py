@@ -1,4 +1,4 @@
-"""The command ``dslo``: the one place that prints and sets exit codes."""
+"""The command ``dslo``: the only place that prints and sets exit codes."""
 
 import os
 import sys
@@ -25,24 +25,24 @@ COMMANDS = {
 _USAGE = """usage: dslo COMMAND ...
 
   dslo segment PHOTO... --classes "cat, sofa|couch, wall"   photos to label maps
-  dslo weights                                              which checkpoints are here
+  dslo weights                                              list the checkpoints
   dslo weights NAME...                                      download and verify some
-  dslo convert DATASET --root FOLDER                        labels to measure with
-  dslo eval DATASET --root FOLDER                           scores on photos with truth
+  dslo convert DATASET --root FOLDER                        convert labels for dslo eval
+  dslo eval DATASET --root FOLDER                           scores on a data set
   dslo ablate --dataset DATASET --root FOLDER               the tables of the paper
-  dslo bench solvers                                        times of the solvers here
-  dslo bench compare A.json B.json                          of two such measurements
+  dslo bench solvers                                        times of the solvers
+  dslo bench compare A.json B.json                          compare two such times
 
-dslo COMMAND --help says more."""
+dslo COMMAND --help lists the options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``dslo``; returns the exit code.
+    """Run ``dslo`` and return the exit code.
 
-    0 done, 1 our mistake, 2 a bad option, 3 a bad photo or class list, 4 a bad
-    checkpoint, 5 a device that is missing or out of memory, 6 some photos failed or
-    results could not be written, 7 slower than ``bench compare`` allows, 130
-    interrupted, 141 nobody reads the output any more.
+    0: done. 1: a bug. 2: a bad option. 3: a bad photo or class list. 4: a bad
+    checkpoint. 5: a device that is missing or out of memory. 6: some photos failed, or
+    results could not be written. 7: slower than ``bench compare`` allows. 130:
+    interrupted. 141: the reader of the output has ended.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with told(errors):
             return COMMANDS[arguments[0]](arguments[1:], errors)
-    except SystemExit as stop:  # the option parser has said what is wrong
+    except SystemExit as stop:  # the option parser has printed the error
         return stop.code if isinstance(stop.code, int) else OptionError.exit_code
     except DsloError as error:
         say(errors, f"error: {error}")
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(errors, "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes what is left on its way out, and must not fail again.
+        # Python flushes its output when it ends, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
     except Exception as error:
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(errors, f"error: {_out_of_memory(error)}")
             return DeviceError.exit_code
         say(errors, traceback.format_exc())
-        say(errors, "This is a fault of dslo-jax; please report the lines above.")
+        say(errors, "This is a bug in dslo-jax; please report the lines above.")
         return BUG
 
 

@@ -1,9 +1,9 @@
-"""``dslo ablate``: the tables of the paper, measured on photos with truth."""
+"""``dslo ablate``: the tables of the paper, measured on photos with true labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -15,66 +15,66 @@ from dslo_jax.cli.measuring import (
     find_config,
     find_samples,
     load,
-    load_sources,
-    parse_sources,
+    load_attentions,
+    parse_attentions,
     progress,
     warn_of_part,
 )
 from dslo_jax.cli.terminal import say
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError, OutputError
-from dslo_jax.evaluation.cells import Cell
+from dslo_jax.evaluation.datasets.samples import SampleSet
 from dslo_jax.evaluation.evaluator import JOURNAL
-from dslo_jax.evaluation.journal import Journal
-from dslo_jax.evaluation.layout import markdown
-from dslo_jax.evaluation.lock import only_run
-from dslo_jax.evaluation.report import report, save_report
-from dslo_jax.evaluation.run import run as run_sweep
-from dslo_jax.evaluation.samples import SampleSet
-from dslo_jax.evaluation.sweep import Sweep
-from dslo_jax.evaluation.tables import TABLES, Table, build_tables
-from dslo_jax.files import atomic_file
+from dslo_jax.evaluation.reports import ablation_markdown
+from dslo_jax.evaluation.reports.ablation_result import ablation_result
+from dslo_jax.evaluation.reports.result_files import save_result, save_text
+from dslo_jax.evaluation.sweeps.cells import Cell
+from dslo_jax.evaluation.sweeps.journal import Journal
+from dslo_jax.evaluation.sweeps.lock import only_run
+from dslo_jax.evaluation.sweeps.run import run as run_sweep
+from dslo_jax.evaluation.sweeps.sweep import Sweep
+from dslo_jax.evaluation.sweeps.tables import TABLES, Table, build_tables
 from dslo_jax.pairs import Pair
 
 
-_FOUNDATION = "foundation"  # the table that compares sources
+_FOUNDATION = "foundation"  # the table that compares attentions
 _MAY_GROW = ("first_seed", "photos")  # what may differ between runs of one journal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(Measure):
-    """Compare choices of the method on photos with truth.
+    """Compare choices of the method on photos with true labels.
 
-    An interrupted run is continued by the same command; further photos and tables join
-    an old one.
+    The same command continues an interrupted run, and adds further photos and tables to
+    a finished one.
 
     Args:
-        dataset: scenes (drawn, bundled), folder (one's own), or a benchmark, as for
+        dataset: scenes (drawn, bundled), folder (your own), or a benchmark, as for
             dslo eval.
-        tables: Names with commas between; all unless told.
-        sources: More networks whose self-attention the table foundation compares, as
-            NAME=FOLDER, or as presets: dino-b8 dinov2-b14 dinov2-reg-b14. Those named
-            like a preset have the paper's figure beside them.
-        out: Folder for ablation.json, ablation.md, plots and the journal.
-        plots: Also draw plots; needs matplotlib.
+        tables: Names of tables, with commas between them; default: all tables.
+        attentions: Further networks for the table foundation, as NAME=FOLDER or as
+            presets: dino-b8 dinov2-b14 dinov2-reg-b14. Those with the name of a preset
+            have the paper's figure beside ours.
+        out: Folder of ablation.json, ablation.md, plots and the journal.
+        plots: Also draw plots, with matplotlib.
     """
 
     dataset: str = SCENES
     model: str = "demo"
     tables: str = ""
-    sources: tuple[str, ...] = ()
+    attentions: Annotated[tuple[str, ...], tyro.conf.arg(name="sources")] = ()
     out: Path = Path("ablation")
     plots: bool = False
 
 
 def run(arguments: list[str], errors: Console) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     options = tyro.cli(Ablate, prog="dslo ablate", args=arguments)
     pair = find_config(options, options.dataset)
-    names, places = _table_names(options.tables), parse_sources(options.sources)
+    names, places = _table_names(options.tables), parse_attentions(options.attentions)
     if places and names and _FOUNDATION not in names:
         raise OptionError(
-            "O05", f"--sources is of no use without the table {_FOUNDATION}"
+            "O05", f"--sources has an effect only on the table {_FOUNDATION}; add it"
         )
     samples = find_samples(options, options.dataset)
     warn_of_part(errors, samples)
@@ -94,13 +94,13 @@ def run(arguments: list[str], errors: Console) -> int:
 def _load(
     options: Ablate, pair: Pair, names: Sequence[str], places: Mapping[str, str]
 ) -> tuple[Loaded, tuple[Table, ...]]:
-    """The networks, those of other sources where they are compared, and the tables."""
+    """Load the networks and build the tables; with further sources if compared."""
     loaded = load(options, pair)
     layers = loaded.networks.affinity_source().comparable_layers
     if names and _FOUNDATION not in names:
         return loaded, build_tables(pair.config, layers, names)
-    networks, sources = load_sources(options, pair, loaded.networks, places)
-    tables = build_tables(pair.config, layers, names, sources=sources)
+    networks, attentions = load_attentions(options, pair, loaded.networks, places)
+    tables = build_tables(pair.config, layers, names, attentions=attentions)
     return loaded._replace(networks=networks), tables
 
 
@@ -112,7 +112,7 @@ def _measure(
     base: SegmenterConfig,
     errors: Console,
 ) -> dict[str, Any]:
-    """Run the sweep over the cells of all tables; returns the report."""
+    """Run the sweep over the cells of all tables; returns the result."""
     cells = [cell for table in tables for cell in table.cells]
     sweep = Sweep(loaded.networks, samples.classes, cells, batch_size=options.batch)
     dataset = samples.describe()
@@ -131,16 +131,15 @@ def _measure(
             on_skip=on_skip,
             strict=options.strict,
         )
-    return report(tables, base, journal, samples, loaded.circumstances)
+    return ablation_result(tables, base, journal, samples, loaded.circumstances)
 
 
 def _save(found: dict[str, Any], options: Ablate) -> None:
     try:
-        save_report(options.out / "ablation.json", found)
-        with atomic_file(options.out / "ablation.md") as file:
-            file.write(markdown(found).encode())
+        save_result(options.out / "ablation.json", found)
+        save_text(options.out / "ablation.md", ablation_markdown.render(found))
         if options.plots:
-            from dslo_jax.evaluation.plots import draw_tables
+            from dslo_jax.evaluation.reports.ablation_plots import draw_tables
 
             draw_tables(found, options.out)
     except OSError as error:

@@ -1,29 +1,35 @@
-"""``dslo bench``: what the solvers take on this machine, and how exact they are."""
+"""``dslo bench``: times, memory and errors of the solvers on this machine."""
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from dslo_jax.bench.cases import Dtype, Size
 from dslo_jax.bench.machine import describe_machine, save_result, stolen_since
 from dslo_jax.bench.noise import QUIET, noise_of
 from dslo_jax.bench.peaks import Peaks, measure_peaks
 from dslo_jax.bench.results import words_of_size
-from dslo_jax.bench.scenes import draw_affinity
-from dslo_jax.bench.solvers import SCHEMA, Dtype, Size, Solver, measure_solvers
+from dslo_jax.bench.scenes import draw_affinities
+from dslo_jax.bench.solvers import (
+    SCHEMA,
+    SELF_ATTENTION,
+    measure_solvers,
+    solver_names,
+)
+from dslo_jax.bench.timing import Effort
 from dslo_jax.cli import bench_compare
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.devices import find_device
 from dslo_jax.errors import OptionError, OutputError
 
 
-_WIDTH = 100  # of tables that go to no terminal
+_WIDTH = 100  # width of tables when the output is not a terminal
 _COLUMNS = (
     *("solver", "ms", "p90", "±", "n", "steps", "error", "of the\nroofline"),
     *("compile\ns", "first\ncall s", "memory\nMiB", "pre-\ndicted"),
@@ -33,54 +39,72 @@ _BOUNDS = {"memory": "memory", "compute": "compute", "transcendentals": "exp, lo
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Time our solvers on drawn scenes, on this machine; nothing else is needed.
+    """Time the solvers on drawn scenes on this machine, without any download.
 
-    Times are medians of warm calls, inputs on the device already and results ready;
-    beside them the 90th percentile, the median distance from the median and the number
-    of calls, and apart from them what compiling and the first call took. Errors are
-    largest distances from float64: of paths and velocities relative to each value, of
-    the others to the largest. The roofline is the least time that the work could take,
-    counted by hand, at the peaks of this device, which are measured first; beside the
-    share stands what limits: memory, computing, or exponentials and logarithms. Memory
-    is what the compiler reserves beyond inputs and results, and what was predicted of
-    it. The path is solved with the kernel alone, as the segmenter asks first.
+    A time is the median of warm calls, from inputs on the device to finished results.
+    The table also has the 90th percentile, the spread (median distance from the
+    median), the number of calls, and the times of compilation and of the first call. An
+    error is the greatest distance from float64: relative to each value for paths and
+    velocities, relative to the greatest value for others. The roofline is the least
+    time that the work could take at the peaks of this device, which are measured first.
+    The table shows its share of the time, and the limit: memory, computation, or
+    exponentials and logarithms. Memory is what the compiler reserves beside inputs and
+    results, next to the predicted value. A discrepancy is solved as in the first
+    attempt of the segmenter: the path with the kernel alone, on the patches with mass.
+    A place is empty where the true values, or a formula for the work, are not known.
 
     Args:
-        solvers: What to time; upsampling weighs 5 x 5 patches for 8 x 8 pixels each,
-            self-attention averages 10 heads of 64 channels.
-        patches: Of an image, a square number each: 4096 is 64 x 64.
-        classes: Of an image.
-        images: Solved by one program.
-        dtype: Of the affinity, or of queries and keys; solvers compute in float32, and
-            errors include what narrowing did.
-        device: auto, cpu, gpu or tpu; gpu:1 is the second.
-        repeats: Timed calls of each, at least; fewer than 30 are called quick.
-        seconds: For the timed calls of a size, all solvers in turn, at least.
-        budget: Seconds for the timed calls of each; what takes longer is called once.
-        save: A JSON file for all samples, versions and the machine.
+        solvers: Solvers to time: discrepancies; upsampling, which weighs 5 x 5 patches
+            for 8 x 8 pixels each; self-attention, which averages 10 heads of 64
+            channels.
+        patches: Numbers of patches per image, each a square number: 4096 is 64 x 64.
+        classes: Numbers of classes per image.
+        images: Number of images that one program solves.
+        dtype: Type of the affinity, or of queries and keys. The solvers compute in
+            float32, and errors include the rounding of the affinity.
+        device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
+        repeats: Least number of timed calls of each solver; results with fewer than 30
+            are marked as quick.
+        seconds: Least time in seconds for the timed calls of one size, with all solvers
+            by turns.
+        budget: Greatest time in seconds for the timed calls of each solver; a solver
+            that takes longer is called once.
+        save: JSON file for all samples, versions and the machine.
     """
 
-    solvers: tuple[Solver, ...] = ("path", "velocity", "kl")
+    solvers: tuple[str, ...] = ("path", "velocity", "kl")
     patches: tuple[int, ...] = (1024, 4096)
     classes: tuple[int, ...] = (8, 21)
     images: int = 1
     dtype: Dtype = "float32"
     device: str = "auto"
-    repeats: int = 30
-    seconds: float = 10.0
-    budget: float = 20.0
+    repeats: int = Effort().repeats
+    seconds: float = Effort().seconds
+    budget: float = Effort().budget
     save: Path | None = None
 
 
-_Command = (
-    Annotated[Bench, tyro.conf.subcommand("solvers")]
-    | Annotated[bench_compare.Compare, tyro.conf.subcommand("compare")]
-)
+def _command() -> Any:
+    """What can be asked for; a discrepancy can as soon as the registry has it."""
+    choices = Literal[solver_names()]  # pyright: ignore[reportInvalidTypeForm]
+    solvers = ("solvers", tuple[choices, ...], Bench.solvers)
+    named = make_dataclass(
+        "Bench",
+        [solvers],
+        bases=(Bench,),
+        frozen=True,
+        kw_only=True,
+        namespace={"__doc__": Bench.__doc__},
+    )
+    return (  # pyright: ignore[reportOperatorIssue]
+        Annotated[named, tyro.conf.subcommand("solvers")]
+        | Annotated[bench_compare.Compare, tyro.conf.subcommand("compare")]
+    )
 
 
 def run(arguments: list[str], errors: Console) -> int:
-    """Run the command; returns the exit code."""
-    options = tyro.cli(_Command, prog="dslo bench", args=arguments)
+    """Run the command and return the exit code."""
+    options = tyro.cli(_command(), prog="dslo bench", args=arguments)
     out = results(soft_wrap=False)
     if not out.is_terminal:
         out.width = _WIDTH
@@ -94,7 +118,7 @@ def _bench(options: Bench, out: Console, errors: Console) -> int:
     device = find_device(options.device)
     machine = describe_machine(device)
     result: dict[str, Any] = {"schema": SCHEMA, "machine": machine, "rows": []}
-    _save(options.save, result)  # a file that cannot be written is told at once
+    _save(options.save, result)  # reports at once that a file cannot be written
     say(out, _circumstances(machine))
     if (machine["load"] or 0) > QUIET:
         say(errors, f"load is {machine['load']:.1f}: other work makes times noisy")
@@ -118,17 +142,15 @@ def _bench(options: Bench, out: Console, errors: Console) -> int:
 def _measure(
     options: Bench, peaks: Peaks, errors: Console
 ) -> Iterator[tuple[Size, list[dict[str, Any]]]]:
-    """The rows of one size after the other."""
+    """Measure one size after the other, and yield its rows."""
     device = find_device(options.device)
     for patches in options.patches:
         say(errors, f"drawing {patches} patches")
-        affinities = np.stack(
-            [draw_affinity(patches, seed) for seed in range(options.images)]
-        )
+        affinities = draw_affinities(patches, options.images)
         for classes in options.classes:
             is_first = classes == options.classes[0]
-            solvers: list[Solver] = [  # one knows no classes: once is enough
-                name for name in options.solvers if is_first or name != "self-attention"
+            solvers = [  # self-attention does not depend on the classes
+                name for name in options.solvers if is_first or name != SELF_ATTENTION
             ]
             size = Size(patches, classes, options.images, options.dtype)
             say(errors, f"measuring {words_of_size(*size)}")
@@ -140,9 +162,7 @@ def _measure(
                     affinities,
                     device=device,
                     peaks=peaks,
-                    repeats=options.repeats,
-                    seconds=options.seconds,
-                    budget=options.budget,
+                    effort=Effort(options.repeats, options.seconds, options.budget),
                 ),
             )
 
@@ -179,7 +199,7 @@ def _save(path: Path | None, result: dict[str, Any]) -> None:
 
 
 def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
-    """One size; only then do the columns fit a narrow terminal."""
+    """The table of one size, whose columns fit a narrow terminal."""
     table = Table(
         title=words_of_size(*size), title_justify="left", box=None, padding=(0, 1, 0, 0)
     )
@@ -194,8 +214,8 @@ def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
             f"{row['spread']:.0%}",
             str(row["statistics"]["n"]),
             "" if steps is None else str(steps),
-            "unsolved" if _is_unsolved(row) else f"{row['error']:.0e}",
-            f"{row['roofline']['fraction']:.0%} {_BOUNDS[row['roofline']['bound']]}",
+            _words_of_error(row),
+            _words_of_roofline(row["roofline"]),
             f"{row['lower_s'] + row['compile_s']:.2g}",
             f"{row['first_call_s']:.2g}",
             _mebibytes(memory["compiler_bytes"]),
@@ -204,13 +224,26 @@ def _table(size: Size, rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def _words_of_error(row: dict[str, Any]) -> str:
+    if _is_unsolved(row):
+        return "unsolved"
+    return f"{row['error']:.0e}" if row["has_truth"] else ""
+
+
+def _words_of_roofline(roofline: dict[str, Any] | None) -> str:
+    if roofline is None:
+        return ""
+    return f"{roofline['fraction']:.0%} {_BOUNDS[roofline['bound']]}"
+
+
 def _is_unsolved(row: dict[str, Any]) -> bool:
-    converged = row["converged"]  # None where nothing converges
-    return row["error"] is None or (converged is not None and converged < 1)
+    converged = row["converged"]  # None for upsampling and self-attention
+    is_no_number = row["has_truth"] and row["error"] is None
+    return is_no_number or (converged is not None and converged < 1)
 
 
 def _times(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Rows by what to call them."""
+    """Rows by their names."""
     sizes = [Size(*(row[name] for name in Size._fields)) for row in rows]
     return {
         f"{row['solver']}, {words_of_size(*size)}": row
@@ -239,5 +272,5 @@ def _words_of_peaks(peaks: Peaks) -> str:
     return (
         f"peaks: {peaks.flops_per_s / 1e9:.3g} Gflop/s in a product of {peaks.side} x "
         f"{peaks.side}, {peaks.transcendentals_per_s / 1e9:.3g} G exponentials/s,\n"
-        f"GB/s, by what is passed over: {bandwidths}"
+        f"GB/s, by size of the working set: {bandwidths}"
     )

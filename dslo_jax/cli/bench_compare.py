@@ -1,4 +1,4 @@
-"""``dslo bench compare``: what changed between two result files."""
+"""``dslo bench compare``: differences between two result files."""
 
 import math
 import statistics
@@ -29,17 +29,17 @@ _COLUMNS = ("A ms", "B ms", "B / A", "95 % interval", "B is", "error A", "error 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Put two result files side by side, row by row.
+    """Compare two result files, row by row.
 
-    The ratio is that of the medians, its interval a bootstrap of both. The two were not
-    timed in turn: whatever else differed between the runs is in the ratio and not in
-    the interval. Rows that only one file has are listed.
+    The ratio is that of the medians, and its interval comes from a bootstrap of both.
+    The two files were not timed by turns, so the ratio contains every other difference
+    between the runs, and the interval does not. Rows of only one file are listed.
 
     Args:
         before: A, a file of ``dslo bench solvers`` or of a script in ``benchmarks``.
         after: B, a file of the same kind.
-        fail_above: Exit with 7 if a row of B takes more than this times as long as in
-            A, with the whole interval above it; or if no row can be judged.
+        fail_above: Exit with code 7 if the ratio of a row is above this number with its
+            whole interval, or if no row can be judged.
     """
 
     before: tyro.conf.Positional[Path]
@@ -48,7 +48,7 @@ class Compare:
 
 
 def run(options: Compare, out: Console, errors: Console) -> int:
-    """Compare; returns the exit code.
+    """Compare two files and return the exit code.
 
     Raises:
         OptionError: A file or an option cannot be used.
@@ -126,7 +126,7 @@ def _tell_alone(out: Console, a: ResultFile, b: ResultFile) -> None:
 
 
 def _judge(limit: float, ratios: dict[About, Ratio], errors: Console) -> int:
-    """The exit code, and why."""
+    """Print the rows that are too slow, and return the exit code."""
     judged = {about: each for about, each in ratios.items() if each.interval}
     say(errors, f"judged {len(judged)} of {len(ratios)} rows that are in both files")
     slower = [

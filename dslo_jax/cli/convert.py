@@ -1,4 +1,4 @@
-"""``dslo convert``: labels as they are published to those that are measured with."""
+"""``dslo convert``: convert published labels to the layout that ``dslo eval`` reads."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,11 @@ from dslo_jax.evaluation.datasets import convert, find_benchmark
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Make the labels of a benchmark from those that are published, once.
+    """Convert the published labels of a benchmark, once.
 
-    VOC and ADE20K need none of it. Published files are only read, labels that are
-    there already are kept, and an interrupted conversion is continued by the same
-    command.
+    VOC and ADE20K need no conversion. Published files are not changed, converted labels
+    that exist already are kept, and the same command continues an interrupted
+    conversion.
 
     Args:
         dataset: coco_object, coco_stuff, cityscapes, or context60 and context59, which
@@ -29,7 +29,7 @@ class Convert:
 
 
 def run(arguments: list[str], errors: Console) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     options = tyro.cli(Convert, prog="dslo convert", args=arguments)
     expected = find_benchmark(options.dataset).layout.num_photos
     say(errors, f"converting the labels of {options.dataset}")

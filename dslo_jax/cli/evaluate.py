@@ -1,4 +1,4 @@
-"""``dslo eval``: the score of the method on photos with truth."""
+"""``dslo eval``: the scores of the method on photos with true labels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,29 +17,29 @@ from dslo_jax.cli.measuring import (
 )
 from dslo_jax.cli.terminal import Measuring, results, say
 from dslo_jax.errors import OptionError, OutputError
-from dslo_jax.evaluation.cells import Cell
 from dslo_jax.evaluation.datasets import BENCHMARKS
+from dslo_jax.evaluation.datasets.samples import SampleSet
 from dslo_jax.evaluation.evaluator import JOURNAL, cells_of, evaluate, rescore
-from dslo_jax.evaluation.journal import Journal
-from dslo_jax.evaluation.lock import only_run
-from dslo_jax.evaluation.manifest import header_of
-from dslo_jax.evaluation.samples import SampleSet
-from dslo_jax.evaluation.sweep import Sweep
+from dslo_jax.evaluation.sweeps.cells import Cell
+from dslo_jax.evaluation.sweeps.journal import Journal
+from dslo_jax.evaluation.sweeps.lock import only_run
+from dslo_jax.evaluation.sweeps.manifest import header_of
+from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.pairs import Pair
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Measure):
-    """Score the method on photos with truth.
+    """Score the method on photos with true labels.
 
-    An interrupted run is continued by the same command.
+    The same command continues an interrupted run.
 
     Args:
-        mode: Which discrepancy makes the labels; both are velocity and path.
-        out: Folder for metrics.json, metrics.md, index.html, timings.json and the
+        mode: The discrepancy that becomes labels; "both" stands for velocity and path.
+        out: Folder of metrics.json, metrics.md, index.html, timings.json and the
             journal.
-        save_labels: Also save every label map, as a PNG below OUT/labels.
-        rescore: Score the label maps that are saved in OUT again; loads no network.
+        save_labels: Also save every label map, as a PNG in OUT/labels.
+        rescore: Score the saved label maps in OUT again, without any network.
     """
 
     dataset: Annotated[
@@ -57,7 +57,7 @@ class Evaluate(Measure):
 
 
 def run(arguments: list[str], errors: Console) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     options = tyro.cli(Evaluate, prog="dslo eval", args=arguments)
     samples = find_samples(options, options.dataset)
     pair = find_config(options, options.dataset)
@@ -123,7 +123,7 @@ def _rescore(
 
 
 def _tell(metrics: dict[str, Any], options: Evaluate, errors: Console) -> int:
-    """Print the scores; returns the exit code."""
+    """Print the scores and return the exit code."""
     for mode, found in metrics["results"].items():
         if found["miou"] is None:
             reason = found.get("error", "no photo has a score")

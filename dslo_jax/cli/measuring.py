@@ -1,4 +1,4 @@
-"""What ``dslo eval`` and ``dslo ablate`` have in common: data sets and networks."""
+"""Common options and steps of ``dslo eval`` and ``dslo ablate``."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,16 +15,16 @@ from dslo_jax.cli.weights import readable_checkpoint
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import Precision, find_device, network_dtype
 from dslo_jax.errors import OptionError
-from dslo_jax.evaluation.cells import Cell
 from dslo_jax.evaluation.datasets import BENCHMARKS, DATASETS, find_dataset
-from dslo_jax.evaluation.journal import Journal
-from dslo_jax.evaluation.manifest import describe
-from dslo_jax.evaluation.networks import Networks, add_sources, load_networks
-from dslo_jax.evaluation.records import Completeness, Tally
-from dslo_jax.evaluation.run import OnSkip, Watch
-from dslo_jax.evaluation.samples import First, Protocol, SampleSet, SceneSet
-from dslo_jax.evaluation.sweep import Sweep
-from dslo_jax.evaluation.tables import Source
+from dslo_jax.evaluation.datasets.samples import First, SampleSet
+from dslo_jax.evaluation.datasets.scene_set import Protocol, SceneSet
+from dslo_jax.evaluation.sweeps.cells import Attention, Cell
+from dslo_jax.evaluation.sweeps.journal import Journal
+from dslo_jax.evaluation.sweeps.manifest import describe
+from dslo_jax.evaluation.sweeps.networks import Networks, add_attentions, load_networks
+from dslo_jax.evaluation.sweeps.records import Completeness, Tally
+from dslo_jax.evaluation.sweeps.run import OnSkip, Watch
+from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.pairs import Pair, find_pair
 from dslo_jax.pipeline.stages import listen
 
@@ -34,24 +34,26 @@ SCENES = "scenes"
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """Options of all that measures on photos with truth.
+    """Options of the commands that measure on photos with true labels.
 
     Args:
-        root: Folder of the data set; scenes need none.
-        label_folder: Which labels of a benchmark that has several, such as
+        root: Folder of the data set; not needed for scenes.
+        label_folder: Folder of the labels, for a benchmark that has several, such as
             SegmentationClassAug.
-        seeds: FIRST:END of the scenes; below 10000, nothing was trained on them.
+        seeds: FIRST:END, the seeds of the scenes; those below 10000 were not used for
+            training.
         protocol: All classes of the scenes, or things and a background.
-        size: HEIGHTxWIDTH of the scenes, such as 128x160; empty lets the seeds choose
-            among eight, which compiles far more programs.
-        limit: Only so many photos, the first ones.
+        size: HEIGHTxWIDTH of the scenes, such as 128x160. If it is empty, each seed
+            chooses one of eight sizes, and far more programs are compiled.
+        limit: Greatest number of photos; the first ones are used.
         model: A pair, or a folder with the sub-folders clip and diffusion.
-        config: A TOML file with options of the method, on top of those that suit the
-            model and the data set.
-        batch: Photos at once.
-        precision: Of the networks; auto is float32 on a CPU, bfloat16 elsewhere.
-        device: auto, cpu, gpu or tpu; gpu:1 is the second.
-        offline: Never ask a hub.
+        config: A TOML file with options of the method; they win over those that suit
+            the model and the data set.
+        batch: Number of photos at once.
+        precision: Precision of the networks; auto is float32 on a CPU, bfloat16
+            elsewhere.
+        device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
+        offline: Open no network connection.
         strict: Stop at the first photo that cannot be read, instead of leaving it out.
     """
 
@@ -71,11 +73,11 @@ class Measure:
 
 
 class Loaded(NamedTuple):
-    """Networks, and what the manifest says of them.
+    """Networks, and their description for the manifest.
 
     Attributes:
-        networks: Ready to run.
-        circumstances: From ``manifest.describe``.
+        networks: The networks, on their device.
+        circumstances: The result of ``manifest.describe``.
     """
 
     networks: Networks
@@ -83,10 +85,10 @@ class Loaded(NamedTuple):
 
 
 def find_samples(options: Measure, dataset: str) -> SampleSet:
-    """The photos that the options mean; none is read.
+    """Find the photos of the options, without reading them.
 
     Raises:
-        DsloError: An option cannot be used, or the data set is not there.
+        DsloError: An option cannot be used, or the data set was not found.
     """
     for name in ("batch", "limit"):
         value = getattr(options, name)
@@ -97,7 +99,7 @@ def find_samples(options: Measure, dataset: str) -> SampleSet:
 
 
 def warn_of_part(console: Console, samples: SampleSet) -> None:
-    """Say that a benchmark is not whole, before anything takes time."""
+    """Warn that a benchmark has not all its photos, before anything takes time."""
     described = samples.describe()
     found, whole = len(samples), described.get("published_photos", len(samples))
     if found != whole:
@@ -109,9 +111,10 @@ def warn_of_part(console: Console, samples: SampleSet) -> None:
 
 
 def find_config(options: Measure, dataset: str) -> Pair:
-    """The pair of networks with what suits it, the data set, and the person.
+    """Find the pair of networks, with the options that suit it and the data set.
 
-    The short side of a benchmark holds for models that do not ask for one themselves.
+    Options of ``--config`` win. The short side of a benchmark is used unless the model
+    has one of its own.
 
     Raises:
         OptionError: There is no such pair, or a configuration file cannot be used.
@@ -131,8 +134,8 @@ def load(options: Measure, pair: Pair) -> Loaded:
     """Load the networks.
 
     Raises:
-        CheckpointError: A checkpoint is missing, foreign or damaged.
-        DeviceError: The device is absent.
+        CheckpointError: A checkpoint is missing, damaged, or not of this kind.
+        DeviceError: There is no such device (``D02``).
     """
     device = find_device(options.device)
     with readable_checkpoint():
@@ -154,11 +157,11 @@ def load(options: Measure, pair: Pair) -> Loaded:
     return Loaded(networks, circumstances)
 
 
-def parse_sources(named: Sequence[str]) -> dict[str, str]:
-    """Places of further sources of affinities, by what to call them.
+def parse_attentions(named: Sequence[str]) -> dict[str, str]:
+    """Read the places of further sources of attention, by their names.
 
     Args:
-        named: NAME=PLACE, or a place that is its own name.
+        named: Texts NAME=PLACE, or places that are also the names.
 
     Raises:
         OptionError: A name is empty, or given twice.
@@ -174,16 +177,16 @@ def parse_sources(named: Sequence[str]) -> dict[str, str]:
     return places
 
 
-def load_sources(
+def load_attentions(
     options: Measure, pair: Pair, networks: Networks, places: Mapping[str, str]
-) -> tuple[Networks, tuple[Source, ...]]:
-    """Load further sources of affinities; see ``add_sources``.
+) -> tuple[Networks, tuple[Attention, ...]]:
+    """Load further sources of attention; see ``add_attentions``.
 
     Raises:
-        CheckpointError: A checkpoint is missing, foreign or damaged.
+        CheckpointError: A checkpoint is missing, damaged, or not of this kind.
     """
     with readable_checkpoint():
-        return add_sources(
+        return add_attentions(
             networks,
             pair,
             places,
@@ -201,17 +204,18 @@ def progress(
     journal: Journal,
     shown: Mapping[str, Cell],
 ) -> Iterator[tuple[Watch, OnSkip]]:
-    """Show how far a run is and what compiles; let Ctrl-C end it between two batches.
+    """Show the progress of a run; let Ctrl-C end it between two batches.
 
     Args:
-        console: Where.
-        sweep: What is measured.
+        console: The console of the progress.
+        sweep: The sweep that is measured.
         samples: The photos.
-        journal: What earlier runs have measured, and this one adds.
-        shown: Cells whose mIoU to show, by what to call it.
+        journal: Measurements of earlier runs and of this one.
+        shown: Cells whose mIoU is shown, by their names.
 
     Yields:
-        To be told of the progress, and of photos that cannot be read.
+        Two functions: one to call with the progress, one with photos that cannot be
+        read.
     """
     keys = [cell.key for cell in sweep.cells]
     known = Completeness.of(journal.records, keys, samples.names)
@@ -232,7 +236,9 @@ def _all_samples(options: Measure, dataset: str) -> SampleSet:
         known = ", ".join((SCENES, *DATASETS))
         raise OptionError("O03", f"no data set {dataset!r}; there are {known}")
     if options.root is None:
-        raise OptionError("O05", f"where is {dataset}? name its folder with --root")
+        raise OptionError(
+            "O05", f"the data set {dataset} needs its folder; pass it with --root"
+        )
     return find_dataset(dataset, options.root, label_folder=options.label_folder)
 
 

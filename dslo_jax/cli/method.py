@@ -1,7 +1,7 @@
-"""The options of the method on the command line, made of those of its parts.
+"""The options of the method on the command line, made from the classes of options.
 
 Names, types, choices, defaults and explanations are those of the classes of options, so
-that the command line knows a new option as soon as its room has it.
+that a new option of a room is on the command line as well.
 """
 
 import dataclasses
@@ -15,15 +15,15 @@ from dslo_jax.solvers.options import SolverOptions
 
 
 def method_options(config: SegmenterConfig) -> Any:
-    """The choices of a configuration as one flat dataclass, for the option parser."""
+    """The options of a configuration as one flat dataclass, for the option parser."""
     return Method(**config.flat)
 
 
 def config_of(method: Any) -> SegmenterConfig:
-    """The configuration that such a dataclass stands for.
+    """The configuration of such a flat dataclass.
 
     Raises:
-        OptionError: A value is out of its range.
+        OptionError: A value is out of its range (``O01``).
     """
     names = [field.name for field in dataclasses.fields(method)]
     return SegmenterConfig.of(**{name: getattr(method, name) for name in names})
@@ -39,14 +39,14 @@ def _method_type() -> type:
         annotation = Literal[choices] if choices else field.type
         fields.append((name, annotation, dataclasses.field(default=defaults[name])))
         lines.append(f"    {name}: {_explanation(kind, field)}")
-    text = "\n".join(["Every choice of the method.", "", "Args:", *lines])
+    text = "\n".join(["Options of the method.", "", "Args:", *lines])
     return dataclasses.make_dataclass(
         "Method", fields, frozen=True, namespace={"__doc__": text}
     )
 
 
 def _explanation(kind: type, field: dataclasses.Field) -> str:
-    """What the docstring of a class of options says of one of them, on one line."""
+    """The explanation of an option in the docstring of its class, on one line."""
     for param in docstring_parser.parse(kind.__doc__ or "").params:
         if param.arg_name == field.name:
             return " ".join((param.description or "").split())
@@ -54,6 +54,6 @@ def _explanation(kind: type, field: dataclasses.Field) -> str:
 
 
 Method = _method_type()
-"""The flat dataclass."""
+"""The flat dataclass of all options."""
 
 DEFAULTS = Method(**SegmenterConfig().flat)

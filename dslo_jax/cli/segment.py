@@ -39,23 +39,24 @@ class Segment:
         photos: Photos, folders or glob patterns.
         classes: Class names: a comma separates classes, a bar separates synonyms,
             as in "cat, sofa|couch, wall".
-        class_file: A file with one class a line instead, synonyms after commas.
+        class_file: A file with one class per line, and commas between synonyms;
+            instead of classes.
         model: A pair of networks: sd2, dino, dinov2, dinov2-reg or clip, each with
-            +clip-b16; sd2+clip-l14; demo (no download, knows its own drawn world
-            alone); or a folder that holds clip and diffusion.
-        clip: A CLIP folder or repository instead of the pair's.
-        attention: Where self-attention comes from instead of the pair's: Stable
-            Diffusion, DINO, DINOv2 or CLIP, as a folder or repository.
-        precision: Of the networks; auto is float32 on a CPU, bfloat16 elsewhere.
-        device: auto, cpu, gpu or tpu; gpu:1 is the second.
-        out: Folder for the results, one sub-folder per photo.
-        batch: Photos at once on the device.
-        recursive: Look into the sub-folders of a folder.
-        offline: Never ask a hub.
-        config: A TOML file with any of the options of the method below; options on
-            the command line win over it.
-        method: Every choice of the method; where nothing else is said, the one that
-            suits the model.
+            +clip-b16; sd2+clip-l14; demo (no download, knows only its own drawn
+            world); or a folder that holds clip and diffusion.
+        clip: Folder, file or repository of a CLIP, instead of the pair's.
+        attention: Folder or repository of Stable Diffusion, DINO, DINOv2 or CLIP as
+            source of self-attention, instead of the pair's.
+        precision: Precision of the networks; auto is float32 on a CPU, bfloat16
+            elsewhere.
+        device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
+        out: Folder of the results, with one sub-folder per photo.
+        batch: Number of photos at once on the device.
+        recursive: Also search the sub-folders of a folder.
+        offline: Open no network connection.
+        config: A TOML file with options of the method, which are listed below; options
+            on the command line win over it.
+        method: Options of the method; the defaults are those that suit the model.
     """
 
     photos: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -78,15 +79,15 @@ class Segment:
 
 
 def run(arguments: list[str], errors: Console) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     return _segment(_options(arguments), errors)
 
 
 def _options(arguments: list[str]) -> Segment:
-    """Options of the method: the command line's, else ``--config``'s, else the model's.
+    """Parse the command line, then ``--config``, then the options that suit the model.
 
-    Which model and which file is known only once the command line was read, so it is
-    read again with what they say in place of the defaults.
+    The command line names the model and the file. It is parsed twice: the second time
+    with the options of the model and of the file as defaults.
     """
     parse = functools.partial(tyro.cli, Segment, prog="dslo segment", args=arguments)
     first = parse()
@@ -112,7 +113,8 @@ def _segment(options: Segment, errors: Console) -> int:
     failures: list[DsloError] = []
     with _report(len(found), errors) as report:
         segmenter = _load(options, report)
-        # Photos of one size share a batch: look ahead for some, and not for all.
+        # Photos of one size share a batch. Only a few batches of photos are read ahead,
+        # because all photos may not fit into memory.
         window = options.batch if options.batch == 1 else _BATCHES_AHEAD * options.batch
         for start in range(0, len(found), window):
             readable = _read(found[start : start + window], failures, report)
@@ -151,7 +153,7 @@ def _load(options: Segment, report: "_Report") -> Segmenter:
 
 
 def _require_writable(folder: Path) -> None:
-    """Find out before minutes of work that nothing could be saved."""
+    """Refuse a folder that cannot be written, before minutes of work."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -204,14 +206,14 @@ class _Report:
             yield self
 
     def stage(self, stage: str, compiles: bool) -> None:
-        """A stage begins."""
+        """Show that a stage begins."""
         if compiles:
             self._line(f"compiling {stage} (once per shape)")
         words = f"compiling {stage} (once per shape)" if compiles else stage
         self._bar.update(self._task, description=words)
 
     def photo(self, place: FoundPhoto, result: Segmentation, folder: Path) -> None:
-        """A photo is done and saved."""
+        """Print the result of a photo that is saved."""
         self._advance()
         shares = sorted(result.reports, key=lambda report: -report.area)
         words = ", ".join(f"{r.name} {r.area:.1%}" for r in shares if r.area > 0)
@@ -223,7 +225,7 @@ class _Report:
             say(self._console, f"  note: {note}")
 
     def failure(self, place: FoundPhoto, error: DsloError) -> None:
-        """A photo could not be read, or its results have no place."""
+        """Print that a photo could not be read, or its results not be saved."""
         self._advance()
         say(self._console, f"error: {one_line(place.path)}: {error}")
 
@@ -241,7 +243,7 @@ def _report(total: int, console: Console):
 
 
 def _print_times(runs: Sequence[tuple[Timing, ...]]) -> None:
-    """Median seconds per stage of a batch, compilation apart."""
+    """Print the median seconds per stage of a batch, without compilation."""
     stages: dict[str, list[Timing]] = {}
     for run in dict.fromkeys(runs):  # the photos of a batch share their timings
         for timing in run:

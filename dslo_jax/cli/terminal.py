@@ -1,4 +1,4 @@
-"""What the commands write to a terminal, and what interrupts them there."""
+"""The terminal of the commands: output, progress, and interruption by Ctrl-C."""
 
 import logging
 import math
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from dslo_jax.errors import DsloError
-from dslo_jax.evaluation.run import Watch
+from dslo_jax.evaluation.sweeps.run import Watch
 
 
 _BIDI = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
@@ -24,7 +24,7 @@ Scores = Callable[[], dict[str, float]]
 
 
 def say(console: Console, words: str) -> None:
-    """Print words; what they quote from file names and photos steers no terminal."""
+    """Print words; control characters from file names and photos are escaped."""
     safe = "\n".join(map(escaped, words.split("\n")))
     encoding = console.encoding
     safe = safe.encode(encoding, "backslashreplace").decode(encoding)
@@ -32,9 +32,9 @@ def say(console: Console, words: str) -> None:
 
 
 def escaped(text: str) -> str:
-    """Control characters, halves of characters and changes of direction, spelled out.
+    """Escape control characters, surrogates and characters that change the direction.
 
-    Invisible characters that words and emoji need (joiners) stay.
+    Invisible characters that words and emoji need (joiners) are kept.
     """
     return "".join(
         ascii(char)[1:-1]
@@ -46,18 +46,18 @@ def escaped(text: str) -> str:
 
 
 def one_line(path: Path) -> str:
-    """A path on one line, whatever its name holds."""
+    """A path on one line; control characters are escaped."""
     return escaped(str(path))
 
 
 class _Results(Console):
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # for `main`, instead of leaving as if something failed
+        raise BrokenPipeError  # ``main`` chooses the exit code
 
 
 @contextmanager
 def told(console: Console) -> Iterator[None]:
-    """Print what this package logs, such as downloads, as plain lines."""
+    """Print the log of this package, such as downloads, as plain lines."""
     handler = _Lines(console)
     logger = logging.getLogger("dslo_jax")
     before = logger.level
@@ -80,12 +80,12 @@ class _Lines(logging.Handler):
 
 
 def results(*, soft_wrap: bool = True) -> Console:
-    """Where results go; everything else goes to the console of errors."""
+    """The console of results; all other output goes to the console of errors."""
     return _Results(highlight=False, soft_wrap=soft_wrap)
 
 
 def bar(console: Console) -> Progress:
-    """A bar on a terminal, nothing elsewhere."""
+    """A progress bar on a terminal; no output elsewhere."""
     return Progress(
         BarColumn(),
         MofNCompleteColumn(),
@@ -100,11 +100,11 @@ class Measuring:
     """Progress of a run over a data set: a bar on a terminal, plain lines elsewhere.
 
     Args:
-        console: Told of the progress.
-        total: Photos in all, as far as is known.
-        known: Photos that an earlier run has measured, which take no time now.
-        scores: The mIoU so far, by what to call it.
-        things: What is counted.
+        console: The console of the progress.
+        total: Expected number of photos.
+        known: Number of photos that an earlier run has measured.
+        scores: Function that returns the mIoU so far, by name.
+        things: Name of the things that are counted.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Measuring:
         self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """So many are done."""
+        """Show that ``done`` of ``total`` are done."""
         now = time.monotonic()
         words = [f"{name} {score}" for name, score in self._percent().items()]
         if self._known < done < total:
@@ -146,9 +146,10 @@ class Measuring:
             self._line(", ".join([f"{done}/{total} {self._things}", passed, *words]))
 
     def stage(self, stage: str, compiles: bool) -> None:
-        """A stage begins; where it compiles first, that is why the rest has to wait.
+        """Show that a stage begins, and whether it compiles first.
 
-        Lines tell of the first shape of each stage, and of later ones now and then.
+        Without a terminal, a line is printed for the first shape of each stage, and for
+        later shapes at most once in five seconds.
         """
         words = f"compiling {stage} (once per shape)" if compiles else self._words
         self._bar.update(self._task, description=words)
@@ -158,7 +159,7 @@ class Measuring:
             self._line(words)
 
     def skipped(self, name: str, error: DsloError) -> None:
-        """A photo cannot be read."""
+        """Print that a photo cannot be read."""
         say(self._console, f"skipped {escaped(name)}: {error}")
 
     def _line(self, words: str) -> None:
@@ -176,14 +177,14 @@ class Measuring:
 
 @contextmanager
 def interruptible(console: Console, watch: Watch) -> Iterator[Watch]:
-    """Let the first Ctrl-C finish what is being measured, and the second stop at once.
+    """Stop after the current batch at the first Ctrl-C, and at once at the second.
 
     Args:
-        console: Told of the first.
-        watch: Told of the progress.
+        console: The console of the message at the first Ctrl-C.
+        watch: Called with the progress.
 
     Yields:
-        The same, but it raises ``KeyboardInterrupt`` if asked to stop.
+        A function like ``watch``, which raises ``KeyboardInterrupt`` after Ctrl-C.
     """
     asked = threading.Event()
 
@@ -199,7 +200,7 @@ def interruptible(console: Console, watch: Watch) -> Iterator[Watch]:
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield watch  # signals are the business of whoever has the main thread
+        yield watch  # only the main thread may handle signals
         return
     before = signal.signal(signal.SIGINT, ask)
     try:

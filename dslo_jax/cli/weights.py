@@ -1,4 +1,4 @@
-"""``dslo weights``: which checkpoints are on this machine; download and verify them."""
+"""``dslo weights``: list, download and verify checkpoints."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +21,15 @@ from dslo_jax.pairs import PAIRS
 
 @dataclass(frozen=True)
 class Weights:
-    """Say which checkpoints are on this machine, or download and verify some.
+    """List the checkpoints on this machine, or download and verify some.
 
     Args:
         names: Presets (clip-b16, sd2-base ...), pairs (sd2+clip-b16 ...), or
-            repositories with their kind. Without any, all presets are listed.
-        kind: What a repository that is no preset holds; attention is any of the others.
-        half: Download half precision where it is offered.
-        offline: Only look, never ask a hub.
+            repositories with their kind. Without names, all presets are listed.
+        kind: Kind of a repository that is not a preset; attention stands for any of the
+            other kinds.
+        half: Download weights in half precision where they are offered.
+        offline: Open no network connection.
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -38,7 +39,7 @@ class Weights:
 
 
 def run(arguments: list[str], errors: Console) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     options = tyro.cli(Weights, prog="dslo weights", args=arguments)
     if not options.names:
         results(soft_wrap=False).print(_table())
@@ -56,7 +57,7 @@ def run(arguments: list[str], errors: Console) -> int:
 
 @contextmanager
 def readable_checkpoint() -> Iterator[None]:
-    """Tell a person about files of a checkpoint that the system refuses to read."""
+    """Turn an error of the system about a file into a ``CheckpointError`` (``W01``)."""
     try:
         yield
     except OSError as error:
@@ -66,7 +67,7 @@ def readable_checkpoint() -> Iterator[None]:
 
 
 def _presets(names: tuple[str, ...]) -> list[str]:
-    """The presets that pairs consist of, and everything else as it is, each once."""
+    """The presets of pairs, and all other names as they are, each once."""
     parts: list[str] = []
     for name in names:
         pair = PAIRS.get(name)
@@ -75,7 +76,7 @@ def _presets(names: tuple[str, ...]) -> list[str]:
 
 
 def _table() -> Table:
-    """All presets, their sizes, and where they are."""
+    """The table of all presets, with their sizes and states."""
     table = Table("preset", "what", "size", "state", box=None, pad_edge=False)
     for name, preset in hub.PRESETS.items():
         size = f"about {readable_size(preset.megabytes * 10**6)}"
@@ -84,7 +85,7 @@ def _table() -> Table:
 
 
 def _state(preset: hub.Preset) -> str:
-    """Whether a preset is on this machine, told without reading its weights."""
+    """Whether a preset is on this machine, without reading its weights."""
     for mirror in preset.mirrors:
         folder = cached_folder(mirror)
         if folder is None:

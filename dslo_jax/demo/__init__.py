@@ -1,1 +1,1 @@
-"""What runs anywhere: a bundled photograph and checkpoints made on the spot."""
+"""The main job on drawn scenes, with small networks that were trained on them."""

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from dslo_jax.demo import scenes
+from dslo_jax import scenes
 from dslo_jax.demo.sheet import MODES, WORLD, Exhibit, Segment, Sheet, show
 from dslo_jax.demo.sheet_html import to_html
 from dslo_jax.demo.sheet_png import to_image

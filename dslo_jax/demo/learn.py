@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from dslo_jax import scenes
 from dslo_jax.attention import AffinityOptions, load_affinity
-from dslo_jax.demo import scenes
-from dslo_jax.evaluation.oracles import class_shares
+from dslo_jax.evaluation.sweeps.oracles import class_shares
 from dslo_jax.pairs import BUNDLED
 from dslo_jax.solvers import optimal_path
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from dslo_jax.demo import scenes
+from dslo_jax import scenes
 from dslo_jax.evaluation.metrics import IGNORE, Confusion
 from dslo_jax.outputs import draw_overlay, palette
 from dslo_jax.prompts import ClassList, parse_classes

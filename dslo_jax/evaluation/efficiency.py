@@ -2,13 +2,14 @@
 
 The efficiency table of the paper's Sec. 8, for the networks and machine at hand.
 
-FLOPs stand there twice: by the formulas of ``cost.flops``, and by the compiler's
+FLOPs stand there twice: by the formulas of ``dslo_jax.cost``, and by the compiler's
 analysis of the very programs that ran. The compiler counts additions and
 multiplications of every kind, but the body of a loop once, however often it turns; so a
 third column has our formulas counted that way, and the two must agree. Parameters are
 counted in the networks, times are those of the segmenter.
 """
 
+import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,23 +23,20 @@ import tyro
 from flax import nnx
 from rich.console import Console
 
-from dslo_jax import ops
+from dslo_jax import ops, scenes
 from dslo_jax.attention import AffinitySource
-from dslo_jax.cost import flops
-from dslo_jax.cost.flops import Work
-from dslo_jax.demo import scenes
+from dslo_jax.cost import Work, solver_work
+from dslo_jax.cost.upsampling import upsampling_work
 from dslo_jax.errors import DsloError
-from dslo_jax.evaluation.paper import paper_tables
+from dslo_jax.evaluation.reports.paper import paper_tables
 from dslo_jax.pipeline.stages import Call, watch
 from dslo_jax.prompts import parse_classes, split_classes
 from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Classes, Segmenter
-from dslo_jax.solvers import MaximumVelocity, OptimalPath, Reading
 
 
 SCHEMA = "dslo.efficiency.v1"
 _REPEATS = 3
-_NEIGHBOURS = {"bilateral": 25, "bilinear": 9}
 _SCENE = 12
 _ORDER = ("text", "clip", "vae", "unet", "vit", "aggregation")
 _ORDER += ("logits", "solver", "labels")
@@ -54,7 +52,7 @@ def measure(segmenter: Segmenter, photo: Any, classes: Classes) -> dict[str, Any
 
     Returns:
         Plain values: ``components``, each with ``flops`` and ``flops_once`` (see
-        ``flops.Work``) by formula, ``compiler_flops``, ``parameters`` and ``seconds``
+        ``cost.Work``) by formula, ``compiler_flops``, ``parameters`` and ``seconds``
         (median of three runs; of one for the words), ``None`` where there is no such
         thing; and the circumstances.
     """
@@ -134,7 +132,8 @@ def table(found: Mapping[str, Any]) -> str:
             "Text is encoded once for a list of classes, not for every photo. A "
             "program of unet holds the aggregation: its time and the compiler's count "
             "are those of both. The compiler counts the body of a loop once, and all "
-            "additions and multiplications; the formulas count those of products.",
+            "additions and multiplications; the formulas of networks count those of "
+            "products.",
             "",
             *_quoted("efficiency"),
             "",
@@ -148,7 +147,7 @@ def _quoted(name: str) -> list[str]:
     """A table of the paper, as theirs."""
     quoted = paper_tables()[name]
     lines = [
-        f"The paper's own figures ({quoted.source}). {quoted.caption}:",
+        f"The paper's own figures ({quoted.citation}). {quoted.caption}:",
         "",
         f"| | {' | '.join(quoted.columns)} |",
         "|---" + "|---:" * len(quoted.columns) + "|",
@@ -161,7 +160,7 @@ def _quoted(name: str) -> list[str]:
 
 def _work(
     segmenter: Segmenter, calls: Sequence[Call], result: Segmentation
-) -> dict[str, Work | int | None]:
+) -> dict[str, Work | None]:
     """The formulas for what was called, by component."""
     logits = segmenter.networks.logits.module
     found: dict[str, Any] = {}
@@ -183,33 +182,34 @@ def _work(
     return found | (affinity.work() if affinity else {})
 
 
-def _solver_work(call: Call, result: Segmentation) -> int | None:
-    """None for the modes in closed form, and for two solvers that share a count."""
+def _solver_work(call: Call, result: Segmentation) -> Work | None:
+    """None where there is no formula for the discrepancy."""
     patches = call.arguments[0].shape[-1]
     steps = [report.num_steps for report in result.reports if not report.rejected]
-    match call.static["discrepancy"]:
-        case MaximumVelocity() as velocity:
-            return flops.velocity_solver(steps, velocity.balancing_steps, patches)
-        case OptimalPath() as path:
-            reading = Reading(path.support, path.pairs)
-            return flops.path_solver(steps, reading, patches)
-    return None
+    taken = np.array([steps], int)
+    return solver_work(call.static["discrepancy"], taken, patches)
 
 
-def _label_work(call: Call) -> int | None:
+def _label_work(call: Call) -> Work | None:
     """None for dense upsampling."""
     values, _, guide = call.arguments
     if not isinstance(guide, ops.GuideCells):
         return None
-    slots = int(np.prod(guide.colors.shape[:4]))
-    neighbours = _NEIGHBOURS[call.static["options"].upsampling]
-    return flops.upsampling(values.shape[0], slots, neighbours)
+    classes, *grid = values.shape
+    return upsampling_work(
+        1,
+        classes,
+        math.prod(grid),
+        math.prod(guide.colors.shape[:4]),
+        call.static["options"].upsampling,
+    )
 
 
-def _numbers(work: Work | int | None) -> dict[str, int | None]:
-    if isinstance(work, Work):
-        return {"flops": work.flops, "flops_once": work.once}
-    return {"flops": work, "flops_once": None}
+def _numbers(work: Work | None) -> dict[str, int | None]:
+    """What is not known is None."""
+    if work is None:
+        return {"flops": None, "flops_once": None}
+    return {"flops": work.flops, "flops_once": work.once or None}
 
 
 def _parameters(segmenter: Segmenter) -> dict[str, int]:

@@ -9,18 +9,20 @@ import numpy as np
 
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import DsloError, OutputError
-from dslo_jax.evaluation import report_html, report_markdown
-from dslo_jax.evaluation.cells import Cell
-from dslo_jax.evaluation.journal import Journal, Record
-from dslo_jax.evaluation.label_maps import LabelMaps
-from dslo_jax.evaluation.records import boundaries
-from dslo_jax.evaluation.report import save_report
-from dslo_jax.evaluation.report_html import Example
-from dslo_jax.evaluation.run import OnSkip, Watch, run
-from dslo_jax.evaluation.samples import Sample, SampleSet
-from dslo_jax.evaluation.scores import evaluation_metrics, evaluation_timings
-from dslo_jax.evaluation.sweep import Sweep
-from dslo_jax.files import atomic_file
+from dslo_jax.evaluation.datasets.samples import Sample, SampleSet
+from dslo_jax.evaluation.reports import evaluation_markdown, evaluation_page
+from dslo_jax.evaluation.reports.evaluation_page import Example
+from dslo_jax.evaluation.reports.evaluation_result import (
+    evaluation_metrics,
+    evaluation_timings,
+)
+from dslo_jax.evaluation.reports.result_files import save_result, save_text
+from dslo_jax.evaluation.sweeps.cells import Cell
+from dslo_jax.evaluation.sweeps.journal import Journal, Record
+from dslo_jax.evaluation.sweeps.label_maps import LabelMaps
+from dslo_jax.evaluation.sweeps.records import boundaries
+from dslo_jax.evaluation.sweeps.run import OnSkip, Watch, run
+from dslo_jax.evaluation.sweeps.sweep import Sweep
 
 
 JOURNAL, LABELS = "journal.jsonl", "labels"
@@ -159,11 +161,11 @@ def _write(
 ) -> None:
     """Write the result; the page last, as its examples are read again."""
     try:
-        save_report(out / "metrics.json", metrics)
-        save_report(out / "timings.json", timings)
-        _save_text(out / "metrics.md", report_markdown.render(metrics))
+        save_result(out / "metrics.json", metrics)
+        save_result(out / "timings.json", timings)
+        save_text(out / "metrics.md", evaluation_markdown.render(metrics))
         examples = list(_examples(metrics, samples, labels_of))
-        _save_text(out / "index.html", report_html.render(metrics, examples))
+        save_text(out / "index.html", evaluation_page.render(metrics, examples))
     except OSError as error:
         kept = "the journal is kept: the same command continues from it"
         raise OutputError.cannot_write(out, error, kept) from error
@@ -190,8 +192,3 @@ def _examples(
             yield Example(
                 sample.name, sample.photo.pixels, sample.truth, labels, photo["miou"]
             )
-
-
-def _save_text(path: Path, text: str) -> None:
-    with atomic_file(path) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))

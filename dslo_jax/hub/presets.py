@@ -5,9 +5,9 @@ mirrors because its authors removed their repositories in November 2025. CLIP Vi
 has several because the main branch of its repository offers no safetensors file; two
 proposed changes to it (``refs/pr/...``) do.
 
-Revisions and hashes come from public manifests. None of the files has been seen by the
-authors of this package, so a hash here can be wrong. The error about a wrong hash
-therefore says how to use the repository without the preset.
+Revisions and hashes come from public manifests. The authors of this package have not
+seen the files, so a hash here may be wrong. The error about a wrong hash therefore
+says how to use the repository without the preset.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 
 
 Kind = Literal["clip", "diffusion", "vit", "attention"]
-"""CLIP; a pipeline of Stable Diffusion; DINO and DINOv2; any of these, where only its
-self-attention is asked for."""
+"""Kind of a checkpoint: CLIP; a pipeline of Stable Diffusion; DINO or DINOv2; any of
+these, if only its self-attention is needed."""
 
 
 class Mirror(NamedTuple):
@@ -44,10 +44,10 @@ class Preset:
     """A checkpoint with a short name.
 
     Attributes:
-        kind: What the checkpoint is; ``"attention"`` where nobody knows yet.
-        mirrors: Where it is offered, in the order of trying.
-        megabytes: Roughly what is downloaded, in 10^6 bytes, told where the repository
-            itself cannot be asked; 0 when unknown.
+        kind: Kind of the checkpoint; ``"attention"`` if it is not known yet.
+        mirrors: Repositories that offer it, in the order in which they are tried.
+        megabytes: Approximate size of the download in 10^6 bytes, for messages when the
+            repository cannot be listed; 0 when unknown.
         downscaling: Pixels per patch of its self-attention, along each side.
     """
 

@@ -1,4 +1,4 @@
-"""What a repository of the Hub offers, what of it is needed, and where it is cached.
+"""Repositories of the Hub: their files, those that are needed, and their cache.
 
 The cache is that of huggingface_hub, so that other programs share the files.
 """
@@ -24,10 +24,10 @@ TOKENIZER_FILES = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
 )
 CONNECT_PATIENCE = 5.0
-"""Seconds in which the Hub has to answer a single question."""
+"""Time limit of a single request to the Hub, in seconds."""
 
 _SIDE_FILES = (*CONFIG_FILES, "preprocessor_config.json", "processor_config.json")
-_PATIENCE = 8.0  # seconds in which the Hub has to say what a repository holds
+_PATIENCE = 8.0  # time limit of listing a repository, in seconds
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 Answer = TypeVar("Answer")
@@ -37,9 +37,9 @@ class RemoteFile(NamedTuple):
     """A file that a repository offers.
 
     Attributes:
-        name: Relative to the repository.
-        size: In bytes; 0 when the Hub does not say.
-        sha256: Of its content; empty for a small file, which git keeps itself.
+        name: Path relative to the repository.
+        size: Size in bytes; 0 if the Hub does not state it.
+        sha256: SHA-256 of its content; empty for a small file, which is not in git-lfs.
     """
 
     name: str
@@ -48,12 +48,12 @@ class RemoteFile(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a repository holds at one commit.
+    """The files of a repository at one commit.
 
     Attributes:
-        mirror: The repository as it was asked for.
-        commit: What its revision stands for now.
-        files: All of its files.
+        mirror: The repository as it was requested.
+        commit: The commit of its revision now.
+        files: All files of the commit.
     """
 
     mirror: Mirror
@@ -62,7 +62,7 @@ class Listing(NamedTuple):
 
 
 def cache_folder(cache: Path | None = None) -> Path:
-    """Where downloads are kept: the given folder, or huggingface_hub's."""
+    """Folder of the downloads: the given one, or the cache of huggingface_hub."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE if cache is None else cache)
@@ -76,9 +76,9 @@ def is_offline() -> bool:
 
 
 def cached_folder(mirror: Mirror, cache: Path | None = None) -> Path | None:
-    """The folder of what was fetched from a repository, whole or not, or ``None``.
+    """The folder of the downloaded files of a repository, complete or not, or ``None``.
 
-    No socket is opened.
+    No network is used.
     """
     storage = storage_folder(mirror, cache)
     commit = mirror.revision or "main"
@@ -92,21 +92,21 @@ def cached_folder(mirror: Mirror, cache: Path | None = None) -> Path | None:
 
 
 def snapshot_folder(listing: Listing, cache: Path | None = None) -> Path:
-    """The folder of the cache that the files of a listing go to, there or not."""
+    """The folder of the cache for the files of a listing; it need not exist."""
     return storage_folder(listing.mirror, cache) / "snapshots" / listing.commit
 
 
 def storage_folder(mirror: Mirror, cache: Path | None) -> Path:
-    """Where the cache keeps the files of a repository."""
+    """Folder in which the cache keeps the files of a repository."""
     return cache_folder(cache) / f"models--{mirror.repository.replace('/', '--')}"
 
 
 def list_repository(mirror: Mirror) -> Listing:
-    """Ask the Hub what a repository holds.
+    """List the files of a repository.
 
     Raises:
-        Exception: Whatever huggingface_hub or the network raises;
-            ``TimeoutError`` when there is no answer within 8 seconds.
+        Exception: Any error of huggingface_hub or of the network; ``TimeoutError`` if
+            there is no answer within 8 seconds.
     """
     from huggingface_hub import HfApi, constants
 
@@ -137,7 +137,7 @@ def list_repository(mirror: Mirror) -> Listing:
 def needed_files(
     listing: Listing, kind: Kind, *, half: bool, text_encoder: bool
 ) -> tuple[RemoteFile, ...]:
-    """The files of a repository that a checkpoint of this kind consists of.
+    """Choose the files of a repository that a checkpoint of this kind needs.
 
     Args:
         listing: From ``list_repository``.
@@ -180,7 +180,7 @@ def _holds_pipeline(names: Iterable[str]) -> bool:
 
 
 def _name_in(folder: str, name: str) -> str:
-    """The name of a file in this folder, or nothing for a file elsewhere."""
+    """The name of a file relative to its folder; empty for a file elsewhere."""
     parent, _, rest = name.rpartition("/")
     return rest if parent == folder else ""
 
@@ -190,10 +190,10 @@ def _join(folder: str, name: str) -> str:
 
 
 def _within(seconds: float, ask: Callable[[], Answer]) -> Answer:
-    """The answer to a question, or ``TimeoutError``.
+    """Call a function with a time limit; ``TimeoutError`` if it takes longer.
 
-    The time-outs of the network library do not cover the search for an address, which
-    can take a minute where there is no network.
+    The time-outs of the network library do not cover the look-up of a host name, which
+    may take a minute where there is no network.
     """
     answers: list[Answer] = []
     errors: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""Where the tokenizer of a CLIP comes from when its checkpoint has none."""
+"""Finding a tokenizer for a CLIP whose checkpoint has none."""
 
 from pathlib import Path
 
@@ -15,30 +15,30 @@ from dslo_jax.hub.repositories import (
 )
 
 
-_VOCABULARY = 49408  # tokens that OpenAI's CLIP knows, and all that have its tokenizer
+_VOCABULARY = 49408  # number of tokens of OpenAI's tokenizer
 _PRESET = "clip-b16"
 
 
 def find_tokenizer(
     place: Path, vocab_size: int, *, offline: bool = False, cache: Path | None = None
 ) -> Path:
-    """The folder with the tokenizer of a CLIP.
+    """Find the folder with the tokenizer of a CLIP.
 
-    OpenAI's files and many of open_clip come without one. They all have the tokenizer
-    of OpenAI's CLIP, so the few files of it (3 MB) are taken from the preset
+    OpenAI's checkpoints and many of open_clip have no tokenizer files. They use the
+    tokenizer of OpenAI's CLIP, whose files (3 MB) are then taken from the preset
     ``clip-b16``, without its weights.
 
     Args:
         place: The folder or the file of the checkpoint.
-        vocab_size: Number of tokens that the text network knows.
-        offline: Open no socket.
-        cache: Where downloads are kept; the cache of huggingface_hub when ``None``.
+        vocab_size: Number of tokens of the text network.
+        offline: Whether to open no network connection.
+        cache: Folder of the downloads; the cache of huggingface_hub when ``None``.
 
     Returns:
         The checkpoint's own folder, or that of the preset.
 
     Raises:
-        CheckpointError: Neither has one (``W08``); the message says what to do.
+        CheckpointError: No tokenizer was found (``W08``); the message says what to do.
     """
     folder = place if place.is_dir() else place.parent
     if has_tokenizer(folder):

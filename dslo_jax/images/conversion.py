@@ -1,7 +1,8 @@
-"""From whatever a person brings to an 8-bit sRGB image, with a note per change.
+"""Conversion of pictures and arrays to 8-bit sRGB, with a note for every change.
 
-Nothing is clipped and nothing is silent: a deep picture converted by Pillow alone turns
-white, and pixels under full transparency keep colours that nobody sees.
+Pillow alone would clip deep pictures, which turns them white, and would show colours
+that are hidden under full transparency. Here nothing is clipped or changed without a
+note.
 """
 
 import io
@@ -23,15 +24,15 @@ _CHANNELS = (1, 3, 4)
 def to_srgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     """Convert a picture of any mode to RGB in the sRGB colour space.
 
-    16-bit values are divided by 257, floats in [0, 1] multiplied by 255; integers or
-    floats beyond that range are stretched from their minimum to their maximum.
-    Transparency is composited on white, an embedded ICC profile is applied.
+    16-bit values are divided by 257, and floats in [0, 1] multiplied by 255. Values
+    outside these ranges are scaled so that their minimum becomes 0 and their maximum
+    255. Transparency is composited on white, and an embedded ICC profile is applied.
 
     Args:
         image: An upright, decoded picture.
 
     Returns:
-        An RGB image of the same size, and what was converted.
+        An RGB image of the same size, and a note for each conversion.
 
     Raises:
         ImageError: Float pixels hold NaN or infinity (``I06``).
@@ -57,14 +58,14 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def image_of_array(source: Any) -> tuple[Image.Image, list[str]]:
-    """Take an array as a picture when its shape, type and range leave no doubt.
+    """Make a picture of an array whose shape, type and range are unambiguous.
 
     Args:
         source: Anything that NumPy can read as an array.
 
     Returns:
-        An L, RGB or RGBA image that shares no memory with ``source``, and what was
-        converted.
+        An L, RGB or RGBA image that shares no memory with ``source``, and a note for
+        each conversion.
 
     Raises:
         ImageError: Shape, type or range is ambiguous (``I06``).
@@ -75,7 +76,7 @@ def image_of_array(source: Any) -> tuple[Image.Image, list[str]]:
         notes.append("detached from its gradient")
     try:
         array = np.asarray(source)
-    except Exception as error:  # foreign ``__array__`` methods raise what they like
+    except Exception as error:  # ``__array__`` of another library may raise anything
         raise ImageError(
             "I06", f"{type(source).__name__} gives no array: {error}; {_ACCEPTED}"
         ) from error
@@ -117,7 +118,7 @@ def _channels_last(array: np.ndarray, notes: list[str]) -> np.ndarray:
         )
     if last:
         return array
-    if first and array.shape[0] > 1:  # one leading entry may as well be a batch axis
+    if first and array.shape[0] > 1:  # a leading axis of 1 could also be a batch axis
         notes.append("channels moved from first to last")
         return np.moveaxis(array, 0, 2)
     raise _ambiguous(array, "no axis holds 3 channels")
@@ -135,7 +136,7 @@ def _ambiguous(array: np.ndarray, reason: str) -> ImageError:
 
 
 def _to_8_bit(image: Image.Image) -> tuple[Image.Image, str]:
-    """Scale a deep grey picture by a rule that never clips."""
+    """Scale a grey picture of more than 8 bits, without clipping."""
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ImageError("I06", "the pixels hold NaN or infinity; replace them first")
@@ -153,17 +154,17 @@ def _to_8_bit(image: Image.Image) -> tuple[Image.Image, str]:
 def _to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, list[str]]:
     """Apply the colour profile, or Pillow's own conversion where there is none."""
     mode, notes = image.mode, []
-    if mode not in ("RGB", "L", "CMYK", "LAB"):  # no profile speaks of these directly
+    if mode not in ("RGB", "L", "CMYK", "LAB"):  # no profile is made for other modes
         image = image.convert("RGB")
     if mode == "LAB":
-        # Pillow itself cannot leave this colour space.
+        # Pillow's own ``convert`` has no conversion from LAB.
         source = ImageCms.createProfile("LAB")
         return _apply_profile(image, source), ["LAB converted to sRGB"]
     if profile is not None:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             name = ImageCms.getProfileDescription(source).strip()
-            # Pixels that are sRGB already stay bit for bit what they are.
+            # Pixels that are in sRGB already are not changed at all.
             if image.mode != "RGB" or "sRGB" not in name:
                 converted = _apply_profile(image, source)
                 return converted, [f"ICC profile {name!r} ({mode}) converted to sRGB"]
@@ -181,5 +182,5 @@ def _to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, lis
 def _apply_profile(image: Image.Image, source: Any) -> Image.Image:
     target = ImageCms.createProfile("sRGB")
     converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-    assert converted is not None  # None is the answer to in-place calls only
+    assert converted is not None  # it is None only for in-place conversions
     return converted

@@ -1,4 +1,4 @@
-"""Finding photos in files, folders and globs, and naming what comes out of them."""
+"""Finding photos in files, folders and globs, and names for their results."""
 
 import glob
 import hashlib
@@ -15,26 +15,26 @@ from dslo_jax.errors import ImageError
 from dslo_jax.images.reading import irregular_kind, no_such_path
 
 
-# HEIC cannot be read, but is found, so that reading it can say what to do.
+# HEIC cannot be read. It is found all the same, so that the error can give a remedy.
 _PHOTO_NAME = re.compile(
     r"[^.].*\.(avif|bmp|gif|hei[cf]|jfif|jp2|jpe|jpe?g|p[gnp]m|png|tiff?|webp)",
     re.IGNORECASE | re.DOTALL,
 )
 _FORBIDDEN = frozenset('<>:"|?*\\/')
-# File systems stop at 255 bytes; results append up to 55 for their own suffixes.
+# File systems allow 255 bytes; the suffixes of results need up to 55 of them.
 _MAX_NAME_BYTES = 200
 
 _logger = logging.getLogger("dslo_jax")
 
 
 class FoundPhoto(NamedTuple):
-    """A photo to read, and what to call its results.
+    """A photo that was found, and the name of its results.
 
     Attributes:
-        path: Where the photo is.
-        name: Path of the photo under the folder that was searched, suffix included,
-            with ``/`` between parts, safe to use under any output folder, and unique
-            in its list, upper and lower case taken as equal.
+        path: Path of the photo.
+        name: Path of the photo relative to the folder that was searched, with its
+            suffix and with ``/`` between parts. It is safe under any output folder, and
+            unique in its list, even on file systems that ignore upper and lower case.
     """
 
     path: Path
@@ -51,13 +51,13 @@ def find_photos(
     recursive: bool = False,
     on_skip: Callable[[Path, str], None] = _log_skipped,
 ) -> list[FoundPhoto]:
-    """List the photos that files, folders and globs stand for.
+    """List the photos in files, folders and globs.
 
-    A named file is taken whatever its suffix and kind: reading it says what is wrong
-    with it. In folders and globs, files with the suffix of an image are taken and
-    hidden ones are not, in natural order (``2`` before ``10``). Pipes, devices, broken
-    links and links to folders are skipped there, so no walk is endless. A file reached
-    twice is listed once.
+    A file that is named itself is listed whatever its suffix and kind, because reading
+    it then gives a useful error. From folders and globs, files with the suffix of an
+    image are listed in natural order (``2`` before ``10``), without hidden files.
+    Pipes, devices, broken links and links to folders are skipped, so that no search is
+    endless. A file that is found twice is listed once.
 
     Args:
         paths: Files, folders and glob patterns.
@@ -91,11 +91,11 @@ def find_photos(
 
 
 def safe_name(relative: PurePath) -> str:
-    """A relative path that any file system takes and that leads nowhere else.
+    """Make a relative path that is valid on any file system and stays in its folder.
 
     Invisible characters (control, direction, surrogates of undecodable bytes) and
-    those that some file system forbids become ``_``, as do ``..``, ``.`` and
-    drives; parts over 200 bytes are cut, with a digest in place of what is lost.
+    characters that some file system forbids become ``_``, and so do ``..``, ``.`` and
+    drives. Parts of more than 200 bytes are cut, and a digest replaces the rest.
 
     Args:
         relative: Path under the folder that was searched.
@@ -134,7 +134,7 @@ def _unused(name: str, taken: set[str]) -> str:
 def _photos_of(
     path: Path, recursive: bool, on_skip: Callable[[Path, str], None]
 ) -> list[tuple[Path, Path]]:
-    """Pairs of the folder that was searched and a photo in it."""
+    """Find photos; each comes with the folder that was searched."""
     if os.path.isdir(path):
         files = [file for file in _walk(path, recursive, on_skip) if _is_photo(file)]
         root = path
@@ -186,7 +186,7 @@ def _is_regular(path: Path, on_skip: Callable[[Path, str], None]) -> bool:
 
 
 def _natural_key(path: Path) -> list[list[str | int]]:
-    """Digits compare as numbers; the spelling itself settles what is left."""
+    """Sort key that compares digits as numbers; the spelling decides between equals."""
     keys: list[list[str | int]] = [
         [
             int(piece) if index % 2 else piece.casefold()

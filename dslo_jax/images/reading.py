@@ -1,16 +1,16 @@
 """Reading one photo, from a file or from memory, as upright 8-bit sRGB pixels.
 
-Every fault that a picture can have is an ``ImageError``:
+Every fault of a picture is an ``ImageError``:
 
 =======  ==================================================================
 ``I01``  there is no such file, or it is a folder, pipe or device
-``I02``  not an image, or of a kind that is not read
-``I03``  an image that is cut short or damaged
-``I04``  more pixels than allowed, known before decoding
+``I02``  not an image, or an image format that is not read
+``I03``  an image that is truncated or damaged
+``I04``  more pixels than allowed, checked before decoding
 ``I05``  too small
 ``I06``  an array whose shape, type or range is ambiguous
 ``I07``  a label map that holds no class ids
-``I08``  a result that would land outside its output folder
+``I08``  a result that would be written outside its output folder
 =======  ==================================================================
 """
 
@@ -34,7 +34,7 @@ MAX_PIXELS = 64_000_000
 MIN_SIDE = 2
 _EXTREME_ASPECT = 20
 
-# Only these decoders of Pillow ever see the bytes of a stranger.
+# Only these decoders of Pillow read files, because any decoder may have security holes.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _SIGNATURES = (
     (rb"\xff\xd8\xff", "JPEG"),
@@ -58,8 +58,8 @@ class Photo(NamedTuple):
     Attributes:
         pixels: Upright sRGB, 0 to 255, owned by this photo.
         path: The file it came from; None for pictures in memory.
-        notes: What was converted on the way, in order.
-        exif_applied: Whether an EXIF orientation turned the stored pixels.
+        notes: A note for each conversion, in their order.
+        exif_applied: Whether the pixels were turned as their EXIF orientation says.
     """
 
     pixels: UInt8[np.ndarray, "height width 3"]
@@ -72,8 +72,8 @@ def read_photo(source: object, *, max_pixels: int = MAX_PIXELS) -> Photo:
     """Read a photo from a file, from encoded bytes, or from memory.
 
     EXIF orientation, ICC profile, transparency (on white), palettes, grey, CMYK, LAB,
-    16-bit and float pixels are converted, each with a note. Of several frames or pages
-    the first is taken. Very long photos are read and noted.
+    16-bit and float pixels are converted, each with a note. The first of several frames
+    or pages is read. Photos with an extreme aspect get a note.
 
     Args:
         source: A path; the ``bytes`` of an image file; a PIL image; or an array, or
@@ -113,11 +113,11 @@ def read_photo(source: object, *, max_pixels: int = MAX_PIXELS) -> Photo:
 def open_image(
     file: io.BufferedReader | io.BytesIO, name: str, *, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """Read the header of an image file, and nothing more.
+    """Read the header of an image file, without decoding it.
 
     Args:
         file: An open file at its start; it must stay open while the image is used.
-        name: What error messages call it.
+        name: Name of the file for errors.
         max_pixels: Upper limit of height times width.
 
     Returns:
@@ -136,14 +136,14 @@ def open_image(
         raise _too_many_pixels(
             name, f"{claimed[0] if claimed else 'too many'}", max_pixels
         ) from error
-    except Exception as error:  # decoders meet hostile bytes and raise what they like
+    except Exception as error:  # a decoder may raise anything on bad bytes
         raise _no_image(name, start, num_bytes) from error
     _check_size(image, name, max_pixels)
     return image
 
 
 def no_such_path(path: Path) -> ImageError:
-    """The error for a path that does not exist, with the nearest names beside it."""
+    """The error about a path that does not exist, with similar names in its folder."""
     try:
         siblings = os.listdir(path.parent)
     except (OSError, ValueError):
@@ -156,7 +156,7 @@ def no_such_path(path: Path) -> ImageError:
 
 
 def irregular_kind(mode: int) -> str | None:
-    """What a path is when it is not a regular file; None when it is one."""
+    """Kind of a path that is not a regular file; ``None`` for a regular file."""
     if stat.S_ISREG(mode):
         return None
     kinds = {
@@ -183,7 +183,8 @@ def _open_file(path: Path) -> io.BufferedReader:
 
 def _photo_of(image: Image.Image, name: str) -> Photo:
     """Decode an image, turn it upright and convert it."""
-    # Pillow keeps the high byte of deep colour; only the undecoded layout tells.
+    # Pillow keeps only the high byte of 16-bit colour. This can be seen in the layout
+    # of the file before it is decoded, and not in the result.
     deep = any(";16" in str(tile) for tile in getattr(image, "tile", ()))
     notes = ["16-bit colour cut to 8 bit"] if deep and image.mode[0] != "I" else []
     try:
@@ -193,7 +194,7 @@ def _photo_of(image: Image.Image, name: str) -> Photo:
         rgb, conversions = to_srgb(upright)
     except ImageError:
         raise
-    except Exception as error:  # decoders meet hostile bytes and raise what they like
+    except Exception as error:  # a decoder may raise anything on bad bytes
         raise ImageError(
             "I03",
             f"{name} is a {image.format or image.mode} image that is cut short or "
@@ -231,7 +232,7 @@ def _too_many_pixels(name: str, claimed: str, max_pixels: int) -> ImageError:
 
 
 def _no_image(name: str, start: bytes, num_bytes: int) -> ImageError:
-    """Tell an empty file, a web page, a foreign format and a damaged image apart."""
+    """The error about an empty file, a web page, another format or a damaged image."""
     if num_bytes == 0:
         return ImageError("I02", f"{name} is empty (0 bytes); copy it again")
     for pattern, kind in _SIGNATURES:

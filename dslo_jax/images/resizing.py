@@ -1,8 +1,9 @@
-"""Bringing a photo to the size that a network was used with.
+"""Resizing photos for networks.
 
-Three resamplers, because three are in use: Pillow's antialiased bilinear filter (image
-processors of Hugging Face), OpenCV's two-tap ``INTER_LINEAR`` (mmseg) and OpenCV's
-``INTER_AREA`` (M2N2). All place pixel centres at half-integers and give 8-bit pixels.
+There are three resamplers, because published implementations use three: Pillow's
+antialiased bilinear filter (image processors of Hugging Face), OpenCV's two-tap
+``INTER_LINEAR`` (mmseg) and OpenCV's ``INTER_AREA`` (M2N2). All have pixel centres at
+half-integers and return 8-bit pixels.
 """
 
 import math
@@ -23,16 +24,16 @@ def resize_photo(
     *,
     method: ResizeMethod = "antialias",
 ) -> UInt8[np.ndarray, "new_height new_width 3"]:
-    """Resample a photo; both sides are free.
+    """Resample a photo to any size and aspect.
 
-    ``"antialias"`` is Pillow's bilinear filter, widened when shrinking. ``"bilinear"``
-    blends the two nearest pixels per axis, shrinking or not, and is within one level
-    of OpenCV's ``INTER_LINEAR``, which works in fixed point. ``"area"`` is the mean
-    over the area that a new pixel covers, fractions included: equal to OpenCV's
-    ``INTER_AREA`` where both sides shrink, within one level of it where both grow
-    (where one shrinks and one grows OpenCV averages neither). Pillow's box filter is
-    no substitute: it takes pixels whole or not at all, and on noise it is off by
-    more than 100 levels.
+    ``"antialias"`` is Pillow's bilinear filter, which becomes wider as a side shrinks.
+    ``"bilinear"`` interpolates between the two nearest pixels of each axis, also when a
+    side shrinks. It is within one grey level of OpenCV's ``INTER_LINEAR``, which
+    computes in fixed point. ``"area"`` is the mean over the area of a new pixel,
+    fractions of pixels included. It equals OpenCV's ``INTER_AREA`` where both sides
+    shrink, and is within one grey level of it where both grow. (Where one shrinks and
+    the other grows, OpenCV does not average.) Pillow's box filter would differ by more
+    than 100 grey levels on noise, because it does not count fractions of pixels.
 
     Args:
         pixels: The photo, 0 to 255.
@@ -67,11 +68,11 @@ def resize_photo(
 def short_side_size(
     size: tuple[int, int], short_side: int, patch: int, *, max_long: int = 2048
 ) -> tuple[int, int]:
-    """The network's input size for a photo: short side fixed, shape kept.
+    """Size of a photo for a network: a given short side, and nearly the same aspect.
 
-    The rule of mmseg, ``factor = min(max_long / long, short_side / short)``, then both
-    sides floored to whole patches, because a patch embedding drops the last partial
-    one. A side never falls below one patch, however narrow the photo.
+    Both sides are multiplied by ``min(max_long / long, short_side / short)``, as in
+    mmseg, and then rounded down to whole patches, because a patch embedding drops a
+    partial patch. Each side has at least one patch.
 
     Args:
         size: Height and width of the photo in pixels, at least 1.
@@ -107,9 +108,9 @@ def _two_taps(values: np.ndarray, size: int, *, axis: int) -> np.ndarray:
 
 
 def _mean_cells(values: np.ndarray, size: int, *, axis: int) -> np.ndarray:
-    """Mean over ``size`` equal cells; a pixel counts by its overlap with the cell.
+    """Mean over ``size`` equal cells; a pixel is weighted by its overlap with the cell.
 
-    One cell at a time, because a photo of many megapixels is read only once that way.
+    The loop takes one cell at a time, so that a large photo is read from memory once.
     """
     old = values.shape[axis]
     values = np.moveaxis(values, axis, 0)

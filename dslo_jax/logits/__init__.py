@@ -1,4 +1,4 @@
-"""Where logits come from: a network that sees words and photos in one space."""
+"""Sources of logits: networks with features of words and of patches in one space."""
 
 from dslo_jax.logits.clip import ClipLogits as ClipLogits, load_logits as load_logits
 from dslo_jax.logits.options import ClipOptions as ClipOptions

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.cost import flops
-from dslo_jax.cost.flops import Work
+from dslo_jax.cost import Work, networks as costs
 from dslo_jax.logits.source import LogitsSource
 from dslo_jax.models.clip import Clip, load_clip
 
@@ -38,12 +37,12 @@ class ClipLogits(LogitsSource):
         return self.clip.dense_features(pixels, attention=attention)
 
     def embed_work(self, prompts: int, tokens: int) -> Work:
-        """What the text half costs."""
-        return flops.text(self.clip.config, prompts, tokens)
+        """Computation of the text half."""
+        return costs.text(self.clip.config, prompts, tokens)
 
     def features_work(self, rows: int, columns: int, attention: str) -> Work:
-        """What the vision half costs."""
-        return flops.vision(self.clip.config, rows, columns, attention)
+        """Computation of the vision half."""
+        return costs.vision(self.clip.config, rows, columns, attention)
 
     def networks(self) -> dict[str, list[Any]]:
         """The text half and the vision half, each with its projection."""
@@ -60,10 +59,10 @@ def load_logits(
     """Load the network of a folder or file as a source of logits.
 
     Args:
-        place: A CLIP; see ``load_clip``.
+        place: Folder or file of a CLIP, as for ``load_clip``.
         dtype: Type of the parameters and of the computation.
 
     Raises:
-        CheckpointError: The checkpoint is missing, foreign or damaged.
+        CheckpointError: The checkpoint is missing, damaged, or not of this kind.
     """
     return ClipLogits(load_clip(place, dtype=dtype))

@@ -1,4 +1,4 @@
-"""The options of CLIP's logits."""
+"""Options of the logits of CLIP."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,12 +9,12 @@ from dslo_jax.options import MAX_INT, Options, option
 
 @dataclass(frozen=True)
 class ClipOptions(Options):
-    """How CLIP looks at photos and words.
+    """Options of the logits of CLIP.
 
     Args:
         attention: Attention of the last block of CLIP's vision network.
-        short_side: Shorter side of the photo that CLIP sees, in pixels.
-        resample: How the photo is resized for it.
+        short_side: Shorter side of the photo for CLIP, in pixels.
+        resample: Method that resizes the photo for CLIP.
         templates: ``"imagenet"`` for the 80 of OpenAI, ``"single"`` for one, or your
             own, each with one ``{}``.
     """

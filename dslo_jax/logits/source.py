@@ -1,4 +1,4 @@
-"""What all sources of logits have in common."""
+"""The base class of all sources of logits."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -6,17 +6,17 @@ from typing import Any, ClassVar
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.cost.flops import Work
+from dslo_jax.cost import Work
 
 
 class LogitsSource(nnx.Module):
-    """Where the logits of a photo come from: features of words and of patches.
+    """A source of logits: a network with features of words and of patches.
 
-    The logit of a word in a patch is the product of their features. A base class,
-    because what is compiled and put on a device is a module of flax.
+    The logit of a word in a patch is the product of their features. A source is a Flax
+    module, so that its parameters can be put on a device and its methods compiled.
 
     Attributes:
-        stages: What people call the encoding of words and that of photos.
+        stages: Names of the stages that run ``embed`` and ``features``.
         vocab_size: Number of tokens that ``embed`` knows.
         patch_size: Side of a patch, in pixels.
     """
@@ -27,30 +27,30 @@ class LogitsSource(nnx.Module):
 
     @abstractmethod
     def embed(self, ids: Int[Array, "batch tokens"]) -> Float[Array, "batch channels"]:
-        """Features of prompts, of length 1.
+        """Compute features of prompts; each has length 1.
 
         Args:
-            ids: Token ids, as ``prompts.tokenize`` makes them.
+            ids: Token ids from ``prompts.tokenize``.
         """
 
     @abstractmethod
     def features(
         self, pixels: Float[Array, "batch height width 3"], attention: str
     ) -> Float[Array, "batch rows columns channels"]:
-        """Features of every patch of photos, of length 1.
+        """Compute features of the patches of photos; each has length 1.
 
         Args:
             pixels: RGB in [0, 1], of any size.
-            attention: How patches are mixed; static under ``jax.jit``.
+            attention: Name of the attention between patches; static under ``jax.jit``.
         """
 
     @abstractmethod
     def embed_work(self, prompts: int, tokens: int) -> Work:
-        """What ``embed`` costs."""
+        """Computation of ``embed``."""
 
     @abstractmethod
     def features_work(self, rows: int, columns: int, attention: str) -> Work:
-        """What ``features`` of a photo of so many patches costs."""
+        """Computation of ``features`` for a photo of rows x columns patches."""
 
     @abstractmethod
     def networks(self) -> dict[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""CLIP: words and photos in one space, with a feature for every patch of a photo."""
+"""CLIP: features of prompts and of the patches of photos, in one space."""
 
 import dataclasses
 from functools import partial
@@ -24,15 +24,16 @@ from dslo_jax.weights import (
 )
 
 
-# log(1 / 0.07), where OpenAI started training from.
+# log(1 / 0.07), the initial value of OpenAI's training.
 _LOGIT_SCALE = 2.6592
 
 
 class Clip(nnx.Module):
     """Text and vision transformer with their projections.
 
-    Parity with torch in float32 assumes float32 products; accelerators use less by
-    default, and ``jax.default_matmul_precision("highest")`` asks for them.
+    To agree with torch in float32, matrix products must have full precision.
+    Accelerators use less by default; ``jax.default_matmul_precision("highest")`` asks
+    for it.
 
     Args:
         config: Sizes and constants.
@@ -54,8 +55,8 @@ class Clip(nnx.Module):
     def encode_text(self, ids: Int[Array, "batch tokens"]) -> Float[Array, "batch dim"]:
         """Embed prompts.
 
-        Only the tokens up to the end-of-text token matter: ``ids`` may be cut after
-        the longest prompt, and padded with anything.
+        Tokens after the end-of-text token have no influence: ``ids`` may be cut after
+        the longest prompt, and padded with any token.
 
         Args:
             ids: Token ids with start- and end-of-text tokens, as ``prompts.tokenize``
@@ -80,9 +81,9 @@ class Clip(nnx.Module):
         """Embed every patch of a photo.
 
         Args:
-            pixels: RGB in [0, 1], any size and aspect from one patch upwards. What
-                is left over below and right of the last whole patch is not looked at.
-            attention: How the last block mixes patches: one of
+            pixels: RGB in [0, 1], of any size and aspect from one patch upwards.
+                Pixels below and to the right of the last whole patch are ignored.
+            attention: Attention of the last block, one of
                 ``clip_attention.ATTENTIONS``. Static under ``jax.jit``.
 
         Returns:
@@ -127,7 +128,7 @@ def load_clip(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Cli
         The network.
 
     Raises:
-        CheckpointError: The checkpoint is missing, foreign or damaged.
+        CheckpointError: The checkpoint is missing, damaged, or not of this kind.
     """
     config = ClipConfig.from_dict(read_config(folder), source=config_source(folder))
     vision = with_pixel_statistics(config.vision, side_folder(folder))

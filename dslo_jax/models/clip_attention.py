@@ -1,9 +1,9 @@
-"""What the last block of CLIP's vision network makes of the patches: a registry.
+"""A registry of attentions for the last block of CLIP's vision network.
 
 CLIP was trained to summarise a photo in its class token. Its last block mixes patches
-so strongly that their own features say little about where things are. Each entry of
-``ATTENTIONS`` runs the blocks with a last one of its own, and knows what that costs. A
-further one is a function, a formula and a line here, and nothing anywhere else.
+so strongly that their features contain little about where objects are. Each entry of
+``ATTENTIONS`` runs all blocks with another last block, and has a formula for its
+computation. A new entry needs a function, a formula and a line in this file only.
 """
 
 import itertools
@@ -31,13 +31,14 @@ Patches = Float[Array, "batch patches channels"]
 
 
 class LastBlock(NamedTuple):
-    """A way to end CLIP's vision network.
+    """A variant of the last block of CLIP's vision network.
 
     Attributes:
-        run: From all blocks and the tokens before the first one, class token first, to
-            the patches after the last one, before the last layer norm.
-        work: What the last block costs, and what it needs of the others beyond their
-            own work; from the sizes and the number of patches.
+        run: Function of all blocks and of the tokens before the first block (class
+            token first) that returns the patches after the last block, before the last
+            layer norm.
+        work: Function of the sizes and of the number of patches that returns the
+            computation of the last block, and its further computation in the others.
     """
 
     run: Callable[[Sequence[EncoderLayer], Tokens], Patches]
@@ -45,26 +46,27 @@ class LastBlock(NamedTuple):
 
 
 def _as_trained(layers: Sequence[EncoderLayer], hidden: Tokens) -> Patches:
-    """CLIP's own: attention of queries to keys, residual, MLP."""
+    """Run all blocks as in CLIP: attention of queries to keys, residual, MLP."""
     for layer in layers:
         hidden = layer(hidden)
     return hidden[:, 1:]
 
 
 def _work_as_trained(config: ClipVisionConfig, patches: int) -> Work:
-    """A block on N + 1 tokens."""
+    """Computation of a block on N + 1 tokens."""
     return block(patches + 1, config.hidden_size, config.intermediate_size)
 
 
 def _mean_of_layers(
     layers: Sequence[EncoderLayer], hidden: Tokens, *, first: str, second: str
 ) -> Patches:
-    """The last block's values, averaged with the mean weights of all layers.
+    """Average the values of the last block with the mean weights of all layers.
 
-    Head by head, without the class token, residual and MLP. Averaging is linear. So
-    what each layer's weights make of the last values is added up, and the weights of
-    one layer are held at a time, not their sum. The loop over layers is one of the
-    compiler's: unrolled, it would keep the weights of all layers for the end.
+    This is done for each head, without class token, residual and MLP. Averaging is
+    linear, so the values are averaged with the weights of each layer in turn, and the
+    results are added up. Only the weights of one layer are held at a time. The loop
+    over layers is a ``scan``, because an unrolled loop would hold the weights of all
+    layers until its end.
     """
 
     def compared(heads: Heads) -> tuple[Array, Array]:
@@ -76,7 +78,7 @@ def _mean_of_layers(
         hidden = layer.update(hidden, heads)
         heads = following.heads(hidden)
         pairs.append(compared(heads))
-    # The class token takes part in every softmax, and passes nothing on.
+    # The class token takes part in every softmax, but has no value to add.
     value = heads.value.at[:, :, 0].set(0)
 
     def add(mixed: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
@@ -91,10 +93,10 @@ def _mean_of_layers(
 def _work_mean_of_layers(
     config: ClipVisionConfig, patches: int, *, first: str, second: str
 ) -> Work:
-    """Projections of N + 1 tokens, 2 N C^2 each, and the output, 2 N C^2.
+    """Computation: projections of N + 1 tokens, and the output, 2 N C^2 each.
 
-    Two are projected where keys (or queries) meet themselves, else three. Weights and
-    means of all layers, L 4 N^2 C, are a loop.
+    There are two projections for products of keys (or queries) with themselves, else
+    three. Weights and means of all layers, L 4 N^2 C, are computed in a loop.
     """
     size, tokens = config.hidden_size, patches + 1
     projected = len({first, second, "value"})
@@ -111,11 +113,11 @@ def _mean(first: str, second: str) -> LastBlock:
 
 
 def _each_by_itself(layers: Sequence[EncoderLayer], hidden: Tokens) -> Patches:
-    """MaskCLIP: in the last block every patch looks at itself alone.
+    """Run MaskCLIP: in the last block every patch attends only to itself.
 
-    So its attention passes on the value as it is; the output projection, the residual
-    and the MLP stay. Zhou, Loy, Dai: Extract Free Dense Labels from CLIP, ECCV 2022
-    (arXiv 2112.01071), in the form of its code for vision transformers.
+    The attention of a patch is then its value. The output projection, the residual and
+    the MLP are those of CLIP. Zhou, Loy, Dai: Extract Free Dense Labels from CLIP, ECCV
+    2022 (arXiv 2112.01071), as in its code for vision transformers.
     """
     *before, last = layers
     for layer in before:
@@ -127,7 +129,7 @@ def _each_by_itself(layers: Sequence[EncoderLayer], hidden: Tokens) -> Patches:
 
 
 def _work_each_by_itself(config: ClipVisionConfig, patches: int) -> Work:
-    """Values, output and MLP of N patches: 2 N (2 C^2 + 2 C I)."""
+    """Computation of values, output and MLP: 2 N (2 C^2 + 2 C I)."""
     size = config.hidden_size
     return product(patches, size, 2 * size + 2 * config.intermediate_size)
 
@@ -141,6 +143,7 @@ ATTENTIONS: Mapping[str, LastBlock] = MappingProxyType(
         "maskclip": LastBlock(_each_by_itself, _work_each_by_itself),
     }
 )
-"""Every way by name: CLIP's own (``"vanilla"``); the values averaged with the mean over
-all layers of softmax(q k.T), softmax(q q.T) or softmax(k k.T) (the paper's); and the
-values as they are (``"maskclip"``)."""
+"""All variants by name. ``"vanilla"``: the block of CLIP. ``"qk_mean"``, ``"qq_mean"``
+and ``"kk_mean"`` (the paper's choice): values averaged with the mean over all layers of
+softmax(q k.T), softmax(q q.T) or softmax(k k.T). ``"maskclip"``: the value of each
+patch."""

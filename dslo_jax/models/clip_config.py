@@ -13,7 +13,7 @@ from typing import Any
 from dslo_jax.models.config_fields import Fields, model_type_of
 
 
-# The functions that we have, by all names that transformers has for them.
+# Our names of the activations, by all names that transformers has for them.
 _ACTIVATIONS: Mapping[str, str] = MappingProxyType(
     {
         "quick_gelu": "quick_gelu",
@@ -46,8 +46,8 @@ class ClipTextConfig:
         hidden_act: ``"quick_gelu"`` (OpenAI), ``"gelu"`` (OpenCLIP, the erf form) or
             ``"gelu_tanh"``.
         layer_norm_eps: Added to the variance of every layer norm.
-        eos_token_id: The token that a prompt is pooled at; 2 stands for the highest
-            id of the prompt (see ``TextModel.pool``).
+        eos_token_id: Token whose state becomes the feature of the prompt; 2 stands for
+            the highest id of the prompt (see ``TextModel.pool``).
     """
 
     vocab_size: int = 49408
@@ -68,7 +68,7 @@ class ClipTextConfig:
 
         Args:
             values: A standalone ``config.json``, or that of a whole CLIP.
-            source: The file, as errors call it.
+            source: The file, to be named in errors.
 
         Returns:
             The config, checked.
@@ -95,8 +95,8 @@ class ClipVisionConfig:
         hidden_act: ``"quick_gelu"`` (OpenAI), ``"gelu"`` (OpenCLIP, the erf form) or
             ``"gelu_tanh"``.
         layer_norm_eps: Added to the variance of every layer norm.
-        pixel_mean: Subtracted from RGB in [0, 1].
-        pixel_std: Divides what is left.
+        pixel_mean: Mean of RGB in [0, 1], subtracted first.
+        pixel_std: Standard deviation, by which the difference is divided.
     """
 
     hidden_size: int = 768
@@ -119,7 +119,7 @@ class ClipVisionConfig:
 
         Args:
             values: A standalone ``config.json``, or that of a whole CLIP.
-            source: The file, as errors call it.
+            source: The file, to be named in errors.
 
         Returns:
             The config with CLIP's pixel statistics, checked.
@@ -156,19 +156,20 @@ class ClipConfig:
     ) -> "ClipConfig":
         """Read a CLIP ``config.json``.
 
-        Only the ``projection_dim`` beside the two halves counts. What the halves state
-        of it is for networks that consist of one of them.
+        Only the ``projection_dim`` next to the two halves counts. One inside a half is
+        for networks that consist of this half alone.
 
         Args:
             values: The parsed file.
-            source: The file, as errors call it.
+            source: The file, to be named in errors.
 
         Returns:
             The config, checked.
 
         Raises:
-            CheckpointError: It is not CLIP, or a field is not what this network
-                needs (``W06``): the field, what was found, what was wanted.
+            CheckpointError: It is not CLIP, or this network cannot use the value of a
+                field (``W06``). The message names the field, the value, and the value
+                that was expected.
         """
         fields = Fields(values, source)
         if model_type_of(values) != "clip":
@@ -186,8 +187,8 @@ def stated(kind: type, fields: Fields, **defaults: Any) -> dict[str, Any]:
     Args:
         kind: ``ClipTextConfig`` or ``ClipVisionConfig``.
         fields: The file, or the part of one.
-        **defaults: What a field that is left out means, where that is not the default
-            of ``kind``.
+        **defaults: Values of fields that are left out, where they differ from the
+            defaults of ``kind``.
 
     Returns:
         Every field of ``kind`` but the statistics of the pixels.
@@ -222,9 +223,9 @@ def _activation(fields: Fields, name: str, default: str) -> str:
 
 
 def _half(fields: Fields, name: str, kind: str) -> Fields:
-    """One half of a CLIP, out of its own file or out of that of the whole.
+    """One half of a CLIP, from a file of its own or from that of the whole CLIP.
 
-    Neither needs to state its type; a foreign type is refused.
+    A file may leave out its type; another type is refused.
     """
     if model_type_of(fields.values) == "clip":
         fields = _part(fields, name)
@@ -236,8 +237,8 @@ def _half(fields: Fields, name: str, kind: str) -> Fields:
 def _part(fields: Fields, name: str) -> Fields:
     """One half of the config of a CLIP.
 
-    Old files hold each half twice. transformers lets the ``_dict`` spelling win, and
-    with it the defaults of whatever that spelling leaves out.
+    Old files hold each half twice. As in transformers, the one with ``_dict`` in its
+    name wins, and fields that it leaves out have their defaults.
     """
     old = f"{name}_dict"
     return fields.part(name if fields.values.get(old) is None else old)

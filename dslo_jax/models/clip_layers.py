@@ -1,8 +1,8 @@
-"""The transformer that both halves of CLIP are made of.
+"""The transformer of both halves of CLIP.
 
 Attributes are named as the tensors of the checkpoint (``self_attn.q_proj``, ...).
 Parameters may be bfloat16 or float16: a block computes in their type, except that
-softmax and the statistics of the layer norms are float32.
+softmax and the statistics of layer norms are float32.
 """
 
 from typing import NamedTuple
@@ -17,12 +17,12 @@ from dslo_jax.models.layer_norm import LayerNorm
 
 
 class Heads(NamedTuple):
-    """What one block's attention is made of, head by head.
+    """Queries, keys and values of the attention of one block, for every head.
 
     Args:
-        query: What a token looks for.
-        key: What a token is found by.
-        value: What a token passes on.
+        query: Queries of the tokens.
+        key: Keys of the tokens.
+        value: Values of the tokens.
     """
 
     query: Float[Array, "batch heads tokens size"]
@@ -35,12 +35,12 @@ def attention_weights(
     second: Float[Array, "batch heads tokens size"],
     mask: Bool[Array, "tokens tokens"] | None = None,
 ) -> Float[Array, "batch heads tokens tokens"]:
-    """Softmax over the second argument's tokens of first @ second.T / sqrt(size).
+    """Attention weights: softmax(first @ second.T / sqrt(size)) over the columns.
 
     Args:
-        first: One row of weights per token.
-        second: One column of weights per token.
-        mask: True where a row may look at a column; every row needs one True.
+        first: Queries, or other vectors; one row of weights for each token.
+        second: Keys, or other vectors; one column of weights for each token.
+        mask: True where a row may attend to a column; every row needs one True.
 
     Returns:
         Float32 weights, rows sum to 1.
@@ -61,11 +61,11 @@ def weighted_mean(
     weights: Float[Array, "batch heads tokens tokens"],
     value: Float[Array, "batch heads tokens size"],
 ) -> Float[Array, "batch heads tokens size"]:
-    """What every token receives from the others: weights @ value.
+    """Average the values with attention weights: weights @ value.
 
     Args:
         weights: From ``attention_weights``.
-        value: What the tokens pass on.
+        value: Values of the tokens.
 
     Returns:
         Float32 sums, whatever the type of the values.
@@ -111,7 +111,7 @@ class Attention(nnx.Module):
     def join(
         self, mixed: Float[Array, "batch heads tokens size"]
     ) -> Float[Array, "batch tokens channels"]:
-        """Put the heads side by side and project."""
+        """Concatenate the heads and project them."""
         batch, heads, tokens, size = mixed.shape
         joined = mixed.transpose(0, 2, 1, 3).reshape(batch, tokens, heads * size)
         return self.out_proj(joined.astype(self.out_proj.kernel.dtype))
@@ -164,7 +164,7 @@ class EncoderLayer(nnx.Module):
 
         Args:
             hidden: Tokens.
-            mask: True where a row may look at a column.
+            mask: True where a row may attend to a column.
 
         Returns:
             Tokens of the same shape and type.
@@ -181,7 +181,7 @@ class EncoderLayer(nnx.Module):
         heads: Heads,
         mask: Bool[Array, "tokens tokens"] | None = None,
     ) -> Float[Array, "batch tokens channels"]:
-        """The rest of the block once ``heads(hidden)`` is known."""
+        """Compute the rest of the block, given ``heads(hidden)``."""
         weights = attention_weights(heads.query, heads.key, mask)
         mixed = weighted_mean(weights, heads.value)
         hidden = hidden + self.self_attn.join(mixed)

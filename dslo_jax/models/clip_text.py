@@ -19,10 +19,11 @@ from dslo_jax.weights import (
 )
 
 
-# What the config files of OpenAI's checkpoints say instead of their end-of-text token.
+# The wrong end-of-text token in the configurations of OpenAI's checkpoints.
 _LEGACY_EOS = 2
 
-# What a CLIP, or a text model with its projection, has beside this network.
+# Tensors of a CLIP, or of a text model with its projection, that are not part of this
+# network.
 _NOT_TEXT = (
     r"embeddings\.position_ids",
     r"vision_model\..*",
@@ -48,7 +49,7 @@ class TextEmbeddings(nnx.Module):
         self, ids: Int[Array, "batch tokens"]
     ) -> Float[Array, "batch tokens channels"]:
         """Embed token ids at positions 0, 1, ..."""
-        # Not by calling nnx.Embed: it casts to the type it was built with.
+        # ``nnx.Embed`` is not called, because it casts to the type it was built with.
         tokens = jnp.take(self.token_embedding.embedding[...], ids, axis=0)
         positions = self.position_embedding.embedding[: ids.shape[1]]
         return tokens + positions[None]
@@ -79,8 +80,8 @@ class TextModel(nnx.Module):
         states of the other tokens as they are.
 
         Args:
-            ids: Token ids in [0, vocab_size), at most ``max_position_embeddings`` a
-                row. An id beyond that range gives NaN.
+            ids: Token ids in [0, vocab_size), at most ``max_position_embeddings`` in a
+                row. An id outside that range gives NaN.
 
         Returns:
             One state per token, in the type of the parameters.
@@ -104,8 +105,9 @@ class TextModel(nnx.Module):
     ) -> Float[Array, "batch channels"]:
         """Pick the state of each prompt's end-of-text token.
 
-        Configs written before transformers 4.31 say ``eos_token_id`` 2, which is not
-        CLIP's; the end is then the highest id, the first one when it repeats.
+        Configurations from before transformers 4.31 state ``eos_token_id`` 2, which is
+        wrong for CLIP. With them, the end is the highest id of the prompt, and its
+        first place when it repeats.
 
         Args:
             ids: Token ids; each row holds the end-of-text token.
@@ -135,7 +137,7 @@ def load_text_encoder(
         The text model; calling it gives the last hidden state.
 
     Raises:
-        CheckpointError: The folder is missing, foreign or damaged.
+        CheckpointError: The folder is missing, damaged, or not of this kind.
     """
     config = ClipTextConfig.from_dict(read_config(folder), source=config_source(folder))
     return load_module(

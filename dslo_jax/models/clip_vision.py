@@ -13,7 +13,7 @@ from dslo_jax.models.clip_config import ClipVisionConfig
 from dslo_jax.models.clip_layers import Encoder
 from dslo_jax.models.layer_norm import LayerNorm
 from dslo_jax.models.pixel_statistics import with_pixel_statistics
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
 from dslo_jax.ops.resize import resize_positions
 from dslo_jax.weights import (
@@ -29,7 +29,7 @@ from dslo_jax.weights import (
 # that the published numbers of CLIP segmentation come from (a habit of DINO's).
 _POSITION_OFFSET = 0.1
 
-# What a CLIP has beside this network.
+# Tensors of a CLIP that are not part of this network.
 _NOT_VISION = (
     r"embeddings\.position_ids",
     r"text_model\..*",
@@ -120,8 +120,8 @@ class VisionModel(nnx.Module):
             One feature per patch, row by row, in the type of the parameters.
 
         Memory:
-            About 10 * batch * heads * patches**2 bytes for the attention of the layer
-            at hand, and the keys (and queries) of all layers.
+            About 10 * batch * heads * patches**2 bytes for the attention of one layer,
+            and the keys (and queries) of all layers.
         """
         hidden = self.pre_layrnorm(self.embeddings(pixels))
         patches = ATTENTIONS[attention].run(self.encoder.layers, hidden)
@@ -129,17 +129,17 @@ class VisionModel(nnx.Module):
 
     @property
     def others(self) -> int:
-        """How many tokens are no patches: the class token."""
+        """Number of tokens that are not patches: 1, the class token."""
         return 1
 
     def queries_keys(
         self, pixels: Float[Array, "batch height width 3"], wanted: tuple[int, ...]
     ) -> tuple[QueryKey, ...]:
-        """Queries of the patches and keys of all tokens; nothing after is computed.
+        """Compute queries of the patches and keys of all tokens, up to the last block.
 
         Args:
             pixels: RGB in [0, 1].
-            wanted: Indices of blocks.
+            wanted: Indices of the blocks.
 
         Returns:
             One pair per block; see ``vit_layers.queries_keys``.
@@ -156,13 +156,13 @@ def load_vision(
     Args:
         folder: As for ``load_clip``, or in the layout of transformers'
             ``CLIPVisionModel``, with or without a projection.
-        dtype: Likewise.
+        dtype: As for ``load_clip``.
 
     Returns:
         The network.
 
     Raises:
-        CheckpointError: The folder is missing, foreign or damaged.
+        CheckpointError: The folder is missing, damaged, or not of this kind.
     """
     config = ClipVisionConfig.from_dict(
         read_config(folder), source=config_source(folder)

@@ -1,8 +1,8 @@
 """Fields of a configuration, compared by their meaning and not by their spelling.
 
-Public files state the same network in many ways: a field left out, null, or equal to
-the default; a number, or a list with the same number for every level; 12 or 12.0. What
-is refused names the file, the field, what was found and what was wanted.
+Public files describe the same network in many ways: a field is left out, null, or equal
+to the default; it is a number, or a list with the same number for every level; 12 or
+12.0. An error names the file, the field, the value, and the value that was expected.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Any
 from dslo_jax.errors import CheckpointError
 
 
-# What transformers calls the network, for files that only state its class.
+# ``model_type`` in transformers, for files that only state the class.
 _TYPES = {
     "CLIPModel": "clip",
     "CLIPTextModel": "clip_text_model",
@@ -34,7 +34,7 @@ def model_type_of(values: Mapping[str, Any]) -> Any:
         values: The parsed file.
 
     Returns:
-        What the file states, of whatever type; ``None`` where it states neither.
+        The value in the file, of any type; ``None`` if the file states neither.
     """
     found = values.get("model_type")
     classes = values.get("architectures")
@@ -49,7 +49,7 @@ class Fields:
 
     Args:
         values: The parsed file, or the part.
-        source: The file, as errors call it.
+        source: The file, to be named in errors.
         prefix: What errors put before the name of a field, such as ``"text_config."``.
     """
 
@@ -66,7 +66,7 @@ class Fields:
         """A whole number; 12.0 is 12.
 
         Raises:
-            CheckpointError: It is none, or below the minimum (``W06``).
+            CheckpointError: It is not a whole number, or below the minimum (``W06``).
         """
         whole = _whole(self.get(name, default))
         if whole is None or whole < minimum:
@@ -82,11 +82,11 @@ class Fields:
         Args:
             name: The field.
             default: A list, or one number for all levels.
-            levels: How many there are; without it, the length of the list says so.
+            levels: Number of levels; default: the length of the list.
 
         Raises:
-            CheckpointError: One is no such number, or they are too few or too many
-                (``W06``).
+            CheckpointError: One is not a positive whole number, or their number is
+                wrong (``W06``).
         """
         found = self.values.get(name)
         found = default if found is None else found
@@ -102,7 +102,7 @@ class Fields:
         """A finite number.
 
         Raises:
-            CheckpointError: It is none, or not positive (``W06``).
+            CheckpointError: It is not a number, or not positive (``W06``).
         """
         found = self.get(name, default)
         if not is_number(found) or (positive and found <= 0):
@@ -124,7 +124,7 @@ class Fields:
         """A nested object; an empty one where the field is left out.
 
         Raises:
-            CheckpointError: It is no object (``W06``).
+            CheckpointError: It is not an object (``W06``).
         """
         found = self.values.get(name)
         if found is None:
@@ -134,13 +134,13 @@ class Fields:
         return Fields(found, self.source, f"{self.prefix}{name}.")
 
     def require(self, allowed: Mapping[str, tuple[Any, ...]], network: str) -> None:
-        """Refuse a configuration that asks for another network.
+        """Refuse a configuration of another network.
 
-        Here null does not count as left out: a switch that is null is off.
+        Here null does not count as left out, because a switch that is null is off.
 
         Args:
-            allowed: For each field, every value with which the network is ours. All
-                fields may be left out.
+            allowed: For each field, the values that our network has. All fields may be
+                left out.
             network: Its name, for the error.
 
         Raises:
@@ -167,7 +167,7 @@ class Fields:
 
 
 def one_value(found: Any) -> Any:
-    """What a list of equal values repeats, or a square's side; else what was found."""
+    """The value of a list of equal values, or the side of a square; else ``found``."""
     if isinstance(found, Mapping) and found.keys() == {"height", "width"}:
         found = [found["height"], found["width"]]
     if _is_list(found) and found:
@@ -178,7 +178,7 @@ def one_value(found: Any) -> Any:
 
 
 def is_number(found: Any) -> bool:
-    """Whether this is a finite number; true and false are none."""
+    """Whether this is a finite number; true and false are not."""
     if isinstance(found, float):
         return math.isfinite(found)
     return isinstance(found, int) and not isinstance(found, bool)

@@ -1,4 +1,4 @@
-"""The layers that both networks of Stable Diffusion are made of, channels last.
+"""The layers that both networks of Stable Diffusion share, channels last.
 
 Attribute names are the checkpoint's. Every layer computes in the type of its
 parameters, except that scores, softmax and the normalisations are float32. The
@@ -44,8 +44,8 @@ def convolution(
 class GroupNorm(nnx.Module):
     """Normalisation over all positions and a group of channels.
 
-    Sums over positions come first and channel by channel, which keeps the memory in
-    order: on a CPU this takes 0.6 of the time of ``nnx.GroupNorm``.
+    Each channel is first summed over the positions, so that memory is read in order.
+    On a CPU this takes 0.6 of the time of ``nnx.GroupNorm``.
 
     Args:
         channels: Channels of the feature map.
@@ -138,7 +138,7 @@ class ResnetBlock(nnx.Module):
 
         Args:
             sample: The feature map.
-            time: The time embedding, given exactly when the block was built for one.
+            time: The time embedding; ``None`` exactly when the block has none.
 
         Returns:
             The feature map with ``out_channels`` channels.
@@ -176,7 +176,7 @@ class Downsample(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Multi-head attention in two halves, so that queries and keys can be seen.
+    """Multi-head attention in two halves, so that queries and keys can be returned.
 
     Args:
         channels: Channels of the tokens, in and out.

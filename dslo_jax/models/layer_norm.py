@@ -1,7 +1,7 @@
-"""The layer norm of every transformer here.
+"""The layer norm of every transformer in this package.
 
-flax's own takes another route to the variance and refuses half precision under strict
-type promotion.
+The layer norm of flax computes the variance by another formula, and refuses half
+precision under strict type promotion.
 """
 
 import jax

@@ -1,10 +1,10 @@
-"""The mean and deviation of the pixels that a network was trained on, from its folder.
+"""Mean and standard deviation of the pixels that a network was trained on.
 
-Three files may state them. transformers 5 writes ``processor_config.json``, with the
-image processor as an object in it; versions before wrote ``preprocessor_config.json``;
-OpenCLIP writes ``open_clip_config.json``. They are looked at in this order, which is
-that of transformers, and no further than to the first that has statistics. So a file
-that does not count may hold anything.
+Three files of a folder may state them. transformers 5 writes ``processor_config.json``,
+which contains the image processor as an object; earlier versions wrote
+``preprocessor_config.json``; OpenCLIP writes ``open_clip_config.json``. They are read
+in this order, which is that of transformers, up to the first that has statistics. The
+files after it are not read and may have any content.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ Triple = tuple[float, float, float]
 def with_pixel_statistics(config: Config, folder: Path | None) -> Config:
     """Give a config the statistics that its folder states.
 
-    A photo is RGB in 0 ... 255. What a file says of scaling and normalising it becomes
-    one mean and one deviation of RGB in [0, 1], which is what our networks take. Sizes
-    and crops are not looked at: photos are resized to what the method wants.
+    The files describe how to scale and normalise RGB in 0 ... 255. This is expressed
+    here as one mean and one standard deviation of RGB in [0, 1], the input of our
+    networks. Sizes and crops are ignored, because the method has its own sizes.
 
     Args:
         config: The config to complete.
@@ -36,8 +36,8 @@ def with_pixel_statistics(config: Config, folder: Path | None) -> Config:
         The config with the folder's statistics; unchanged where none are stated.
 
     Raises:
-        CheckpointError: The file that counts is not JSON (``W08``), or states no
-            statistics that could be used (``W06``).
+        CheckpointError: The file is not JSON (``W08``), or its statistics cannot be
+            used (``W06``).
     """
     fields = None if folder is None else _stated(folder)
     if fields is None:
@@ -61,7 +61,7 @@ def with_pixel_statistics(config: Config, folder: Path | None) -> Config:
 
 
 def _stated(folder: Path) -> Fields | None:
-    """The first object in a folder that describes what becomes of a photo."""
+    """The first object in a folder that describes the normalisation of photos."""
     for name, part in (
         ("processor_config.json", "image_processor"),
         ("preprocessor_config.json", None),
@@ -89,18 +89,18 @@ def _read_object(path: Path) -> dict:
 
 
 def _rescale_factor(fields: Fields) -> float:
-    """What photos are multiplied by before the mean is subtracted."""
+    """Factor on the pixels before the mean is subtracted."""
     if not _is_on(fields, "do_rescale"):
         raise fields.wrong(
             "do_rescale",
-            "true: without it, nobody knows whether photos come as 0 ... 255 or as "
+            "true: without it, it is unknown whether photos are in 0 ... 255 or in "
             "0 ... 1; write true, and the statistics of pixels in 0 ... 1",
         )
     return fields.number("rescale_factor", 1 / 255)
 
 
 def _is_on(fields: Fields, name: str) -> bool:
-    """A switch is on where it is left out, and off where it is null."""
+    """Whether a switch is on: left out means on, null means off."""
     is_null = name in fields.values and fields.values[name] is None
     return not is_null and fields.flag(name, True)
 

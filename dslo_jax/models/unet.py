@@ -16,7 +16,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dslo_jax.models.diffusion_layers import convolution
-from dslo_jax.models.unet_blocks import DownBlock, MidBlock, QueryKey, Tap, UpBlock
+from dslo_jax.models.query_key import QueryKey
+from dslo_jax.models.unet_blocks import DownBlock, MidBlock, Tap, UpBlock
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.weights import (
     config_source,
@@ -105,13 +106,13 @@ class UNet(nnx.Module):
         timestep: int,
         taps: tuple[str, ...],
     ) -> dict[str, QueryKey]:
-        """Run the network until the last of the taps exists, and no further.
+        """Run the network up to the last of the tapped self-attentions.
 
         Args:
             latents: Scaled latents; sides of any size.
             context: Tokens of the prompt.
             timestep: 0 (no noise) ... 999; static.
-            taps: Paths of self-attentions, out of ``config.taps``; static.
+            taps: Paths of self-attentions from ``config.taps``; static.
 
         Returns:
             Queries and keys of each tap, ``[batch tokens heads head_channels]``.

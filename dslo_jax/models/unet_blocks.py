@@ -1,12 +1,12 @@
 """The blocks of the UNet, as generators of their self-attentions.
 
-A block yields the queries and keys of each self-attention at the moment they exist and
-returns its output when it is driven to the end. Whoever drives it can therefore stop
-after the attention that was asked for: what comes later is never traced.
+A block yields the queries and keys of each self-attention as soon as they are computed,
+and returns its output at its end. The caller can stop after the last attention that it
+needs; the rest of the network is then never traced.
 """
 
 from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +21,8 @@ from dslo_jax.models.diffusion_layers import (
     convolution,
 )
 from dslo_jax.models.layer_norm import LayerNorm
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.unet_config import UNetConfig
-
-
-class QueryKey(NamedTuple):
-    """What a self-attention map is made of.
-
-    Attributes:
-        query: ``[batch tokens heads head_channels]``.
-        key: ``[batch tokens heads head_channels]``.
-    """
-
-    query: Array
-    key: Array
 
 
 Tap = tuple[str, QueryKey]
@@ -106,8 +95,8 @@ class TransformerBlock(nnx.Module):
 class Transformer(nnx.Module):
     """A transformer block over the positions of a feature map.
 
-    The projections are linear maps; checkpoints that store them as 1 x 1 convolutions
-    mean the same.
+    The projections are linear maps. Some checkpoints store them as 1 x 1 convolutions,
+    which are the same.
     """
 
     def __init__(
@@ -231,15 +220,15 @@ class Upsample(nnx.Module):
     def __call__(self, sample: Sample, size: tuple[int, int]) -> Array:
         """Apply the convolution at ``size``: twice the sides, or one pixel less.
 
-        A side that was odd before it was halved has one pixel less than twice the
-        half. Nearest interpolation to that size is repetition without the last pixel.
+        The smaller size is needed where a side was odd before it was halved. Nearest
+        interpolation to that size is repetition without the last pixel.
         """
         doubled = jnp.repeat(jnp.repeat(sample, 2, axis=1), 2, axis=2)
         return self.conv(doubled[:, : size[0], : size[1]])
 
 
 class UpBlock(nnx.Module):
-    """Residual blocks that take in the outputs of a down block, then twice the size."""
+    """Residual blocks that also read outputs of a down block, then twice the size."""
 
     def __init__(self, config: UNetConfig, index: int, *, rngs: nnx.Rngs):
         levels = config.block_out_channels[::-1]

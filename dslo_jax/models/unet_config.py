@@ -10,10 +10,10 @@ from dslo_jax.models.config_fields import Fields
 
 
 NETWORK = "Stable Diffusion 1 or 2 checkpoint"
-"""What the networks of diffusers have to belong to, as errors call it."""
+"""Name of the supported checkpoints, for errors."""
 
-# The values with which a network is ours; the first is what diffusers assumes where the
-# field is left out. Fields that are not named here change nothing of what we compute.
+# The values that our network has; the first is the default of diffusers for a field
+# that is left out. Fields that are not named here do not change our computation.
 _ALLOWED: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
         "_class_name": ("UNet2DConditionModel", "FlaxUNet2DConditionModel"),
@@ -47,7 +47,7 @@ _DOWN_TYPES = {"DownBlock2D": False, "CrossAttnDownBlock2D": True}
 _UP_TYPES = {"UpBlock2D": False, "CrossAttnUpBlock2D": True}
 
 OLD_PREFIX = "UNetRes"
-"""What the first versions of diffusers wrote before the names of blocks."""
+"""Prefix of the names of blocks in files of the first versions of diffusers."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,12 @@ class UNetConfig:
     ) -> "UNetConfig":
         """Read a diffusers configuration.
 
-        Most fields are one value or one per level; equal ones mean the same network.
+        Most fields are one value or a value for each level; both spellings of the same
+        network are read.
 
         Args:
             values: The parsed file.
-            source: The file, as errors call it.
+            source: The file, to be named in errors.
 
         Raises:
             CheckpointError: ``W06`` for another architecture.
@@ -150,9 +151,9 @@ class UNetConfig:
 def _heads(fields: Fields, levels: int) -> tuple[int, ...]:
     """The number of heads of each level.
 
-    It is in ``attention_head_dim``: a naming mistake that diffusers keeps, because
-    published configurations rely on it. Where ``num_attention_heads`` is stated too, it
-    has to say the same.
+    The number is in ``attention_head_dim``. The name is a mistake that diffusers keeps,
+    because published configurations depend on it. ``num_attention_heads``, if it is
+    stated too, must be the same.
     """
     heads = fields.integers("attention_head_dim", 8, levels=levels)
     if fields.values.get("num_attention_heads") is None:
@@ -173,7 +174,7 @@ def _attention(
     default: tuple[bool, ...],
     channels: tuple[int, ...],
 ) -> tuple[bool, ...]:
-    """Which blocks have attention, from the names of their types."""
+    """Whether each block has attention, from the names of their types."""
     found = fields.values.get(name)
     if found is None and len(default) == len(channels):
         return default
@@ -189,7 +190,7 @@ def _attention(
 
 
 def _check_divisors(fields: Fields, config: UNetConfig) -> None:
-    """Groups and heads share the channels of a level evenly."""
+    """Refuse numbers of groups or heads that do not divide the channels of a level."""
     channels = config.block_out_channels
     if any(count % config.norm_num_groups for count in channels):
         raise fields.wrong(

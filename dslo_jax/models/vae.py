@@ -1,6 +1,6 @@
 """The encoder of Stable Diffusion's autoencoder: from a photo to latents.
 
-The decoder is never needed and never read. The encoder computes in the type of its
+The decoder is not needed and never read. The encoder computes in the type of its
 parameters, except that scores, softmax and the statistics of the normalisations are
 float32.
 """
@@ -38,8 +38,8 @@ from dslo_jax.weights import (
 _EPSILON = 1e-6
 _BLOCK = "DownEncoderBlock2D"
 
-# The values with which an encoder is ours; the first is what diffusers assumes where
-# the field is left out. Fields that are not named here concern the decoder, or nothing.
+# The values that our encoder has; the first is the default of diffusers for a field
+# that is left out. Fields that are not named here concern only the decoder, or nothing.
 _ALLOWED: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
         "_class_name": ("AutoencoderKL", "FlaxAutoencoderKL"),
@@ -84,7 +84,7 @@ class VAEConfig:
 
         Args:
             values: The parsed file.
-            source: The file, as errors call it.
+            source: The file, to be named in errors.
 
         Raises:
             CheckpointError: ``W06`` for another architecture.

@@ -1,9 +1,9 @@
 """The vision transformers of DINO and DINOv2, up to the attention that is asked for.
 
-One network for three kinds of checkpoint: DINO (``model_type`` is ``vit``), DINOv2, and
-DINOv2 with registers. Its blocks are those of CLIP, and named as there; each kind
-spells their tensors in its own way. Real checkpoints of them have not been loaded here
-yet: what is tested are networks of transformers with random weights.
+One network serves three kinds of checkpoint: DINO (``model_type`` is ``vit``), DINOv2,
+and DINOv2 with registers. Its blocks are those of CLIP and have the same names; the
+tensor names of each kind are translated. The tests use networks of transformers with
+random weights; no published checkpoint has been loaded here yet.
 """
 
 import re
@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dslo_jax.models.clip_layers import Attention, EncoderLayer, Mlp
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.vit_config import VitConfig, with_imagenet_statistics
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
 from dslo_jax.ops.resize import resize_positions
@@ -28,7 +28,7 @@ from dslo_jax.weights import (
 )
 
 
-# How DINO and DINOv2 spell what CLIP spells otherwise; replaced in this order.
+# Tensor names of DINO and DINOv2, and those of CLIP; replaced in this order.
 _SPELLINGS = (
     (r"^(vit|dinov2|dinov2_with_registers)\.", ""),
     (r"\.patch_embeddings\.projection\.", ".patch_embedding."),
@@ -44,7 +44,7 @@ _SPELLINGS = (
     (r"\.layer_scale1\.lambda1$", ".self_attn.layer_scale"),
     (r"\.layer_scale2\.lambda1$", ".mlp.layer_scale"),
 )
-# Of training, and what comes after the last block.
+# Tensors that only training uses, and those of layers after the last block.
 _IGNORED = (r"embeddings\.mask_token", r"(layernorm|pooler|classifier|decoder)\..*")
 
 
@@ -86,7 +86,7 @@ class VitEmbeddings(nnx.Module):
         batch, *grid, channels = patches.shape
         positions = self.position_embeddings[...]
         lone = [self.cls_token[...] + positions[:, :1]]
-        if self.config.num_register_tokens:  # they are nowhere
+        if self.config.num_register_tokens:  # registers have no position
             lone.append(self.register_tokens[...])
         lone = jnp.concatenate(lone, axis=1)
         patches = patches + self._positions((grid[0], grid[1]))[None]
@@ -112,7 +112,7 @@ class VitEmbeddings(nnx.Module):
 
 
 class ScaledAttention(Attention):
-    """Self-attention whose result is scaled channel by channel."""
+    """Self-attention whose result is multiplied by a scale for each channel."""
 
     def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
         super().__init__(config, rngs=rngs)
@@ -121,12 +121,12 @@ class ScaledAttention(Attention):
     def join(
         self, mixed: Float[Array, "batch heads tokens size"]
     ) -> Float[Array, "batch tokens channels"]:
-        """Put the heads side by side, project and scale."""
+        """Concatenate the heads, project and scale them."""
         return super().join(mixed) * self.layer_scale[...][None, None]
 
 
 class ScaledMlp(Mlp):
-    """Two linear maps around a gelu, and a scale for every channel."""
+    """Two linear maps around a gelu, and a scale for each channel."""
 
     def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
         super().__init__(config, rngs=rngs)
@@ -140,9 +140,9 @@ class ScaledMlp(Mlp):
 
 
 class ScaledSwiglu(nnx.Module):
-    """A linear map whose first half gates the second, another one, and a scale.
+    """SwiGLU (Shazeer, arXiv 2002.05202) with a scale for each channel.
 
-    Out = scale * (silu(first half) * second half) W, after Shazeer (arXiv 2002.05202).
+    The output is scale * (silu(a) * b) W, where a and b are the halves of a linear map.
 
     Args:
         config: Sizes.
@@ -176,13 +176,13 @@ class VitLayer(EncoderLayer):
 
 
 class Vit(nnx.Module):
-    """A DINO or DINOv2, without what follows its last block.
+    """A DINO or DINOv2, without the layers after its last block.
 
-    The position embedding is brought to another grid as transformers does it, where the
-    checkpoints live, and in float32: bicubic to the exact size, with a = -0.75 for DINO
-    and DINOv2; for DINOv2 with registers with a = -0.5 and antialiased, which matters
-    even where the grid grows. (The code that came with DINO and DINOv2 aims at a grid
-    larger by 0.1 instead; with registers it does not.)
+    The position embedding is resampled to another grid as transformers does it, in
+    float32: bicubic to the exact size, with a = -0.75 for DINO and DINOv2. For DINOv2
+    with registers, a = -0.5 and the resampling is antialiased, which changes the result
+    even where the grid grows. (The authors' code for DINO and DINOv2, but not that for
+    registers, resamples to a grid that is larger by 0.1.)
 
     Args:
         config: Sizes and pixel statistics.
@@ -198,18 +198,18 @@ class Vit(nnx.Module):
 
     @property
     def others(self) -> int:
-        """How many tokens are no patches."""
+        """Number of tokens that are not patches: class token and registers."""
         return 1 + self.config.num_register_tokens
 
     def queries_keys(
         self, pixels: Float[Array, "batch height width 3"], wanted: tuple[int, ...]
     ) -> tuple[QueryKey, ...]:
-        """Queries of the patches and keys of all tokens; nothing after is computed.
+        """Compute queries of the patches and keys of all tokens, up to the last block.
 
         Args:
-            pixels: RGB in [0, 1]; what is left over below and right of the last whole
-                patch is not looked at.
-            wanted: Indices of blocks.
+            pixels: RGB in [0, 1]; pixels below and to the right of the last whole
+                patch are ignored.
+            wanted: Indices of the blocks.
 
         Returns:
             One pair per block; see ``vit_layers.queries_keys``.
@@ -237,7 +237,7 @@ def load_vit(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Vit:
         The network.
 
     Raises:
-        CheckpointError: The folder is missing, foreign or damaged.
+        CheckpointError: The folder is missing, damaged, or not of this kind.
     """
     config = VitConfig.from_dict(read_config(folder), source=config_source(folder))
     return load_module(

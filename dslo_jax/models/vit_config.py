@@ -23,24 +23,25 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 VIT_TYPES = tuple(_DEFAULTS)
-"""The ``model_type`` of what is loaded here: DINO, DINOv2, DINOv2 with registers."""
+"""The ``model_type`` of DINO, DINOv2, and DINOv2 with registers."""
 
 _HALF = (0.5, 0.5, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
 class VitConfig(ClipVisionConfig):
-    """What the vision transformer of a CLIP has, and what a DINO has beside it.
+    """The shape of a DINO: that of a CLIP vision transformer, and further fields.
 
     The statistics of the pixels are ImageNet's, which all three were trained with,
     unless the folder says otherwise (see ``with_imagenet_statistics``).
 
     Args:
-        num_register_tokens: Tokens beside the class token that are no patches.
-        layer_scale: Whether what a block adds is scaled channel by channel (DINOv2).
+        num_register_tokens: Tokens beside the class token that are not patches.
+        layer_scale: Whether attention and MLP have a scale for each channel (DINOv2).
         swiglu: Whether one half of an MLP gates the other (DINOv2-giant). Then
             ``intermediate_size`` is the width of each half.
-        antialias: How the position embedding is brought to another grid: see ``Vit``.
+        antialias: Whether the position embedding is resampled with antialiasing; see
+            ``Vit``.
     """
 
     hidden_act: str = "gelu"
@@ -57,12 +58,12 @@ class VitConfig(ClipVisionConfig):
     ) -> "VitConfig":
         """Read a ``config.json``.
 
-        The epsilon is the file's: that of DINO says 1e-12, though DINO was trained
-        with 1e-6.
+        The epsilon is the one in the file: for DINO this is 1e-12, although DINO was
+        trained with 1e-6.
 
         Args:
             values: The parsed file.
-            source: The file, as errors call it.
+            source: The file, to be named in errors.
 
         Returns:
             The config, checked.
@@ -95,9 +96,10 @@ class VitConfig(ClipVisionConfig):
 def with_imagenet_statistics(config: VitConfig, folder: Path | None) -> VitConfig:
     """Give a config the statistics that its folder states, or those of ImageNet.
 
-    A mean and a deviation of 0.5 are what transformers writes for a ViT of which it
-    knows nothing. Copies of DINO that say so are about, and no DINO was trained so:
-    ImageNet's statistics are kept, and a warning is logged.
+    transformers writes a mean and a standard deviation of 0.5 for any ViT unless it is
+    given others. Some published copies of DINO have these values, but no DINO was
+    trained with them. For them the statistics of ImageNet are used, and a warning is
+    logged.
 
     Args:
         config: The config to complete.

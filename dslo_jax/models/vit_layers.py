@@ -1,4 +1,4 @@
-"""What vision transformers have in common, whoever trained them."""
+"""Steps that all vision transformers share: pixel statistics, queries and keys."""
 
 from collections.abc import Sequence
 
@@ -14,17 +14,17 @@ from dslo_jax.models.clip_layers import (
     attention_weights,
     weighted_mean,
 )
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 
 
 def normalise_pixels(
     pixels: Float[Array, "batch height width 3"], config: ClipVisionConfig
 ) -> Float[Array, "batch height width 3"]:
-    """Give photos the mean and deviation of those that a network was trained on.
+    """Standardise photos with the pixel statistics of a network.
 
     Args:
         pixels: RGB in [0, 1].
-        config: Has the statistics.
+        config: Holds mean and standard deviation.
 
     Returns:
         Float32 pixels.
@@ -41,13 +41,13 @@ def queries_keys(
     *,
     others: int,
 ) -> tuple[QueryKey, ...]:
-    """Run blocks until the queries and keys of some are known, and no further.
+    """Compute queries and keys of some blocks, and no block after the last of them.
 
     Args:
         layers: The blocks of a transformer.
-        hidden: Embedded tokens; the first ``others`` are no patches.
+        hidden: Embedded tokens; the first ``others`` are not patches.
         wanted: Indices of blocks, in any order.
-        others: How many tokens are no patches: class token and registers.
+        others: Number of tokens that are not patches: class token and registers.
 
     Returns:
         For each wanted block the queries of the patches, and the keys of *all* tokens:
@@ -70,7 +70,7 @@ def queries_keys(
 
 
 def _mean_by_head(heads: Heads) -> Float[Array, "batch heads tokens size"]:
-    """What the attention of a block passes on, computed one head after another."""
+    """Average the values of a block with its attention, one head after another."""
 
     def mix(head: Heads) -> Array:
         return weighted_mean(attention_weights(head.query, head.key), head.value)

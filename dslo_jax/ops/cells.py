@@ -29,7 +29,7 @@ class CellAxis(NamedTuple):
         pixels: Pixel in each slot.
         offsets: Centre of that pixel minus the centre of the cell, in cells, from
             -0.5 to 0.5.
-        slot_of_pixel: Where to find each pixel again, counting slots of all cells.
+        slot_of_pixel: Slot of each pixel, counted over the slots of all cells.
     """
 
     pixels: Int[np.ndarray, "cells slots"]
@@ -38,7 +38,7 @@ class CellAxis(NamedTuple):
 
 
 class GuideCells(NamedTuple):
-    """A photo, folded: all that upsampling needs to know of it.
+    """A photo folded into cells, as upsampling needs it.
 
     Photos with the same grid and slots have the same shapes and may be stacked into a
     batch for ``jax.vmap`` or ``jax.lax.map``.
@@ -58,7 +58,9 @@ class GuideCells(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CellLayout:
-    """How a photo of one size folds into the cells of one grid (``cell_layout``).
+    """A rule that folds photos of one size into the cells of one grid.
+
+    Made by ``cell_layout``.
 
     Args:
         size: ``(height, width)`` of the photo.
@@ -75,7 +77,7 @@ class CellLayout:
     columns: CellAxis
 
     def fold(self, guide: Float[Array | np.ndarray, "height width 3"]) -> GuideCells:
-        """Fold a photo. NumPy in, NumPy out, without compiling anything.
+        """Fold a photo on the host, with NumPy and without compilation.
 
         Args:
             guide: RGB in [0, 1], float32, of this layout's size.
@@ -100,7 +102,8 @@ class CellLayout:
             means = means.reshape(h, width, 3).swapaxes(0, 1).reshape(width, h * 3)
             means = resize_weights(width, w, "area") @ means
         return GuideCells(
-            # A third of the time of indexing, which NumPy does entry by entry there.
+            # ``take`` needs a third of the time of indexing with an array, which NumPy
+            # does entry by entry on this axis.
             colors=guide[self.rows.pixels].take(self.columns.pixels, axis=2),
             means=means.reshape(w, h, 3).swapaxes(0, 1),
             dy=self.rows.offsets,
@@ -136,8 +139,8 @@ def cell_layout(
         size: ``(height, width)`` of the photo; need not be a multiple of the grid and
             may be smaller.
         grid: ``(h, w)``, cells of the grid.
-        slots: ``(slots_y, slots_x)``; the smallest buckets that hold every cell unless
-            told. Give more to put photos of several sizes into one batch.
+        slots: ``(slots_y, slots_x)``; default: the smallest buckets that hold every
+            cell. Pass more to put photos of several sizes into one batch.
 
     Returns:
         The layout.
@@ -177,7 +180,7 @@ def slot_bucket(needed: int) -> int:
 
 
 def check_guide(guide: Shaped[Array | np.ndarray, "height width 3"]) -> None:
-    """Refuse a photo of integers, whose colours would all look infinitely different.
+    """Refuse a photo of integers, because colours are expected in [0, 1].
 
     Args:
         guide: A photo.
@@ -194,14 +197,14 @@ def check_guide(guide: Shaped[Array | np.ndarray, "height width 3"]) -> None:
 def by_rows(
     x: Shaped[Array, "h w *classes pixels"], slots: tuple[int, int]
 ) -> Shaped[Array, "*classes h slots_y w slots_x"]:
-    """From one run of pixels per cell to the order that ``CellLayout.unfold`` takes.
+    """Reorder values per cell for ``CellLayout.unfold``.
 
     Args:
-        x: Values of every cell's slots, row after row of the cell.
+        x: Values of the slots of every cell, row by row within the cell.
         slots: ``(slots_y, slots_x)``.
 
     Returns:
-        The same values, classes first and every cell in its place.
+        The same values with the classes first, then the slots as rows and columns.
     """
     x = x.reshape(*x.shape[:-1], *slots)
     return jnp.moveaxis(x, (0, -2, 1, -1), (-4, -3, -2, -1))
@@ -209,7 +212,7 @@ def by_rows(
 
 def _divide(length: int, cells: int, slots: int) -> CellAxis:
     pixels, each = np.arange(length), np.arange(cells)
-    cell_of_pixel = (2 * pixels + 1) * cells // (2 * length)  # exact: integers
+    cell_of_pixel = (2 * pixels + 1) * cells // (2 * length)  # exact, in integers
     first = np.searchsorted(cell_of_pixel, each, side="left")
     last = np.maximum(np.searchsorted(cell_of_pixel, each, side="right") - 1, first)
     in_slot = np.minimum(first[:, None] + np.arange(slots), last[:, None])
@@ -217,7 +220,8 @@ def _divide(length: int, cells: int, slots: int) -> CellAxis:
     offsets = (in_slot + 0.5) * cells / length - 0.5 - each[:, None]
     return CellAxis(
         pixels=in_slot,
-        # A borrowed pixel lies outside its cell, where bilinear weights would be 0 / 0.
+        # The pixel that an empty cell repeats lies outside the cell, where bilinear
+        # weights would be 0 / 0.
         offsets=np.clip(offsets, -0.5, 0.5).astype(np.float32),
         slot_of_pixel=cell_of_pixel * slots + pixels - first[cell_of_pixel],
     )

@@ -1,8 +1,8 @@
-"""Joint bilateral upsampling over every pixel of a disc (Eq. 23, the dense reading).
+"""Joint bilateral upsampling over every pixel of a disc (Eq. 23, dense variant).
 
 The values are enlarged bilinearly, and the neighbours of a pixel are all pixels within
-three standard deviations: 1,793 of them where a cell is 8 pixels wide. It is the
-reference that the reading by cells is measured against.
+three standard deviations: 1,793 of them where a cell is 8 pixels wide. The variant by
+cells (``upsample.py``) is compared with this one.
 """
 
 from functools import partial
@@ -34,9 +34,9 @@ def dense_bilateral_upsample(
     """Joint bilateral upsampling over every pixel of a disc (Eq. 23, dense).
 
     The values are enlarged bilinearly; the disc has a radius of three standard
-    deviations, ``3 * sqrt(spatial_variance / 2)`` cells. The default variances are a
-    standard deviation of one cell and of 0.1 in colour. Compiles anew for every size
-    of photo.
+    deviations, ``3 * sqrt(spatial_variance / 2)`` cells. The default variances mean a
+    standard deviation of one cell, and of 0.1 in colour. Every size of photo is
+    compiled separately.
 
     Args:
         values: Maps on the patch grid.
@@ -67,7 +67,7 @@ def dense_bilateral_labels(
     Args:
         values: Maps on the patch grid.
         guide: The photo, RGB in [0, 1].
-        active: Classes that may win; all unless told.
+        active: Classes that may win; default: all.
         spatial_variance: As in ``dense_bilateral_upsample``.
         range_variance: As in ``dense_bilateral_upsample``.
 
@@ -88,7 +88,11 @@ def _disc(
     variance: float,
     range_variance: float,
 ) -> Float[np.ndarray, "window_y window_x tile_y tile_x"]:
-    """Check the arguments; spatial weights of a tile's pixels and those around it."""
+    """Spatial weights between the pixels of a tile and those of its window.
+
+    Raises:
+        ValueError: A variance is not positive, or the guide is not floating.
+    """
     check_guide(guide)
     if variance <= 0 or range_variance <= 0:
         raise ValueError(
@@ -118,10 +122,10 @@ def _dense(
     *,
     reduce: Reduction,
 ):
-    """Average the pixels of a window for one tile of pixels at a time.
+    """Average the pixels of a window, for one tile of pixels at a time.
 
-    Neighbouring tiles go through one batched matrix product. Classes first and pixels
-    last is the orientation that is fast on a CPU.
+    Several tiles share a batched matrix product. Arrays have the classes first and the
+    pixels last, because that order is fast on a CPU.
     """
     height, width, _ = guide.shape
     window = table.shape[:2]
@@ -146,18 +150,21 @@ def _dense(
             colors, (zero, y + reach[0], x + reach[1]), (3, _TILE, _TILE)
         )
         red, green, blue = around.reshape(3, -1, 1) - own.reshape(3, 1, -1)
-        # Written out: a sum over the channel axis makes it ten times as slow on a CPU.
+        # The sum is written out, because a sum over the channel axis takes ten times as
+        # long on a CPU.
         change = red**2 + green**2 + blue**2
         weights = spatial * jnp.exp(-change / range_variance)
         near = near.reshape(maps.shape[0], -1)
         sums = jnp.einsum("ct,tp->cp", near, weights, precision=lax.Precision.HIGHEST)
-        # A pixel of the photo gives itself 1; one past the edge may see nobody.
+        # The weight of a pixel for itself is 1, so only a pixel beyond the edge of the
+        # photo can have a smaller sum.
         return reduce(sums[:-1] / jnp.maximum(sums[-1:], 1), active)
 
     count = tiles[0] * tiles[1]
     per_step = max(1, min(_TILES_PER_STEP, count, _WEIGHTS_PER_STEP // table.size))
     steps = -(-count // per_step)
-    # Tiles past the last are slices past the edge, which are moved back inside it.
+    # Tiles after the last one would be slices beyond the edge; ``dynamic_slice`` moves
+    # them inside it, and ``place`` drops them.
     order = jnp.arange(steps * per_step, dtype=jnp.int32).reshape(steps, per_step)
     done = lax.map(jax.vmap(tile), order)
 

@@ -1,4 +1,4 @@
-"""Labels and ties from maps."""
+"""Labels of pixels, and ties between classes, from maps."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class PixelLabels(NamedTuple):
     tied: Bool[Array | np.ndarray, "*pixels"]
 
 
-# What becomes of the maps of one cell or tile, before those of the next are computed.
+# A function of the maps of one cell or tile, called before the next ones are computed.
 Reduction = Callable[
     [Float[Array, "classes pixels"], Bool[Array, " classes"] | None],
     Array | PixelLabels,
@@ -31,11 +31,11 @@ Reduction = Callable[
 def keep_maps(
     maps: Float[Array, "classes pixels"], active: Bool[Array, " classes"] | None
 ) -> Float[Array, "classes pixels"]:
-    """Keep everything.
+    """Keep the maps of all classes.
 
     Args:
         maps: Values of every class.
-        active: Unused.
+        active: Not used.
 
     Returns:
         The maps.
@@ -48,7 +48,7 @@ def keep_labels(
 ) -> PixelLabels:
     """Keep the best class of each pixel.
 
-    ``jnp.argmax`` carries pairs of value and index; two plain reductions vectorise, and
+    Two plain reductions are used instead of ``jnp.argmax``: they are vectorised, and
     the comparison between them also finds the ties.
 
     Args:

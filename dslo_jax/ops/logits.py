@@ -1,7 +1,7 @@
-"""What happens to logits before the solvers: classes, rejection, suppression, masses.
+"""Steps from logits to sources: synonyms, early rejection, suppression, normalisation.
 
-All arrays are ``[classes patches]``. Nothing here hides a NaN: a row that holds one
-comes out with one. Every function can be jitted and vmapped.
+All arrays are ``[classes patches]``. A row that holds NaN has NaN in the result, too.
+Every function can be jitted and vmapped.
 """
 
 import math
@@ -34,8 +34,8 @@ def reduce_synonyms(
         Float32 cosines of every class.
 
     Raises:
-        ValueError: The classes are known before tracing, and one of them has no name
-            or a name has no such class.
+        ValueError: A class has no name, or an index is not a class. A traced
+            ``class_of_name`` is not checked.
     """
     if not isinstance(class_of_name, jax.Array):
         class_of_name = np.asarray(class_of_name, np.int32)
@@ -57,12 +57,15 @@ def reduce_synonyms(
 def reject_classes(
     logits: Float[Array, "classes patches"], *, share: float = 0.0
 ) -> Bool[Array, " classes"]:
-    """Early rejection: a class stays when patches prefer it (Algorithm 1, line 2).
+    """Early rejection: drop classes that win too few patches (Algorithm 1, line 2).
+
+    A class wins a patch when its logit there is the greatest of all classes.
 
     Args:
         logits: Cosines of every class.
-        share: A class must win more than this share of the patches; 0 asks for a
-            single patch, as the paper does. What wins most always stays.
+        share: Share of the patches, in [0, 1], that a class must exceed to stay. With
+            0, as in the paper, one patch is enough. The class that wins the most
+            patches always stays.
 
     Returns:
         True for the classes that stay, at least one. A tied patch is won by the lowest
@@ -82,21 +85,22 @@ def suppress(
     scale: float = 100.0,
     active: Bool[Array, " classes"] | None = None,
 ) -> Bool[Array, "classes patches"]:
-    """Non-maximum suppression: which patches speak for each class.
+    """Non-maximum suppression: keep the patches in which a class is confident.
 
-    A class whose patches all fall below the threshold keeps its best one; patches that
-    share the best score are kept together, so that a flat map keeps everything. No
-    class is ever left without a patch.
+    A class whose patches are all below the threshold keeps its best patch. Patches
+    that share the best score are kept together, so a constant map keeps all patches.
+    Every class keeps at least one patch.
 
     Args:
         logits: Cosines of every class.
-        method: ``"minmax"`` compares the class's own map, stretched to [0, 1];
-            ``"softmax"`` the probability among classes; ``"relative"`` that
-            probability as a fraction of the class's highest; ``"none"`` keeps all.
+        method: The confidence that is compared with the threshold. ``"minmax"``: the
+            cosines of the class, scaled to [0, 1]; ``"softmax"``: the probability
+            among the classes; ``"relative"``: that probability, divided by the
+            greatest of the class; ``"none"``: all patches are kept.
         threshold: From 0 (keep all) to 1 (keep the best).
-        scale: Multiplies the cosines before the softmax among classes; 100 is what
-            CLIP was trained to. Unused by ``"minmax"``.
-        active: Classes that take part in the softmax; all unless told. Rows that only
+        scale: Factor on the cosines before the softmax among classes; 100 is the
+            scale that CLIP learned. Unused by ``"minmax"``.
+        active: Classes that take part in the softmax; default: all. Rows that only
             pad a shape must not take probability from real ones.
 
     Returns:
@@ -111,12 +115,13 @@ def suppress(
         return jnp.ones(logits.shape, bool)
     logits = logits.astype(jnp.float32)
     if method == "minmax":
-        # Multiplied out: a flat map would divide 0 by 0.
+        # The limit is multiplied by the range, because dividing a constant map by its
+        # range would be 0 / 0.
         score = logits - logits.min(axis=1, keepdims=True)
         limit = threshold * score.max(axis=1, keepdims=True)
     elif method in ("softmax", "relative"):
-        # Logarithms: the probability of a hopeless class underflows to a flat zero,
-        # which would keep all of its patches instead of the best one.
+        # Logarithms, because the probability of an improbable class underflows to 0 in
+        # every patch, which would keep all of its patches instead of the best one.
         score = _log_probability(scale * logits, active)
         limit = jnp.log(jnp.full((score.shape[0], 1), threshold, jnp.float32))
         if method == "relative":
@@ -126,10 +131,10 @@ def suppress(
             f"unknown method {method!r}; expected 'minmax', 'softmax', 'relative' or "
             "'none'"
         )
-    # Not ``score >= limit``: a NaN must be kept, or the class would look empty.
+    # ``score >= limit`` would drop NaN, and the class would look empty.
     is_sure = ~(score < jnp.minimum(limit, score.max(axis=1, keepdims=True)))
-    # The best patch by its index: where the compiler computes the score twice, rounding
-    # may leave every one below the best.
+    # The best patch is found by its index: the compiler may compute the score twice and
+    # round differently, and then no score equals the maximum.
     best = jnp.argmax(score, axis=1, keepdims=True)
     return is_sure | (jnp.arange(score.shape[1])[None] == best)
 
@@ -145,11 +150,11 @@ def normalize(
     Args:
         logits: Cosines of every class.
         keep: Patches that carry mass, at least one per class (``suppress``).
-        scale: Multiplies the cosines before the softmax over patches; near 0 all kept
-            patches weigh the same, at 100 the best few carry nearly all.
+        scale: Factor on the cosines before the softmax over patches. Near 0, all kept
+            patches have the same mass; at 100, the best few have nearly all of it.
 
     Returns:
-        Source ``f``: float32, rows sum to 1, exactly 0 where nothing is kept.
+        Source ``f`` in float32; rows sum to 1, and patches that are not kept are 0.
     """
     return jax.nn.softmax(scale * logits.astype(jnp.float32), axis=1, where=keep)
 

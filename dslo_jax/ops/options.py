@@ -1,4 +1,4 @@
-"""The options of what happens to logits before a solver, and to its maps after it."""
+"""Options of the steps from logits to sources, and from maps to labels."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,14 +9,14 @@ from dslo_jax.options import MAX_FLOAT, MIN_FLOAT, Options, option
 
 @dataclass(frozen=True)
 class SourceOptions(Options):
-    """How the logits of a photo become the distributions that a solver starts from.
+    """Options of the steps from logits to the distributions of a solver.
 
     Args:
         early_rejection: Drop classes that win no patch (Algorithm 1, line 2).
         rejection_share: Share of the patches, in [0, 1], that a class must exceed to
-            survive early rejection; the class that wins most always does.
-        suppression: How patches of low confidence are told (NMS).
-        suppression_threshold: Confidence below which a patch is noise, in [0, 1].
+            survive early rejection; the class that wins the most always survives.
+        suppression: Measure of confidence for the NMS; see ``ops.suppress``.
+        suppression_threshold: Confidence below which a patch is dropped, in [0, 1].
         source_scale: Factor on the logits before the softmax over the patches.
     """
 
@@ -29,11 +29,11 @@ class SourceOptions(Options):
 
 @dataclass(frozen=True)
 class UpsamplingOptions(Options):
-    """How maps on the patch grid become labels of the pixels.
+    """Options of the step from maps on the patch grid to labels of the pixels.
 
     Args:
-        upsampling: ``bilateral`` (Eq. 23 over low-resolution samples), ``dense`` (over
-            all pixels of a window), or ``bilinear``.
+        upsampling: ``bilateral`` (Eq. 23 from the nearest patches), ``dense`` (Eq. 23
+            from all pixels of a window), or ``bilinear``.
         spatial_variance: Spatial variance of the bilateral weights, in patches squared.
         range_variance: Colour variance of the bilateral weights, RGB in [0, 1].
     """

@@ -1,9 +1,9 @@
-"""The resamplers that the checkpoints were used with, as two small matrix products.
+"""Resampling as in the original implementations, as two small matrix products.
 
-Resampling is separable and linear, so each axis has a weight matrix that depends on
-lengths alone. The matrices are computed on the host in float64; no general-purpose
-resize has the cubic (a = -0.75), the missing antialiasing and the inflated step that
-the published CLIP results rest on.
+Resampling is separable and linear, so each axis has a weight matrix that depends only
+on the two lengths. The matrices are computed on the host in float64. The published CLIP
+results were computed with a cubic kernel of a = -0.75, without antialiasing, and with a
+step that is slightly too large; no general-purpose resize does that.
 """
 
 from typing import Literal
@@ -28,12 +28,12 @@ def resize_weights(
     edge repeat the edge, and nothing is antialiased. Every row sums to 1.
 
     Args:
-        length: Number of samples at hand.
+        length: Number of given samples.
         size: Number of samples wanted.
         method: ``"bilinear"``; ``"bicubic"`` with a = -0.75; ``"area"``, the exact mean
             of the samples under each wanted one, fractions of samples included.
-        step: Samples between two wanted ones, where the first one's cell starts at the
-            edge; ``length / size`` unless told.
+        step: Distance between two wanted samples, in samples; default: ``length /
+            size``. The cell of the first wanted sample begins at the edge.
 
     Returns:
         Float32 weights.
@@ -101,9 +101,9 @@ def resize_positions(
 ) -> Float[Array, "height width channels"]:
     """Fit learned position embeddings to another grid.
 
-    Bicubic, as the CLIP and DINO families do: the grid is enlarged by
-    ``(wanted + offset) / native`` and then cut to the wanted size. The offset once
-    guarded a rounding and remains as a slight, systematic shift of every position.
+    Bicubic, as in the CLIP and DINO families: the grid is enlarged by
+    ``(wanted + offset) / native`` and then cut to the wanted size. The offset was meant
+    to protect from rounding; it shifts every position slightly.
 
     Args:
         embeddings: Embeddings of the native grid, class token left out.
@@ -111,7 +111,7 @@ def resize_positions(
         offset: 0.1 for CLIP and DINO; 0 samples the grid evenly.
 
     Returns:
-        Embeddings of the wanted grid; the native ones, untouched, at the native size.
+        Embeddings of the wanted grid; at the native size, the native ones unchanged.
 
     Raises:
         ValueError: A wanted length is not positive.

@@ -1,14 +1,14 @@
-"""From the patch grid to the pixels of the photo (Eq. 23), for a photo of any size.
+"""Upsampling from the patch grid to the pixels of a photo of any size (Eq. 23).
 
 Joint bilateral upsampling averages neighbours ``q`` of a pixel ``p`` with weights
-``exp(-d^2 / spatial_variance) * exp(-|I_p - I_q|^2 / range_variance)``: ``d`` in cells
-of the grid, colours in [0, 1]. Here the neighbours are the cells around the pixel's
-own, and the colour of a cell is the mean of the photo over its area; ``dense.py`` has
-the reading in which they are pixels. Bilinear upsampling ignores the photo.
+``exp(-d^2 / spatial_variance) * exp(-|I_p - I_q|^2 / range_variance)``, with ``d`` in
+cells of the grid and colours in [0, 1]. Here the neighbours are the cells around that
+of the pixel, and the colour of a cell is the mean of the photo over its area. In
+``dense.py`` the neighbours are pixels. Bilinear upsampling ignores the photo.
 
-Neighbours outside the photo are left out and the weights renormalised. There are maps
-(``..._upsample``), and labels that never hold the maps of all classes at full size
-(``..._labels``). Values must be finite.
+Neighbours outside the photo are left out, and the weights renormalised. Functions
+called ``..._upsample`` return maps. Functions called ``..._labels`` return labels, and
+never hold the maps of all classes at full size. Values must be finite.
 """
 
 from functools import partial
@@ -51,7 +51,7 @@ def bilinear_labels(
     Args:
         values: Maps on the patch grid.
         cells: The folded photo; its colours do not matter.
-        active: Classes that may win; all unless told.
+        active: Classes that may win; default: all.
 
     Returns:
         ``[h slots_y w slots_x]`` labels and ties, for ``CellLayout.unfold``.
@@ -60,8 +60,8 @@ def bilinear_labels(
     def weigh(dy, colors, means):
         return _hat_weights(dy, cells.dx)
 
-    # A pixel needs its own cell and one neighbour on each axis; the other neighbour's
-    # hat is 0. Renormalising at the edge is the same as repeating the edge.
+    # A pixel needs its own cell and one neighbour on each axis; the weight of the other
+    # neighbour is 0. Renormalising at the edge is the same as repeating the edge.
     return _by_cells(values, cells, active, weigh, 1, keep_labels)
 
 
@@ -80,7 +80,7 @@ def joint_bilateral_upsample(
         guide: The photo, RGB in [0, 1]; larger or smaller than the grid.
         spatial_variance: Positive, in squared cells.
         range_variance: Positive, in squared RGB distance.
-        radius: Neighbours on each side of the pixel's cell; 2 looks at 5 x 5.
+        radius: Neighbours on each side of the pixel's cell; 2 means 5 x 5 cells.
 
     Returns:
         Float32 maps at the size of the photo, within the range of their values.
@@ -121,7 +121,7 @@ def joint_bilateral_labels(
     Args:
         values: Maps on the patch grid.
         cells: The folded photo.
-        active: Classes that may win; all unless told.
+        active: Classes that may win; default: all.
         spatial_variance: As in ``joint_bilateral_upsample``.
         range_variance: As in ``joint_bilateral_upsample``.
         radius: As in ``joint_bilateral_upsample``.
@@ -167,8 +167,9 @@ def _joint(
 def _by_cells(values, cells, active, weigh, radius, reduce):
     """Average neighbouring cells with weights per slot, one row of cells at a time.
 
-    All slots of a cell share their neighbours: one small matrix product per cell. A
-    map of ones, zero beyond the grid as all maps are, adds up the weights.
+    All slots of a cell have the same neighbours, so a cell is one small matrix product.
+    A further map of ones, zero outside the grid like all maps, gives the sum of the
+    weights.
     """
     h, slots_y, w, slots_x, _ = cells.colors.shape
     span = 2 * radius + 1
@@ -176,7 +177,7 @@ def _by_cells(values, cells, active, weigh, radius, reduce):
     ones = jnp.ones((1, h, w), jnp.float32)
     values = jnp.concatenate([values.astype(jnp.float32), ones])
     values = jnp.pad(values, ((0, 0), *border))
-    # Infinitely far in colour, so that no weight is measured against the border.
+    # The border has an infinite colour, so that its weights are 0.
     means = jnp.pad(cells.means, (*border, (0, 0)), constant_values=jnp.inf)
     columns = np.arange(w)[:, None] + np.arange(span)
 
@@ -214,7 +215,8 @@ def _bilateral_weights(dy, dx, colors, means, spatial_variance, range_variance):
     for channel in range(3):  # a reduction over a last axis of 3 takes twice as long
         change = means[:, :, None, channel] - colors[:, None, :, channel]
         exponent += change**2 / range_variance
-    # The heaviest neighbour weighs 1: a small variance may starve all but never all.
+    # The greatest weight becomes 1. Otherwise all weights could underflow to 0 when a
+    # variance is small.
     return jnp.exp(exponent.min(axis=1, keepdims=True) - exponent)
 
 
@@ -225,10 +227,10 @@ def _hat_weights(dy, dx):
 
 
 def _offsets(span, dy, dx):
-    """How far neighbours are from slots, in cells: ``[1 or w, neighbours, slots]``.
+    """Offsets of neighbours from slots, in cells: ``[1 or w, neighbours, slots]``.
 
-    Neighbours share one axis, and so do slots, although an offset changes along one of
-    their two alone: a loop over all five axes takes three times as long on a CPU.
+    Both directions of the neighbours share one axis, and so do those of the slots:
+    with an axis for each, the loop takes three times as long on a CPU.
     """
     steps = jnp.arange(span, dtype=jnp.float32) - span // 2
     down = jnp.repeat(steps, span)[:, None] - jnp.repeat(dy, dx.shape[1])[None, :]

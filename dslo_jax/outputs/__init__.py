@@ -1,4 +1,4 @@
-"""What people take away: overlays with a legend, label maps, maps and JSON."""
+"""Result files: overlays with a legend, label maps, discrepancy maps and JSON."""
 
 from dslo_jax.outputs.files import (
     output_path as output_path,

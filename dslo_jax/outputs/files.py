@@ -1,4 +1,4 @@
-"""Results on disk: maps and JSON, each written whole or not at all."""
+"""Result files: maps and JSON, each written whole or not at all."""
 
 import dataclasses
 import io
@@ -17,7 +17,7 @@ from dslo_jax.files import atomic_file
 
 
 def output_path(folder: str | os.PathLike[str], name: str) -> Path:
-    """Where a result goes, guaranteed to lie inside the output folder.
+    """Path of a result, checked to be inside the output folder.
 
     Args:
         folder: The output folder, existing or not.
@@ -28,8 +28,8 @@ def output_path(folder: str | os.PathLike[str], name: str) -> Path:
         ``folder / name``.
 
     Raises:
-        ImageError: The path would leave the folder, through ``..``, an absolute name
-            or a link (``I08``).
+        ImageError: The path is outside the folder, through ``..``, an absolute name or
+            a symbolic link (``I08``).
     """
     path = Path(folder) / name
     if not path.resolve().is_relative_to(Path(folder).resolve()):
@@ -42,18 +42,18 @@ def output_path(folder: str | os.PathLike[str], name: str) -> Path:
 
 
 def save_maps(path: str | os.PathLike[str], maps: Mapping[str, np.ndarray]) -> None:
-    """Save named number maps as a compressed NPZ, which ``numpy.load`` reads.
+    """Save named arrays as a compressed NPZ, which ``numpy.load`` reads.
 
-    Equal maps give equal bytes: no clock goes into the file.
+    Equal arrays give equal bytes, because the file contains no time.
 
     Args:
         path: The NPZ to write.
-        maps: Name to array, usually class name to ``[height, width]``. Any name will
-            do, ``"file"`` included.
+        maps: Arrays by name, usually ``[height, width]`` by class. Every name is
+            allowed, also ``"file"``.
 
     Raises:
         ValueError: An array does not hold plain numbers.
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     for name, values in maps.items():
         if values.dtype.kind not in "biuf":
@@ -83,12 +83,12 @@ def save_json(path: str | os.PathLike[str], value: Any) -> None:
         value: What to write.
 
     Raises:
-        TypeError: A value has no form in JSON.
-        OSError: The disk refuses.
+        TypeError: A value cannot be written as JSON.
+        OSError: The file cannot be written.
     """
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_file(path) as file:
-        # Undecodable bytes of a file name live on as escapes that JSON itself knows.
+        # Undecodable bytes of a file name become escapes of JSON.
         file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool | int | str):
         return value
     if isinstance(value, type):
-        raise TypeError(f"the class {value.__name__} has no form in JSON")
+        raise TypeError(f"the class {value.__name__} cannot be written as JSON")
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
         return {name: _plain(getattr(value, name)) for name in names}
@@ -112,4 +112,4 @@ def _plain(value: Any) -> Any:
         return os.fspath(value)
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
-    raise TypeError(f"{type(value).__name__} has no form in JSON: {value!r}")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")

@@ -1,4 +1,4 @@
-"""Label maps: class ids per pixel, counted, stored and read back."""
+"""Label maps, one class id per pixel: saving, reading and areas of classes."""
 
 import os
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ def save_labels(
 ) -> None:
     """Save a label map as a PNG whose pixel values are the class ids.
 
-    Up to 256 classes give an 8-bit palette PNG in the colours of PASCAL VOC; more give
-    a 16-bit grey one.
+    With up to 256 classes the PNG has 8 bits and the palette of PASCAL VOC; with more
+    it is grey with 16 bits.
 
     Args:
         path: The PNG to write.
@@ -35,7 +35,7 @@ def save_labels(
     Raises:
         ClassListError: There are too many classes for a PNG (``C09``).
         ValueError: A label is not the id of a class.
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     if num_classes > MAX_CLASSES:
         raise ClassListError(
@@ -54,7 +54,7 @@ def save_labels(
 
 
 def read_labels(path: str | os.PathLike[str]) -> Int32[np.ndarray, "height width"]:
-    """Read a label map back, ids and not colours.
+    """Read the class ids of a label map.
 
     Args:
         path: A palette or grey PNG of 8 or 16 bits.
@@ -63,8 +63,8 @@ def read_labels(path: str | os.PathLike[str]) -> Int32[np.ndarray, "height width
         The class ids.
 
     Raises:
-        ImageError: The file is missing (``I01``), no image or damaged (``I02`` to
-            ``I05``), or a picture in colours (``I07``).
+        ImageError: The file is missing (``I01``), not an image or damaged (``I02`` to
+            ``I05``), or holds colours instead of ids (``I07``).
     """
     path = Path(path)
     if not path.is_file():
@@ -86,7 +86,7 @@ def read_labels(path: str | os.PathLike[str]) -> Int32[np.ndarray, "height width
 def class_areas(
     labels: Integer[np.ndarray, "height width"], names: Sequence[str]
 ) -> dict[str, float]:
-    """The share of the photo that each class covers.
+    """Share of the photo that each class covers.
 
     Args:
         labels: Class ids, 0 to ``len(names) - 1``.

@@ -13,7 +13,7 @@ from dslo_jax.outputs.palette import palette
 
 
 _MIN_SIDE = 360  # geometric mean of the sides, below which photos are enlarged
-_MAX_LONG = 4096  # enlarging stops here
+_MAX_LONG = 4096  # greatest side of an enlarged photo
 _MIN_FONT = 15
 _MAX_ENTRIES = 60
 _PAPER = (255, 255, 255)
@@ -22,7 +22,7 @@ _PALE_INK = (110, 113, 118)
 
 
 class _Entry(NamedTuple):
-    """One line of the legend; no colour for the line that counts the rest."""
+    """One line of the legend. The last line, "and 5 more", has no colour."""
 
     colour: tuple[int, int, int] | None
     name: str
@@ -30,7 +30,7 @@ class _Entry(NamedTuple):
 
 
 class _Grid(NamedTuple):
-    """Where the lines of a legend go, in pixels."""
+    """Sizes and positions of the lines of a legend, in pixels."""
 
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont
     unit: int  # height of the letters, and the margin all around
@@ -62,18 +62,18 @@ def draw_overlay(
     outlines: bool = True,
     legend: bool = True,
 ) -> Image.Image:
-    """Lay the colours of the classes over a photo, whose own colours fade.
+    """Draw the colours of the classes over a photo, whose own colours become pale.
 
     The legend lists the classes that are present, largest first, with the share of the
-    photo that they cover. It stands below photos that are wider than high, else to
-    the right. Small photos are enlarged by a whole factor, so that there is room for
-    words; photos are never made smaller.
+    photo that they cover. It is below photos that are wider than high, and to the right
+    of others. Small photos are enlarged by a whole factor, so that there is room for
+    the legend; photos are never made smaller.
 
     Args:
         pixels: The photo.
         labels: Class ids, 0 to ``len(names) - 1``.
         names: Class names.
-        opacity: Strength of the colours, from 0 (photo alone) to 1.
+        opacity: Strength of the class colours, from 0 (only the photo) to 1.
         outlines: Whether to draw thin lines between regions.
         legend: Whether to add the legend.
 
@@ -112,13 +112,14 @@ def _blend(
     opacity: float,
     outlines: bool,
 ) -> Image.Image:
-    """Photo and colours mixed, enlarged where needed, with outlines."""
+    """Mix photo and colours, enlarged if it is small, with outlines."""
     height, width = labels.shape
     factor = math.ceil(_MIN_SIDE / math.sqrt(height * width))
     factor = max(min(factor, _MAX_LONG // max(height, width)), 1)
     size = (width * factor, height * factor)
     photo = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
-    # Its own colours would shift those of the classes away from the legend.
+    # The photo becomes grey, because its colours would change those of the classes,
+    # which the legend shows.
     photo = Image.blend(photo, photo.convert("L").convert("RGB"), opacity)
     labels = labels.repeat(factor, axis=0).repeat(factor, axis=1)
     picture = Image.blend(photo, Image.fromarray(colours[labels]), opacity)
@@ -146,7 +147,7 @@ def _entries(
     names: Sequence[str],
     colours: UInt8[np.ndarray, "classes 3"],
 ) -> list[_Entry]:
-    """The classes present, largest first; the tail of a long list is summed."""
+    """Legend of the present classes, largest first; the last of many share a line."""
     counts = np.bincount(labels.ravel(), minlength=len(names))
     largest_first: list[int] = np.argsort(-counts, kind="stable").tolist()
     order = [index for index in largest_first if counts[index]]
@@ -184,7 +185,7 @@ def _grid(entries: Sequence[_Entry], picture: Image.Image, *, below: bool) -> _G
     font = ImageFont.load_default(unit)
     share_width = max(font.getlength(entry.share) for entry in entries)
     name_width = max(font.getlength(entry.name) for entry in entries)
-    # Swatch and gaps; a name may take some 30 letters before it is cut.
+    # Swatch and gaps; a name of more than about 30 letters is cut.
     column_width = math.ceil(min(name_width, 16 * unit) + share_width + 3 * unit)
     if below:
         room = picture.width - 2 * unit
@@ -222,7 +223,7 @@ def _draw_legend(
 def _elide(
     name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float
 ) -> str:
-    """The name, or as much of its start as fits before an ellipsis."""
+    """The name, or its beginning and an ellipsis where it is too long."""
     if font.getlength(name) <= room:
         return name
     fitting = [

@@ -1,7 +1,7 @@
-"""What all HTML pages of this package share: style, words, pictures, tables, legends.
+"""The common parts of all HTML pages: style, text, pictures, tables, legends.
 
-A page is one file: nothing is fetched, nothing is run, and whatever came from a person
-is escaped.
+A page is one file. It loads no other file and runs no script, and all text that came
+from a user is escaped.
 """
 
 import base64
@@ -50,15 +50,15 @@ th:first-child, td:first-child {{ text-align: left; }}
 
 
 def document(title: str, body: str, *, style: str = "") -> str:
-    """A whole page.
+    """An HTML page.
 
     Args:
-        title: Of the window, as plain text.
+        title: Title of the window, as plain text.
         body: HTML.
-        style: CSS, beyond what all pages share.
+        style: CSS, in addition to that of all pages.
 
     Returns:
-        A page that needs no other file and may load none.
+        The page; its policy forbids it to load other files.
     """
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -70,7 +70,7 @@ def document(title: str, body: str, *, style: str = "") -> str:
 
 
 def words(text: object) -> str:
-    """Any text as HTML; what cannot be printed, such as a line end, as its code."""
+    """Escape text for HTML; characters that cannot be printed become their code."""
     return escape(
         "".join(
             each if each.isprintable() else f"\\u{ord(each):04x}" for each in str(text)
@@ -79,17 +79,17 @@ def words(text: object) -> str:
 
 
 def percent(score: float | None) -> str:
-    """A score in [0, 1] for people; a dash where nothing could be scored."""
+    """A score in [0, 1] as a percentage; a dash where there is no score."""
     return "-" if score is None or np.isnan(score) else f"{100 * score:.1f} %"
 
 
 def picture(image: Image.Image, alternative: str, *, lossless: bool = False) -> str:
-    """An ``img`` with its pixels inside.
+    """An ``img`` element that contains its pixels.
 
     Args:
         image: RGB.
-        alternative: What it shows, as plain text.
-        lossless: PNG; otherwise JPEG, which suits photos.
+        alternative: Description of the image, as plain text.
+        lossless: Whether to use PNG; otherwise JPEG, which is smaller for photos.
     """
     buffer = io.BytesIO()
     kind = "png" if lossless else "jpeg"
@@ -101,11 +101,11 @@ def picture(image: Image.Image, alternative: str, *, lossless: bool = False) -> 
 def legend(
     names: Sequence[str], colours: Shaped[np.ndarray, "classes 3"] | Sequence[str]
 ) -> str:
-    """A list of colours and what they stand for.
+    """A list of colours and their names.
 
     Args:
-        names: Plain text.
-        colours: RGB, 0 to 255, or CSS colours.
+        names: Names, as plain text.
+        colours: Colour of each name: RGB, 0 to 255, or CSS.
     """
     entries = [
         f'<li><i style="background: {_css(colour)}"></i>{words(name)}</li>'
@@ -118,8 +118,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A table of HTML cells, which scrolls sideways where it is too wide.
 
     Args:
-        head: Column titles.
-        rows: As many cells each.
+        head: Titles of the columns.
+        rows: Cells of each row, one for each column.
     """
     body = "".join(_cells("td", row) for row in rows)
     return f'<div class="wide"><table>{_cells("th", head)}{body}</table></div>'

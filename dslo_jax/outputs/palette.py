@@ -1,4 +1,4 @@
-"""Colours of classes: fixed per name for people, fixed per id for label maps."""
+"""Colours of classes: by name for overlays and pages, by id for label maps."""
 
 import hashlib
 from collections.abc import Sequence
@@ -26,18 +26,18 @@ _CONES_TO_RGB = np.array(
         [-0.0041960863, -0.7034186147, 1.7076147010],
     ]
 )
-# Red against green is what most colour-blind people miss, so it counts for less.
+# Most colour-blind people cannot tell red from green, so this axis counts for less.
 _AXIS_WEIGHTS = np.array([1.0, 0.4, 1.0])
 
 
 def palette(names: Sequence[str]) -> UInt8[np.ndarray, "classes 3"]:
     """A colour for each class, chosen by its name.
 
-    A name, upper and lower case taken as equal, is hashed to a hue, one of five
-    lightnesses and one of two chromas in OKLCH. A list always has the same colours,
-    in whatever order, and a name has the same colour in every list where it does not
-    come too close to another. Then the one with the later hash moves along a fixed
-    sequence. Distances are taken in Oklab with red-green counting 0.4.
+    A hash of the name, in lower case, chooses a hue, one of five lightnesses and one of
+    two chromas in OKLCH. A name usually has the same colour in every list. Where two
+    colours of a list would be too close, the name with the greater hash takes the next
+    colour of a fixed sequence, so the order of a list has no influence. Distances are
+    measured in Oklab, where the red-green axis has the weight 0.4.
 
     Args:
         names: Class names.
@@ -60,10 +60,10 @@ def palette(names: Sequence[str]) -> UInt8[np.ndarray, "classes 3"]:
 
 
 def voc_palette(num_classes: int = 256) -> UInt8[np.ndarray, "classes 3"]:
-    """The colour map of PASCAL VOC, in which label maps are traditionally stored.
+    """The colour map of PASCAL VOC, the usual palette of label maps.
 
-    The bits of the id are dealt to red, green and blue in turn, lowest bit of the id
-    to the highest of the colour.
+    The bits of the id go to red, green and blue in turn. The lowest bits of the id
+    become the highest bits of the colours.
 
     Args:
         num_classes: Number of colours, at most 256.
@@ -91,23 +91,23 @@ def _hash(name: str) -> int:
 
 
 def _wanted_distance(num_classes: int) -> float:
-    """How far apart the colours of one list are kept.
+    """Smallest distance between two colours of a list.
 
-    A trade: a larger distance tells classes better apart, and takes its own colour
-    from more of them. As it is, three names in four keep theirs in random lists of 8,
-    two in three in lists of 21, one in two in lists of 60.
+    With a greater distance, classes are easier to tell apart, and more names lose the
+    colour of their hash. With this one, three in four names keep it in random lists of
+    8, two in three in lists of 21, and one in two in lists of 60.
     """
     return 0.08 / max(num_classes / 8, 1) ** 0.5
 
 
 def _candidates(hashed: int) -> Float[np.ndarray, "candidates 3"]:
-    """Colours in Oklab that a name may take, its own first."""
+    """Colours in Oklab that a name may have, first that of its hash."""
     step = np.arange(_CANDIDATES)
     hue = 2 * np.pi * (hashed % 2**32) / 2**32 + _GOLDEN_ANGLE * step
     place, shade = divmod(hashed >> 32, len(_LIGHTNESS))
     lightness = _LIGHTNESS[(shade + 2 * step) % len(_LIGHTNESS)]
     chroma = _CHROMA[(place + step // len(_LIGHTNESS)) % len(_CHROMA)]
-    for _ in range(12):  # towards grey until the screen can show it
+    for _ in range(12):  # towards grey, until sRGB contains the colour
         lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1)
         rgb = _linear_rgb(lab)
         outside = (rgb < 0).any(axis=-1) | (rgb > 1).any(axis=-1)

@@ -1,4 +1,4 @@
-"""From photos and words to labels: the networks, the steps, and their programs."""
+"""The pipeline from photos and words to labels: networks, steps and programs."""
 
 from dslo_jax.pipeline.batch import Batch as Batch, clip_size as clip_size
 from dslo_jax.pipeline.networks import Networks as Networks

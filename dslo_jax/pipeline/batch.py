@@ -18,16 +18,16 @@ from dslo_jax.prompts import ClassList
 
 
 class Batch(Steps):
-    """A batch of photos on its way to labels.
+    """The steps for a batch of photos, with logits and affinity from networks.
 
     Args:
-        networks: Loaded, on their device.
-        photos: At most ``size``, which CLIP sees at the same size.
+        networks: The networks, on their device.
+        photos: At most ``size`` photos that have the same size for CLIP.
         classes: All classes.
-        size: See ``Steps``.
-        clock: Likewise.
-        affinity_name: Which source of affinities.
-        memory: See ``Steps``.
+        size: As for ``Steps``.
+        clock: As for ``Steps``.
+        affinity_name: Name of the source of affinities.
+        memory: As for ``Steps``.
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class Batch(Steps):
         return self.networks.grid(config.affinity, self.affinity_name)
 
     def solved_key(self, config: SegmenterConfig) -> tuple[Hashable, ...]:
-        """All that the maps depend on."""
+        """Key of the maps: everything that they depend on."""
         return (*super().solved_key(config), self.affinity_name)
 
     def text(self, config: SegmenterConfig) -> Array:
-        """Features of all names."""
+        """Compute the features of all names."""
         templates = config.clip.templates
         names = self.classes.names
         return self.networks.embed(self.clock, names, templates)
 
     def features(self, config: SegmenterConfig) -> Array:
-        """Features of the patches that CLIP sees."""
+        """Compute CLIP's features of the patches."""
         options, network = config.clip, self.networks.logits
         stage = network_stage("features", network.module.stages[1])
 
@@ -86,7 +86,7 @@ class Batch(Steps):
         return self.memory.recall(key, compute)
 
     def logits(self, config: SegmenterConfig) -> Array:
-        """Cosines of every class, on the grid of the affinity."""
+        """Compute the cosines of every class, on the grid of the affinity."""
         grid = self.grid(config)
 
         def compute() -> Array:
@@ -103,7 +103,7 @@ class Batch(Steps):
         return self.memory.recall(("logits", config.clip, grid), compute)
 
     def encoded(self, config: SegmenterConfig) -> Any:
-        """What the source of affinities makes of photos before it attends."""
+        """Encode the photos with the source of affinities."""
         network = self.networks.encoder(config.affinity, self.affinity_name)
         stage = network_stage("encode", network.module.stages[0])
 
@@ -116,7 +116,7 @@ class Batch(Steps):
         return self.memory.recall(key, compute)
 
     def affinity(self, config: SegmenterConfig) -> Array | None:
-        """Attention between patches; ``None`` where the discrepancy needs none."""
+        """Compute the affinity; ``None`` if the discrepancy needs none."""
         if not config.discrepancy.needs_affinity:
             return None
         network = self.networks.affinity(config.affinity, self.affinity_name)
@@ -141,6 +141,6 @@ class Batch(Steps):
 def clip_size(
     photo: Photo, config: SegmenterConfig, patch_size: int
 ) -> tuple[int, int]:
-    """Height and width at which CLIP sees a photo, in pixels."""
+    """Height and width of a photo for CLIP, in pixels."""
     size = photo.pixels.shape[:2]
     return images.short_side_size(size, config.clip.short_side, patch_size)

@@ -1,4 +1,4 @@
-"""What is looked at on the host between two programs."""
+"""Checks and decisions on the host, between two programs."""
 
 from collections.abc import Sequence
 
@@ -13,22 +13,23 @@ from dslo_jax.solvers import Counts, Discrepancy, Fused, Reason, Solution
 
 
 READING_STEPS = 8
-"""Sizes that a path compiles for, as parts of all patches: finer steps would save less
-time than another compilation costs. (Active classes come in powers of two.)"""
+"""Number of sizes that a path is compiled for: sizes are rounded up to a multiple of
+this part of all patches. With more sizes, another compilation would take longer than
+the smaller size saves. (The number of active classes is rounded up to a power of 2.)"""
 
 
 def check_logits(
     non_finite: np.ndarray, titles: Sequence[str], photos: Sequence[Photo]
 ) -> None:
-    """Refuse NaN, which would win every argmax.
+    """Refuse logits that are NaN, which would win every argmax, or infinite.
 
     Args:
-        non_finite: Patches with a NaN or infinite logit, per photo and class.
-        titles: What the classes are called.
+        non_finite: Number of patches with such a logit, for each photo and class.
+        titles: Titles of the classes.
         photos: The photos of the batch.
 
     Raises:
-        SolverError: There is one (``S01``).
+        SolverError: There is such a logit (``S01``).
     """
     if non_finite.any():
         photo, worst = np.argwhere(non_finite)[0]
@@ -47,17 +48,17 @@ def check_maps(
     discrepancy: Discrepancy,
     affinity: AffinityOptions,
 ) -> None:
-    """Refuse maps that the solver could not find; their error is NaN.
+    """Refuse solutions with a class that was not solved.
 
     Args:
         solution: Maps and status of every photo.
         order: Index of the class of every row of the maps.
-        titles: What the classes are called.
-        discrepancy: What was solved for.
-        affinity: How the affinity was made.
+        titles: Titles of the classes.
+        discrepancy: The discrepancy that was solved for.
+        affinity: Options of the affinity.
 
     Raises:
-        SolverError: A class was not solved (``S03``); the message says why.
+        SolverError: A class was not solved (``S03``); the message gives the reason.
     """
     finite = np.isfinite(solution.value).all(axis=-1) & ~np.isnan(solution.error)
     if finite.all():
@@ -67,21 +68,28 @@ def check_maps(
     epsilon = _epsilon(discrepancy)
     small = ""
     if epsilon is not None:
-        small = f"epsilon = {epsilon} (0.0125 suits every affinity) and at "
+        small = f"epsilon = {epsilon} (0.0125 works with every affinity) and "
     raise SolverError(
         "S03",
         f"mode {discrepancy.name!r} has no solution for the class "
-        f"{titles[int(order[photo, row])]!r}. {reason.sentence} Look at {small}"
+        f"{titles[int(order[photo, row])]!r}. {reason.sentence} Check {small}"
         f"affinity_temperature = {affinity.temperature}; networks in half precision "
         "may overflow: use float32 or bfloat16",
     )
 
 
 def choose_classes(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The surviving classes of each photo, padded to a bucket that all share.
+    """Choose the active classes of each photo, padded to the same number.
 
-    Padding repeats the first survivor: the solver meets nothing unusual in it, and the
-    labels leave it out.
+    The padding repeats the first active class, which is as easy to solve as any class;
+    the labels leave the padding out.
+
+    Args:
+        active: Whether a class survived early rejection, for each photo.
+
+    Returns:
+        Indices of classes ``[batch active]``, and the number of classes of each photo
+        that are not padding.
     """
     counts = active.sum(axis=1)
     order = np.empty((len(active), _bucket(int(counts.max()))), np.int32)
@@ -93,12 +101,12 @@ def choose_classes(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def count(given: SolverInput, order: np.ndarray, platform: str) -> Counts:
-    """The numbers that a discrepancy may want to know; the largest of the photos.
+    """Count patches and pairs with mass; the greatest numbers of the batch.
 
     Args:
-        given: Of the batch.
-        order: From ``choose_classes``; classes that fill a bucket have pairs like any.
-        platform: Of the device.
+        given: Input of the solver, for the batch.
+        order: From ``choose_classes``; the padding counts like other classes.
+        platform: Platform of the device, such as ``"cpu"``.
     """
     patches = given.source.shape[2]
     support, kept = jax.device_get((given.support, given.kept))
@@ -113,7 +121,7 @@ def count(given: SolverInput, order: np.ndarray, platform: str) -> Counts:
 
 
 def _epsilon(discrepancy: Discrepancy) -> float | None:
-    """That of a path, by itself or fused; ``None`` where there is none."""
+    """Epsilon of a path, alone or fused; ``None`` for other discrepancies."""
     if isinstance(discrepancy, Fused):
         first, second = map(_epsilon, (discrepancy.first, discrepancy.second))
         return second if first is None else first
@@ -121,5 +129,5 @@ def _epsilon(discrepancy: Discrepancy) -> float | None:
 
 
 def _bucket(count: int) -> int:
-    """The power of two that holds so many classes; at least 2."""
+    """The smallest power of two that is at least ``count``, and at least 2."""
     return max(2, 1 << (count - 1).bit_length())

@@ -1,4 +1,4 @@
-"""The networks on their device, loaded once, whatever they are used for."""
+"""The networks on their device, loaded once for all configurations."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
@@ -18,16 +18,16 @@ from dslo_jax.templates import find_templates
 
 
 Load = Callable[[AffinityOptions], AffinitySource]
-"""Loads a source of affinities; called when it is needed for the first time, with the
-options that it is needed with."""
+"""A function that loads a source of affinities. It is called when the source is needed
+for the first time, with the options of that call."""
 
 
 class OnDevice:
-    """A network that is split for compiled programs, its parameters on a device.
+    """A network split into graph and parameters, for compiled programs.
 
     Args:
         module: The network.
-        device: Where its parameters go.
+        device: Device of its parameters.
     """
 
     def __init__(self, module: Any, device: jax.Device):  # pyright: ignore[reportInvalidTypeForm]
@@ -38,16 +38,16 @@ class OnDevice:
 
 
 class Networks:
-    """A source of logits and some of affinities, ready to run in any configuration.
+    """A source of logits and sources of affinities, for any configuration.
 
     Args:
-        logits: Gives features of words and photos.
+        logits: The source of logits.
         tokenizer: The tokenizer of ``logits``.
-        affinities: Sources of affinities by name, or what loads them; the empty name
-            is the one that is used unless told otherwise. There may be none where no
-            discrepancy needs one.
-        downscaling: Pixels per patch of the affinity that is left out: without one,
-            the maps have the grid that it would have given them.
+        affinities: Sources of affinities by name, or functions that load them; the
+            default source has the empty name. ``None`` if no discrepancy needs an
+            affinity.
+        downscaling: Pixels per patch of a source that is not loaded, which gives the
+            grid of the maps.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Networks:
         self._text: dict[tuple[Any, str], Float[np.ndarray, " channels"]] = {}
 
     def with_affinities(self, more: Mapping[str, AffinitySource]) -> "Networks":
-        """The same networks with further sources of affinities."""
+        """These networks with further sources of affinities."""
         return Networks(
             self.logits.module,
             self.tokenizer,
@@ -93,7 +93,7 @@ class Networks:
 
         Args:
             name: One of ``affinity_names``.
-            options: What it is to read, if it is loaded now.
+            options: The options to load it with, if it is not loaded yet.
 
         Raises:
             OptionError: There is none of this name (``O05``), or the network has no
@@ -123,16 +123,17 @@ class Networks:
         return self._variants[key]
 
     def encoder(self, options: AffinityOptions, name: str = "") -> OnDevice:
-        """The same, to encode photos: one for all options that encoding ignores.
+        """A source of affinities for its ``encode`` alone, ready to run.
 
-        A program belongs to a network with its options, and that of an autoencoder
-        takes long to compile: another timestep must not compile it again.
+        All options that ``encode`` does not depend on share one source. A program is
+        compiled for a network with its options, and that of an autoencoder takes long
+        to compile; another timestep must not compile it again.
         """
         variant = self.affinity(options, name)
         return self._encoders.setdefault((name, variant.module.encoding), variant)
 
     def grid(self, options: AffinityOptions, name: str = "") -> tuple[int, int]:
-        """Rows and columns of the maps, told without loading anything."""
+        """Rows and columns of the maps, without loading anything."""
         source = self._affinities.get(name)
         known = isinstance(source, AffinitySource)
         side = options.size // (source.downscaling if known else self._downscaling)
@@ -141,7 +142,7 @@ class Networks:
     def embed(
         self, clock: Clock, names: Sequence[str], templates: Any
     ) -> Float[Array, "names channels"]:
-        """Features of names; each is encoded once for each set of templates."""
+        """Compute features of names; a name is encoded once per set of templates."""
         new = [name for name in names if (templates, name) not in self._text]
         if new:
             stage = network_stage("embed", self.logits.module.stages[0])
@@ -159,7 +160,7 @@ class Networks:
         return self.put(np.stack([self._text[templates, name] for name in names]))
 
     def put(self, tree: Any) -> Any:
-        """Arrays on the device of the networks."""
+        """Put arrays on the device of the networks."""
         return jax.device_put(tree, self.device)
 
     def _missing(self, name: str) -> str:
@@ -167,6 +168,6 @@ class Networks:
             known = ", ".join(map(repr, self._affinities))
             return f"there is no source of affinities {name!r}; there are {known}"
         return (
-            "what is solved for needs self-attention, and there is no attention "
-            "checkpoint; give one, or choose the mode kl or logits"
+            "this mode needs self-attention, and there is no attention checkpoint; "
+            "pass one, or choose the mode kl or logits"
         )

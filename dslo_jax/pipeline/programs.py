@@ -2,7 +2,7 @@
 
 Each is a pure function of arrays, compiled once per shape in this process and shared by
 every ``Segmenter``. The axes are ``batch`` (photos), ``names`` (synonyms),
-``classes``, ``active`` (the classes that survive early rejection, padded to a bucket),
+``classes``, ``active`` (the classes that survive early rejection, and padding),
 ``patches`` and ``slots`` (pixels in the cell layout of ``ops.upsample``).
 """
 
@@ -20,15 +20,15 @@ from dslo_jax.solvers import Discrepancy, Solution
 
 
 class SolverInput(NamedTuple):
-    """What the solver starts from, for a batch of photos.
+    """The input of a solver, for a batch of photos.
 
     Attributes:
         logits: Cosine of every class in every patch, in [-1, 1].
         source: Logits suppressed and normalised over the patches; rows sum to 1.
         active: Whether a class survived early rejection.
-        support: Patches in which any active class has mass, per photo.
-        kept: Patches in which each class has mass, active or not.
-        non_finite: Patches with a NaN or infinite logit, per class.
+        support: Number of patches in which any active class has mass, for each photo.
+        kept: Number of patches in which a class has mass, for each class.
+        non_finite: Number of patches with a NaN or infinite logit, for each class.
     """
 
     logits: Float[Array, "batch classes patches"]
@@ -80,7 +80,7 @@ def _match(
     num_classes: int,
     grid: tuple[int, int],
 ) -> Float[Array, "batch classes patches"]:
-    """Cosines, reduced from synonyms to classes, on the grid of the affinity."""
+    """Compute cosines of classes, on the grid of the affinity."""
 
     def match(features: Float[Array, "height width channels"]) -> Array:
         cosines = jnp.einsum(
@@ -100,12 +100,12 @@ def _prepare(
     *,
     options: SourceOptions,
 ) -> SolverInput:
-    """Rejection, suppression and normalisation; or only the last two.
+    """Prepare logits for a solver: early rejection, suppression, normalisation.
 
     Args:
-        logits: Of every class in every patch.
-        active: The classes that survive, where early rejection has no say.
-        options: How it is done.
+        logits: Logit of every class in every patch.
+        active: The active classes; ``None`` to choose them by early rejection.
+        options: Options of the three steps.
     """
 
     def prepare(logits, active):
@@ -137,7 +137,7 @@ def _prepare(
 def count_mass(
     keep: Bool[Array, "*batch classes patches"], active: Bool[Array, "*batch classes"]
 ) -> tuple[Int32[Array, "*batch"], Int32[Array, "*batch classes"]]:
-    """``support`` and ``kept`` of ``SolverInput``, from the patches that carry mass."""
+    """Compute ``support`` and ``kept`` of ``SolverInput`` from patches with mass."""
     used = jnp.any(keep & active[..., None], axis=-2)
     kept = jnp.sum(keep, axis=-1, dtype=jnp.int32)
     return jnp.sum(used, axis=-1, dtype=jnp.int32), kept
@@ -147,7 +147,7 @@ def _choose(
     values: Float[Array, "batch classes patches"],
     order: Int32[Array, "batch active"],
 ) -> Float[Array, "batch active patches"]:
-    """The rows that ``order`` names, so that the solver never sees the class list."""
+    """Take the rows of ``order``, so that the solver depends only on their number."""
     return jnp.take_along_axis(values, order[:, :, None], axis=1)
 
 
@@ -157,12 +157,12 @@ def _solve(
     *,
     discrepancy: Discrepancy,
 ) -> Solution:
-    """The discrepancy of the active classes, for every photo at once.
+    """Solve for the discrepancy of the active classes, for all photos at once.
 
     Args:
         source: Distributions over the patches, or logits; see ``Discrepancy``.
-        affinity: Attention between the patches; ``None`` where none is needed.
-        discrepancy: What is solved for.
+        affinity: Affinity between the patches; ``None`` if it is not needed.
+        discrepancy: The discrepancy to solve for.
     """
     return jax.vmap(discrepancy.solve)(source, affinity)
 
@@ -175,9 +175,14 @@ def _label(
     grid: tuple[int, int],
     options: UpsamplingOptions,
 ) -> ops.PixelLabels:
-    """The active class of every pixel; rows from ``count`` on are padding.
+    """Compute the label of every pixel: a row of ``values``.
 
-    Pixels come folded into cells, or as they are for dense upsampling.
+    Args:
+        values: Maps of the active classes; rows from ``count`` on are padding.
+        count: Number of active classes.
+        guide: The photo, folded into cells; not folded for dense upsampling.
+        grid: Rows and columns of the maps.
+        options: Options of the upsampling.
     """
     maps = values.reshape(-1, *grid)
     real = jnp.arange(len(values)) < count
@@ -208,12 +213,12 @@ _OF_NETWORKS: dict[tuple[str, str], Stage] = {}
 
 
 def network_stage(part: str, name: str) -> Stage:
-    """A stage that runs a part of a network, one for each name that people know it by.
+    """The stage that runs one method of a network; one for each name of a stage.
 
     Args:
-        part: ``"embed"`` and ``"features"`` of a source of logits, ``"encode"`` and
-            ``"attend"`` of a source of affinities.
-        name: What people call it; see ``stages`` of the sources.
+        part: The method: ``"embed"`` or ``"features"`` of a source of logits,
+            ``"encode"`` or ``"attend"`` of a source of affinities.
+        name: Name of the stage; see ``stages`` of the sources.
     """
     key = part, name
     if key not in _OF_NETWORKS:
@@ -222,11 +227,11 @@ def network_stage(part: str, name: str) -> Stage:
 
 
 def all_stages() -> tuple[Stage, ...]:
-    """The stages that this process has met so far."""
+    """All stages that exist in this process so far."""
     own = (LOGITS, SOURCES, CHOSEN, DISCREPANCY, LABELS)
     return (*_OF_NETWORKS.values(), *own)
 
 
 def num_compilations() -> int:
-    """How many programs the stages have compiled in this process."""
+    """Number of programs that all stages have compiled in this process."""
     return sum(stage.num_compilations for stage in all_stages())

@@ -1,4 +1,4 @@
-"""Jitted functions that say when they compile, and how long they took."""
+"""Jitted functions that announce, time and count their compilations and runs."""
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -11,18 +11,19 @@ from dslo_jax.errors import DeviceError
 
 
 Announce = Callable[[str, bool], None]
-"""Called with a stage's name as it begins, and whether it compiles first."""
+"""A function that is called as a stage begins, with the name of the stage and whether
+it compiles first."""
 
 
 class Timing(NamedTuple):
-    """One stage of one run.
+    """Time of one stage in one run.
 
     Attributes:
         stage: Name of the stage.
-        seconds: Wall time of the computation, outputs ready; the sum where a run
-            passes through the stage several times.
-        compile_seconds: Time spent tracing and compiling before it; 0 when the shapes
-            were known already.
+        seconds: Wall time of the computation until its outputs are ready; the sum if
+            the stage ran several times.
+        compile_seconds: Time of tracing and compiling; 0 if the program was compiled
+            before.
     """
 
     stage: str
@@ -31,10 +32,10 @@ class Timing(NamedTuple):
 
 
 class Clock:
-    """Collects the timings of one run and announces its stages.
+    """The timings of one run.
 
     Args:
-        announce: Told of every stage of this run.
+        announce: Called as each stage of this run begins.
     """
 
     def __init__(self, announce: Announce | None = None):
@@ -43,28 +44,28 @@ class Clock:
 
     @property
     def timings(self) -> tuple[Timing, ...]:
-        """The stages so far, in the order of their first pass."""
+        """Timings of the stages so far, in the order of their first run."""
         return tuple(self._timings.values())
 
     def add(self, stage: str, seconds: float, compile_seconds: float = 0.0) -> None:
-        """Note a pass through a stage."""
+        """Add the time of a stage."""
         known = self._timings.get(stage, Timing(stage, 0.0, 0.0))
         self._timings[stage] = Timing(
             stage, known.seconds + seconds, known.compile_seconds + compile_seconds
         )
 
     def seconds_of(self, stage: str) -> float:
-        """Seconds of a stage so far; compilation left out."""
+        """Seconds of a stage so far, without compilation."""
         known = self._timings.get(stage)
         return 0.0 if known is None else known.seconds
 
     def announce(self, stage: str, compiles: bool = False) -> None:
-        """Say that a stage begins."""
+        """Announce that a stage begins."""
         if self._announce is not None:
             self._announce(stage, compiles)
 
     def time(self, stage: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Run and time a stage that happens on the host."""
+        """Run and time a stage on the host."""
         self.announce(stage)
         start = time.perf_counter()
         result = function(*args)
@@ -73,7 +74,7 @@ class Clock:
 
 
 class Static:
-    """A static argument whose hash is computed once, as that of a network is slow.
+    """A static argument whose hash is computed once, because a network's hash is slow.
 
     Args:
         value: Anything hashable.
@@ -98,8 +99,8 @@ class Call(NamedTuple):
     """One call of a stage.
 
     Attributes:
-        stage: Its name.
-        program: What was compiled for these arguments.
+        stage: Name of the stage.
+        program: The program that was compiled for these arguments.
         static: The static arguments.
     """
 
@@ -114,7 +115,7 @@ class Call(NamedTuple):
 
     @property
     def flops(self) -> float:
-        """What the compiler counts: the body of a loop once, however often it turns."""
+        """FLOPs as the compiler counts them: those of a loop body count once."""
         return float(self.program.cost_analysis().get("flops", 0.0))
 
 
@@ -124,10 +125,10 @@ _watching: list[list[Call]] = []
 
 @contextmanager
 def listen(announce: Announce) -> Iterator[None]:
-    """Be told of the jitted stages of all runs, whatever their clocks announce.
+    """Call a function for the jitted stages of all runs, in a ``with`` block.
 
     Args:
-        announce: Told of every stage.
+        announce: Called as each stage begins.
     """
     _listening.append(announce)
     try:
@@ -138,7 +139,7 @@ def listen(announce: Announce) -> Iterator[None]:
 
 @contextmanager
 def watch() -> Iterator[list[Call]]:
-    """Collect the calls of all stages, to ask their programs what they cost."""
+    """Collect the calls of all stages in a ``with`` block, with their programs."""
     calls: list[Call] = []
     _watching.append(calls)
     try:
@@ -150,13 +151,13 @@ def watch() -> Iterator[list[Call]]:
 class Stage:
     """A function that is compiled once per shape, ahead of its first call.
 
-    Matrix products run at the full precision of their operands: without that, an
-    accelerator rounds float32 operands to fewer bits.
+    Matrix products have the full precision of their operands; by default an accelerator
+    would round float32 operands to fewer bits.
 
     Args:
-        name: What people call this stage.
-        function: A pure function; positional arguments are arrays (or trees of them),
-            keyword arguments are static and hashable.
+        name: Name of the stage, for people.
+        function: A pure function. Its positional arguments are arrays, or trees of
+            them; its keyword arguments are static and hashable.
     """
 
     def __init__(self, name: str, function: Callable[..., Any]):
@@ -166,11 +167,16 @@ class Stage:
 
     @property
     def num_compilations(self) -> int:
-        """How many different shapes were compiled in this process."""
+        """Number of programs that were compiled in this process."""
         return len(self._compiled)
 
     def __call__(self, clock: Clock, *args: Any, **static: Hashable) -> Any:
-        """Run on ready inputs, wait for the outputs, and note the time on the clock.
+        """Run the program, wait for its outputs, and add the time to the clock.
+
+        Args:
+            clock: The timings of the run.
+            *args: Arrays, or trees of them, that are ready.
+            **static: The static arguments.
 
         Raises:
             DeviceError: The device has too little memory (``D01``).

@@ -1,20 +1,20 @@
-"""The steps from a batch of photos to labels, in one place.
+"""The steps from a batch of photos to labels.
 
-A step takes a configuration and depends on some of its parts, which its docstring
-names. What it computed is kept under these parts, so that many configurations on the
-same photos share what they have in common: a sweep runs CLIP once for all solvers.
+A step takes a configuration, and depends only on some of its parts. Its result is kept
+in a ``Memory`` under these parts, so that configurations on the same photos share the
+steps that they have in common. For example, a sweep runs CLIP once for all solvers.
 
 ========== ==================================== =====================================
-step       makes                                depends on
+step       result                               parts of the configuration
 ========== ==================================== =====================================
 text       features of names                    ``clip.templates``
 features   features of patches                  the rest of ``clip``
 logits     cosines of classes, on the grid      ``clip``, ``affinity.size``
-prepared   what a solver starts from            and ``source``
-encoded    latents, or queries and keys         ``affinity``, as far as it matters
-affinity   attention between patches            ``affinity``
-solved     maps of the surviving classes        all of these and ``solver``
-labelled   labels of the pixels                 and ``upsampling``
+prepared   input of a solver                    those of ``logits``, and ``source``
+encoded    latents, or queries and keys         the part of ``affinity`` that it reads
+affinity   affinity between patches             ``affinity``
+solved     maps of the active classes           all of the above, and ``solver``
+labelled   labels of the pixels                 those of ``solved``, and ``upsampling``
 ========== ==================================== =====================================
 """
 
@@ -43,10 +43,10 @@ class Solved(NamedTuple):
     """The maps of a batch, on the host.
 
     Attributes:
-        order: Index of every class that was solved for; padded, see ``counts``.
-        counts: How many of them are no padding, per photo.
+        order: Index of every class that was solved for, and padding.
+        counts: Number of classes of each photo that are not padding.
         solution: Maps and status of the classes in ``order``.
-        seconds: Of the solver; compilation left out.
+        seconds: Time of the solver, without compilation.
     """
 
     order: Int32[np.ndarray, "batch active"]
@@ -56,37 +56,43 @@ class Solved(NamedTuple):
 
 
 class Memory:
-    """What was computed for the photos of a batch, by all that it depends on."""
+    """Results of the steps for the photos of one batch.
+
+    The key of a result holds everything that the result depends on.
+    """
 
     def __init__(self):
         self._known: dict[Hashable, Any] = {}
         self._last: dict[str, tuple[Hashable, Any]] = {}
 
     def recall(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """The result under a key, computed if it is not known."""
+        """Return the result of a key; compute it if it is not known."""
         if key not in self._known:
             self._known[key] = compute()
         return self._known[key]
 
     def recall_last(self, step: str, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """The same for results so large that a step keeps one of them only."""
+        """Return the result of a key; keep only the last one of each step.
+
+        This is for large results, such as affinities.
+        """
         if step not in self._last or self._last[step][0] != key:
-            self._last.pop(step, None)  # let go of the old one before the new one
+            self._last.pop(step, None)  # free the old one before the new one is made
             self._last[step] = key, compute()
         return self._last[step][1]
 
 
 class Steps(ABC):
-    """The steps from logits and an affinity to labels, wherever these two come from.
+    """The steps from logits and an affinity to labels; subclasses supply these two.
 
     Args:
-        photos: At most ``size``.
-        titles: What the classes are called.
-        device: Where everything runs.
-        size: Photos on the device; what is missing is filled with the last photo, so
-            that no further shape compiles.
-        clock: Told of every stage.
-        memory: Shared by all that is done with the same photos.
+        photos: At most ``size`` photos.
+        titles: Titles of the classes.
+        device: Device of all programs.
+        size: Number of photos on the device; the last photo is repeated up to this
+            number, so that no further shape is compiled.
+        clock: Collects the timings.
+        memory: Keeps the results; may be shared by batches of the same photos.
     """
 
     def __init__(
@@ -112,22 +118,22 @@ class Steps(ABC):
 
     @abstractmethod
     def logits(self, config: SegmenterConfig) -> Array:
-        """``[batch classes patches]``: how well a class fits a patch."""
+        """Logits ``[batch classes patches]``: the greater, the better a class fits."""
 
     @abstractmethod
     def affinity(self, config: SegmenterConfig) -> Array | None:
-        """``[batch patches patches]``; ``None`` where the discrepancy needs none."""
+        """Affinity ``[batch patches patches]``; ``None`` if it is not needed."""
 
     def solved_key(self, config: SegmenterConfig) -> tuple[Hashable, ...]:
-        """All that the maps depend on."""
+        """Key of the maps: everything that they depend on."""
         return config.clip, config.source, config.affinity, config.discrepancy
 
     def put(self, tree: Any) -> Any:
-        """Arrays on the device."""
+        """Put arrays on the device."""
         return jax.device_put(tree, self.device)
 
     def prepared(self, config: SegmenterConfig) -> SolverInput:
-        """Rejection, suppression and normalisation of the logits.
+        """Prepare the logits: early rejection, suppression, normalisation.
 
         Raises:
             SolverError: A logit is NaN or infinite (``S01``).
@@ -145,7 +151,7 @@ class Steps(ABC):
         return self.memory.recall(key, compute)
 
     def solved(self, config: SegmenterConfig) -> Solved:
-        """The maps of the classes that survive early rejection.
+        """Compute the maps of the classes that survive early rejection.
 
         Raises:
             SolverError: A logit is not finite (``S01``), or a class has no solution
@@ -155,7 +161,7 @@ class Steps(ABC):
         return self.memory.recall(key, partial(self.solve, config))
 
     def labelled(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
-        """The row of ``solved(config).order`` that wins each pixel of a photo."""
+        """Compute the labels of a photo, as rows of ``solved(config).order``."""
         solved, grid = self.solved(config), self.grid(config)
         folded, layout = self._fold(config, index)
         labelled = programs.LABELS(
@@ -172,7 +178,7 @@ class Steps(ABC):
         return ops.PixelLabels(*map(layout.unfold, labelled))
 
     def solve(self, config: SegmenterConfig) -> Solved:
-        """What ``solved`` keeps, computed anew."""
+        """Compute the result of ``solved``, without the memory."""
         given = self.prepared(config)
         order, counts = checks.choose_classes(jax.device_get(given.active))
         affinity = self.affinity(config)
@@ -202,7 +208,7 @@ class Steps(ABC):
         return Solved(order, counts, solution, seconds)
 
     def _fold(self, config: SegmenterConfig, index: int) -> Guide:
-        """A photo as the labels need it: by cells, or as it is."""
+        """Prepare a photo for ``labelled``: folded into cells unless dense."""
         photo, grid = self.photos[index], self.grid(config)
         dense = config.upsampling.upsampling == "dense"
 
@@ -217,7 +223,7 @@ class Steps(ABC):
 
 
 def _choose_photos(which: np.ndarray, these: Solution, those: Solution) -> Solution:
-    """Photo by photo, ``these`` where ``which`` holds, elsewhere ``those``."""
+    """For each photo, take ``these`` where ``which`` is true, else ``those``."""
 
     def leaf(this: np.ndarray, that: np.ndarray) -> np.ndarray:
         return np.where(np.expand_dims(which, tuple(range(1, this.ndim))), this, that)

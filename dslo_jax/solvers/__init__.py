@@ -7,21 +7,14 @@ with its options: ``OptimalPath(epsilon=0.05).solve(source, affinity)``.
 """
 
 from dslo_jax.solvers._domains import Domain as Domain
+from dslo_jax.solvers.balancing import (
+    Transition as Transition,
+    doubly_stochastic as doubly_stochastic,
+)
 from dslo_jax.solvers.discrepancy import Counts as Counts, Discrepancy as Discrepancy
 from dslo_jax.solvers.divergence import Divergence as Divergence, kl_map as kl_map
 from dslo_jax.solvers.fused import Fused as Fused
 from dslo_jax.solvers.logits import Logits as Logits
-from dslo_jax.solvers.markov import (
-    MaximumVelocity as MaximumVelocity,
-    Transition as Transition,
-    VelocitySolution as VelocitySolution,
-    doubly_stochastic as doubly_stochastic,
-    maximum_velocity as maximum_velocity,
-)
-from dslo_jax.solvers.memory import (
-    path_bytes as path_bytes,
-    velocity_bytes as velocity_bytes,
-)
 from dslo_jax.solvers.path import (
     OptimalPath as OptimalPath,
     PathSolution as PathSolution,
@@ -41,3 +34,8 @@ from dslo_jax.solvers.sinkhorn import (
     sinkhorn as sinkhorn,
 )
 from dslo_jax.solvers.solution import Reason as Reason, Solution as Solution
+from dslo_jax.solvers.velocity import (
+    MaximumVelocity as MaximumVelocity,
+    VelocitySolution as VelocitySolution,
+    maximum_velocity as maximum_velocity,
+)

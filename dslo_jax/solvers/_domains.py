@@ -13,7 +13,12 @@ from dslo_jax.solvers._arguments import (
     require_steps,
     require_tolerance,
 )
-from dslo_jax.solvers._log_domain import NOTHING, log_or_nothing, scale_logs
+from dslo_jax.solvers._log_domain import (
+    NOTHING,
+    log_or_nothing,
+    look,
+    scale_logs,
+)
 from dslo_jax.solvers._loop import Progress, choose, has_converged
 from dslo_jax.solvers._one_row import solve_one_row
 from dslo_jax.solvers._rows import Problem
@@ -92,33 +97,42 @@ def _with_kernel(problem: Problem, usable: Array, options: Options) -> Solved:
     logs = log_or_nothing(state.row), log_or_nothing(state.column)
     reason = _reason(final, known, options, Reason.KERNEL_UNDERFLOW)
     solved = Solved(*logs, path, final.num_steps, final.error, reason)
-    one = solve_one_row(problem, known, usable.size)
-    # Its first step is exact; more, if asked for, change nothing.
-    is_count = options.tolerance == 0
-    steps = options.max_steps if is_count else 1
-    error = jnp.full_like(final.error, jnp.finfo(path.dtype).eps)
-    exact = Solved(
-        one.row_log,
-        one.column_log,
-        one.path,
-        jnp.full_like(final.num_steps, steps),
-        error,
-        choose_reason(
-            (has_converged(error, options.tolerance), Reason.CONVERGED),
-            otherwise=Reason.STEP_CAP,
-        ),
-    )
-    return choose(failed & usable & one.holds, exact, solved)
+    has_one_row, exact = _with_one_row(problem, known, usable, options)
+    return choose(failed & has_one_row, exact, solved)
 
 
 def _in_log_domain(problem: Problem, needed: Array, options: Options) -> Solved:
-    final, known, path = scale_logs(
-        problem, needed, max_steps=options.max_steps, tolerance=options.tolerance
+    known = look(problem)
+    has_one_row, exact = _with_one_row(problem, known, needed, options)
+    final, path = scale_logs(
+        problem,
+        known,
+        needed & ~has_one_row,
+        max_steps=options.max_steps,
+        tolerance=options.tolerance,
     )
     nothing = jax.tree.map(lambda leaf: jnp.full_like(leaf, NOTHING), final.state)
     state = choose(jnp.isnan(final.error), nothing, final.state)
     reason = _reason(final, known, options, Reason.EPSILON_TOO_SMALL)
-    return Solved(state.row, state.column, path, final.num_steps, final.error, reason)
+    solved = Solved(state.row, state.column, path, final.num_steps, final.error, reason)
+    return choose(has_one_row, exact, solved)
+
+
+def _with_one_row(
+    problem: Problem, known: Known, usable: Array, options: Options
+) -> tuple[Bool[Array, " classes"], Solved]:
+    """The classes whose mass lies in one row, and their solution, which is known."""
+    one = solve_one_row(problem, known, usable.size)
+    # Its first step is exact; more, if asked for, change nothing.
+    steps = options.max_steps if options.tolerance == 0 else 1
+    error = jnp.full(usable.size, jnp.finfo(one.path.dtype).eps, one.path.dtype)
+    reason = choose_reason(
+        (has_converged(error, options.tolerance), Reason.CONVERGED),
+        otherwise=Reason.STEP_CAP,
+    )
+    num_steps = jnp.full(usable.size, steps, jnp.int32)
+    logs = one.row_log, one.column_log
+    return usable & one.holds, Solved(*logs, one.path, num_steps, error, reason)
 
 
 def _reason(
@@ -126,8 +140,10 @@ def _reason(
 ) -> Int32[Array, " classes"]:
     """Of every class; ``failure`` where finite costs could not be solved."""
     is_finite = jnp.all(jnp.isfinite(known.shift))
+    is_stalled = final.state.estimate.is_stalled & (options.tolerance > 0)
     return choose_reason(
         (has_converged(final.error, options.tolerance), Reason.CONVERGED),
+        (is_stalled & ~jnp.isnan(final.error), Reason.STALLED),
         (~jnp.isnan(final.error), Reason.STEP_CAP),
         (~is_finite, Reason.AFFINITY_NOT_FINITE),
         otherwise=failure,

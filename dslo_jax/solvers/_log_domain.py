@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from dslo_jax.solvers._error import Estimate, begin_estimate
 from dslo_jax.solvers._loop import Progress, begin, iterate
 from dslo_jax.solvers._rows import Block, Problem
-from dslo_jax.solvers._scaling import Known, mean_cost, remaining
+from dslo_jax.solvers._scaling import Known, mean_cost
 
 
 NOTHING = -1e30
@@ -25,24 +26,23 @@ class LogScalings(NamedTuple):
 
     row: Float[Array, "*classes blocks rows"]
     column: Float[Array, "*classes targets"]
-    change: Float[Array, "*classes"]
+    estimate: Estimate
 
 
 def scale_logs(
     problem: Problem,
+    known: Known,
     needed: Bool[Array, " classes"],
     *,
     max_steps: int,
     tolerance: float,
-) -> tuple[Progress, Known, Float[Array, "classes targets"]]:
+) -> tuple[Progress, Float[Array, "classes targets"]]:
     """Run Eq. 8 for the classes that need it; the others cost nothing.
 
     Returns:
-        The logarithms of the scalings with their status, what the first look told, and
-        the paths (Eq. 3). A class that was not needed, or failed, has error NaN and
-        path 0.
+        The logarithms of the scalings with their status, and the paths (Eq. 3). A
+        class that was not needed, or failed, has error NaN and path 0.
     """
-    known = _look(problem)
     # Beyond this the exponents are rounded by more than 1: nothing would be right.
     needed &= known.log_range * jnp.finfo(known.shift.dtype).eps < 1
 
@@ -52,19 +52,19 @@ def scale_logs(
         return final, _transport(problem, known, final)
 
     masses = problem.by_class(problem.source, needed.size)
-    final, path = jax.lax.map(solve, (masses, needed))
-    return final, known, path
+    return jax.lax.map(solve, (masses, needed))
 
 
-def _look(problem: Problem) -> Known:
+def look(problem: Problem) -> Known:
+    """What the rows tell before any step."""
+
     def visit(_: None, block: Block) -> tuple[None, tuple[Array, Array, Array]]:
         rows = problem.read(block)
         shift = mean_cost(rows)
         return None, (shift, *problem.extremes(rows, shift))
 
-    _, (shift, lows, highs) = jax.lax.scan(visit, None, problem.blocks)
-    log_range = jax.lax.stop_gradient(jnp.max(highs) - jnp.min(lows))
-    return Known(shift, log_range)
+    _, found = jax.lax.scan(visit, None, problem.blocks)
+    return Known.of(*found)
 
 
 def _scale(
@@ -79,7 +79,7 @@ def _scale(
     state = LogScalings(
         jnp.full(mass.shape, NOTHING, dtype),
         jnp.zeros(problem.target.size, dtype),
-        jnp.zeros((), dtype),
+        begin_estimate((), dtype),
     )
 
     def step(
@@ -87,17 +87,31 @@ def _scale(
     ) -> tuple[LogScalings, Array]:
         problem, known, mass = given
         row, column = _update(problem, known, mass, state.column)
-        moved = jax.lax.stop_gradient(column - state.column)
+        moved = column - state.column
         some = problem.target > 0
         change = jnp.max(moved, where=some, initial=-jnp.inf)
         change -= jnp.min(moved, where=some, initial=jnp.inf)
-        error = remaining(change, state.change, known.log_range)
+        # Logarithms are rounded at their own size.
+        largest = jnp.maximum(_largest(row, mass > 0), _largest(column, some))
+        rounding = jnp.finfo(dtype).eps * jnp.maximum(largest, 1)
+        estimate = state.estimate.after(change, rounding)
+        error = jax.lax.stop_gradient(estimate.error(known.log_range))
         error = jnp.where(jnp.isfinite(change), error, jnp.nan)
-        return LogScalings(row, column, change), error
+        return LogScalings(row, column, estimate), error
 
     error = jnp.where(needed, jnp.asarray(jnp.inf, dtype), jnp.nan)
-    start, given = begin(state, error), (problem, known, mass)
-    return iterate(step, given, start, max_steps=max_steps, tolerance=tolerance)
+    return iterate(
+        step,
+        (problem, known, mass),
+        begin(state, error),
+        max_steps=max_steps,
+        tolerance=tolerance,
+        gives_up=lambda state: state.estimate.is_stalled,
+    )
+
+
+def _largest(logs: Float[Array, "..."], where: Bool[Array, "..."]) -> Array:
+    return jnp.max(jnp.abs(logs), where=where, initial=0)
 
 
 def _update(

@@ -26,6 +26,9 @@ class Progress(NamedTuple):
 Step = Callable[[Any, Any, Array], tuple[Any, Float[Array, "..."]]]
 """Maps what is given, the state and the steps taken to the next state and its error."""
 
+GivesUp = Callable[[Any], Bool[Array, "..."]]
+"""Tells from a state which classes no step would improve."""
+
 
 def begin(state: Any, error: Float[Array, "..."]) -> Progress:
     """Zero steps taken. A class whose ``error`` is NaN already will never start."""
@@ -41,6 +44,7 @@ def iterate(
     tolerance: float,
     leave_at: int = 0,
     class_axis: int = 0,
+    gives_up: GivesUp | None = None,
 ) -> Progress:
     """Repeat ``step`` until every class is done.
 
@@ -63,21 +67,29 @@ def iterate(
         tolerance: Error at which a class is done.
         leave_at: Leave as soon as no more than this many classes still run.
         class_axis: The axis of classes of the leaves of the state.
+        gives_up: Tells from the state which classes no step would improve; these are
+            done as well, unless ``tolerance`` is 0.
 
     Returns:
         The state, number of steps and error of every class.
     """
-    rule = _Rule(max_steps, tolerance, leave_at, class_axis)
+    rule = _Rule(max_steps, tolerance, leave_at, class_axis, gives_up)
     return _iterate(step, rule, given, progress)
 
 
 def is_running(
-    progress: Progress, *, max_steps: int, tolerance: float
+    progress: Progress,
+    *,
+    max_steps: int,
+    tolerance: float,
+    gives_up: GivesUp | None = None,
 ) -> Bool[Array, "..."]:
     """True for each class that is not done (see ``iterate``)."""
     done = jnp.isnan(progress.error) | (progress.num_steps >= max_steps)
     if tolerance > 0:
         done |= progress.error <= tolerance
+        if gives_up is not None:
+            done |= gives_up(progress.state)
     return ~done
 
 
@@ -106,9 +118,15 @@ class _Rule(NamedTuple):
     tolerance: float
     leave_at: int
     class_axis: int
+    gives_up: GivesUp | None
 
     def active(self, progress: Progress) -> Bool[Array, "..."]:
-        return is_running(progress, max_steps=self.max_steps, tolerance=self.tolerance)
+        return is_running(
+            progress,
+            max_steps=self.max_steps,
+            tolerance=self.tolerance,
+            gives_up=self.gives_up,
+        )
 
     def choose(self, which: Bool[Array, "..."], these: Any, those: Any) -> Any:
         return choose(which, these, those, class_axis=self.class_axis)

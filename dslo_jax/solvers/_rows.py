@@ -13,19 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int32
 
+from dslo_jax.solvers import tuning
 from dslo_jax.solvers._arguments import compute_dtype, find_fault
 from dslo_jax.solvers._products import in_parts, multiply
 from dslo_jax.solvers.reading import Reading
 from dslo_jax.solvers.solution import Reason, choose_reason
-
-
-BLOCK_ROWS = 256
-"""Rows of the kernel at a time: 4 MiB at N = 4096, 16 MiB at N = 16384 (float32)."""
-
-_AT_ONCE = 2**22
-"""Entries of rows that are gathered once, 16 MiB: larger buffers come fresh from the
-system in every call on a CPU, which costs more than gathering block by block. Gradients
-are then of the size of the rows instead of the affinity."""
 
 
 class Block(NamedTuple):
@@ -154,7 +146,7 @@ def prepare(
 def is_gathered_once(rows: int, targets: int, *, is_narrow: bool) -> bool:
     """Whether so many rows are gathered together, and not block by block when read."""
     # Gathered later, a narrow cost would be widened by the compiler as a whole.
-    return is_narrow or rows * targets <= _AT_ONCE
+    return is_narrow or rows * targets <= tuning.GATHERED_AT_ONCE
 
 
 def _rows_with_mass(
@@ -199,7 +191,7 @@ def _in_blocks(rows: Int[Array, " rows"]) -> Int[Array, "blocks rows_of_block"]:
 
 def block_shape(rows: int) -> tuple[int, int]:
     """Blocks that so many rows are cut into, and the rows of each, padding included."""
-    blocks = -(-rows // BLOCK_ROWS)
+    blocks = -(-rows // tuning.BLOCK_ROWS)
     return blocks, -(-rows // blocks)
 
 

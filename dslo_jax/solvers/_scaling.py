@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from dslo_jax.solvers._error import Estimate, begin_estimate
 from dslo_jax.solvers._loop import Progress, begin, choose, iterate
 from dslo_jax.solvers._rows import (
     Owner,
@@ -41,10 +42,24 @@ class Known(NamedTuple):
     Attributes:
         shift: Mean cost of each row.
         log_range: Span of the logarithm of the kernel.
+        log_highest: The largest logarithm of the kernel, at least 0.
     """
 
     shift: Float[Array, "blocks rows"]
     log_range: Float[Array, ""]
+    log_highest: Float[Array, ""]
+
+    @classmethod
+    def of(
+        cls,
+        shift: Float[Array, "blocks rows"],
+        lows: Float[Array, " blocks"],
+        highs: Float[Array, " blocks"],
+    ) -> "Known":
+        """From the extremes of the logarithm of the kernel in every block."""
+        highest = jnp.max(highs)
+        log_range = jax.lax.stop_gradient(highest - jnp.min(lows))
+        return cls(shift, log_range, jax.lax.stop_gradient(jnp.maximum(highest, 0)))
 
 
 class Scalings(NamedTuple):
@@ -52,7 +67,7 @@ class Scalings(NamedTuple):
 
     row: Float[Array, "classes blocks rows"]
     column: Float[Array, "classes targets"]
-    change: Float[Array, " classes"]
+    estimate: Estimate
 
 
 def mean_cost(cost: Float[Array, "rows targets"]) -> Float[Array, " rows"]:
@@ -91,11 +106,17 @@ def scale(
         row, reached, lost = _sweep(
             problem, classes, visit, problem.source, known.shift
         )
-        return _finish(problem, row, reached, lost, state, known.log_range)
+        return _finish(problem, row, reached, lost, state, known)
 
     start, known = _first_step(problem, usable)
-    given = problem, known
-    final = iterate(step, given, start, max_steps=max_steps, tolerance=tolerance)
+    final = iterate(
+        step,
+        (problem, known),
+        start,
+        max_steps=max_steps,
+        tolerance=tolerance,
+        gives_up=lambda state: state.estimate.is_stalled,
+    )
     return final, known
 
 
@@ -117,15 +138,14 @@ def _first_step(
 
     row, reached, found = _sweep(problem, classes, visit, problem.source)
     shift, lost, lows, highs = found
-    high = jnp.max(highs)
-    known = Known(shift, high - jnp.min(lows))
+    known = Known.of(shift, lows, highs)
     start = Scalings(
         jnp.zeros((classes, blocks, rows), dtype),
         jnp.ones((classes, targets), dtype),
-        jnp.zeros(classes, dtype),
+        begin_estimate((classes,), dtype),
     )
-    state, error = _finish(problem, row, reached, lost, start, known.log_range)
-    usable &= high < _log_limit(dtype)
+    state, error = _finish(problem, row, reached, lost, start, known)
+    usable &= known.log_highest < _log_limit(dtype)
     begun = begin(choose(usable, state, start), jnp.where(usable, error, jnp.nan))
     return begun._replace(num_steps=usable.astype(jnp.int32)), known
 
@@ -166,7 +186,7 @@ def _finish(
     reached: Float[Array, "classes targets"],
     lost: Float[Array, "blocks classes"],
     state: Scalings,
-    log_range: Float[Array, ""],
+    known: Known,
 ) -> tuple[Scalings, Float[Array, " classes"]]:
     """The new column scaling, and the error of the step."""
     target = problem.target[None]
@@ -175,14 +195,16 @@ def _finish(
     kernel_row = row_total[:, None] - reached
     column = _divide(target, kernel_row)
     ratio = jnp.where(target > 0, column / state.column, 1)
-    change = jax.lax.stop_gradient(_log_spread(ratio))
+    change = _log_spread(ratio)
     lost_by_columns = _lost(row_total, jnp.min(_where(target, kernel_row), axis=1))
-    rounding = jnp.maximum(jnp.max(lost, axis=0), lost_by_columns)
-    error = remaining(change, state.change, log_range) + rounding
+    lost_by_any = jnp.maximum(jnp.max(lost, axis=0), lost_by_columns)
+    # The logarithms of the kernel that matter are rounded as well.
+    rounding = lost_by_any + jnp.finfo(column.dtype).eps * known.log_highest
+    estimate = state.estimate.after(change, rounding)
     # An infinite change is an overflow; it must not pass for a large error.
-    is_exact = jnp.isfinite(change) & (rounding <= _LOSS)
-    state = Scalings(row, column, change)
-    return state, jax.lax.stop_gradient(jnp.where(is_exact, error, jnp.nan))
+    is_exact = jnp.isfinite(change) & (lost_by_any <= _LOSS)
+    error = jnp.where(is_exact, estimate.error(known.log_range), jnp.nan)
+    return Scalings(row, column, estimate), jax.lax.stop_gradient(error)
 
 
 def kernel(exponent: Float[Array, "rows targets"]) -> Array:
@@ -219,27 +241,6 @@ def _lost(
     """
     eps = jnp.finfo(least.dtype).eps
     return jax.lax.stop_gradient(eps * total / jnp.maximum(least, 0))
-
-
-def remaining(
-    change: Float[Array, "..."],
-    previous: Float[Array, "..."],
-    log_range: Float[Array, ""],
-) -> Float[Array, "..."]:
-    """What is left after a change: ``change * k / (1 - k)``, k^2 = change / previous.
-
-    A kernel whose logarithm spans ``r`` contracts Hilbert's metric by a factor of
-    at most ``k = tanh(r / 2)`` (Birkhoff); k / (1 - k) = (exp(r) - 1) / 2.
-
-    The ratio of two changes is the factor of a whole step, two applications of the
-    kernel. The first ratio, from an arbitrary start, was up to 7 times smaller than
-    the later ones on our scenes; its root counts on one application only.
-    Without a change smaller than the one before, there is only the bound.
-    """
-    bound = jnp.expm1(log_range) / 2
-    factor = jnp.sqrt(change / previous)
-    observed = jnp.where(change < previous, factor / (1 - factor), jnp.inf)
-    return jnp.where(change > 0, change * jnp.minimum(observed, bound), change)
 
 
 def transport(

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dslo_jax.solvers.discrepancy import Counts, Discrepancy
-from dslo_jax.solvers.markov import MaximumVelocity
 from dslo_jax.solvers.path import OptimalPath
 from dslo_jax.solvers.solution import Solution, choose_reason
+from dslo_jax.solvers.velocity import MaximumVelocity
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
+from dslo_jax.solvers import tuning
 from dslo_jax.solvers.discrepancy import Counts
-
-
-# Time of a row at 4096 patches on a CPU of 2 cores, in microseconds: what does not
-# depend on the number of classes, and what a class adds to it. The ratios count.
-_SHARED, _SHARED_CLASS = 17.0, 0.39
-_OWNED, _OWNED_CLASS = 27.0, 0.065
 
 
 class Reading(NamedTuple):
@@ -53,9 +48,9 @@ def choose_reading(
     """
     support = min(_rounded_up(rows, step), patches)
     pairs = min(_rounded_up(pairs, step), classes * patches)
-    shared = support * (_SHARED + _SHARED_CLASS * classes)
-    owned = pairs * (_OWNED + _OWNED_CLASS * classes)
-    if platform == "cpu" and owned < shared:
+    shared = support * (tuning.SHARED + tuning.SHARED_CLASS * classes)
+    owned = pairs * (tuning.OWNED + tuning.OWNED_CLASS * classes)
+    if platform in tuning.PAIRS_ON and owned < shared:
         return Reading(pairs=pairs)
     return Reading(support=support)
 

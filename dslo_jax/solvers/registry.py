@@ -9,8 +9,8 @@ from dslo_jax.solvers.discrepancy import Discrepancy
 from dslo_jax.solvers.divergence import Divergence
 from dslo_jax.solvers.fused import Fused
 from dslo_jax.solvers.logits import Logits
-from dslo_jax.solvers.markov import MaximumVelocity
 from dslo_jax.solvers.path import OptimalPath
+from dslo_jax.solvers.velocity import MaximumVelocity
 
 
 DISCREPANCIES: Mapping[str, type[Discrepancy]] = MappingProxyType(

@@ -58,11 +58,12 @@ def sinkhorn(
 
     A step updates the row scaling, then the column scaling, from column scaling 1.
     Change is measured in Hilbert's metric, the spread of ``log(new / old)`` over the
-    columns, in which a step is a contraction. ``error`` is Banach's estimate of what
-    is left, ``change * k / (1 - k)``, with ``k`` from the observed ratio of changes
-    and never above the bound that the range of the cost gives; plus the rounding
-    error of the subtraction in ``sum(v) - E @ v``. Gradients reach source, cost,
-    target and epsilon: they are those of the steps taken.
+    columns, in which a step is a contraction. ``error`` estimates how far, in this
+    metric, the scalings are from the solution: Banach's ``change * k / (1 - k)`` with
+    ``k`` from the ratio of changes, and the rounding errors of the steps, which add up
+    in the same way. It is no bound: on a grid of costs and epsilons the true error was
+    at most 4 times as large from the third step on (``docs/solvers.md``). Gradients
+    reach source, cost, target and epsilon: they are those of the steps taken.
 
     Args:
         source: Row marginals, at least 0; scaled to the mass of ``target``.
@@ -81,10 +82,12 @@ def sinkhorn(
             cannot solve.
 
     Returns:
-        Potentials and status of each class. A class without mass, or with a value
-        that is negative or not finite, has ``error`` NaN; so have all classes if a
-        cost is not finite, a traced ``epsilon`` not positive, or smaller than what
-        float32 can tell apart (the costs span more than 2^23 of it).
+        Potentials and status of each class. A class whose steps change nothing but
+        rounding errors ends before ``max_steps``: its ``reason`` is
+        ``Reason.STALLED`` where its ``error`` is above the tolerance. A class without
+        mass, or with a value that is negative or not finite, has ``error`` NaN; so have
+        all classes if a cost is not finite, a traced ``epsilon`` not positive, or
+        smaller than what float32 can tell apart (the costs span more than 2^23 of it).
 
     Raises:
         ValueError: A shape or an option is out of range.

@@ -28,6 +28,11 @@ class Reason(enum.IntEnum):
         1,
         "It ran max_steps steps, and the error is above the tolerance: allow more.",
     )
+    STALLED = (
+        2,
+        "The steps change nothing but rounding errors, and these may add up to more "
+        "than the tolerance: raise the tolerance or epsilon, or compute in float64.",
+    )
     DISCONNECTED = (
         3,
         "The chain came to rest before it reached every patch: no path of the "

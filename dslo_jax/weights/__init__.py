@@ -1,4 +1,4 @@
-"""Parameters on disk: every file format that is read, and modules filled from them."""
+"""Weights on disk: file formats, and modules that are filled from files."""
 
 from dslo_jax.weights.choice import choose_files as choose_files
 from dslo_jax.weights.module import (

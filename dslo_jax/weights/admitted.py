@@ -1,8 +1,8 @@
-"""What a pickled checkpoint may name, and what stands for it here.
+"""The names that a pickled checkpoint may contain, and their stand-ins.
 
-A pickle names classes and functions by their module, and asks for them to be called.
-Nothing is ever imported or looked up: a name is a key of ``ADMITTED``, whose value is
-one of the small stand-ins of this file, or the checkpoint is refused.
+A pickle names classes and functions by their module, and calls them. Here nothing is
+imported or looked up. A name must be a key of ``ADMITTED``, whose value is one of the
+small stand-ins of this file; otherwise the checkpoint is refused.
 """
 
 import math
@@ -19,7 +19,7 @@ _MAX_AXES = 16
 
 
 class StorageType(NamedTuple):
-    """A class of storages: the type of its numbers, ``None`` for plain bytes."""
+    """A class of storages, with the type of their numbers; ``None`` for plain bytes."""
 
     dtype: np.dtype | None
 
@@ -29,8 +29,8 @@ class Storage(NamedTuple):
 
     Attributes:
         dtype: Type of the numbers; ``None`` for plain bytes.
-        key: What the file calls it.
-        count: How many numbers, or bytes.
+        key: Name of the storage in the file.
+        count: Number of its numbers, or bytes.
     """
 
     dtype: np.dtype | None
@@ -39,7 +39,7 @@ class Storage(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """How many bytes it takes."""
+        """Size in bytes."""
         return self.count * (1 if self.dtype is None else self.dtype.itemsize)
 
 
@@ -47,9 +47,9 @@ class StorageView(NamedTuple):
     """A tensor: numbers of a storage, with a shape.
 
     Attributes:
-        storage: Where the numbers are.
-        dtype: Their type.
-        offset: The first one, counted in numbers.
+        storage: The storage of the numbers.
+        dtype: Type of the numbers.
+        offset: Index of the first number in the storage.
         shape: Length of every axis.
         strides: Step along every axis, in numbers.
     """
@@ -62,7 +62,7 @@ class StorageView(NamedTuple):
 
 
 class Record:
-    """An object of which nothing is kept but its attributes."""
+    """An object of which only the attributes are kept."""
 
     __slots__ = ("fields",)
 
@@ -71,24 +71,24 @@ class Record:
 
 
 class RecordType(NamedTuple):
-    """A class whose objects become a ``Record``, whatever they are made from."""
+    """A class whose objects become a ``Record``; their arguments are ignored."""
 
     name: str
 
 
 class Maker(NamedTuple):
-    """A function or class that a pickle may call: a function of this file instead.
+    """A stand-in for a function or class that a pickle may call.
 
     Attributes:
-        make: Takes the arguments in the pickle; raises ``ValueError`` when they are not
-            those that PyTorch writes.
+        make: A function of this file that takes the arguments in the pickle. It raises
+            ``ValueError`` if PyTorch would not write these arguments.
     """
 
     make: Callable[[tuple[Any, ...]], Any]
 
 
 def find(name: str) -> Any:
-    """The stand-in for a name of a pickle, ``None`` for what is not admitted.
+    """Find the stand-in for a name of a pickle; ``None`` for other names.
 
     Args:
         name: Module and name, with a dot between.
@@ -99,7 +99,7 @@ def find(name: str) -> Any:
 
 
 def _tensor(arguments: tuple[Any, ...], dtype: np.dtype | None = None) -> StorageView:
-    """From ``(storage, offset, shape, strides, ...)``; what follows is not needed."""
+    """Make a tensor from ``(storage, offset, shape, strides, ...)``."""
     if len(arguments) < 4 or not isinstance(arguments[0], Storage):
         raise ValueError("a tensor without a storage")
     storage, offset, shape, strides = arguments[:4]
@@ -119,7 +119,7 @@ def _tensor(arguments: tuple[Any, ...], dtype: np.dtype | None = None) -> Storag
 
 
 def _tensor_of_type(arguments: tuple[Any, ...]) -> StorageView:
-    """As ``_tensor``, of a storage of bytes; the type is the seventh argument."""
+    """Make a tensor of a storage of bytes; its type is the seventh argument."""
     if len(arguments) < 7 or not isinstance(arguments[6], np.dtype):
         raise ValueError("a tensor without a type")
     return _tensor(arguments, arguments[6])
@@ -132,7 +132,7 @@ def _parameter(arguments: tuple[Any, ...]) -> StorageView:
 
 
 def _dictionary(arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    """Empty; its entries follow in the pickle, as Python 3 writes it."""
+    """Make an empty dictionary; its entries follow in the pickle."""
     if arguments:
         raise ValueError("a dictionary that is made from something")
     return {}
@@ -145,7 +145,7 @@ def _only_argument(arguments: tuple[Any, ...]) -> Any:
 
 
 def _tagged(arguments: tuple[Any, ...]) -> Any:
-    """The first argument; the second one says of what type its elements are."""
+    """Return the first argument; the second is the type of its elements."""
     if len(arguments) != 2:
         raise ValueError("a value with a type that has no type")
     return arguments[0]
@@ -174,7 +174,7 @@ _STORAGES = {
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
 }
-# The bookkeeping of a training run: it is read over, and nothing of it is kept.
+# Objects of a training run that are not weights; they are read and dropped.
 _BOOKKEEPING = (
     "torch.device",
     "_codecs.encode",
@@ -205,4 +205,4 @@ ADMITTED: Mapping[str, Any] = MappingProxyType(
         "argparse.Namespace": RecordType("argparse.Namespace"),
     }
 )
-"""Every name that a pickle may use, but for the modules of TorchScript."""
+"""All names that a pickle may contain, except for the modules of TorchScript."""

@@ -1,4 +1,4 @@
-"""Which of the files in one folder hold its weights, told from their names alone."""
+"""Choice of the files that hold the weights of a folder, from their names alone."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -20,14 +20,14 @@ _LONE = tuple(dict.fromkeys(each.lone for each in FORMATS if each.lone))
 _PLAIN_FIRST = ("", ".fp16", ".bf16")
 _HALF_FIRST = (".fp16", ".bf16", "")
 _SHARD = r"-\d{5}-of-\d{5}"
-# What a training run leaves beside its weights, and averages that nobody asked for.
+# Other files of a training run, and weights that are not the final average.
 _NO_WEIGHTS = re.compile(
     r"optimizer|scheduler|training_args|random_states|rng_state|\bscaler|non_ema", re.I
 )
 
 
 class _Layout(NamedTuple):
-    """One way to name the weights of a network: a stem, a variant and a suffix."""
+    """One pattern for the names of files of weights: a stem, a variant and a suffix."""
 
     stem: str
     variant: str
@@ -39,8 +39,8 @@ class _Layout(NamedTuple):
 
     @property
     def indices(self) -> tuple[str, ...]:
-        """The name of the index today, and how old versions of diffusers wrote it."""
-        if self.suffix == ".msgpack":  # its index spells names in a way of its own
+        """The name of the index today, and that in old versions of diffusers."""
+        if self.suffix == ".msgpack":  # names in its index have another spelling
             return ()
         name = f"{self.stem}{self.suffix}"
         return f"{name}.index{self.variant}.json", f"{name}{self.variant}.index.json"
@@ -54,21 +54,21 @@ class _Layout(NamedTuple):
 def choose_files(names: Iterable[str], *, half: bool = False) -> tuple[str, ...]:
     """Choose the files that hold the weights of a network.
 
-    The same choice serves a folder on disk and the list of files of a repository. In
-    the order of preference: ``model.safetensors`` and
+    The same function chooses from a folder on disk and from the list of files of a
+    repository. The order of preference is: ``model.safetensors`` and
     ``diffusion_pytorch_model.safetensors``, ``open_clip_model.safetensors``,
     ``flax_model.msgpack``, ``pytorch_model.bin`` and ``diffusion_pytorch_model.bin``,
-    ``open_clip_pytorch_model.bin``, and the only ``.pt`` file, whatever its name. Those
-    of safetensors and ``.bin`` may be an index and its shards. The variants ``.fp16``
-    and ``.bf16`` of a name come behind the plain one.
+    ``open_clip_pytorch_model.bin``, and a ``.pt`` file of any name if it is the only
+    one. Files of safetensors and ``.bin`` may also be an index with shards. The
+    variants ``.fp16`` and ``.bf16`` of a name come after the plain one.
 
     Args:
-        names: The file names of one folder, without their folder.
-        half: Put the variants of 16 bits before the plain file.
+        names: The file names of one folder, without the folder.
+        half: Whether the variants of 16 bits come before the plain file.
 
     Returns:
-        The file; or the index, which is the first and ends in ``.json``, and its
-        shards; or nothing where no file has such a name.
+        The file; or an index, whose name ends in ``.json``, followed by its shards; or
+        nothing if no file has such a name.
     """
     present = set(names)
     for layout in _layouts(half):
@@ -85,7 +85,7 @@ def choose_files(names: Iterable[str], *, half: bool = False) -> tuple[str, ...]
 
 
 def looked_for() -> str:
-    """The names that ``choose_files`` knows, in words, for an error."""
+    """The names that ``choose_files`` looks for, as text for an error."""
     names = [layout.single for layout in _layouts(half=False) if not layout.variant]
     return f"{', '.join(names)} or a single {' or '.join(_LONE)} file"
 

@@ -1,7 +1,7 @@
-"""Tensors of CLIP as OpenAI and open_clip spell them, in the spelling of transformers.
+"""Translation of the tensor names of OpenAI and open_clip to those of transformers.
 
-Nothing is read: queries, keys and values are the thirds of one tensor, and projections
-that are stored the other way round are the same numbers with their axes exchanged.
+No numbers are read. Queries, keys and values become the three thirds of one tensor, and
+projections that are stored transposed become tensors with exchanged axes.
 """
 
 import re
@@ -46,12 +46,12 @@ _PARTS = {
 
 
 def is_openai(names: Iterable[str]) -> bool:
-    """Whether tensors of these names are OpenAI's own, and need no configuration."""
+    """Whether these are the tensor names of an OpenAI file, without configuration."""
     return set(names) >= OPENAI_MARKS
 
 
 def is_open_clip(names: Iterable[str]) -> bool:
-    """Whether these names are spelt as OpenAI and open_clip spell them."""
+    """Whether these are tensor names of OpenAI or open_clip."""
     return any(
         name.startswith(("visual.", "transformer.resblocks.", "text.transformer."))
         for name in names
@@ -59,15 +59,15 @@ def is_open_clip(names: Iterable[str]) -> bool:
 
 
 def respell_clip(table: Table) -> Table:
-    """Spell a CLIP of OpenAI or open_clip as transformers does.
+    """Translate the names of a CLIP of OpenAI or open_clip to those of transformers.
 
     Args:
-        table: Tensors in either spelling. Names that belong to no CLIP are kept, for
-            the network to refuse.
+        table: Tensors with the names of OpenAI or open_clip. Unknown names are kept;
+            the network refuses them.
 
     Raises:
-        CheckpointError: Two tensors would have the same name, or what should be
-            queries, keys and values has no three parts (``W04``).
+        CheckpointError: Two tensors would have the same name, or the tensor of queries,
+            keys and values cannot be divided by three (``W04``).
     """
     respelt: Table = {}
     for name, tensor in _pairs(table):
@@ -105,6 +105,7 @@ def _thirds(name: str, tensor: StoredTensor) -> list[StoredTensor]:
     size, rest = divmod(tensor.shape[0], 3) if tensor.shape else (0, 1)
     if rest:
         raise CheckpointError(
-            "W04", f"{tensor.path}: {name} of shape {tensor.shape} has no three parts"
+            "W04",
+            f"{tensor.path}: {name} of shape {tensor.shape} cannot be divided by three",
         )
     return [tensor.rows(i * size, (i + 1) * size) for i in range(3)]

@@ -1,9 +1,9 @@
-"""Names and layouts of Flax checkpoints in those of PyTorch.
+"""Translation of Flax checkpoints to the names and layouts of PyTorch.
 
-Both libraries of Hugging Face wrote Flax networks after the same rules: a kernel is a
-weight whose axes stand in another order, the scale of a norm and the vectors of an
-embedding are weights, and the rest is the same. diffusers also wrote ``blocks_0`` for
-``blocks.0``.
+Both libraries of Hugging Face wrote Flax networks by the same rules. A kernel is a
+weight whose axes have another order. The scale of a norm and the vectors of an
+embedding are weights, and all other names are the same. diffusers also wrote
+``blocks_0`` for ``blocks.0``.
 """
 
 import re
@@ -19,10 +19,10 @@ _LISTS = re.compile(
 
 
 def respell_flax(table: Table) -> Table:
-    """Spell a Flax checkpoint as PyTorch does; nothing is read.
+    """Translate the names of a Flax checkpoint to those of PyTorch.
 
     Args:
-        table: The arrays by their path in the tree, joined by ``.``.
+        table: The arrays by their path in the tree, with ``.`` between names.
 
     Raises:
         CheckpointError: Two arrays would have the same name (``W04``).
@@ -42,7 +42,7 @@ def respell_flax(table: Table) -> Table:
 
 
 def _in_torch_layout(kernel: StoredTensor) -> StoredTensor:
-    """From inputs, outputs; or from height, width, inputs, outputs."""
+    """Reorder the axes (inputs, outputs), or (height, width, inputs, outputs)."""
     match len(kernel.shape):
         case 2:
             return kernel.transposed(1, 0)

@@ -1,4 +1,4 @@
-"""The format of a file of weights, told from how it begins and never from its name."""
+"""The format of a file of weights, recognised by its first bytes, not by its name."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -59,14 +59,14 @@ FORMATS = (
 
 
 def read_table(path: Path) -> Table:
-    """List the tensors of one file, in the layout of PyTorch, as the file spells them.
+    """List the tensors of one file, in the layout of PyTorch and with the file's names.
 
     Args:
-        path: A file of one of ``FORMATS``, of whatever name.
+        path: A file of one of ``FORMATS``, with any name.
 
     Raises:
-        CheckpointError: The file is something else than weights (``W03``), damaged or
-            of another format (``W04``), or a pickle that holds more (``W05``).
+        CheckpointError: The file is not weights (``W03``), is damaged or of another
+            format (``W04``), or is a pickle with more than weights (``W05``).
     """
     with path.open("rb") as file:
         start = file.read(256)
@@ -84,7 +84,7 @@ def read_table(path: Path) -> Table:
 
 
 def _no_weights(path: Path, start: bytes) -> CheckpointError:
-    """What a file is that begins like no format of weights."""
+    """The error about a file that does not begin like any format of weights."""
     if start.startswith(b"version https://git-lfs"):
         return CheckpointError(
             "W03", f"{path} is a git-lfs pointer, not weights; run: git lfs pull"

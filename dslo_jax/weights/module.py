@@ -1,7 +1,7 @@
-"""Flax NNX modules filled from tensors in Hugging Face layout, and written as such.
+"""Flax NNX modules filled from tensors in the layout of Hugging Face, and saved in it.
 
-Modules name their attributes as the checkpoint names its tensors, so that the path of
-a parameter *is* its key. What remains is the layout of a leaf:
+Modules name their attributes as the checkpoint names its tensors, so the path of a
+parameter is its key. Only the layout of some parameters differs:
 
 ====================  ===========  ==========================================
 NNX leaf              file         layout in the file
@@ -35,10 +35,11 @@ _MAX_FAULTS_SHOWN = 12
 
 
 class OneKey(nnx.Rngs):
-    """Gives every parameter the same key: for modules of which only shapes are wanted.
+    """Random keys for abstract modules: every parameter gets the same key.
 
-    ``nnx.Rngs`` counts its keys in a variable. Where the count is traced, each costs
-    time in proportion to all before it: seconds for the UNet of Stable Diffusion.
+    ``nnx.Rngs`` counts its keys in a variable. When it is traced, the time for each key
+    grows with the number of keys before it, to seconds for the UNet of Stable
+    Diffusion.
     """
 
     def __init__(self):
@@ -50,7 +51,7 @@ class OneKey(nnx.Rngs):
 
 
 class _Fault(NamedTuple):
-    """Why a tensor of the file cannot become a parameter of the network."""
+    """Reason why a tensor of the file does not fit the network."""
 
     code: str
     text: str
@@ -65,21 +66,21 @@ def load_module(
     rename: Callable[[str], str] = lambda key: key,
     ignored: Iterable[str] = (),
 ) -> Module:
-    """Build a module and fill every one of its parameters from a checkpoint.
+    """Build a module and fill all its parameters from a checkpoint.
 
-    No parameter is ever initialised at random: the module is built abstractly. Both
-    directions are checked, and all faults are reported in one error.
+    The module is built abstractly, so that no parameter is initialised at random.
+    Missing and unknown tensors are checked, and all faults are reported in one error.
 
     Args:
         build: Makes the module from its argument ``rngs``, under ``nnx.eval_shape``.
-        weights: Tensor key to array. The arrays are handed over: a CPU device may keep
-            their memory, so nobody may write to them afterwards.
-        dtype: Type that floating parameters are stored in; others keep the type that
-            the module gives them.
-        device: Where the parameters go; the default device when ``None``.
-        rename: Maps the spelling of a key in the file to the module's.
-        ignored: Regular expressions of keys in the file that the module does not
-            need (matched against the whole renamed key).
+        weights: Arrays by tensor key. A CPU device may use their memory, so they must
+            not be changed afterwards.
+        dtype: Type of floating parameters; others keep the type that the module gives
+            them.
+        device: Device of the parameters; the default device when ``None``.
+        rename: Maps a key of the file to the key of the module.
+        ignored: Regular expressions of keys in the file that the module does not need;
+            the whole renamed key must match.
 
     Returns:
         The module with all its parameters.
@@ -123,7 +124,7 @@ def save_module(
         folder: Created when missing; ``config.json`` and one safetensors file.
         config: The Hugging Face configuration of the module.
         stem: ``"model"`` (transformers) or ``"diffusion_pytorch_model"`` (diffusers).
-        dtype: Type of the floating parameters in the file; others keep theirs.
+        dtype: Type of floating parameters in the file; others keep their type.
     """
     tensors = {}
     for path, variable in nnx.to_flat_state(nnx.state(module)):
@@ -137,7 +138,7 @@ def save_module(
 
 
 def _tensor_of(path: tuple[Any, ...]) -> str:
-    """The checkpoint key of a parameter path."""
+    """The key in the checkpoint for a parameter path."""
     *parents, leaf = (str(part) for part in path)
     if leaf in ("kernel", "scale", "embedding"):
         leaf = "weight"
@@ -170,7 +171,7 @@ def _match_keys(
     rename: Callable[[str], str],
     ignored: tuple[str, ...],
 ) -> tuple[dict[tuple[Any, ...], str], list[_Fault]]:
-    """Pair parameter paths with file keys; everything unpaired is a fault."""
+    """Pair parameter paths with keys of the file; a path or key alone is a fault."""
     path_of = {_tensor_of(path): path for path in wanted}
     names: dict[tuple[Any, ...], str] = {}
     faults = []
@@ -200,7 +201,7 @@ def _as_leaf(
     dtype: jax.typing.DTypeLike,
     device: jax.Device | None,  # pyright: ignore[reportInvalidTypeForm]
 ) -> jax.Array | _Fault:
-    """The parameter that a tensor of the file becomes, or why it cannot."""
+    """Convert a tensor of the file to a parameter, or return the fault."""
     leaf = _from_file(value, path, like.shape)
     if leaf.shape != like.shape:
         # The network's shape is shown in the layout of the file, to be compared.
@@ -217,7 +218,7 @@ def _as_leaf(
     with np.errstate(over="ignore"):  # an overflow becomes infinite and is found below
         leaf = leaf.astype(stored, copy=False)
     bad = leaf.size - np.count_nonzero(np.isfinite(leaf))
-    if bad == 0:  # waiting keeps copies under way from piling up on the host
+    if bad == 0:  # wait, so that only one copy at a time is on the host
         return jax.device_put(leaf, device).block_until_ready()
     if np.isfinite(value).all():
         return _Fault("W07", f"{name}: {bad} of {leaf.size} overflow {leaf.dtype}")
@@ -225,7 +226,7 @@ def _as_leaf(
 
 
 def _misfit(faults: list[_Fault]) -> CheckpointError:
-    """All faults in one error; a structural fault outweighs damaged numbers."""
+    """The error with all faults; its code is ``W04`` if any fault has this code."""
     lines = [fault.text for fault in faults[:_MAX_FAULTS_SHOWN]]
     if len(faults) > len(lines):
         lines.append(f"... and {len(faults) - len(lines)} more")

@@ -1,7 +1,7 @@
 """Flax checkpoints: the tree of arrays that ``flax.serialization`` writes as msgpack.
 
-The file is walked once, from one tag to the next, over the numbers and never through
-them. Only what Flax writes is known: nested maps with names as keys, and arrays.
+The file is read once, from tag to tag, and the numbers of the arrays are skipped. Only
+the structures that Flax writes are known: nested maps with names as keys, and arrays.
 """
 
 import math
@@ -23,13 +23,13 @@ _CHUNKED = "__msgpack_chunked_array__"
 
 
 class _Tag(NamedTuple):
-    """What follows: its kind, and its length in entries or bytes; or a whole number."""
+    """The kind of a value, and its length in entries or bytes; or a whole number."""
 
     kind: str
     size: int
 
 
-_FIXED = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8}  # nothing, no, yes, two floats
+_FIXED = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8}  # nil, false, true, two floats
 _INTEGERS = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 _SIZED = {
     **{0xC4: ("bin", 1), 0xC5: ("bin", 2), 0xC6: ("bin", 4)},
@@ -40,7 +40,7 @@ _SIZED = {
 
 
 def is_msgpack(start: bytes) -> bool:
-    """Whether a file begins with a map, and the map with a name."""
+    """Whether a file begins with a map whose first key is a name."""
     first = start[0] if start else 0
     head = {0xDE: 3, 0xDF: 5}.get(first, 1 if 0x80 < first < 0x90 else len(start))
     return start[head : head + 1] >= b"\xa0" and (
@@ -49,11 +49,11 @@ def is_msgpack(start: bytes) -> bool:
 
 
 def read_msgpack(path: Path) -> Table:
-    """List the arrays of a Flax checkpoint, the names of a path joined by ``.``.
+    """List the arrays of a Flax checkpoint by their paths, with ``.`` between names.
 
     Raises:
-        CheckpointError: The file is damaged, or holds something else than maps of
-            arrays (``W04``).
+        CheckpointError: The file is damaged, or holds more than maps of arrays
+            (``W04``).
     """
     with path.open("rb") as file:
         try:
@@ -63,7 +63,7 @@ def read_msgpack(path: Path) -> Table:
 
 
 class _Walk:
-    """One pass through a file; what does not belong there is a ``ValueError``."""
+    """One pass through a file; anything unexpected is a ``ValueError``."""
 
     def __init__(self, path: Path, file: BufferedIOBase, size: int):
         self._path = path
@@ -97,14 +97,14 @@ class _Walk:
                 tables[name] = self._array(name, tag.size)
             elif tag.kind == "list":
                 raise ValueError(f"{name!r} is a list, not an array")
-            elif tag.kind != "integer":  # settings of a run, which are no weights
+            elif tag.kind != "integer":  # settings of a run, not weights
                 self._skip(tag.size)
         if self._file.tell() != self._size:
             raise ValueError("bytes follow behind its end")
         return tables
 
     def _array(self, name: str, size: int) -> StoredTensor:
-        """An array: its shape, the name of its type, and its bytes."""
+        """Read an array: its shape, the name of its type, and where its bytes are."""
         kind = self._read(1)[0]
         end = self._file.tell() + size
         if kind not in _ARRAYS:
@@ -141,7 +141,9 @@ class _Walk:
 
     def _tag(self) -> _Tag:
         byte = self._read(1)[0]
-        if byte < 0x80 or byte >= 0xE0:  # a small number; a negative one is no length
+        if (
+            byte < 0x80 or byte >= 0xE0
+        ):  # a small number; a negative one is not a length
             return _Tag("integer", byte) if byte < 0x80 else _Tag("negative", 0)
         if byte < 0xC0:
             kind = "map" if byte < 0x90 else "list" if byte < 0xA0 else "str"
@@ -157,7 +159,7 @@ class _Walk:
             return _Tag(kind, int.from_bytes(self._read(width), "big"))
         if 0xD4 <= byte <= 0xD8:
             return _Tag("ext", 1 << (byte - 0xD4))
-        raise ValueError(f"the byte {byte:#x} begins nothing")
+        raise ValueError(f"the byte {byte:#x} is not the beginning of a value")
 
     def _read(self, count: int) -> bytes:
         data = self._file.read(count)

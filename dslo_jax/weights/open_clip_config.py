@@ -1,8 +1,7 @@
-"""``open_clip_config.json`` in the spelling of transformers.
+"""Translation of ``open_clip_config.json`` to a configuration of transformers.
 
-A field has the meaning and the default of open_clip's own classes. Options that change
-the network into another than ours are refused by name; so is an option that is unknown
-here and switched on.
+A field has the meaning and the default of open_clip's own classes. Options of networks
+that are not supported are refused by name, and so are unknown options that are not off.
 """
 
 import textwrap
@@ -18,15 +17,15 @@ _MODEL = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
 _SHARED = ("layers", "width", "mlp_ratio", "norm_kwargs", "act_kwargs", "pool_type")
 _VISION = (*_SHARED, "head_width", "patch_size", "image_size")
 _TEXT = (*_SHARED, "heads", "context_length", "vocab_size")
-# Fields that change no number of the network, or none unless another field that is
-# refused is set: of training, of timm's and transformers' towers, of pools.
+# Fields that have no effect, or only together with a field that is refused: fields of
+# training, of the towers of timm and transformers, and of pooling.
 _WITHOUT_EFFECT = frozenset(
     "custom_text init_logit_scale nonscalar_logit_scale output_dict output_tokens "  # noqa: SIM905
     "patch_dropout pad_id eos_id attn_pooler_queries attn_pooler_heads "
     "timm_model_pretrained timm_pool timm_proj timm_proj_bias timm_drop timm_drop_path "
     "hf_model_pretrained hf_proj_type hf_pooler_type".split()
 )
-# Fields whose only admitted value is not "unset".
+# Fields with one allowed value, beside "unset".
 _FIXED = {
     "pos_embed_type": "learnable",
     "proj_type": "linear",
@@ -38,8 +37,8 @@ class _Fields(NamedTuple):
     """An object of the file.
 
     Attributes:
-        values: Its fields.
-        name: What errors put before the name of a field.
+        values: The fields of the object.
+        name: Prefix of the names of fields in errors.
     """
 
     values: Mapping[str, Any]
@@ -49,7 +48,7 @@ class _Fields(NamedTuple):
         return self.values.get(field, default)
 
     def count(self, field: str, default: int | None = None) -> int:
-        """A positive whole number, or two that are equal: the sides of a square."""
+        """A positive whole number, or a pair of equal ones: the sides of a square."""
         found = self.get(field, default)
         if isinstance(found, list | tuple) and len(found) == 2 and found[0] == found[1]:
             found = found[0]
@@ -64,7 +63,7 @@ class _Fields(NamedTuple):
         return _Fields(found, f"{self.name}{field}.")
 
     def refuse_others(self, known: tuple[str, ...]) -> None:
-        """Refuse every field that is not translated, unless it changes nothing."""
+        """Refuse every field that is not translated, unless it has no effect."""
         for field, found in self.values.items():
             if field in known or field in _WITHOUT_EFFECT:
                 continue
@@ -83,18 +82,18 @@ class _Fields(NamedTuple):
 def translate_config(
     content: Mapping[str, Any], source: str | Path = "open_clip_config.json"
 ) -> dict[str, Any]:
-    """Say what ``config.json`` would say.
+    """Translate the configuration to the content of a ``config.json``.
 
     Args:
         content: An ``open_clip_config.json``, or only its ``model_cfg``.
-        source: The file, as errors call it.
+        source: The file, to be named in errors.
 
     Returns:
         The configuration in the spelling of transformers' ``CLIPConfig``.
 
     Raises:
-        CheckpointError: A field asks for another network than ours (``W06``): the
-            field, what was found, what was wanted.
+        CheckpointError: A field describes a network that is not supported (``W06``).
+            The message names the field, its value, and the expected value.
     """
     model = _Fields(content, f"{source} has ")
     if "model_cfg" in content:
@@ -141,7 +140,7 @@ def _text(fields: _Fields, act: str) -> dict[str, Any]:
 
 
 def _transformer(fields: _Fields, width: int, act: str, *, pool: str) -> dict[str, Any]:
-    """What both transformers have."""
+    """The fields that both transformers have."""
     ratio = fields.get("mlp_ratio", 4.0)
     if type(ratio) not in (int, float) or not 0 < ratio < 1e3:
         raise fields.wrong("mlp_ratio", "a positive number")

@@ -1,7 +1,7 @@
-"""The configuration of OpenAI's own CLIP, told from the shapes of its tensors.
+"""The configuration of OpenAI's CLIP files, derived from the shapes of their tensors.
 
-OpenAI's files hold no configuration, and need none: every head has 64 channels, and the
-activation is quick_gelu.
+OpenAI's files contain no configuration, and need none: every head has 64 channels, and
+the activation is quick_gelu.
 """
 
 import math
@@ -17,10 +17,10 @@ _FIRST = "transformer.resblocks.0.mlp.c_fc.weight"
 
 
 def openai_config(table: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """Derive what ``config.json`` would say.
+    """Derive the content of a ``config.json``.
 
     Args:
-        table: The tensors of one of OpenAI's files, in its spelling.
+        table: The tensors of one of OpenAI's files, with the file's names.
 
     Returns:
         The configuration in the spelling of transformers' ``CLIPConfig``.

@@ -1,4 +1,4 @@
-"""A file or folder that holds a network: its weights and its configuration."""
+"""The weights and the configuration of a network, from a file or a folder."""
 
 import json
 from pathlib import Path
@@ -19,10 +19,10 @@ _MAX_NAMES_SHOWN = 8
 
 
 def open_weights(place: Path) -> Weights:
-    """List the tensors of a file or of a model folder; they are read one at a time.
+    """List the tensors of a file or of a model folder, which are read on demand.
 
-    The format of a file is told from its content: safetensors, msgpack of Flax, or one
-    of those that PyTorch writes. No code of a file is ever run.
+    The format of a file is recognised by its content: safetensors, msgpack of Flax, or
+    a format of PyTorch. Code that a file may contain is never run.
 
     Args:
         place: A file; or a folder, of which ``choose_files`` chooses the files.
@@ -32,10 +32,9 @@ def open_weights(place: Path) -> Weights:
         transformers and diffusers spell them, and arrays are laid out as in PyTorch.
 
     Raises:
-        CheckpointError: Nothing usable is there (``W01``), a file is something else
-            than weights (``W03``), damaged or of another format (``W04``), a pickle
-            that holds more than weights (``W05``), or a shard is missing or misplaced
-            (``W08``).
+        CheckpointError: There is no file of weights (``W01``); a file is not weights
+            (``W03``), is damaged or of another format (``W04``), or is a pickle with
+            more than weights (``W05``); or a shard is missing or misplaced (``W08``).
     """
     table = _read_place(place)
     return Weights(respell_clip(table) if is_open_clip(table) else table)
@@ -44,8 +43,8 @@ def open_weights(place: Path) -> Weights:
 def read_config(place: Path) -> dict[str, Any]:
     """Read the configuration of a network, as transformers or diffusers spell it.
 
-    That is the ``config.json`` of the folder. Weights of open_clip are described by its
-    ``open_clip_config.json``, and OpenAI's own by the shapes of their tensors.
+    It comes from ``config.json`` of the folder; for weights of open_clip from
+    ``open_clip_config.json``; for OpenAI's files from the shapes of their tensors.
 
     Args:
         place: A file of weights, or a model folder.
@@ -54,9 +53,9 @@ def read_config(place: Path) -> dict[str, Any]:
         The configuration as plain values.
 
     Raises:
-        CheckpointError: No configuration is there, or it is not a JSON object
-            (``W08``); it asks for a network that we have not (``W06``); or weights that
-            should describe themselves cannot be read (``W01`` ... ``W05``).
+        CheckpointError: There is no configuration, or it is not a JSON object
+            (``W08``); it describes a network that is not supported (``W06``); or the
+            weights that replace it cannot be read (``W01`` ... ``W05``).
     """
     source = config_source(place)
     if source.name == _OPEN_CLIP:
@@ -73,8 +72,8 @@ def config_source(place: Path) -> Path:
         place: A file of weights, or a model folder.
 
     Returns:
-        ``config.json``, ``open_clip_config.json``, or the place itself where its
-        tensors describe it.
+        ``config.json``, ``open_clip_config.json``, or the place itself if the
+        configuration comes from its tensors.
 
     Raises:
         CheckpointError: As for ``read_config``.
@@ -94,17 +93,17 @@ def config_source(place: Path) -> Path:
 
 
 def side_folder(place: Path) -> Path | None:
-    """Where the JSON files lie that describe the network of a place.
+    """Folder of the JSON files that describe a network.
 
     Args:
         place: A file of weights, or a model folder.
 
     Returns:
-        The folder itself, or that of the file; ``None`` for a file that describes
-        itself, as OpenAI's own do.
+        The folder itself, or that of the file; ``None`` for OpenAI's files, which need
+        no configuration.
 
     Raises:
-        CheckpointError: The file is no readable checkpoint (``W03`` ... ``W05``).
+        CheckpointError: The file is not a readable checkpoint (``W03`` ... ``W05``).
     """
     if not place.is_file():
         return place
@@ -154,7 +153,7 @@ def _read_shards(index: Path) -> Table:
     present = _file_names(index.parent)
     table: Table = {}
     for name in sorted({str(name) for name in places.values()}):
-        if name not in present:  # nor can a name with a folder be: no way out
+        if name not in present:  # this also refuses a name with a folder in it
             raise CheckpointError(
                 "W08", f"{index} names {name!r}, which is not in {index.parent}"
             )

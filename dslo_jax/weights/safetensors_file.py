@@ -1,4 +1,4 @@
-"""Safetensors files: where their headers say that the tensors lie."""
+"""Safetensors files: the positions of their tensors, from their headers."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ from dslo_jax.errors import CheckpointError
 from dslo_jax.weights.stored import DTYPES, StoredTensor, Table
 
 
-_LONGEST_HEADER = 100_000_000  # what the safetensors library allows
-_MAX_HEADER_BYTES = 1 << 23  # Python takes twenty times as much for its content
+_LONGEST_HEADER = 100_000_000  # limit of the safetensors library
+_MAX_HEADER_BYTES = 1 << 23  # its content takes twenty times as much memory in Python
 _TYPES = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
     **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8"},
@@ -24,7 +24,7 @@ def is_safetensors(start: bytes, size: int) -> bool:
     """Whether the first eight bytes can be the length of a header.
 
     Args:
-        start: How the file begins.
+        start: The first bytes of the file.
         size: Length of the file in bytes.
     """
     return size >= 8 and _header_bytes(start) <= min(size - 8, _LONGEST_HEADER)
@@ -33,8 +33,8 @@ def is_safetensors(start: bytes, size: int) -> bool:
 def read_safetensors(path: Path) -> Table:
     """Check the header of a safetensors file and list its tensors.
 
-    The library checks offsets, overlaps and sizes. It accepts duplicate keys, and
-    types that NumPy cannot hold; both are refused here.
+    The library checks offsets, overlaps and sizes. It accepts duplicate keys, and types
+    that NumPy does not have; both are refused here.
 
     Raises:
         CheckpointError: The header is damaged (``W04``).
@@ -43,7 +43,7 @@ def read_safetensors(path: Path) -> Table:
         length = _header_bytes(file.read(8))
         if length > _MAX_HEADER_BYTES:
             raise CheckpointError(
-                "W04", f"{path} has a header of {length} bytes, more than a table needs"
+                "W04", f"{path} has a header of {length} bytes, too many for a table"
             )
         text = file.read(length)
     table = {}

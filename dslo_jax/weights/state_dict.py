@@ -1,4 +1,4 @@
-"""From what a pickle of PyTorch holds to tensors by name."""
+"""Tensors by name from the content of a pickle of PyTorch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,16 +10,17 @@ from dslo_jax.weights.stored import StoredTensor, Table
 
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-# What DistributedDataParallel puts before every name.
+# The prefix of every name in files of DistributedDataParallel.
 _PARALLEL = "module."
 _MAX_NAME = 1024
 _MAX_FIELDS = 1_000_000
-# Tied parameters are one storage under several names; more than this is an attack.
+# Tied parameters are one storage under several names. More sharing than this would be
+# an attack on memory.
 _MAX_SHARING = 4
 
 
 def storage_of(identifier: Any) -> tuple[Storage, Any]:
-    """The storage that a pickle refers to, and what else the reference says.
+    """Read a reference of a pickle to a storage; the rest of the reference follows.
 
     Args:
         identifier: ``("storage", type, key, device, count, ...)``.
@@ -32,7 +33,7 @@ def storage_of(identifier: Any) -> tuple[Storage, Any]:
             if count < 0 or type(count) is not int or len(key) > _MAX_NAME:
                 raise ValueError("a storage of an impossible size")
             return Storage(dtype, key, count), rest
-    raise ValueError("a reference to something that is no storage")
+    raise ValueError("a reference to something that is not a storage")
 
 
 def tensors_of(content: Any, path: Path) -> dict[str, StorageView]:
@@ -40,8 +41,8 @@ def tensors_of(content: Any, path: Path) -> dict[str, StorageView]:
 
     Args:
         content: A state dict, a training checkpoint that has one, or the modules of a
-            TorchScript archive. Whatever is no tensor is left out.
-        path: What to call the file in an error.
+            TorchScript archive. Other values are left out.
+        path: The file, to be named in errors.
 
     Raises:
         CheckpointError: There are no tensors where they are expected (``W05``).
@@ -71,11 +72,11 @@ def tensors_of(content: Any, path: Path) -> dict[str, StorageView]:
 def locate(
     tensors: Mapping[str, StorageView], offsets: Mapping[str, int], path: Path
 ) -> Table:
-    """Say where in the file the tensors lie.
+    """Find the bytes of tensors in the file.
 
     Args:
         tensors: The tensors of a pickle.
-        offsets: Where each storage begins in the file, in bytes.
+        offsets: Position of each storage in the file, in bytes.
         path: The file.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Tensors that lie in files: where each one is, and how one is read.
+"""Tensors in files: the table of their byte ranges, and reading one tensor.
 
-Every format is reduced to the same table: the name of a tensor, and the bytes of a file
-that hold it. A transposed tensor, or a third of one, is the same bytes seen in another
-way, so a table is respelt without reading anything.
+A reader of any format makes the same kind of table: for each tensor, its name and the
+bytes of a file that hold it. A transposed tensor, or a third of a tensor, has the same
+bytes with other strides, so names and layouts are translated without reading numbers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ DTYPES: Mapping[str, np.dtype] = MappingProxyType(
         "bfloat16": jnp.dtype(jnp.bfloat16),
     }
 )
-"""The types of number that are read, by NumPy's name."""
+"""The types of number that are read, by their NumPy names."""
 
 
 class StoredTensor(NamedTuple):
@@ -34,7 +34,7 @@ class StoredTensor(NamedTuple):
 
     Attributes:
         path: The file.
-        offset: Where the first number begins, in bytes: in the file, or in what
+        offset: Position of the first number, in bytes: in the file, or in what
             ``packed`` unpacks to.
         dtype: Type of the numbers, little-endian.
         shape: Length of every axis.
@@ -53,7 +53,7 @@ class StoredTensor(NamedTuple):
     def contiguous(
         cls, path: Path, offset: int, dtype: np.dtype, shape: tuple[int, ...]
     ) -> "StoredTensor":
-        """A tensor whose last axis runs fastest, without gaps."""
+        """Make a tensor in row-major order without gaps."""
         strides, step = [], 1
         for length in reversed(shape):
             strides.append(step)
@@ -62,7 +62,7 @@ class StoredTensor(NamedTuple):
 
     @property
     def span(self) -> int:
-        """How many numbers lie between the first and the last one, both included."""
+        """Number of elements from the first to the last one, both included."""
         if 0 in self.shape:
             return 0
         return 1 + sum(
@@ -70,21 +70,21 @@ class StoredTensor(NamedTuple):
         )
 
     def transposed(self, *axes: int) -> "StoredTensor":
-        """The tensor with its axes in another order."""
+        """This tensor with its axes in another order."""
         return self._replace(
             shape=tuple(self.shape[axis] for axis in axes),
             strides=tuple(self.strides[axis] for axis in axes),
         )
 
     def rows(self, start: int, stop: int) -> "StoredTensor":
-        """A part of the first axis."""
+        """A part of this tensor along its first axis."""
         return self._replace(
             offset=self.offset + start * self.strides[0] * self.dtype.itemsize,
             shape=(stop - start, *self.shape[1:]),
         )
 
     def read(self) -> np.ndarray:
-        """Read the numbers into memory of their own.
+        """Read the numbers into new memory.
 
         Raises:
             CheckpointError: The file has become shorter, or what is compressed in it is
@@ -115,16 +115,16 @@ Table = dict[str, StoredTensor]
 class Weights(Mapping[str, np.ndarray]):
     """The tensors of one checkpoint, read one at a time, the largest first.
 
-    Every tensor is a fresh copy and no file stays open between two reads. Files are
-    read, not mapped: what was read and let go takes no memory.
+    Every tensor is a new copy, and no file stays open between two reads. Files are
+    read, not memory-mapped, so a tensor that was freed takes no memory.
 
     Args:
-        table: Where each tensor lies.
+        table: The byte range of each tensor.
     """
 
     def __init__(self, table: Mapping[str, StoredTensor]):
-        # The work on a tensor takes memory in proportion to it: large ones come first,
-        # while little is held already.
+        # Converting a tensor takes memory in proportion to its size. Large tensors come
+        # first, while few parameters are in memory.
         self._table = dict(sorted(table.items(), key=lambda item: -item[1].span))
 
     def __getitem__(self, key: str) -> np.ndarray:

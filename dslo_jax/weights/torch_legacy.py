@@ -1,8 +1,8 @@
-"""What ``torch.save`` wrote before PyTorch 1.6: pickles behind each other, and bytes.
+"""The files of ``torch.save`` before PyTorch 1.6: several pickles, then raw bytes.
 
-The pickles are a magic number, a version, what the machine was like, the content, and
-the keys of the storages. Behind them each storage follows in the order of the keys: how
-many numbers it has, in eight bytes, and the numbers.
+The pickles are a magic number, a version, a description of the machine, the content,
+and the keys of the storages. After them follow the storages in the order of the keys,
+each as its number of elements in eight bytes, and its elements.
 """
 
 from io import BufferedIOBase
@@ -24,8 +24,8 @@ def read_torch_legacy(path: Path) -> Table:
     """List the tensors of a file of an old ``torch.save``.
 
     Raises:
-        CheckpointError: The file is damaged or of another machine (``W04``), or its
-            pickle holds more than weights (``W05``).
+        CheckpointError: The file is damaged or from a big-endian machine (``W04``), or
+            its pickle holds more than weights (``W05``).
     """
     with path.open("rb") as file:
         try:
@@ -66,7 +66,7 @@ def _read(file: BufferedIOBase, path: Path) -> Table:
 def _find_storages(
     file: BufferedIOBase, storages: list[Storage], size: int
 ) -> dict[str, int]:
-    """Where each storage begins; what follows the last one is not looked at."""
+    """Position of each storage; bytes after the last one are ignored."""
     offsets = {}
     for storage in storages:
         count = int.from_bytes(file.read(8), "little")

@@ -1,8 +1,8 @@
-"""What ``torch.save`` (since PyTorch 1.6) and ``torch.jit.save`` write: a zip file.
+"""The zip files of ``torch.save`` (since PyTorch 1.6) and ``torch.jit.save``.
 
-A folder in it holds ``data.pkl``, a pickle that names tensors and refers to storages,
-and one entry of raw bytes per storage, ``data/0``, ``data/1`` ... A TorchScript archive
-holds code as well, which is not looked at.
+A folder in the zip file holds ``data.pkl``, a pickle that names tensors and refers to
+storages, and an entry of raw bytes for each storage: ``data/0``, ``data/1``, ... The
+code in a TorchScript archive is ignored.
 """
 
 import io
@@ -42,7 +42,7 @@ def _read(file: BufferedIOBase, path: Path) -> Table:
     entries = read_directory(file, path.stat().st_size)
     pickles = [name for name in entries if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise CheckpointError("W04", f"{path} is a zip file, but none of PyTorch")
+        raise CheckpointError("W04", f"{path} is a zip file, but not one of PyTorch")
     root = pickles[0].removesuffix("data.pkl")
     order = _content(file, entries.get(f"{root}byteorder"), b"little")
     if order != b"little":

@@ -1,16 +1,15 @@
-"""Pickles of checkpoints, interpreted without ever running what they ask for.
+"""A safe interpreter for the pickles of checkpoints.
 
-A pickle is a program for a small machine with a stack. This is such a machine with the
-orders that lists, dictionaries, numbers, texts and tensors need, and no others. A name
-is looked up in the table of ``admitted.py`` and nowhere else; what is "called" is a
-function of that table. So a hostile pickle can be refused, and can do nothing: there is
-no import, no attribute and no call that it could reach.
+A pickle is a program for a small machine with a stack. This machine has only the
+instructions for lists, dictionaries, numbers, texts and tensors. Names are looked up
+only in the table of ``admitted.py``, and a "call" calls a function of that table. A
+hostile pickle can therefore neither import, nor read an attribute, nor call anything
+else; it is refused.
 
-Every order costs a bounded amount of memory, and their number is bounded; so are the
-bytes that are read.
+The number of instructions, the memory of each, and the number of bytes are limited.
 """
 
-import pickle  # for the codes of its orders, and nothing else
+import pickle  # only for the codes of its instructions
 import struct
 from collections.abc import Callable
 from io import BufferedIOBase
@@ -25,12 +24,12 @@ _MAX_BYTES = 1 << 24
 _MAX_TEXT = 1 << 20
 _MAX_NAME = 256
 _MAX_ORDERS = 1_000_000
-_MAX_KEY = 1 << 60  # below, no two whole numbers have the same hash
-_TOO_MUCH = "a pickle of more than a table of tensors"
+_MAX_KEY = 1 << 60  # whole numbers below it have different hashes
+_TOO_MUCH = "a pickle that is too large for a table of tensors"
 
 
 class _Mark:
-    """Where on the stack a tuple, a list or the entries of a dictionary begin."""
+    """The mark on the stack where a tuple, a list or entries of a dictionary begin."""
 
 
 _MARK = _Mark()
@@ -42,17 +41,18 @@ def unpickle(
     """Read one pickle.
 
     Args:
-        file: Where to read; afterwards it stands behind the pickle.
-        path: What to call the file in an error.
-        persistent: Makes an object of the file from the identifier that the pickle
-            gives it; raises ``ValueError`` for one that PyTorch does not write.
+        file: The open file, which is read up to the end of the pickle.
+        path: The file, to be named in errors.
+        persistent: Function from a persistent identifier of the pickle to an object; it
+            raises ``ValueError`` for an identifier that PyTorch does not write.
 
     Returns:
         Plain values, and the stand-ins of ``admitted.py``.
 
     Raises:
-        CheckpointError: It holds what is not admitted (``W05``).
-        ValueError: It is damaged.
+        CheckpointError: The pickle has a name or instruction that is not allowed
+            (``W05``).
+        ValueError: The pickle is damaged.
     """
     machine = _Machine(file, path, persistent)
     for _ in range(_MAX_ORDERS):
@@ -62,7 +62,7 @@ def unpickle(
 
 
 class _Machine:
-    """The stack, the memory and the orders of a pickle."""
+    """The interpreter: its stack, its memory and its instructions."""
 
     def __init__(
         self, file: BufferedIOBase, path: Path, persistent: Callable[[Any], Any] | None
@@ -75,34 +75,34 @@ class _Machine:
         self._memory: dict[int, Any] = {}
 
     def step(self) -> bool:
-        """Carry out one order; true when it was the last one.
+        """Carry out one instruction; return true if it was the last one.
 
         Raises:
-            CheckpointError: The order, or what it is about, is not admitted (``W05``).
-            ValueError: It makes no sense here.
+            CheckpointError: The instruction, or a name in it, is not allowed (``W05``).
+            ValueError: The instruction is not valid at this point.
         """
         code = self._read(1)
         if code == pickle.STOP:
             return True
         order = _ORDERS.get(code)
         if order is None:
-            raise self._refusal(f"the pickle order {code!r}")
+            raise self._refusal(f"the pickle instruction {code!r}")
         order(self)
         return False
 
     def result(self) -> Any:
-        """The value that the pickle is about."""
+        """The value of the pickle."""
         value = self._pop()
         if self._stack:
-            raise ValueError("values that nobody uses")
+            raise ValueError("unused values")
         return value
 
     def _refusal(self, what: str) -> CheckpointError:
         return CheckpointError(
             "W05",
-            f"{self._path} is refused: {what} is nothing that weights need. It was not "
-            "run. Ask its author for safetensors, or save the state dict alone with "
-            "the program that wrote it",
+            f"{self._path} is refused: {what} does not belong in a file of weights. It "
+            "was not run. Ask its author for safetensors, or save the state dict alone "
+            "with the program that wrote it",
         )
 
     # ---- bytes -------------------------------------------------------------------
@@ -151,13 +151,13 @@ class _Machine:
         return value
 
     def _pop_to_mark(self) -> list[Any]:
-        """What was pushed since the last mark, which goes as well."""
+        """Remove and return the values since the last mark, and remove the mark."""
         for place in range(len(self._stack) - 1, -1, -1):
             if self._stack[place] is _MARK:
                 values = self._stack[place + 1 :]
                 del self._stack[place:]
                 return values
-        raise ValueError("a list that does not begin")
+        raise ValueError("a list without a beginning")
 
     def _put(self, place: int) -> None:
         self._memory[place] = self._top()
@@ -176,24 +176,24 @@ class _Machine:
     def _extend(self, values: list[Any]) -> None:
         target = self._top()
         if type(target) is not list:
-            raise ValueError("an element of something that is no list")
+            raise ValueError("an element of something that is not a list")
         target.extend(values)
 
     def _update(self, items: list[Any]) -> None:
         target = self._top()
         if type(target) is not dict or len(items) % 2:
-            raise ValueError("an entry of something that is no dictionary")
+            raise ValueError("an entry of something that is not a dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Other keys could be deep, or all have the same hash.
+            # Other keys could be nested deeply, or could all have the same hash.
             if type(key) is not str and (type(key) is not int or abs(key) > _MAX_KEY):
                 raise self._refusal(f"a {type(key).__name__} as a key")
             target[key] = value
 
-    # ---- names, and what they are asked for --------------------------------------
+    # ---- names and calls ---------------------------------------------------------
 
     def _name(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
-            raise ValueError("a name that is no text")
+            raise ValueError("a name that is not a text")
         found = find(f"{module}.{name}")
         if found is None:
             raise self._refusal(repr(f"{module}.{name}"[:_MAX_NAME]))
@@ -219,7 +219,7 @@ class _Machine:
         state, target = self._pop(), self._top()
         if isinstance(target, Record):
             target.fields = state if type(state) is dict else {}
-        elif type(target) is not dict:  # attributes of a dictionary say nothing
+        elif type(target) is not dict:  # attributes of a dictionary are ignored
             raise self._refusal(f"attributes of a {type(target).__name__}")
 
     def _persistent_id(self) -> None:
@@ -268,4 +268,4 @@ _ORDERS: dict[bytes, Callable[[_Machine], None]] = {
     pickle.BUILD: _Machine._attributes,
     pickle.BINPERSID: _Machine._persistent_id,
 }
-"""Every order that is obeyed. The codes are those of the standard library."""
+"""All instructions, by their codes in the standard library."""

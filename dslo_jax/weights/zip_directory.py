@@ -1,7 +1,7 @@
-"""Where the entries of a zip file lie, read strictly and without unpacking anything.
+"""The directory of a zip file, read strictly and without unpacking anything.
 
-Only what PyTorch and NumPy write is read: one disk, no encryption, names in UTF-8. An
-entry is never written to the disk; its name serves to find it, and for nothing else.
+Only zip files as PyTorch and NumPy write them are read: one disk, no encryption, names
+in UTF-8. No entry is ever written to the disk; its name is only used to find it.
 """
 
 import struct
@@ -24,11 +24,11 @@ class ZipEntry(NamedTuple):
     """One entry of a zip file.
 
     Attributes:
-        offset: Where its bytes begin in the file.
-        size: How many bytes it takes there.
-        stored: Whether the bytes are there as they are, not compressed.
-        deflated: Whether they are compressed by DEFLATE.
-        unpacked: How many bytes it has when unpacked, as the directory says.
+        offset: Position of its first byte in the file.
+        size: Number of its bytes in the file.
+        stored: Whether the bytes are stored without compression.
+        deflated: Whether the bytes are compressed by DEFLATE.
+        unpacked: Number of its bytes when unpacked, as the directory says.
     """
 
     offset: int
@@ -39,7 +39,7 @@ class ZipEntry(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """An entry as the directory lists it; ``local`` is where its own header lies."""
+    """An entry of the directory; ``local`` is the position of the entry's header."""
 
     name: bytes
     local: int
@@ -66,7 +66,7 @@ def read_directory(file: BufferedIOBase, size: int) -> dict[str, ZipEntry]:
     start, length, count = _find_directory(file, size)
     listed = _entries(_read(file, start, length), count)
     entries: dict[str, ZipEntry] = {}
-    free = 0  # everything before it belongs to an entry
+    free = 0  # end of the last entry so far
     for entry in sorted(listed, key=lambda entry: entry.local):
         mark, named, extra = _LOCAL.unpack(_read(file, entry.local, _LOCAL.size))
         offset = entry.local + _LOCAL.size + named + extra
@@ -87,7 +87,7 @@ def read_directory(file: BufferedIOBase, size: int) -> dict[str, ZipEntry]:
 
 
 def _find_directory(file: BufferedIOBase, size: int) -> tuple[int, int, int]:
-    """Where the directory begins, its length in bytes, and the number of entries."""
+    """Find the directory: its position, length in bytes, and number of entries."""
     tail_start = max(0, size - _END.size - _MAX_COMMENT_BYTES)
     tail = _read(file, tail_start, size - tail_start)
     place = tail.rfind(b"PK\x05\x06")
@@ -142,7 +142,7 @@ def _entries(directory: bytes, count: int) -> list[_Listed]:
 def _large(
     extra: bytes, size: int, packed: int, local: int, disk: int
 ) -> tuple[int, int, int, int]:
-    """Numbers of more than 32 bits stand in the extra field, in this order."""
+    """Read numbers of more than 32 bits from the extra field, in this order."""
     numbers = [size, packed, local, disk]
     wanted = [
         number == (_FULL16 if i == 3 else _FULL32) for i, number in enumerate(numbers)
@@ -167,7 +167,7 @@ def _large(
 
 
 def _read(file: BufferedIOBase, offset: int, count: int) -> bytes:
-    if not 0 <= offset < 1 << 62:  # more than any file has
+    if not 0 <= offset < 1 << 62:  # no file is that large
         raise ValueError("it is cut short")
     file.seek(offset)
     data = file.read(count)

@@ -1,14 +1,16 @@
 """``dslo bench`` at sizes that take no time."""
 
-import functools
 import json
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
 from dslo_jax import cli
 from dslo_jax.bench import timing
 from dslo_jax.bench.peaks import Bandwidth, Peaks
-from dslo_jax.solvers import optimal_path
+from dslo_jax.bench.results import read_result
+from dslo_jax.solvers import Discrepancy, OptimalPath, Solution, registry
 
 
 SMALL = ("--patches", "256", "--classes", "2", "--repeats", "2", "--seconds", "0")
@@ -30,6 +32,25 @@ def run(bench, monkeypatch):
     monkeypatch.setattr(cli.bench, "measure_peaks", lambda device: PEAKS)
     monkeypatch.setattr(timing, "_WARM_UP_S", 0.05)
     return lambda *words: bench("solvers", *words)
+
+
+@pytest.fixture
+def add_discrepancy(monkeypatch):
+    def add(name, kind):
+        known = {**registry.DISCREPANCIES, name: kind}
+        monkeypatch.setattr(registry, "DISCREPANCIES", known)
+
+    return add
+
+
+@dataclass(frozen=True)
+class Propagation(Discrepancy):
+    """A discrepancy that nobody here knows."""
+
+    name: ClassVar[str] = "propagation"
+
+    def solve(self, source, affinity=None):
+        return Solution.exact(source @ affinity)
 
 
 @pytest.fixture
@@ -87,6 +108,42 @@ def test_measures_and_saves(run, tmp_path):
     assert rows["kl"]["num_steps"] is None
 
 
+def test_a_new_entry_of_the_registry_is_measured(run, add_discrepancy, tmp_path):
+    """With all that is known of any discrepancy; of the rest the place is empty."""
+    path = tmp_path / "found.json"
+    words = ("--solvers", "propagation", *SMALL, "--save", path)
+    code, _, err = run(*words)
+    assert code == 2
+    assert "propagation" in err
+    add_discrepancy("propagation", Propagation)
+    code, out, err = run(*words)
+    assert code == 0
+    assert "unsolved" not in out + err
+    (row,) = json.loads(path.read_text())["rows"]
+    assert row["solver"] == "propagation"
+    assert row["statistics"]["n"] == 2
+    assert row["converged"] == 1
+    assert row["memory"]["compiler_bytes"] is not None
+    for unknown in ("error", "roofline", "num_steps"):
+        assert row[unknown] is None
+    (line,) = (line for line in out.splitlines() if line.startswith("propagation"))
+    assert "None" not in line
+    assert read_result(path).entries
+
+
+def test_every_discrepancy_has_a_row(run, tmp_path):
+    path = tmp_path / "found.json"
+    names = tuple(registry.DISCREPANCIES)
+    words = ("--patches", "64", "--classes", "2", "--repeats", "1", "--seconds", "0")
+    code, _, _ = run("--solvers", *names, *words, "--save", path)
+    assert code == 0
+    rows = {row["solver"]: row for row in json.loads(path.read_text())["rows"]}
+    assert tuple(rows) == names
+    assert all(row["error"] < 3e-5 for row in rows.values())
+    counted = {name for name, row in rows.items() if row["roofline"]}
+    assert counted == {"path", "velocity", "kl"}
+
+
 def test_images_share_a_program_and_attention_knows_no_classes(run, tmp_path):
     path = tmp_path / "found.json"
     words = ("--solvers", "upsampling", "self-attention", "--images", "2")
@@ -138,9 +195,12 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
     assert "measuring" not in err
 
 
-def test_a_class_that_is_not_solved_is_not_passed_over(run, monkeypatch):
-    hasty = functools.partial(optimal_path, max_steps=1, tolerance=1e-9)
-    monkeypatch.setattr("dslo_jax.bench.solvers.optimal_path", hasty)
+def test_a_class_that_is_not_solved_is_not_passed_over(run, add_discrepancy):
+    @dataclass(frozen=True)
+    class Hasty(OptimalPath):
+        max_steps: int = 1
+
+    add_discrepancy("path", Hasty)
     words = ("--solvers", "path", "--repeats", "1", "--seconds", "0")
     code, out, err = run(*words, "--patches", "64", "--classes", "8")
     assert code == 0

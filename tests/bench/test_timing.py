@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dslo_jax.bench import timing
+from dslo_jax.bench import Effort, timing
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_calls_take_turns_after_a_first_call_and_those_that_warm_up(clock):
         return name
 
     calls = {"a": lambda: call("a"), "b": lambda: call("b")}
-    found = timing.measure(calls, repeats=3)
+    found = timing.measure(calls, Effort(repeats=3, seconds=0))
     rounds = "ab" + 2 * ("aa" + "ab")  # 30 ms after a rest do not count
     assert "".join(order) == "a" + 5 * "a" + "b" + "b" + rounds
     assert found["b"].result == "b"
@@ -55,7 +55,7 @@ def test_warming_up_of_what_never_settles_ends_too(clock):
 
 def test_what_exceeds_the_budget_is_called_once_and_others_stop_in_time(clock):
     calls = {"slow": lambda: clock.work(11.0), "fast": lambda: clock.work(4.0)}
-    found = timing.measure(calls, repeats=9, budget=10.0)
+    found = timing.measure(calls, Effort(repeats=9, seconds=0, budget=10.0))
     assert found["slow"].samples_s == [11.0]
     assert found["slow"].warm_ups == 0
     assert found["fast"].samples_s == [4.0, 4.0, 4.0]  # 12 s; after 8 one more began
@@ -63,9 +63,9 @@ def test_what_exceeds_the_budget_is_called_once_and_others_stop_in_time(clock):
 
 def test_rounds_go_on_for_a_while(clock):
     calls = {"a": lambda: clock.work(0.5), "b": lambda: clock.work(1.5)}
-    found = timing.interleave(calls, repeats=2, seconds=9.0)
+    found = timing.interleave(calls, Effort(repeats=2, seconds=9.0))
     assert [len(samples) for samples in found.values()] == [5, 5]
-    found = timing.interleave(calls, repeats=2, seconds=9.0, budget=1.0)
+    found = timing.interleave(calls, Effort(repeats=2, seconds=9.0, budget=1.0))
     assert [len(samples) for samples in found.values()] == [3, 1]
 
 

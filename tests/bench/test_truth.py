@@ -9,7 +9,7 @@ from dslo_jax import ops
 from dslo_jax.attention import average_attention
 from dslo_jax.bench import truth
 from dslo_jax.bench.scenes import draw_affinity, draw_source
-from dslo_jax.models.unet_blocks import QueryKey
+from dslo_jax.models.query_key import QueryKey
 from dslo_jax.solvers import kl_map
 
 

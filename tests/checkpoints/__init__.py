@@ -1,1 +1,1 @@
-"""Tiny checkpoints in real layouts, made by the libraries whose layouts they are."""
+"""Tiny checkpoints in published layouts, written by the libraries of these layouts."""

@@ -119,7 +119,7 @@ def use_legacy_attention(folder: Path, *, convolution: bool) -> None:
 
 
 def default_of(network: type, field: str) -> object:
-    """What diffusers assumes when a configuration omits a field."""
+    """Defaults of diffusers for fields that a configuration omits."""
     return inspect.signature(network).parameters[field].default
 
 

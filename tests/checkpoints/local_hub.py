@@ -1,7 +1,7 @@
-"""A hub on this machine: a server that answers as the Hub does, for as long as a test.
+"""A hub on this machine: a server that answers like the Hub during a test.
 
-It knows the addresses that huggingface_hub asks for: what a repository holds at a
-revision, and the content of a file. Everything it is asked is remembered.
+It serves the addresses that huggingface_hub requests: the list of files of a repository
+at a revision, and the content of a file. All requests are recorded.
 """
 
 import hashlib
@@ -31,16 +31,17 @@ class Repository:
 
 
 class LocalHub:
-    """What the server offers and how it misbehaves.
+    """The repositories of the server, and the faults that it simulates.
 
     Attributes:
         repositories: By name and revision; the revision ``main`` and the commit of a
             repository find it too.
         status: Answer for a whole repository instead of its content, by name.
         headers: Headers that go with such an answer.
-        renamed: What a repository is called now, by its old name.
-        lies: SHA-256 that is claimed for a file, by its name.
-        cut: The connection breaks once after so many bytes of a file, by its name.
+        renamed: New name of a repository, by its old name.
+        lies: Wrong SHA-256 that is announced for a file, by its name.
+        cut: Number of bytes of a file after which the connection breaks once, by its
+            name.
         asked: Method and address of every request.
         sent: Bytes sent of each file, by its name.
     """

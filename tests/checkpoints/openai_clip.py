@@ -1,4 +1,4 @@
-"""CLIP as OpenAI and open_clip spell it, small, and the files that they come in."""
+"""Small CLIPs with the tensor names of OpenAI and open_clip, and their files."""
 
 import copy
 import json
@@ -108,7 +108,7 @@ class OpenAiClip(nn.Module):
 def features(
     network: OpenAiClip, photo: torch.Tensor, ids: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the network makes of a photo in [0, 1], channels last, and of prompts."""
+    """Features of a photo in [0, 1], channels last, and of prompts."""
     pixels = ((photo - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2)
     dense, text = network(pixels, ids)
     side = VISION["image_size"] // VISION["patch_size"]

@@ -1,8 +1,8 @@
-"""A small checkpoint with random weights: every part of the pipeline, nothing learned.
+"""A small checkpoint with random weights for every part of the pipeline.
 
-It is written without torch, in the layout of Hugging Face, within a second. It proves
-that a machine can run the main job from the first file to the last; its labels mean
-nothing.
+It is written without torch, in the layout of Hugging Face, within a second. It shows
+that a machine can run the main job from the first file to the last; its labels have no
+meaning.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""The public repositories as a local hub offers them: real names, small files.
+"""The repositories of the presets on a local hub: their file names, with small files.
 
-The lists of files are those of the repositories that the presets name, as far as they
-matter; every file of weights holds one small tensor that is unlike all others.
+The lists contain the files that matter for the choice. Every file of weights holds one
+small tensor that differs from all others.
 """
 
 import dataclasses

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dslo_jax import SegmenterConfig, pairs
-from dslo_jax.demo import __main__ as demo, scenes, sheet as sheets
+from dslo_jax import SegmenterConfig, pairs, scenes
+from dslo_jax.demo import __main__ as demo, sheet as sheets
 from dslo_jax.demo.sheet import MODES, SIZE, WORLD, Exhibit, Sheet, translate
 from dslo_jax.demo.sheet_html import to_html
 from dslo_jax.demo.sheet_png import to_image
@@ -30,7 +30,8 @@ def segmentation(labels, pixels, names, *, rejected=(), seconds=1.0, mode="path"
         classes=names,
         discrepancy=maps,
         reports=tuple(
-            ClassReport(name, name in rejected, 1, 0.0, True, 0.0) for name in names
+            ClassReport(name, name in rejected, 1, 0.0, True, "CONVERGED", 0.0)
+            for name in names
         ),
         ties=0.0,
         timings=(Timing("clip", seconds, 0.5),),

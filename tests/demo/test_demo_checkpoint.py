@@ -2,8 +2,7 @@
 
 import pytest
 
-from dslo_jax import Segmenter, pairs
-from dslo_jax.demo import scenes
+from dslo_jax import Segmenter, pairs, scenes
 from dslo_jax.demo.sheet import SIZE, WORLD
 from dslo_jax.evaluation.metrics import Confusion
 

@@ -9,15 +9,14 @@ import pytest
 from checkpoints.diffusion import QUICK_COMPILE
 from flax import nnx
 
-from dslo_jax import prompts
-from dslo_jax.demo import scenes
+from dslo_jax import prompts, scenes
 from dslo_jax.demo.tokenizer import write_tokenizer
-from dslo_jax.demo.train import clip
+from dslo_jax.demo.train import clip, clip_batches, clip_losses
 from dslo_jax.demo.train.loop import train
 from dslo_jax.models.clip import Clip
 
 
-TINY = clip.Windows(side=16, count=6, per_scene=3, names=4, tokens=40)
+TINY = clip_batches.Windows(side=16, count=6, per_scene=3, names=4, tokens=40)
 TILED = TINY._replace(tiles=2)
 
 
@@ -57,8 +56,8 @@ def _quick(recipe):
 
 
 def test_a_batch_depends_on_seed_and_step_alone(tokenizer):
-    first, again = (clip.draw_batch(tokenizer, TINY, 3, 0) for _ in range(2))
-    other = clip.draw_batch(tokenizer, TINY, 4, 0)
+    first, again = (clip_batches.draw_batch(tokenizer, TINY, 3, 0) for _ in range(2))
+    other = clip_batches.draw_batch(tokenizer, TINY, 4, 0)
     for name in first:
         np.testing.assert_array_equal(first[name], again[name])
     assert not np.array_equal(first["pixels"], other["pixels"])
@@ -84,7 +83,7 @@ def test_the_longest_caption_fits(tokenizer, windows):
 
 @pytest.mark.parametrize(("windows", "tiles"), [(TINY, 6), (TILED, 24)])
 def test_nothing_of_the_truth_but_names_reaches_the_network(tokenizer, windows, tiles):
-    batch = clip.draw_batch(tokenizer, windows, 0, 0)
+    batch = clip_batches.draw_batch(tokenizer, windows, 0, 0)
     shapes = {name: value.shape for name, value in batch.items()}
     assert shapes.pop("pixels") == (6, 16, 16, 3)
     assert shapes.pop("present") == (tiles, len(scenes.NAMES))
@@ -92,8 +91,8 @@ def test_nothing_of_the_truth_but_names_reaches_the_network(tokenizer, windows, 
 
 
 def test_a_window_shows_what_its_tiles_show(tokenizer):
-    whole = clip.draw_batch(tokenizer, TINY, 0, 0)
-    cut = clip.draw_batch(tokenizer, TILED, 0, 0)
+    whole = clip_batches.draw_batch(tokenizer, TINY, 0, 0)
+    cut = clip_batches.draw_batch(tokenizer, TILED, 0, 0)
     np.testing.assert_array_equal(whole["pixels"], cut["pixels"])
     tiles = cut["present"].reshape(6, 4, -1)
     assert (tiles.any(axis=1) >= whole["present"]).all()
@@ -103,7 +102,7 @@ def test_a_window_shows_what_its_tiles_show(tokenizer):
 def test_tiles_are_cut_and_joined_row_by_row():
     rng = np.random.default_rng(0)
     windows = rng.random((2, 12, 12, 3), dtype=np.float32)
-    tiles = clip._cut(jnp.asarray(windows), 3)
+    tiles = clip_losses._cut(jnp.asarray(windows), 3)
     expected = [
         window[4 * i : 4 * i + 4, 4 * j : 4 * j + 4]
         for window in windows
@@ -111,14 +110,14 @@ def test_tiles_are_cut_and_joined_row_by_row():
         for j in range(3)
     ]
     np.testing.assert_array_equal(tiles, np.stack(expected))
-    joined = clip._joined(tiles.reshape(18, 16, 3), 3)
+    joined = clip_losses._joined(tiles.reshape(18, 16, 3), 3)
     np.testing.assert_array_equal(joined, windows.reshape(2, 144, 3))
 
 
 def test_a_patch_may_be_any_of_the_names_of_its_window():
     logits = jnp.asarray([[[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]])
-    both = clip.explained(logits, jnp.asarray([[True, True, False]]))
-    one = clip.explained(logits, jnp.asarray([[True, False, False]]))
+    both = clip_losses.explained(logits, jnp.asarray([[True, True, False]]))
+    one = clip_losses.explained(logits, jnp.asarray([[True, False, False]]))
     assert both < 1e-3
     assert one > 4
 
@@ -127,7 +126,7 @@ def test_patches_are_shared_out_among_the_names_of_their_window():
     """All three look like the first name: one of them is still the second's."""
     logits = jnp.asarray([[[3.0, 0.0, 0.0], [3.0, 0.0, 0.0], [3.0, 1.0, 0.0]]])
     present = jnp.asarray([[True, True, False]])
-    slopes = jax.jit(jax.grad(clip.shared_out), compiler_options=QUICK_COMPILE)
+    slopes = jax.jit(jax.grad(clip_losses.shared_out), compiler_options=QUICK_COMPILE)
     slope = slopes(logits, present)[0]
     assert slope[2, 1] < 0 < slope[2, 0]
     assert slope[0, 1] < 0
@@ -160,8 +159,8 @@ def test_a_later_stage_goes_on_from_what_is_there(
 
 def test_every_name_wants_a_patch():
     logits = jnp.asarray([[[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]])
-    there = clip.found(logits, jnp.asarray([[True, True, False]]))
-    absent = clip.found(logits, jnp.asarray([[True, True, True]]))
+    there = clip_losses.found(logits, jnp.asarray([[True, True, False]]))
+    absent = clip_losses.found(logits, jnp.asarray([[True, True, True]]))
     assert there < 1e-2
     assert absent > 2
 

@@ -15,9 +15,8 @@ from checkpoints import diffusion as checkpoints
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from flax import nnx
 
-from dslo_jax import pairs, prompts
+from dslo_jax import pairs, prompts, scenes
 from dslo_jax.attention import AffinityOptions, DiffusionAffinity
-from dslo_jax.demo import scenes
 from dslo_jax.demo.train import diffusion
 from dslo_jax.demo.train.denoiser import Autoencoder, Denoiser
 from dslo_jax.models.unet_config import UNetConfig

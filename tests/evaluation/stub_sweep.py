@@ -9,7 +9,7 @@ from dslo_jax import SegmenterConfig
 from dslo_jax.errors import ImageError
 from dslo_jax.evaluation import Confusion, Journal, Measurement, Sample, Sweep, evaluate
 from dslo_jax.evaluation.evaluator import JOURNAL, cells_of
-from dslo_jax.evaluation.manifest import header_of
+from dslo_jax.evaluation.sweeps.manifest import header_of
 from dslo_jax.images import Photo
 from dslo_jax.prompts import parse_classes
 

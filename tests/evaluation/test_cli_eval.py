@@ -16,7 +16,7 @@ from dslo_jax import cli
 from dslo_jax.cli import evaluate, measuring, terminal
 from dslo_jax.cli.terminal import interruptible
 from dslo_jax.errors import DeviceError
-from dslo_jax.evaluation import sweep as sweep_module
+from dslo_jax.evaluation.sweeps import sweep as sweep_module
 
 
 @pytest.fixture

@@ -22,9 +22,10 @@ from stub_sweep import (
 
 from dslo_jax import outputs
 from dslo_jax.errors import ImageError, OptionError, OutputError
-from dslo_jax.evaluation import Confusion, Journal, report_html, rescore
-from dslo_jax.evaluation.boundary import BoundaryCounts, boundary_counts
-from dslo_jax.evaluation.manifest import header_of
+from dslo_jax.evaluation import Confusion, Journal, rescore
+from dslo_jax.evaluation.metrics.boundary import BoundaryCounts, boundary_counts
+from dslo_jax.evaluation.reports import evaluation_page
+from dslo_jax.evaluation.sweeps.manifest import header_of
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +271,7 @@ def failure_of(out):
 
 
 def test_a_full_disk_at_any_step_loses_nothing_of_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(report_html, "render", lambda *_: "page")  # slow to draw
+    monkeypatch.setattr(evaluation_page, "render", lambda *_: "page")  # slow to draw
     expected = evaluate_stub(tmp_path / "expected", StubSet(3), save_labels=True)
     for at in itertools.count():
         out = tmp_path / str(at)

@@ -17,12 +17,13 @@ from dslo_jax.evaluation import (
     Sweep,
     Table,
     build_tables,
-    plots,
 )
-from dslo_jax.evaluation.layout import markdown
-from dslo_jax.evaluation.plots import draw_tables
-from dslo_jax.evaluation.report import report, save_report, summarise
-from dslo_jax.evaluation.run import run
+from dslo_jax.evaluation.reports import ablation_plots
+from dslo_jax.evaluation.reports.ablation_markdown import render
+from dslo_jax.evaluation.reports.ablation_plots import draw_tables
+from dslo_jax.evaluation.reports.ablation_result import ablation_result, summarise
+from dslo_jax.evaluation.reports.result_files import save_result
+from dslo_jax.evaluation.sweeps.run import run
 from dslo_jax.pipeline import programs
 
 
@@ -67,13 +68,13 @@ def sweep(networks, scene_set, tables):
 
 @pytest.fixture(scope="module")
 def finished(sweep, tables, base, scene_set, tmp_path_factory):
-    """The journal and the report of a run that nothing disturbed."""
+    """The journal and the result of a run that nothing disturbed."""
     path = tmp_path_factory.mktemp("run") / "journal.jsonl"
     seen = []
     run(sweep, scene_set, Journal(path, HEADER), watch=lambda *each: seen.append(each))
     assert seen == [(2, 3), (3, 3)]
     journal = Journal(path, HEADER)
-    return path, report(tables, base, journal, scene_set, CIRCUMSTANCES)
+    return path, ablation_result(tables, base, journal, scene_set, CIRCUMSTANCES)
 
 
 def without_seconds(found):
@@ -83,7 +84,7 @@ def without_seconds(found):
     return found
 
 
-def test_an_interrupted_run_ends_in_the_same_report(
+def test_an_interrupted_run_ends_in_the_same_result(
     finished, sweep, tables, base, scene_set, tmp_path
 ):
     path, expected = finished
@@ -95,7 +96,9 @@ def test_an_interrupted_run_ends_in_the_same_report(
     measured = count_batches(sweep)
     run(sweep, scene_set, journal)
     assert measured == [1]  # the second batch alone was measured again
-    again = report(tables, base, Journal(torn, HEADER), scene_set, CIRCUMSTANCES)
+    again = ablation_result(
+        tables, base, Journal(torn, HEADER), scene_set, CIRCUMSTANCES
+    )
     assert without_seconds(again) == without_seconds(expected)
 
 
@@ -129,11 +132,13 @@ def test_further_cells_and_photos_join(
     first = Sweep(networks, scene_set.classes, tables[1].cells, batch_size=2)
     run(first, few, Journal(path, HEADER))
     run(sweep, scene_set, Journal(path, HEADER))
-    again = report(tables, base, Journal(path, HEADER), scene_set, CIRCUMSTANCES)
+    again = ablation_result(
+        tables, base, Journal(path, HEADER), scene_set, CIRCUMSTANCES
+    )
     assert without_seconds(again) == without_seconds(expected)
 
 
-def test_the_report_holds_what_was_measured(finished, sweep, tables, scene_set):
+def test_the_result_holds_what_was_measured(finished, sweep, tables, scene_set):
     _, found = finished
     cell = tables[0].cells[1]
     entry = found["cells"][cell.key]
@@ -161,9 +166,9 @@ def test_a_cell_that_failed_somewhere_has_no_score(finished, tables):
     assert "miou" not in summarise(mixed, ["a", "b"])
 
 
-def test_report_is_strict_json(finished, tmp_path):
+def test_a_result_is_strict_json(finished, tmp_path):
     _, found = finished
-    save_report(tmp_path / "ablation.json", found)
+    save_result(tmp_path / "ablation.json", found)
     text = (tmp_path / "ablation.json").read_text()
     assert "NaN" not in text
     assert json.loads(text) == json.loads(json.dumps(found))
@@ -174,7 +179,7 @@ def test_markdown_marks_the_best_of_each_column(finished, tables):
     found = copy.deepcopy(found)
     for cell, score in zip(tables[0].cells, (0.5, 0.4, 0.25, 0.45), strict=True):
         found["cells"][cell.key]["miou"] = score
-    lines = markdown(found).splitlines()
+    lines = render(found).splitlines()
     assert "| | logits | KL |" in lines
     assert "| 0.1 | **50.0** | 40.0 |" in lines
     assert "| 0.01 | 25.0 | **45.0** |" in lines
@@ -191,11 +196,11 @@ class Renamed(SceneSet):
 
 @pytest.fixture(scope="module")
 def beside(finished, base):
-    """A report on what the paper has measured as well; no photo is measured."""
+    """A result on what the paper has measured as well; no photo is measured."""
     path, _ = finished
     tables = build_tables(base, LAYERS, ["attention", "timestep"])
     samples = Renamed(range(3), size=(48, 64))
-    return report(tables, base, Journal(path, HEADER), samples, CIRCUMSTANCES)
+    return ablation_result(tables, base, Journal(path, HEADER), samples, CIRCUMSTANCES)
 
 
 def test_figures_of_the_paper_stand_beside_ours(beside):
@@ -213,7 +218,7 @@ def test_figures_of_the_paper_stand_beside_ours(beside):
         [16.3, 16.3, 20.5, 22.8],
     ]
     assert attention["paper"][1]["source"] == "arXiv 2604.07723v1, Table 4"
-    text = markdown(beside)
+    text = render(beside)
     assert "Table 1) has: ViT-B/16, velocity 23.0, path 22.8; ViT-L/14, " in text
     assert (
         "\n| | M.V. | O.P. | paper M.V. | paper O.P. |\n|---|---|---|---|---|\n" in text
@@ -224,7 +229,7 @@ def test_figures_of_the_paper_stand_beside_ours(beside):
     )
     assert "\n| | M.V. | O.P. |\n" in text  # the other table
     part = beside | {"dataset": beside["dataset"] | {"published_photos": 2000}}
-    assert "Table 1) has on 2000 photos: ViT-B/16" in markdown(part)
+    assert "Table 1) has on 2000 photos: ViT-B/16" in render(part)
 
 
 def test_figures_of_the_paper_are_marked_in_plots(beside):
@@ -233,7 +238,7 @@ def test_figures_of_the_paper_are_marked_in_plots(beside):
 
     axes = Figure().add_subplot()
     table, cells = beside["tables"][0], beside["cells"]
-    plots._draw_bars(axes, table, cells)
+    ablation_plots._draw_bars(axes, table, cells)
     marks = [line for line in axes.get_lines() if line.get_marker() == "D"]
     found = [list(zip(*line.get_data(), strict=True)) for line in marks]
     # At the middle of the bars of each mode: four rows, two bars of 0.4 each.
@@ -247,7 +252,7 @@ def test_figures_of_the_paper_are_marked_in_plots(beside):
 def test_scenes_have_no_figures_of_the_paper(finished):
     _, found = finished
     assert "paper" not in json.dumps(found)
-    assert "aper" not in markdown(found)
+    assert "aper" not in render(found)
 
 
 def test_plots_are_drawn(finished, tmp_path):
@@ -263,7 +268,7 @@ def test_plots_without_matplotlib_say_what_to_install(finished, tmp_path, monkey
         draw_tables(finished[1], tmp_path)
 
 
-def test_command_writes_report_and_tables(checkpoint, tmp_path, capsys, monkeypatch):
+def test_command_writes_result_and_tables(checkpoint, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(programs.DISCREPANCY, "_compiled", {})
     config = tmp_path / "base.toml"
     config.write_text('affinity_size = 64\nshort_side = 64\ntemplates = "single"\n')
@@ -295,7 +300,7 @@ def test_command_writes_report_and_tables(checkpoint, tmp_path, capsys, monkeypa
     assert "batch_size = 2, now it is 1" in capsys.readouterr().err
 
 
-def test_command_compares_sources(checkpoint, tmp_path, capsys):
+def test_command_compares_attentions(checkpoint, tmp_path, capsys):
     save_vit(tmp_path / "vit", "dinov2_with_registers", seed=5)
     config = tmp_path / "base.toml"
     config.write_text('affinity_size = 64\nshort_side = 64\ntemplates = "single"\n')

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: what is whole, what is of another kind, what is missing."""
+"""Checkpoints on disk: complete ones, ones of another kind, and missing files."""
 
 import json
 import shutil

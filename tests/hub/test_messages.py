@@ -1,4 +1,4 @@
-"""What a person reads when a checkpoint cannot be had: one message for each cause."""
+"""Errors about checkpoints that are not available: one message for each cause."""
 
 import errno
 import os

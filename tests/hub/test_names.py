@@ -1,4 +1,4 @@
-"""Presets, repositories and paths that are none; and what is fetched of each."""
+"""Presets, repositories and missing paths, and the files that are downloaded."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Every preset resolves at a hub that offers the files that the real one offers."""
+"""Every preset is found on a local hub with the file names of the real one."""
 
 import json
 

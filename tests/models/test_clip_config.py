@@ -1,4 +1,4 @@
-"""Reading config.json: the files on the hub, the defaults, and foreign ones."""
+"""Reading config.json: files of the Hub, defaults, and other architectures."""
 
 import dataclasses
 import json

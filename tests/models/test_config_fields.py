@@ -1,4 +1,4 @@
-"""Fields that mean the same, however they are spelled, and errors that name them."""
+"""Spellings of a field with the same meaning, and errors that name the field."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Which file states the statistics of pixels, and what they do, as in transformers."""
+"""The files that state statistics of pixels, and the effect of these statistics."""
 
 import json
 import logging

@@ -1,7 +1,7 @@
-"""Configurations that public repositories have: each is read as what it means.
+"""Configurations of public repositories, and the networks that they describe.
 
-Facts only, shortened to the fields that matter or that could be taken wrongly. The
-files of LAION and of DINO could not be read here: theirs are assumed.
+They are shortened to the fields that matter or that could be misread. The files of
+LAION and of DINO could not be downloaded here; their contents are assumptions.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The UNet against diffusers: blocks, attention maps, sizes, and where it stops."""
+"""The UNet against diffusers: blocks, attention maps, sizes, and its last layer."""
 
 import json
 
@@ -51,7 +51,7 @@ def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def _drive(generator):
-    """What a block returns when nobody stops it."""
+    """The output of a block that is run to its end."""
     while True:
         try:
             next(generator)

@@ -1,4 +1,4 @@
-"""The encoder against diffusers, and the layouts its files come in."""
+"""The encoder against diffusers, and the layouts of its files."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The resamplers against torch, and what must hold for any size."""
+"""The resamplers against torch, and invariants for any size."""
 
 import inspect
 

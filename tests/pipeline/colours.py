@@ -1,14 +1,14 @@
-"""Colours in place of networks: those with random weights see one class only.
+"""Stand-ins for networks that see colours; networks with random weights find one class.
 
-A name is like some colours, by its letters, and patches of one colour attend to each
-other.
+The letters of a name decide which colours it fits, and patches of one colour attend to
+each other.
 """
 
 import jax
 import jax.numpy as jnp
 
 from dslo_jax.attention import AffinityOptions, AffinitySource
-from dslo_jax.cost.flops import Work
+from dslo_jax.cost import Work
 from dslo_jax.logits import LogitsSource
 from dslo_jax.pipeline import Networks
 

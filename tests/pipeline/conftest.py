@@ -1,4 +1,4 @@
-"""One segmenter, photos and the command, for the tests of the whole."""
+"""A segmenter, photos and the command, for the tests of the whole job."""
 
 import numpy as np
 import pytest

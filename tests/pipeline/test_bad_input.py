@@ -1,4 +1,4 @@
-"""What a person sees who brings a bad photo, class list, checkpoint, option or disk."""
+"""Errors that people see for a bad photo, class list, checkpoint, option or disk."""
 
 import errno
 import io
@@ -293,7 +293,7 @@ def test_an_epsilon_that_no_kernel_survives(run, photo):
     code, _, err = run(photo, *CLASSES, "--mode", "path", "--epsilon", "1e-9")
     assert code == 3
     assert "[S03]" in err
-    assert "epsilon = 1e-09 (0.0125 suits every affinity)" in err
+    assert "epsilon = 1e-09 (0.0125 works with every affinity)" in err
     assert Reason.EPSILON_TOO_SMALL.sentence in err
 
 

@@ -1,4 +1,4 @@
-"""Options of one call: the networks stay loaded, and what is missing is loaded once."""
+"""Options of one call: networks stay loaded, and a missing one is loaded once."""
 
 import dataclasses
 

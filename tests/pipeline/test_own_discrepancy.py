@@ -1,4 +1,4 @@
-"""A discrepancy of one's own: segmenters and sweeps take it like any other."""
+"""A discrepancy that a user writes works in segmenters and sweeps like any other."""
 
 import json
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ COLOURS = CONFIG.with_options(templates=("{}",), early_rejection=False)
 
 @dataclass(frozen=True)
 class Mine(Discrepancy):
-    """What reaches a patch after some steps along the affinity.
+    """The mass that reaches a patch after some steps along the affinity.
 
     Args:
-        steps: How many.
-        lazy: Whether half of it stays where it is at every step.
+        steps: Number of steps.
+        lazy: Whether half of the mass stays in its patch at every step.
     """
 
     name: ClassVar[str] = "mine"

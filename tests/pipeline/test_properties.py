@@ -1,4 +1,4 @@
-"""What holds for any photo on the whole way from pixels to labels."""
+"""Invariants of the whole job, from pixels to labels, for any photo."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Stages say when they begin, and whether they compile first."""
+"""Stages announce when they begin, and whether they compile first."""
 
 import jax.numpy as jnp
 import pytest

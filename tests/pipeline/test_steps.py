@@ -1,4 +1,4 @@
-"""What is computed anew when one option changes: the steps of the table, no others."""
+"""A changed option recomputes the steps that depend on it, and no others."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from other_options import OTHER
 from dslo_jax import SegmenterConfig, prompts
 from dslo_jax.config import option_fields
 from dslo_jax.evaluation import Cell, Sample
-from dslo_jax.evaluation.oracles import InformedBatch
+from dslo_jax.evaluation.sweeps.oracles import InformedBatch
 from dslo_jax.images import read_photo
 from dslo_jax.pipeline import Batch, Memory
 from dslo_jax.pipeline.stages import watch

@@ -1,7 +1,7 @@
 """The whole job against the eager PyTorch reference, on checkpoints that torch wrote.
 
-Both see the same files and the same resized pixels: the real loaders, the real
-tokenizer, every stage, labels at the size of the photo.
+Both read the same files and the same resized pixels. The tests use the real loaders and
+tokenizer, all stages, and labels at the size of the photo.
 """
 
 import numpy as np

@@ -42,6 +42,8 @@ def bring_about(reason):
             return OptimalPath().solve(source, affinity).reason
         case Reason.STEP_CAP:
             return MaximumVelocity(max_steps=1).solve(source, affinity).reason
+        case Reason.STALLED:
+            return OptimalPath(tolerance=1e-9).solve(source, affinity).reason
         case Reason.DISCONNECTED:
             blocks = jnp.where(HALF[:, None] == HALF, affinity, 0)
             half = jnp.where(HALF, source, 0)

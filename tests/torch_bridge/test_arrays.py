@@ -1,4 +1,4 @@
-"""Arrays between PyTorch and JAX: values and owners survive, or it is refused."""
+"""Arrays between PyTorch and JAX: values and ownership are kept, or it is an error."""
 
 import jax
 import jax.numpy as jnp

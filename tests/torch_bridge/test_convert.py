@@ -1,4 +1,4 @@
-"""Checkpoints of other formats, converted once to safetensors and without torch."""
+"""Conversion of checkpoints of other formats to safetensors, without torch."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The reference and ``dslo_jax`` compute the same: two texts, one method."""
+"""The reference and ``dslo_jax``, written independently, give the same results."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Logits before the solvers and upsampling after them, against hand-made cases."""
+"""The steps before and after the solvers of the reference, on cases made by hand."""
 
 import itertools
 

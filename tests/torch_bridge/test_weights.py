@@ -1,4 +1,4 @@
-"""Live torch modules as checkpoints that ``dslo_jax`` opens."""
+"""Torch modules in memory as checkpoints that ``dslo_jax`` reads."""
 
 import json
 

@@ -1,10 +1,10 @@
-"""Seeded damage to small checkpoints of every kind; a program of its own.
+"""Seeded damage to small checkpoints of every kind, as a separate program.
 
-Each damaged file must be refused with an error of ours or be read, and what is read
-must be what torch reads, where torch reads it. An audit hook watches that nothing is
-imported, compiled, started or written on the way. It runs without the shape checks of
-the tests, which would take most of the time, and a crash of the interpreter is seen
-from outside.
+Each damaged file must be refused with an error of this package, or be read. If torch
+can read it as well, both must give the same tensors. An audit hook watches that nothing
+is imported, compiled, started or written. A separate program runs without the shape
+checks of the tests, which would take most of the time, and its caller notices a crash
+of the interpreter.
 
     python tests/weights/fuzzing.py FOLDER COUNT SEED
 """
@@ -129,7 +129,7 @@ def inside(content: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
 
 
 def seeds() -> dict[str, tuple[bytes, Callable[[bytes], bytes]]]:
-    """What is damaged, and what makes a file of it."""
+    """The files to be damaged, by kind, and the functions that write them."""
     raw = {
         "zip": torch_file(TENSORS),
         "old": torch_file(TENSORS, new=False),

@@ -1,4 +1,4 @@
-"""Which files of a folder are chosen, and where a configuration comes from."""
+"""The choice of files in a folder, and the source of a configuration."""
 
 import json
 
@@ -198,7 +198,9 @@ def test_no_configuration_is_told(tmp_path):
 def test_queries_keys_and_values_must_be_three(tmp_path):
     name = "transformer.resblocks.0.attn.in_proj_weight"
     save_file({name: np.ones((4, 2))}, tmp_path / "a.safetensors")
-    with pytest.raises(CheckpointError, match=rf"W04.*{name}.*no three parts"):
+    with pytest.raises(
+        CheckpointError, match=rf"W04.*{name}.*cannot be divided by three"
+    ):
         open_weights(tmp_path / "a.safetensors")
 
 

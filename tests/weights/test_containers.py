@@ -35,7 +35,7 @@ def saved(*, new: bool = True) -> bytes:
 
 
 def entries() -> dict[str, bytes]:
-    """What is in a zip file of torch.save."""
+    """The entries of a zip file of torch.save."""
     with zipfile.ZipFile(io.BytesIO(saved())) as file:
         return {name: file.read(name) for name in file.namelist()}
 
@@ -67,8 +67,8 @@ def test_zip_files_of_other_programs_are_read(path):
     ("change", "word"),
     [
         ({"archive/byteorder": b"big"}, "not little-endian"),
-        ({"archive/data.pkl": None}, "none of PyTorch"),
-        ({"other/data.pkl": b"N."}, "none of PyTorch"),
+        ({"archive/data.pkl": None}, "not one of PyTorch"),
+        ({"other/data.pkl": b"N."}, "not one of PyTorch"),
         ({"archive/data/0": None}, "'0' is missing"),
         ({"archive/data/0": bytes(23)}, "has 23 bytes, 24 were promised"),
         ({"archive/data/1": bytes(33)}, "has 33 bytes, 32 were promised"),
@@ -327,7 +327,7 @@ def array(shape, dtype, data) -> bytes:
         (msgpack.packb({"a": msgpack.ExtType(1, b"\xc0")}), "fixed where list"),
         (msgpack.packb({"a": msgpack.ExtType(1, b"\x92\x90\x90")}), "not an array as"),
         (b"\x81\xa1a\xc7\x05\x01\x93\x90\xa4bool\xc4\x01\1", "not end where"),
-        (b"\x81\xa1a\xc1", "0xc1 begins nothing"),
+        (b"\x81\xa1a\xc1", "0xc1 is not the beginning"),
         (b"\x82\xa0\x01\x01\x01", "integer where str"),
         (b"\x81\xa1\xff\x01", "damaged"),
         (b"\x81\xa1", "cut short"),

@@ -101,7 +101,7 @@ def save_shards(state: dict[str, torch.Tensor], folder: Path) -> None:
 
 
 def training_checkpoint(network: torch.nn.Module) -> dict:
-    """What a run of open_clip leaves, and the other things that are often beside it."""
+    """A file of a training run of open_clip, with its optimizer and other entries."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
     for value in network.parameters():
         value.grad = torch.zeros_like(value)
@@ -189,7 +189,7 @@ def write_open_ai(root: Path) -> dict[str, OpenAiClip]:
 def transformers_features(
     network: torch.nn.Module, photo: torch.Tensor, ids: torch.Tensor, rounding: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a ``CLIPModel`` makes of a photo and of prompts, its weights rounded."""
+    """Features of a ``CLIPModel`` with rounded weights, for a photo and prompts."""
     if rounding:
         network = copy.deepcopy(network)
         network = (network.half() if rounding == "half" else network.bfloat16()).float()

@@ -1,4 +1,4 @@
-"""Files damaged at random: refused with an error of ours, or read as torch does."""
+"""Randomly damaged files: refused with a code, or read with the result of torch."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Checkpoints: what is read, what is refused, and that loading loses nothing."""
+"""Loading checkpoints: files that are read, files that are refused, exact values."""
 
 import json
 import re

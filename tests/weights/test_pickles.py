@@ -1,7 +1,7 @@
-"""Files of PyTorch that are hostile, damaged or strange: refused with a reason.
+"""Files of PyTorch that are hostile, damaged or unusual: refused with a reason.
 
-What a pickle asks for is never run. Each refusal is an error of ours, and costs little
-time and memory.
+Code that a pickle names is never run. Each refusal is an error of this package, and
+takes little time and memory.
 """
 
 import io
@@ -328,9 +328,9 @@ def test_every_view_inside_a_storage_is_read(path, shape, strides, offset):
         (storage(key="../data/0"), "is missing"),
         (storage(key="/etc/passwd"), "is missing"),
         (storage("UntypedStorage", count=24), "a tensor without a type"),
-        (text("0") + b"Q", "no storage"),
-        (b"NQ", "no storage"),
-        (b"(" + text("storage") + b"Nttt"[:2] + b"Q", "no storage"),
+        (text("0") + b"Q", "not a storage"),
+        (b"NQ", "not a storage"),
+        (b"(" + text("storage") + b"Nttt"[:2] + b"Q", "not a storage"),
         (b"N", "a tensor without a storage"),
         (tensor(), "a tensor without a storage"),
     ],
@@ -427,7 +427,7 @@ def test_every_type_of_number_is_read(path):
 @pytest.mark.filterwarnings("ignore:TypedStorage:UserWarning")
 def test_what_numpy_cannot_hold_is_refused(path, make):
     torch.save({"a": make()}, path)
-    assert refusal(path, "is nothing that weights need").code == "W05"
+    assert refusal(path, "does not belong in a file of weights").code == "W05"
 
 
 def test_parameters_and_tied_tensors_are_read(path):

@@ -1,8 +1,8 @@
-"""The method in eager PyTorch, as plainly as the paper writes it.
+"""The method in eager PyTorch, written as directly as the paper describes it.
 
-An oracle for tests and a baseline for benchmarks: float32 or whatever the inputs are
-(the solvers also run in float64), one class after the other, nothing skipped, no early
-stop.
+It is a reference for tests and a baseline for benchmarks. It computes in the type of
+its inputs (the solvers also in float64), one class after the other, without skipping
+rows and without stopping early.
 """
 
 from torch_bridge.reference.clip import (

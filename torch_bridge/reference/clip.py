@@ -1,6 +1,6 @@
-"""The CLIP side: dense image features, text features, and their cosines.
+"""The part of CLIP: dense image features, text features, and their cosines.
 
-Runs on the weights of a ``transformers`` ``CLIPModel`` as they are.
+It runs on a ``CLIPModel`` of transformers, without conversion.
 """
 
 from collections.abc import Sequence
@@ -20,17 +20,16 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 def dense_features(
     clip: Any, pixels: Float[Tensor, "height width 3"], *, attention: str
 ) -> Float[Tensor, "grid_height grid_width channels"]:
-    """One feature of unit length per whole patch of the photo.
+    """Compute a feature of unit length for each whole patch of the photo.
 
     Args:
         clip: A ``CLIPModel``.
         pixels: RGB in [0, 1], already resized. A last partial patch is dropped.
-        attention: Attention of the last block. ``vanilla`` leaves it as trained.
-            ``maskclip`` has each patch pass on its own value, and keeps residual and
-            MLP. Otherwise the values of the last block are averaged with weights
-            softmax(k k^T / sqrt(d)), softmax(q q^T / sqrt(d)) or softmax(q k^T /
-            sqrt(d)), head by head the mean over all blocks, and its residual and MLP
-            are left out.
+        attention: Attention of the last block. ``vanilla`` is that of CLIP. With
+            ``maskclip``, each patch attends only to itself, with residual and MLP. For
+            others, the values of the last block are averaged with the mean over all
+            blocks of softmax(k k^T / sqrt(d)), softmax(q q^T / sqrt(d)) or softmax(q
+            k^T / sqrt(d)), for each head, without residual and MLP.
 
     Returns:
         Features on the grid of floor(height / patch) x floor(width / patch) patches.
@@ -53,7 +52,7 @@ def dense_features(
     else:
         pairs = zip([*blocks, last], inputs, strict=True)
         maps = [_attention_map(block, seen, attention) for block, seen in pairs]
-        # Class token out of rows and columns, without renormalising what remains.
+        # Drop the class token from rows and columns, without renormalising the rest.
         mean_map = torch.stack(maps).mean(dim=0)[:, :, 1:, 1:]
         mixed = (
             mean_map @ _heads(last.self_attn, last.layer_norm1(tokens), "v")[:, :, 1:]
@@ -68,7 +67,7 @@ def dense_features(
 def text_features(
     clip: Any, tokenizer: Any, names: Sequence[str], templates: Sequence[str]
 ) -> Float[Tensor, "names channels"]:
-    """One feature of unit length per name: the mean over all templates.
+    """Compute a feature of unit length for each name: the mean over all templates.
 
     Args:
         clip: A ``CLIPModel``.
@@ -99,7 +98,7 @@ def class_logits(
     text: Float[Tensor, "names channels"],
     class_of_name: Sequence[int],
 ) -> Float[Tensor, "classes height width"]:
-    """Cosine of every class in every patch: the largest among its names.
+    """Compute the cosine of every class in every patch: the largest of its names.
 
     Args:
         features: Image features of unit length.
@@ -129,9 +128,8 @@ def _embed(vision: Any, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
 def _positions(table: Tensor, height: int, width: int) -> Tensor:
     """The position embedding of a grid, sampled bicubically from the trained one.
 
-    The extra tenth of a patch in the scale is the convention of DINO, which the dense
-    CLIP literature took over: it shifts the sampling points and keeps floor() off the
-    edge.
+    The scale has an extra tenth of a patch, as in DINO and in published code of dense
+    CLIP. It prevents a rounding error in floor(), and shifts the sampling points.
     """
     side = int((len(table) - 1) ** 0.5)
     if (height, width) == (side, side):

@@ -1,6 +1,6 @@
-"""The Stable Diffusion side: the self-attention of one noise-free pass.
+"""The part of Stable Diffusion: the self-attention of one pass without noise.
 
-Runs on the weights of ``diffusers`` and ``transformers`` modules as they are.
+It runs on modules of diffusers and transformers, without conversion.
 """
 
 from collections.abc import Sequence
@@ -53,9 +53,9 @@ def diffusion_affinity(
         pixels: RGB in [0, 1], already resized.
         layers: Transformers of the UNet by their path, and the weights of their
             self-attention.
-        timestep: What the UNet is told; the latent holds no noise.
+        timestep: The timestep that the UNet is given; the latent has no noise.
         temperature: Every row becomes softmax(log(row) / temperature).
-        prompt: What ``empty_prompt`` gives, where it is known already.
+        prompt: The result of ``empty_prompt``, if it is known already.
 
     Returns:
         The affinity in float32. Memory: heads x patches^2 floats per captured layer.
@@ -95,7 +95,7 @@ def encode(
 def empty_prompt(
     text_encoder: Any, tokenizer: Any
 ) -> Float[Tensor, "1 tokens channels"]:
-    """What the text encoder makes of an empty prompt."""
+    """Encode the empty prompt."""
     tokens = tokenizer(
         [""],
         padding="max_length",
@@ -107,7 +107,7 @@ def empty_prompt(
 
 
 def _capture(maps: dict[str, Tensor], name: str) -> Any:
-    """A hook that computes the attention of a module from the tokens that enter it."""
+    """A hook that computes the attention of a module from the tokens of its input."""
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tokens = args[0] if args else kwargs["hidden_states"]

@@ -15,12 +15,12 @@ def kl_map(
     *,
     direction: Direction = "source_to_target",
 ) -> Float[Tensor, "classes patches"]:
-    """The summands of the divergence.
+    """Compute the terms of the divergence, patch by patch.
 
     Args:
-        source: Rows sum to 1.
-        direction: f ln(f / u), with 0 where f = 0; or u ln(u / f), to the letter of Eq.
-            2, which is infinite where f = 0 and *falls* with f.
+        source: Class distributions; rows sum to 1.
+        direction: f ln(f / u), with 0 where f = 0; or u ln(u / f), which is Eq. 2 as it
+            is printed. That one is infinite where f = 0, and *decreases* with f.
     """
     target = torch.full_like(source, 1 / source.shape[1])
     if direction == "source_to_target":

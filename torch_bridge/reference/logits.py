@@ -1,4 +1,4 @@
-"""From class logits to sources: resampling, early rejection, NMS, normalisation."""
+"""Steps from class logits to sources: resampling, early rejection, NMS, softmax."""
 
 from typing import Literal
 
@@ -10,23 +10,24 @@ from torch import Tensor
 
 Suppression = Literal["minmax", "softmax", "relative", "none"]
 
-# The scale that CLIP was trained with: its probabilities are softmax(100 cosine).
+# The scale of CLIP's training: its probabilities are softmax(100 cosine).
 _CLIP_SCALE = 100.0
 
 
 def resize(
     values: Float[Tensor, "classes height width"], size: tuple[int, int]
 ) -> Float[Tensor, "classes new_height new_width"]:
-    """Bilinear, pixel centres at half-integers, no antialiasing."""
+    """Resize maps: bilinear, pixel centres at half-integers, without antialiasing."""
     return F.interpolate(values[None], size, mode="bilinear", align_corners=False)[0]
 
 
 def reject_classes(
     logits: Float[Tensor, "classes patches"], *, share: float = 0.0
 ) -> Int64[Tensor, " active"]:
-    """The classes that win patches (Algorithm 1, line 2), in ascending order.
+    """Find the classes that win patches (Algorithm 1, line 2), in ascending order.
 
-    More than a share of the patches; or, where none does, the most of all.
+    A class must win more than the share of the patches. If no class does, those that
+    win the most stay.
     """
     classes, wins = logits.argmax(dim=0).unique(sorted=True, return_counts=True)
     stays = wins > share * logits.shape[1]
@@ -39,17 +40,17 @@ def suppress(
     method: Suppression = "relative",
     threshold: float = 0.9,
 ) -> Bool[Tensor, "classes patches"]:
-    """Which patches are reliable (NMS).
+    """Find the reliable patches of each class (NMS).
 
-    A class without a reliable patch keeps its best one, or all that share first place.
+    A class without a reliable patch keeps its best patch, or all with the best value.
 
     Args:
         logits: Cosines of all classes.
-        method: What is compared with the threshold: the logits of a class scaled to [0,
-            1] (``minmax``); the probability of the class in the patch (``softmax``);
-            the same as a share of the best probability that the class has anywhere
-            (``relative``).
-        threshold: Confidence below which a patch is noise, in [0, 1].
+        method: The confidence that is compared with the threshold: the logits of a
+            class scaled to [0, 1] (``minmax``); the probability of the class in the
+            patch (``softmax``); this probability divided by the greatest that the class
+            has in any patch (``relative``).
+        threshold: Confidence below which a patch is dropped, in [0, 1].
     """
     if method == "none":
         return torch.ones_like(logits, dtype=torch.bool)
@@ -66,7 +67,7 @@ def normalize(
     *,
     scale: float = 1.0,
 ) -> Float[Tensor, "classes patches"]:
-    """Softmax over the patches that are kept; rows sum to 1, the rest is 0."""
+    """Softmax over the kept patches; rows sum to 1, and other patches are 0."""
     masked = (scale * logits).masked_fill(~keep, -torch.inf)
     return torch.softmax(masked, dim=1)
 
@@ -76,7 +77,8 @@ def _confidence(logits: Tensor, method: Suppression) -> Tensor:
         low = logits.amin(dim=1, keepdim=True)
         spread = logits.amax(dim=1, keepdim=True) - low
         return (logits - low) / torch.where(spread > 0, spread, 1)
-    # In float32 a hopeless class would underflow to a flat zero and have no best patch.
+    # In float32 the probabilities of an improbable class would all underflow to 0, and
+    # the class would have no best patch.
     probability = torch.softmax(_CLIP_SCALE * logits.double(), dim=0)
     if method == "softmax":
         return probability

@@ -30,16 +30,17 @@ def maximum_velocity(
     balancing_rounds: int = 15,
     max_steps: int = 1000,
 ) -> Float[Tensor, "classes patches"]:
-    """How fast every patch converges under the Markov chain, class by class.
+    """Compute the velocity of every patch under the Markov chain, class by class.
 
     Args:
-        source: Start of the chain per class; rows sum to 1.
-        affinity: Positive; made doubly stochastic first.
+        source: Initial state of the chain for each class; rows sum to 1.
+        affinity: Positive affinity, which is made doubly stochastic first.
         threshold: The paper's tau, in (0, 1].
-        criterion: ``saturation``: the state, scaled to a maximum of 1 in every step,
-            exceeds the threshold; interpolated between steps; velocity 1 / (1 + step).
-            ``increment``: the state changes by at most the threshold, to the letter of
-            Eq. 12; velocity 1 / step.
+        criterion: Condition under which a patch has converged. ``saturation``: its
+            state, scaled to a maximum of 1 in every step, exceeds the threshold; the
+            step is interpolated, and the velocity is 1 / (1 + step). ``increment``: its
+            state changes by at most the threshold, as Eq. 12 is printed; the velocity
+            is 1 / step.
         balancing_rounds: Rounds of proportional fitting.
         max_steps: Step of a patch that never converges.
     """
@@ -57,11 +58,12 @@ def saturation(
     threshold: float,
     max_steps: int,
 ) -> Float[Tensor, " patches"]:
-    """The step at which each patch first exceeds the threshold; 0 at the start.
+    """Find the step at which each patch first exceeds the threshold; 0 at the start.
 
-    This is M2N2's rule. Its first step is interpolated over the whole way from the
-    threshold to 1, the later ones over the last change of the state. M2N2 adds 1e-6 to
-    that change; a patch that crosses the threshold has changed, so nothing is added.
+    This is the rule of M2N2. The first step is interpolated over the distance from the
+    threshold to 1, and later steps over the last change of the state. M2N2 adds 1e-6 to
+    that change; this is not needed, because a patch that crosses the threshold has
+    changed.
     """
     state = source / source.max()
     steps = torch.full_like(state, max_steps)
@@ -86,7 +88,7 @@ def increment(
     threshold: float,
     max_steps: int,
 ) -> Float[Tensor, " patches"]:
-    """The first step that changes each patch by at most the threshold (Eq. 12)."""
+    """Find the first step that changes a patch by at most the threshold (Eq. 12)."""
     state = source
     steps = torch.full_like(state, max_steps)
     pending = torch.ones_like(state, dtype=torch.bool)

@@ -24,7 +24,7 @@ from torch_bridge.reference.upsample import (
 
 
 class Reference(NamedTuple):
-    """The labels of a photo, and everything on the way to them.
+    """The labels of a photo, and all intermediate results.
 
     Attributes:
         labels: The class of every pixel.
@@ -32,8 +32,8 @@ class Reference(NamedTuple):
         affinity: Averaged self-attention.
         active: The classes that survived early rejection, ascending.
         source: Normalised logits of the active classes.
-        discrepancy: Solved maps of the active classes.
-        upsampled: The same at the size of the photo.
+        discrepancy: Discrepancy maps of the active classes.
+        upsampled: These maps at the size of the photo.
         seconds: Wall time of every stage.
     """
 
@@ -61,20 +61,20 @@ def segment(
 ) -> Reference:
     """Segment a photo in eager PyTorch.
 
-    Resizing is the caller's, so that a comparison tests the method and not the
-    resampler.
+    The caller resizes the photo, so that a comparison tests the method and not the
+    resampling.
 
     Args:
         photo: RGB; the labels have its size.
         classes: The synonyms of every class.
         clip: A ``CLIPModel``.
         tokenizer: Its ``CLIPTokenizer``.
-        diffusion: Where the affinity comes from.
-        clip_pixels: The photo as CLIP shall see it, in [0, 1].
-        affinity_pixels: The photo as the diffusion model shall see it, in [0, 1].
-        templates: Sentences with one ``{}``; they take the place of
+        diffusion: The networks of the affinity.
+        clip_pixels: The photo at its size for CLIP, in [0, 1].
+        affinity_pixels: The photo at its size for the diffusion model, in [0, 1].
+        templates: Sentences with one ``{}``, used instead of
             ``config.clip.templates``.
-        config: Choices of the method.
+        config: Options of the method.
 
     Returns:
         Labels, intermediate results and timings.
@@ -120,14 +120,14 @@ def segment_logits(
     config: SegmenterConfig | None = None,
     find_path: Callable[..., Tensor] = optimal_path,
 ) -> Reference:
-    """The method after the networks: cosines and self-attention become labels.
+    """Turn cosines and self-attention into labels: the steps after the networks.
 
     Args:
         logits: Cosine of every class in every patch of CLIP.
         affinity: Self-attention between the patches of its own grid.
         grid: Height and width of that grid.
-        photo: RGB; guides the upsampling.
-        config: Choices of the method.
+        photo: RGB; the upsampling uses its colours.
+        config: Options of the method.
         find_path: ``optimal_path``, or ``optimal_path_batched``.
     """
     config = config or SegmenterConfig()
@@ -168,7 +168,7 @@ def solve(
     config: SegmenterConfig,
     find_path: Callable[..., Tensor] = optimal_path,
 ) -> Float[Tensor, "classes patches"]:
-    """The discrepancy that the configuration asks for."""
+    """Solve for the discrepancy of the configuration."""
 
     def of(discrepancy: Discrepancy) -> Tensor:
         match discrepancy:
@@ -208,7 +208,7 @@ def upsample(
     photo: UInt8[Tensor, "height width 3"],
     config: SegmenterConfig,
 ) -> Float[Tensor, "classes height width"]:
-    """From the patch grid to the photo."""
+    """Upsample maps from the patch grid to the size of the photo."""
     if config.upsampling.upsampling == "bilinear":
         return resize(maps, (photo.shape[0], photo.shape[1]))
     bilateral = (
@@ -225,19 +225,19 @@ def upsample(
 
 
 def _unit(values: Tensor) -> Tensor:
-    """Scaled to [0, 1] over all classes at once, so that classes stay comparable."""
+    """Scale to [0, 1] over all classes together, so that classes stay comparable."""
     return (values - values.min()) / (values.max() - values.min())
 
 
 def _latent_factor(vae: Any) -> int:
-    """Pixels per latent pixel: every block but the last halves the size."""
+    """Pixels per latent: every block but the last halves the size."""
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 def _timed(
     seconds: dict[str, float], stage: str, function: Callable[..., Any], *args: Any
 ) -> Any:
-    """Run one stage and note its wall time, pending GPU work included."""
+    """Run one stage and store its wall time, including pending GPU work."""
     start = time.perf_counter()
     result = function(*args)
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Optimal path (Eq. 3-8), one class after the other or all at once."""
+"""The optimal path (Eq. 3-8), one class after the other or all at once."""
 
 from typing import Literal
 
@@ -17,13 +17,13 @@ def sinkhorn(
     epsilon: float = 0.1,
     num_steps: int = 50,
 ) -> tuple[Float[Tensor, " patches"], Float[Tensor, " patches"]]:
-    """The scalings mu and nu towards the uniform target (Eq. 8), from nu = 1.
+    """Compute the scalings mu and nu for the uniform target (Eq. 8), from nu = 1.
 
     Args:
-        source: Marginal on the rows; sums to 1, may hold zeros.
-        cost: The affinity, raw.
-        epsilon: Regulariser.
-        num_steps: Exactly so many iterations.
+        source: Marginal of the rows; it sums to 1 and may have zeros.
+        cost: The affinity, without scaling.
+        epsilon: Strength of the regularisation.
+        num_steps: Exact number of iterations.
     """
     kernel = torch.exp(-cost / epsilon)
     target = torch.full_like(source, 1 / len(source))
@@ -42,7 +42,7 @@ def transport_plan(
     epsilon: float = 0.1,
     num_steps: int = 50,
 ) -> Float[Tensor, "patches patches"]:
-    """The plan pi = diag(mu) K diag(nu) (Eq. 6)."""
+    """Compute the plan pi = diag(mu) K diag(nu) (Eq. 6)."""
     mu, nu = sinkhorn(source, cost, epsilon=epsilon, num_steps=num_steps)
     return mu[:, None] * torch.exp(-cost / epsilon) * nu[None]
 
@@ -55,7 +55,7 @@ def optimal_path(
     num_steps: int = 50,
     norm: Norm = "none",
 ) -> Float[Tensor, "classes patches"]:
-    """p_j = sum_i pi_ij A_ij (Eq. 3), class by class, as the paper writes it."""
+    """Compute p_j = sum_i pi_ij A_ij (Eq. 3), class by class, as in the paper."""
     paths = []
     for row in source:
         plan = transport_plan(row, affinity, epsilon=epsilon, num_steps=num_steps)
@@ -71,7 +71,7 @@ def optimal_path_batched(
     num_steps: int = 50,
     norm: Norm = "none",
 ) -> Float[Tensor, "classes patches"]:
-    """The same with one kernel for all classes and no plan: the fast way in torch."""
+    """Compute ``optimal_path`` for all classes at once, without a plan: faster."""
     kernel = torch.exp(-affinity / epsilon)
     nu, mu = torch.ones_like(source), torch.zeros_like(source)
     for _ in range(num_steps):
@@ -83,7 +83,7 @@ def optimal_path_batched(
 def normalize_path(
     path: Float[Tensor, "classes patches"], norm: Norm
 ) -> Float[Tensor, "classes patches"]:
-    """The ``Norm.`` of Eq. 3, which the paper leaves open, per class."""
+    """Apply the ``Norm.`` of Eq. 3 to each class; the paper leaves it open."""
     low, high = path.amin(dim=1, keepdim=True), path.amax(dim=1, keepdim=True)
     match norm:
         case "none":

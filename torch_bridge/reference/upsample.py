@@ -14,7 +14,7 @@ def joint_bilateral_upsample(
     range_variance: float = 0.1,
     radius: int = 2,
 ) -> Float[Tensor, "classes photo_height photo_width"]:
-    """Weighted mean of the patches around a pixel, nearer and more alike weighing more.
+    """Average the patches around each pixel, with weights of distance and colour.
 
     A weight is exp(-d^2 / spatial_variance) exp(-|dI|^2 / range_variance): d is
     measured in patches, from the exact position of the pixel on the grid to the patch;
@@ -56,9 +56,10 @@ def dense_bilateral_upsample(
     spatial_variance: float = 2.0,
     range_variance: float = 0.02,
 ) -> Float[Tensor, "classes photo_height photo_width"]:
-    """The same mean over every pixel within three standard deviations, as in M2N2.
+    """Average all pixels within three standard deviations, as in M2N2.
 
-    The values are enlarged bilinearly first. For small photos: one pass per neighbour.
+    The values are first enlarged bilinearly. The loop has a pass for each neighbour, so
+    it is for small photos.
 
     Args:
         values: Maps on the patch grid.
@@ -93,9 +94,9 @@ def dense_bilateral_upsample(
 def cell_colours(
     photo: Float[Tensor, "photo_height photo_width 3"], height: int, width: int
 ) -> Float[Tensor, "height width 3"]:
-    """Mean colour of the photo over each cell of a grid laid over it.
+    """Mean colour of the photo over each cell of a grid.
 
-    A pixel that lies across the border of two cells counts in both by its share.
+    A pixel on the border of two cells counts in both, by its shares.
     """
     vertical = _coverage(photo.shape[0], height, photo)
     horizontal = _coverage(photo.shape[1], width, photo)
@@ -103,12 +104,12 @@ def cell_colours(
 
 
 def _span(shift: int, length: int) -> slice:
-    """The pixels along an axis that are still inside after going back by ``shift``."""
+    """The pixels of an axis that remain inside after a shift by ``-shift``."""
     return slice(max(shift, 0), length + min(shift, 0))
 
 
 def _on_grid(pixels: int, cells: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The cell that holds each pixel centre, and its place among cell centres."""
+    """The cell of each pixel centre, and the position of the centre on the grid."""
     index = torch.arange(pixels, device=like.device)
     cell = (2 * index + 1) * cells // (2 * pixels)
     return cell, (index.to(like.dtype) + 0.5) * cells / pixels - 0.5

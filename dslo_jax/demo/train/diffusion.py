@@ -19,8 +19,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from dslo_jax import images, prompts
-from dslo_jax.demo import scenes
+from dslo_jax import images, prompts, scenes
 from dslo_jax.demo.train.denoiser import TIMESTEPS, Autoencoder, Denoiser
 from dslo_jax.demo.train.descent import (
     descent,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array
 
-from dslo_jax.demo import scenes
+from dslo_jax import scenes
 
 
 Batch = dict[str, np.ndarray]

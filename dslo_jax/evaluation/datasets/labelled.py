@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from dslo_jax.errors import ImageError
 from dslo_jax.evaluation.datasets.masks import read_truth
-from dslo_jax.evaluation.samples import Sample
+from dslo_jax.evaluation.datasets.samples import Sample
 from dslo_jax.images import Photo, open_image, read_photo
 from dslo_jax.prompts import ClassList
 

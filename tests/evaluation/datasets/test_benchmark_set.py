@@ -10,7 +10,7 @@ from PIL import Image
 from dslo_jax import errors
 from dslo_jax.evaluation import Confusion
 from dslo_jax.evaluation.datasets import find_dataset
-from dslo_jax.evaluation.samples import SampleSet
+from dslo_jax.evaluation.datasets.samples import SampleSet
 
 
 def class_of(spec, value):

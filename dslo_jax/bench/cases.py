@@ -1,0 +1,206 @@
+"""What is measured: a discrepancy, upsampling or self-attention on a drawn scene."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from dslo_jax import ops
+from dslo_jax.attention import average_attention
+from dslo_jax.bench.scenes import (
+    CHANNELS,
+    HEADS,
+    LAYERS,
+    draw_maps,
+    draw_queries_keys,
+    draw_source,
+)
+from dslo_jax.bench.truth import scaled_error, true_attention, true_upsampled, truth_of
+from dslo_jax.cost import Work, networks, solver_bytes, solver_work
+from dslo_jax.cost.upsampling import upsampling_work
+from dslo_jax.models.query_key import QueryKey
+from dslo_jax.solvers import Counts, Discrepancy
+
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class Size(NamedTuple):
+    """What a measurement is about.
+
+    Attributes:
+        patches: Of an image; a square number.
+        classes: Of an image.
+        images: Solved by one program.
+        dtype: Of the affinity, or of queries and keys. All else is float32.
+    """
+
+    patches: int
+    classes: int
+    images: int
+    dtype: Dtype
+
+
+class Outcome(NamedTuple):
+    """What a program returns; steps and status only of discrepancies."""
+
+    values: jax.Array
+    num_steps: jax.Array | None = None
+    converged: jax.Array | None = None
+
+
+class Scene(NamedTuple):
+    """What is solved.
+
+    Attributes:
+        size: Of what is drawn.
+        sources: ``[images classes patches]``.
+        affinities: ``[images patches patches]``, not narrowed.
+        narrow: The affinities on the device, of the type to measure; without the axis
+            of images if there is one.
+    """
+
+    size: Size
+    sources: Float[np.ndarray, "images classes patches"]
+    affinities: Float[np.ndarray, "images patches patches"]
+    narrow: jax.Array
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an entry of the affinity that is measured."""
+        return self.narrow.dtype.itemsize
+
+
+class Case(NamedTuple):
+    """One thing to measure.
+
+    Attributes:
+        function: Of the arguments, to an ``Outcome``.
+        arguments: On the host or on the device.
+        truth: Makes the values in float64, from arguments that were not narrowed; None
+            where nobody knows them.
+        error: Distance of values from the truth.
+        work: What has to be done, by the steps that were taken, which are zeros where
+            there are none; None where there is no formula.
+        predicted_bytes: Beyond arguments and results; None where nobody predicts it.
+    """
+
+    function: Callable[..., Outcome]
+    arguments: Any
+    truth: Callable[[], np.ndarray] | None
+    error: Callable[[np.ndarray, np.ndarray], float]
+    work: Callable[[Int[np.ndarray, "images classes"]], Work | None]
+    predicted_bytes: int | None = None
+
+
+def draw_scene(
+    size: Size,
+    affinities: Float[np.ndarray, "images patches patches"],
+    device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
+) -> Scene:
+    """Sources for affinities, and these on the device.
+
+    Args:
+        size: Of both.
+        affinities: From ``draw_affinity``.
+        device: Where.
+    """
+    narrow = _shaped(affinities).astype(jnp.dtype(size.dtype), copy=False)
+    sources = np.stack(
+        [draw_source(size.patches, size.classes, seed) for seed in range(size.images)]
+    )
+    return Scene(size, sources, affinities, jax.device_put(narrow, device))
+
+
+def discrepancy_case(discrepancy: Discrepancy, scene: Scene) -> Case:
+    """A discrepancy as the segmenter asks first: fitted, and the first attempt.
+
+    Args:
+        discrepancy: Ours, or anybody's.
+        scene: What it is solved on.
+    """
+    size, itemsize = scene.size, scene.itemsize
+    (device,) = scene.narrow.devices()
+    counts = Counts.of(scene.sources, platform=device.platform)
+    attempt = discrepancy.fitted(counts).attempts[0]
+
+    def solve(*arrays: jax.Array) -> Outcome:
+        found = attempt.solve(*arrays)
+        return Outcome(found.value, found.num_steps, found.converged)
+
+    given = (_shaped(scene.sources), scene.narrow)
+    truth = truth_of(discrepancy)
+    return Case(
+        _per_image(solve, size),
+        given if attempt.needs_affinity else given[:1],
+        truth and partial(_all_images, truth.values, scene.sources, scene.affinities),
+        truth.error if truth else scaled_error,
+        partial(solver_work, attempt, patches=size.patches, itemsize=itemsize),
+        solver_bytes(
+            attempt, size.classes, size.patches, itemsize=itemsize, images=size.images
+        ),
+    )
+
+
+def upsampling_case(size: Size) -> Case:
+    """Maps of all classes, brought to the pixels by their neighbouring patches."""
+    maps, photos = draw_maps(size.patches, size.classes, images=size.images)
+    _, height, width, _ = photos.shape
+
+    def solve(maps: jax.Array, photo: jax.Array) -> Outcome:
+        return Outcome(ops.joint_bilateral_upsample(maps, photo))
+
+    return Case(
+        _per_image(solve, size),
+        (_shaped(maps), _shaped(photos)),
+        partial(_all_images, true_upsampled, maps, photos),
+        scaled_error,
+        lambda _: upsampling_work(
+            size.images, size.classes, size.patches, height * width
+        ),
+    )
+
+
+def self_attention_case(size: Size) -> Case:
+    """The affinity from queries and keys; there are no classes yet."""
+    queries, keys = draw_queries_keys(size.patches, images=size.images)
+    dtype = jnp.dtype(size.dtype)
+
+    def solve(pairs: list[QueryKey]) -> Outcome:
+        return Outcome(average_attention(pairs, [1.0] * LAYERS))
+
+    pairs = [
+        QueryKey(query.astype(dtype), key.astype(dtype))
+        for query, key in zip(queries, keys, strict=True)
+    ]
+    by_image = (part.swapaxes(0, 1) for part in (queries, keys))
+    return Case(
+        solve,
+        (pairs,),
+        partial(_all_images, true_attention, *by_image),
+        scaled_error,
+        lambda _: networks.averaging(
+            [(HEADS, HEADS * CHANNELS)] * LAYERS,
+            size.patches,
+            images=size.images,
+            itemsize=dtype.itemsize,
+        ),
+    )
+
+
+def _per_image(solve: Callable[..., Outcome], size: Size) -> Callable[..., Outcome]:
+    """One image as it is, several mapped over."""
+    return solve if size.images == 1 else jax.vmap(solve)
+
+
+def _shaped(arrays: np.ndarray) -> np.ndarray:
+    """Without the axis of images if there is one."""
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+def _all_images(truth: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+    return np.stack([truth(*image) for image in zip(*arrays, strict=True)])

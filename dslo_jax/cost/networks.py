@@ -1,0 +1,251 @@
+"""How much the networks compute, by formulas of our own.
+
+A FLOP is an addition or a multiplication; a product of matrices has two for every pair
+of numbers that meet. Products and convolutions are counted, the rest (normalisations,
+activations, softmax: a few percent in full-size networks) is not. A tap of a
+convolution that falls on padding meets no number.
+
+Symbols: N tokens or patches, C channels, L layers, H heads.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from dslo_jax.cost.work import WORD, Work, block, product
+from dslo_jax.models.clip_attention import ATTENTIONS
+from dslo_jax.models.clip_config import ClipConfig, ClipVisionConfig
+from dslo_jax.models.unet_config import UNetConfig
+from dslo_jax.models.vae import VAEConfig
+from dslo_jax.models.vit_config import VitConfig
+
+
+HEAD_PASSES = 4  # scores written and read, the sum of the heads read and written
+SOFTMAX = 7  # scale, largest, minus, sum, divide, weight, add
+_SAME, _AFTER, _NONE = (1, 1), (0, 1), (0, 0)
+
+Size = tuple[int, int]
+
+
+def attention(tokens: int, context: int, channels: int, heads: int) -> Work:
+    """Scores and weighted means, head by head in a loop: 4 N N' C."""
+    head = product(tokens, channels // heads, context)
+    return head.times(2).looped(heads)
+
+
+def text(config: ClipConfig, prompts: int, tokens: int) -> Work:
+    """The text half of CLIP: L blocks on every prompt, and the projection.
+
+    L (2 N (4 C^2 + 2 C I) + 4 N^2 C) + 2 C D for each prompt of N tokens, with I
+    channels inside an MLP and D in the shared space.
+    """
+    sizes = config.text.hidden_size, config.text.intermediate_size
+    layers = block(tokens, *sizes).times(config.text.num_hidden_layers)
+    projection = product(1, config.text.hidden_size, config.projection_dim)
+    return (layers + projection).times(prompts)
+
+
+def vision(config: ClipConfig, rows: int, columns: int, mixing: str) -> Work:
+    """The vision half of CLIP on rows x columns patches of p x p pixels.
+
+    2 N 3 p^2 C for the patches, L - 1 blocks as in ``text`` on N + 1 tokens, the last
+    one as ``clip_attention`` counts it, 2 N C D for the projection. A grid that is not
+    that of the positions, G x G, resamples those: 2 G rows (G + columns) C.
+    """
+    size, layers = config.vision.hidden_size, config.vision.num_hidden_layers
+    patches, grid = rows * columns, config.vision.grid_size
+    work = product(patches, 3 * config.vision.patch_size**2, size)
+    work += product(patches, size, config.projection_dim)
+    if (rows, columns) != (grid, grid):
+        work += product(rows, grid, (grid + columns) * size)
+    each = block(patches + 1, size, config.vision.intermediate_size)
+    work += each.times(layers - 1)
+    return work + ATTENTIONS[mixing].work(config.vision, patches)
+
+
+def vit(
+    config: ClipVisionConfig, rows: int, columns: int, others: int, last: int
+) -> Work:
+    """A vision transformer up to the queries and keys of its block ``last``.
+
+    As in ``vision``, but for the attention, head by head in a loop, and the end: 4 N
+    C^2 for the queries and keys of N tokens, ``others`` of which are no patches. An
+    MLP has 2 C I weights, 3 C I where one half of its I channels gates another I.
+    """
+    size, heads = config.hidden_size, config.num_attention_heads
+    tokens, grid = rows * columns + others, config.grid_size
+    work = product(rows * columns, 3 * config.patch_size**2, size)
+    if (rows, columns) != (grid, grid):
+        work += product(rows, grid, (grid + columns) * size)
+    maps = 3 if isinstance(config, VitConfig) and config.swiglu else 2
+    block = product(tokens, size, 4 * size + maps * config.intermediate_size)
+    block += attention(tokens, tokens, size, heads)
+    return work + block.times(last) + product(tokens, size, 2 * size)
+
+
+def vae(config: VAEConfig, height: int, width: int) -> Work:
+    """The encoder of the autoencoder.
+
+    Convolutions of 3 x 3, 2 * 9 * C C' a pixel, from 3 channels through two in each
+    residual block (and one of 1 x 1 where the channels change) to 8; between levels one
+    with a stride of 2; one single-head attention, 8 N C^2 + 4 N^2 C, at the bottom.
+    """
+    size: Size = (height, width)
+    channels = config.block_out_channels
+    work = convolution(size, 3, channels[0])
+    for level, width_out in enumerate(channels):
+        width_in = channels[max(level - 1, 0)]
+        for layer in range(config.layers_per_block):
+            work += _residual(size, width_out if layer else width_in, width_out)
+        if level < len(channels) - 1:
+            work += convolution(size, width_out, width_out, stride=2, padding=_AFTER)
+            size = (size[0] // 2, size[1] // 2)
+    last, tokens = channels[-1], size[0] * size[1]
+    work += _residual(size, last, last).times(2)
+    work += product(tokens, last, last).times(4) + attention(tokens, tokens, last, 1)
+    work += convolution(size, last, 8)
+    return work + convolution(size, 8, 8, kernel=1, padding=_NONE)
+
+
+def unet(config: UNetConfig, size: Size, context: int, taps: Sequence[str]) -> Work:
+    """The UNet up to the queries and keys of the last tap.
+
+    Residual blocks as in ``vae``, with 2 T C for the time embedding of T channels. A
+    transformer has 2 N C^2 for the way in and out each; 8 N C^2 + 4 N^2 C in its
+    self-attention; 4 N C^2 + 4 M C' C + 4 N M C for M tokens of C' channels of the
+    prompt; and 24 N C^2 in its MLP.
+    """
+    work, missing = Work(), set(taps)
+    for path, part in _unet_parts(config, size, context):
+        work += part
+        missing.discard(path)
+        if not missing:
+            break
+    return work
+
+
+def aggregation(
+    layers: Sequence[tuple[int, int]], patches: int, others: int = 0
+) -> Work:
+    """The scores of all heads, averaged: 2 N N' C for each layer.
+
+    Args:
+        layers: Heads and channels of each.
+        patches: N.
+        others: N' - N, tokens that are no patches.
+    """
+    tokens = patches + others
+    each = (product(patches, c // h, tokens).looped(h) for h, c in layers)
+    return sum(each, start=Work())
+
+
+def averaging(
+    layers: Sequence[tuple[int, int]],
+    patches: int,
+    *,
+    images: int = 1,
+    itemsize: int = WORD,
+) -> Work:
+    """All of ``average_attention``: ``aggregation``, the softmax, and the bytes moved.
+
+    Args:
+        layers: Heads and channels of each.
+        patches: N; all tokens are patches.
+        images: At once.
+        itemsize: Bytes of an entry of queries and keys.
+    """
+    entries = images * patches**2
+    heads = sum(heads for heads, _ in layers)
+    channels = sum(channels for _, channels in layers)
+    # At the end every row is summed up and divided by its sum: two reads, one write.
+    moved = WORD * entries * (heads * HEAD_PASSES + 3)
+    rest = Work(
+        flops=entries * (heads * SOFTMAX + 2),
+        transcendentals=entries * heads,
+        bytes=moved + 2 * images * patches * channels * itemsize,
+        working_set_bytes=2 * WORD * entries,
+    )
+    return aggregation(layers, patches).times(images) + rest
+
+
+def convolution(
+    size: Size,
+    channels: int,
+    out_channels: int,
+    *,
+    kernel: int = 3,
+    stride: int = 1,
+    padding: tuple[int, int] = _SAME,
+) -> Work:
+    """Taps that meet a pixel, times 2 C C'."""
+    rows, columns = (_taps(length, kernel, stride, padding) for length in size)
+    return product(rows * columns, channels, out_channels)
+
+
+def _taps(length: int, kernel: int, stride: int, padding: tuple[int, int]) -> int:
+    """Pairs of an output and a pixel under its kernel, along one axis."""
+    before, after = padding
+    starts = range(-before, length + after - kernel + 1, stride)
+    return sum(min(s + kernel, length) - max(s, 0) for s in starts)
+
+
+def _residual(size: Size, channels: int, out_channels: int, time: int = 0) -> Work:
+    work = convolution(size, channels, out_channels)
+    work += convolution(size, out_channels, out_channels)
+    if channels != out_channels:
+        work += convolution(size, channels, out_channels, kernel=1, padding=_NONE)
+    return work + product(1, time, out_channels)
+
+
+def _unet_parts(
+    config: UNetConfig, size: Size, context: int
+) -> Iterator[tuple[str, Work]]:
+    """Every self-attention in order, with the work since the one before."""
+    channels, time = config.block_out_channels, config.time_channels
+    last = len(channels) - 1
+    pending = product(1, channels[0], time) + product(1, time, time)
+    pending += convolution(size, 4, channels[0])
+    skips, sizes = [channels[0]], [size]
+    for level, width in enumerate(channels):
+        for layer in range(config.layers_per_block):
+            pending += _residual(sizes[-1], skips[-1], width, time)
+            if config.down_attention[level]:
+                before, after = _transformer(config, level, sizes[-1], context)
+                yield _tap(f"down_blocks.{level}", layer), pending + before
+                pending = after
+            skips.append(width)
+        if level < last:
+            pending += convolution(sizes[-1], width, width, stride=2)
+            skips.append(width)
+            sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    width = channels[-1]
+    pending += _residual(sizes[-1], width, width, time)
+    before, after = _transformer(config, last, sizes[-1], context)
+    yield _tap("mid_block", 0), pending + before
+    pending = after + _residual(sizes[-1], width, width, time)
+    for index, level in enumerate(range(last, -1, -1)):
+        for layer in range(config.layers_per_block + 1):
+            joined = width + skips.pop()
+            width = channels[level]
+            pending += _residual(sizes[level], joined, width, time)
+            if config.up_attention[index]:
+                before, after = _transformer(config, level, sizes[level], context)
+                yield _tap(f"up_blocks.{index}", layer), pending + before
+                pending = after
+        if level:
+            pending += convolution(sizes[level - 1], width, width)
+
+
+def _transformer(
+    config: UNetConfig, level: int, size: Size, context: int
+) -> tuple[Work, Work]:
+    """Before queries and keys of the self-attention are known, and after."""
+    channels, heads = config.block_out_channels[level], config.heads[level]
+    tokens = size[0] * size[1]
+    square = product(tokens, channels, channels)
+    after = square.times(2) + attention(tokens, tokens, channels, heads)
+    after += square.times(2) + attention(tokens, context, channels, heads)
+    after += product(context, config.cross_attention_dim, channels).times(2)
+    return square.times(3), after + square.times(12 + 1)
+
+
+def _tap(block: str, layer: int) -> str:
+    return f"{block}.attentions.{layer}.transformer_blocks.0.attn1"

@@ -1,0 +1,123 @@
+"""What CLIP is trained on: windows of scenes, and sentences about what they show."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dslo_jax import images, prompts, scenes
+from dslo_jax.demo.train.recipe import first_seed
+from dslo_jax.templates import IMAGENET_TEMPLATES
+
+
+# Scenes are enlarged like small photos before a network sees them.
+_ZOOM = (1.0, 1.8)
+# Share of the pixels from which on a caption mentions a class.
+_VISIBLE = 0.01
+_CAPTIONS, _SENTENCE_TOKENS = 24, 24
+_THINGS = frozenset(scenes.FOREGROUND)
+
+
+class Windows(NamedTuple):
+    """The pictures of one step.
+
+    Attributes:
+        side: Pixels.
+        count: How many.
+        per_scene: How many of them show the same scene.
+        names: The most that a caption mentions.
+        tokens: Enough for such a caption.
+        tiles: Into how many a side is cut; each tile has names of its own.
+    """
+
+    side: int
+    count: int
+    per_scene: int
+    names: int
+    tokens: int
+    tiles: int = 1
+
+
+def draw_batch(
+    tokenizer: Any, windows: Windows, step: int, seed: int
+) -> dict[str, np.ndarray]:
+    """The pictures and sentences of a step.
+
+    Returns:
+        ``pixels`` uint8 [windows, side, side, 3]; ``present`` bool [tiles, classes],
+        the tiles of each window row by row; ``sentences`` int32 [classes, tokens], one
+        about each class; ``captions`` int32 [captions, tokens] of the first windows;
+        ``same`` bool [captions, captions], whether the caption of a column is true of
+        the window of a row.
+    """
+    rng = np.random.default_rng((seed, step))
+    shown = list(_windows(rng, windows, step))
+    names = [scenes.scene_names(each.labels, min_share=_VISIBLE) for each in shown]
+    captions = [
+        scenes.caption(rng.permutation(some)[: windows.names].tolist(), rng)
+        for some in names[:_CAPTIONS]
+    ]
+    sentences = [_sentence(name, rng) for name in scenes.NAMES]
+    first = names[:_CAPTIONS]
+    tiles = [tile for each in shown for tile in _tiles(each.labels, windows.tiles)]
+    return {
+        "pixels": np.stack([each.pixels for each in shown]),
+        "present": np.stack([_present(tile) for tile in tiles]),
+        "sentences": prompts.tokenize(tokenizer, sentences, length=_SENTENCE_TOKENS),
+        "captions": prompts.tokenize(tokenizer, captions, length=windows.tokens),
+        "same": np.array([[one == other for other in first] for one in first]),
+    }
+
+
+def _tiles(labels: np.ndarray, count: int) -> list[np.ndarray]:
+    """A square cut into ``count`` x ``count``, row by row."""
+    rows = np.array_split(labels, count, axis=0)
+    return [tile for row in rows for tile in np.array_split(row, count, axis=1)]
+
+
+def _present(labels: np.ndarray) -> np.ndarray:
+    """Which classes a caption of a picture mentions."""
+    return np.isin(scenes.NAMES, scenes.scene_names(labels, min_share=_VISIBLE))
+
+
+def _windows(
+    rng: np.random.Generator, windows: Windows, step: int
+) -> Iterator[scenes.Scene]:
+    """Square windows, several of each scene; no scene is drawn for two steps."""
+    first = first_seed(step)
+    for index in range(windows.count):
+        if index % windows.per_scene == 0:
+            scene = scenes.draw_scene(first + index // windows.per_scene)
+        zoom = np.exp(rng.uniform(*np.log(_ZOOM)))
+        side = min(round(windows.side / zoom), *scene.labels.shape)
+        # Every other window is the one of four that shows most things: left to chance,
+        # small windows show little but sky and ground.
+        places = [_square(rng, scene, side) for _ in range(1 + index % 2 * 3)]
+        rows, columns = max(places, key=partial(_count_things, scene))
+        cut, size = scene.pixels[rows, columns], (windows.side, windows.side)
+        yield scene._replace(
+            pixels=images.resize_photo(cut, size), labels=scene.labels[rows, columns]
+        )
+
+
+def _square(
+    rng: np.random.Generator, scene: scenes.Scene, side: int
+) -> tuple[slice, slice]:
+    """A random place for a window."""
+    top, left = (int(rng.integers(n - side + 1)) for n in scene.labels.shape)
+    return slice(top, top + side), slice(left, left + side)
+
+
+def _count_things(scene: scenes.Scene, place: tuple[slice, slice]) -> int:
+    shown = scenes.scene_names(scene.labels[place], min_share=0.05)
+    return len(_THINGS.intersection(shown))
+
+
+def _sentence(name: str, rng: np.random.Generator) -> str:
+    """A class in a caption of its own or, half of the time, in a template."""
+    if rng.random() < 0.5:
+        return scenes.caption([name], rng)
+    known = scenes.CLASSES[scenes.NAMES.index(name)]
+    word = rng.choice([name, *known.synonyms])
+    return str(rng.choice(IMAGENET_TEMPLATES)).format(word)

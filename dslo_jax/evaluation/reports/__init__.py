@@ -1,0 +1,1 @@
+"""What evaluations and ablations found, as plain values, Markdown, pages and plots."""

@@ -1,0 +1,142 @@
+"""The result of an ablation: every cell of every table, as plain values."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from dslo_jax.config import SegmenterConfig
+from dslo_jax.evaluation.datasets.samples import SampleSet
+from dslo_jax.evaluation.metrics import Confusion
+from dslo_jax.evaluation.reports.paper import (
+    BACKBONES,
+    paper_columns,
+    paper_tables,
+    published,
+)
+from dslo_jax.evaluation.sweeps.cells import Cell
+from dslo_jax.evaluation.sweeps.journal import Journal, Record
+from dslo_jax.evaluation.sweeps.records import Completeness, dense, plain
+from dslo_jax.evaluation.sweeps.tables import Table
+
+
+SCHEMA = "dslo.ablation.v1"
+_MEANS = ("lost", "false", "false_area", "num_steps", "converged", "ties")
+
+
+def ablation_result(
+    tables: Sequence[Table],
+    base: SegmenterConfig,
+    journal: Journal,
+    samples: SampleSet,
+    circumstances: dict[str, Any],
+) -> dict[str, Any]:
+    """Everything that was found, as plain values for JSON.
+
+    Where the data set is one of the paper's, ``paper`` holds its figures in percent: at
+    the top what the method reaches there (Table 1), in a table one entry per column of
+    the paper's own (Tables 2 to 4 and Sec. 8), with a figure or None for each row.
+
+    Args:
+        tables: What was compared.
+        base: What the tables vary.
+        journal: The records of all cells of the tables, on all photos.
+        samples: The photos.
+        circumstances: From ``describe``.
+    """
+    names = set(samples.names)
+    found: dict[str, list[Record]] = {}
+    for (key, name), record in journal.records.items():
+        if name in names:
+            found.setdefault(key, []).append(record)
+    titles, dataset = samples.classes.titles, samples.describe()
+    cells = {cell.key: cell for table in tables for cell in table.cells}
+    return {
+        "schema": SCHEMA,
+        **circumstances,
+        "dataset": dataset,
+        **_paper(str(dataset["name"])),
+        "classes": list(titles),
+        **Completeness.of(journal.records, cells, samples.names).describe(),
+        "base": base.flat,
+        "tables": [_table(table, str(dataset["name"])) for table in tables],
+        "cells": {
+            key: {**_changes(cell, base), **summarise(found.get(key, []), titles)}
+            for key, cell in cells.items()
+        },
+    }
+
+
+def summarise(records: Sequence[Record], classes: Sequence[str]) -> dict[str, Any]:
+    """The scores of one cell over its photos.
+
+    Args:
+        records: One per photo.
+        classes: Names of the classes.
+
+    Returns:
+        Scores, with ``None`` for what no photo tells; or, when the cell had no solution
+        for some photo, only how many failed and why. A score is never made of fewer
+        photos than the others are.
+    """
+    failed = [record["error"] for record in records if "error" in record]
+    if failed or not records:
+        return {"photos": len(records), "failed": len(failed), "error": failed[:1]}
+    total = Confusion(dense([r["counts"] for r in records], len(classes)))
+    means = {name: statistics.fmean(r[name] for r in records) for name in _MEANS}
+    return {
+        "photos": len(records),
+        "miou": plain(total.mean_iou),
+        "pixel_accuracy": plain(total.pixel_accuracy),
+        "mean_accuracy": plain(total.mean_accuracy),
+        "weighted_iou": plain(total.weighted_iou),
+        "iou": {name: plain(x) for name, x in zip(classes, total.iou, strict=True)},
+        **means,
+        "seconds": statistics.median(r["seconds"] for r in records),
+    }
+
+
+def _paper(dataset: str) -> dict[str, Any]:
+    """What the paper reaches on a data set; nothing where it has not been."""
+    scores = {
+        title: {mode: published(dataset, mode, name) for mode in ("velocity", "path")}
+        for name, title in BACKBONES.items()
+    }
+    if not any(score for by_mode in scores.values() for score in by_mode.values()):
+        return {}
+    return {"paper": {"source": paper_tables()["systems"].citation, "percent": scores}}
+
+
+def _table(table: Table, dataset: str) -> dict[str, Any]:
+    labels = [row.label for row in table.rows]
+    theirs = [
+        {
+            "title": column.title,
+            "source": column.citation,
+            "note": column.note,
+            "percent": list(column.scores),
+        }
+        for column in paper_columns(table.name, labels, dataset)
+    ]
+    return {
+        "name": table.name,
+        "title": table.title,
+        "columns": list(table.columns),
+        "rows": [
+            {
+                "label": row.label,
+                "position": row.position,
+                "cells": [cell and cell.key for cell in row.cells],
+            }
+            for row in table.rows
+        ],
+        **({"paper": theirs} if theirs else {}),
+    }
+
+
+def _changes(cell: Cell, base: SegmenterConfig) -> dict[str, Any]:
+    """What a cell has that is not as in the base."""
+    usual = base.flat
+    flat = cell.config.flat
+    changed = {k: v for k, v in flat.items() if k not in usual or v != usual[k]}
+    attention = {"source": cell.attention} if cell.attention else {}
+    return {"changes": changed, "oracles": sorted(cell.oracles), **attention}

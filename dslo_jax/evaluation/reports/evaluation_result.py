@@ -1,0 +1,130 @@
+"""The result of an evaluation: one score per class, per photo, and over all."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dslo_jax.evaluation.datasets.samples import SampleSet
+from dslo_jax.evaluation.metrics import Confusion
+from dslo_jax.evaluation.sweeps.cells import Cell
+from dslo_jax.evaluation.sweeps.journal import Record
+from dslo_jax.evaluation.sweeps.records import (
+    Completeness,
+    Records,
+    boundary_of,
+    dense,
+    plain,
+    sparse,
+)
+
+
+SCHEMA = "dslo.evaluation.v1"
+TIMINGS_SCHEMA = "dslo.evaluation.timings.v1"
+CIRCUMSTANCES = (
+    *("device", "machine", "versions", "checkpoint", "batch_size", "precision"),
+)
+"""What of the header of a journal goes into the result."""
+
+
+def evaluation_metrics(
+    cells: Mapping[str, Cell],
+    records: Records,
+    samples: SampleSet,
+    circumstances: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that an evaluation found but for times.
+
+    Sums of integers, and of what the photos have each for themselves, in the order of
+    the data set: equal records give equal bytes, in whatever order they came.
+
+    Args:
+        cells: What was measured, by mode.
+        records: By cell and photo.
+        samples: The photos.
+        circumstances: The header of the journal.
+
+    Returns:
+        Plain values for strict JSON; scores in [0, 1], ``None`` where no photo tells.
+        A mode without a solution for some photo has no score, and says why.
+    """
+    keys = [cell.key for cell in cells.values()]
+    completeness = Completeness.of(records, keys, samples.names)
+    titles = samples.classes.titles
+    results = {
+        mode: {
+            "config": json.loads(json.dumps(cell.config.flat)),
+            **_scores(
+                {name: records[cell.key, name] for name in completeness.scored}, titles
+            ),
+        }
+        for mode, cell in cells.items()
+    }
+    found = completeness.describe()
+    if any("failed" in result for result in results.values()):
+        found["status"] = "PARTIAL"
+    return {
+        "schema": SCHEMA,
+        **{name: circumstances[name] for name in CIRCUMSTANCES},
+        "dataset": samples.describe(),
+        "classes": list(titles),
+        **found,
+        "results": results,
+    }
+
+
+def evaluation_timings(
+    cells: Mapping[str, Cell], records: Records, samples: SampleSet
+) -> dict[str, Any]:
+    """Seconds of solver and labels per photo, compilation left out."""
+    timings: dict[str, Any] = {"schema": TIMINGS_SCHEMA, "solver_and_labels": {}}
+    for mode, cell in cells.items():
+        seconds = {
+            name: record["seconds"]
+            for name in samples.names
+            if "seconds" in (record := records.get((cell.key, name), {}))
+        }
+        timings["solver_and_labels"][mode] = {
+            "median": statistics.median(seconds.values()) if seconds else None,
+            "photos": seconds,
+        }
+    return timings
+
+
+def _scores(records: Mapping[str, Record], titles: Sequence[str]) -> dict[str, Any]:
+    """The scores of one mode over its photos."""
+    failed = [record["error"] for record in records.values() if "error" in record]
+    found = {} if failed else records
+    total = Confusion(dense([r["counts"] for r in found.values()], len(titles)))
+    boundary = boundary_of(list(found.values()), len(titles))
+    scores: dict[str, Any] = {
+        "miou": plain(total.mean_iou),
+        "pixel_accuracy": plain(total.pixel_accuracy),
+        "mean_accuracy": plain(total.mean_accuracy),
+        "weighted_iou": plain(total.weighted_iou),
+        "boundary_iou": plain(boundary.mean_iou),
+        "iou": _by_class(titles, total.iou),
+        "accuracy": _by_class(titles, total.accuracy),
+        "confusion": sparse(total.counts),
+        "photos": [_photo(name, found[name], len(titles)) for name in found],
+    }
+    if failed:
+        scores |= {"failed": len(failed), "error": failed[0]}
+    return scores
+
+
+def _photo(name: str, record: Record, num_classes: int) -> dict[str, Any]:
+    confusion = Confusion(dense([record["counts"]], num_classes))
+    return {
+        "name": name,
+        "miou": plain(confusion.mean_iou),
+        "pixel_accuracy": plain(confusion.pixel_accuracy),
+        "lost": record["lost"],
+        "false": record["false"],
+    }
+
+
+def _by_class(titles: Sequence[str], scores: np.ndarray) -> dict[str, float | None]:
+    return {title: plain(x) for title, x in zip(titles, scores, strict=True)}

@@ -1,0 +1,1 @@
+"""Configurations measured on the same photos, by runs that survive being killed."""

@@ -1,0 +1,110 @@
+"""The networks of a sweep, loaded once, whatever is swept."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+from dslo_jax import hub, prompts
+from dslo_jax.attention import (
+    AffinityOptions,
+    AffinitySource,
+    downscaling_of,
+    fitting_size,
+    load_affinity,
+)
+from dslo_jax.devices import find_device, network_dtype
+from dslo_jax.evaluation.sweeps.cells import Attention
+from dslo_jax.evaluation.sweeps.manifest import digest
+from dslo_jax.logits import load_logits
+from dslo_jax.pairs import Pair
+from dslo_jax.pipeline import Networks
+
+
+def load_networks(
+    pair: Pair, *, dtype: str = "auto", device: str = "auto", offline: bool = False
+) -> Networks:
+    """Load the networks of a pair, for any number of configurations.
+
+    Args:
+        pair: From ``find_pair``.
+        dtype: As in ``Segmenter.from_pretrained``.
+        device: Likewise.
+        offline: Never ask a hub.
+
+    Raises:
+        CheckpointError: A checkpoint is missing, foreign or damaged.
+        DeviceError: The device is absent.
+    """
+    target = find_device(device)
+    precision = network_dtype(dtype, target)
+    half = precision.itemsize < 4
+    place = hub.resolve(pair.clip, "clip", offline=offline, half=half)
+    attention = hub.resolve(pair.attention, "attention", offline=offline, half=half)
+    with jax.default_device(target):
+        logits = load_logits(place, dtype=precision)
+        affinity = load_affinity(
+            attention, dtype=precision, options=pair.config.affinity
+        )
+    tokenizer = hub.find_tokenizer(place, logits.vocab_size, offline=offline)
+    return Networks(logits, prompts.load_tokenizer(tokenizer), affinity)
+
+
+def add_attentions(
+    networks: Networks,
+    pair: Pair,
+    named: Mapping[str, str | Path],
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    offline: bool = False,
+) -> tuple[Networks, tuple[Attention, ...]]:
+    """Load further networks with attention, to compare them with the pair's own.
+
+    The attention of the pair's own CLIP is always one of them. Each sees photos of the
+    size at which it has as many patches as the pair's own, as far as sizes allow.
+
+    Args:
+        networks: From ``load_networks``.
+        pair: Likewise.
+        named: Names, folders or repositories of more networks, by what to call them.
+        dtype: As in ``Segmenter.from_pretrained``.
+        device: Likewise.
+        offline: Never ask a hub.
+
+    Returns:
+        The networks with these, and what tables need to know of each; the
+        pair's own is the last.
+
+    Raises:
+        CheckpointError: A checkpoint is missing, foreign or damaged.
+        DeviceError: The device is absent.
+    """
+    target = find_device(device)
+    precision = network_dtype(dtype, target)
+    own = hub.resolve(pair.attention, "attention", offline=offline)
+    side = networks.grid(pair.config.affinity)[0]
+    loaded: dict[str, AffinitySource] = {}
+    told = []
+    places = {_name(pair.clip, "clip"): pair.clip, **named}
+    for name, place in places.items():
+        folder = hub.resolve(
+            place, "attention", offline=offline, half=precision.itemsize < 4
+        )
+        if folder == own:
+            continue
+        key = digest([folder])[:16]
+        patch = downscaling_of(folder)
+        size = fitting_size(side * patch, patch)
+        if key not in loaded:
+            options = AffinityOptions(size=size)
+            with jax.default_device(target):
+                loaded[key] = load_affinity(folder, dtype=precision, options=options)
+        told.append(Attention(name, key, size))
+    told.append(Attention(_name(pair.attention, hub.attention_of(own)), "", 0))
+    return networks.with_affinities(loaded), tuple(told)
+
+
+def _name(place: str | Path, otherwise: str) -> str:
+    """A preset's name, or what else to call a checkpoint."""
+    return str(place) if hub.kind_of(str(place)) else otherwise

@@ -1,0 +1,385 @@
+"""The comparisons of the paper, and those that settle what it leaves open, as data.
+
+Every table starts from a base configuration and varies one thing. A row is a value of
+that thing; the columns say under what it is measured, mostly in which mode.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from dslo_jax.config import SegmenterConfig
+from dslo_jax.errors import OptionError
+from dslo_jax.evaluation.sweeps.cells import Attention, Cell, Oracle
+from dslo_jax.models.clip_attention import ATTENTIONS
+
+
+Layers = tuple[tuple[str, float], ...]
+
+MODES: dict[str, dict[str, Any]] = {
+    "M.V.": {"mode": "velocity"},
+    "O.P.": {"mode": "path"},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One value of what a table varies.
+
+    Args:
+        label: How people call it.
+        cells: One per column; ``None`` where there is nothing to measure.
+        position: Where it stands on the axis of a plot; ``None`` for no number.
+    """
+
+    label: str
+    cells: tuple[Cell | None, ...]
+    position: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A comparison.
+
+    Args:
+        name: For files and for ``--tables``.
+        title: What is compared.
+        columns: What each cell of a row is measured under.
+        rows: The values.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells, row by row."""
+        return tuple(cell for row in self.rows for cell in row.cells if cell)
+
+
+class Offer(NamedTuple):
+    """What the networks at hand let one compare.
+
+    Attributes:
+        layers: Attention modules that an affinity can be made of, in the order down0,
+            down1, up0, up1, up2 of the paper, as far as the network has them.
+        attentions: Networks whose attention can make the affinity.
+    """
+
+    layers: tuple[str, ...]
+    attentions: tuple[Attention, ...]
+
+
+def build_tables(
+    base: SegmenterConfig,
+    layers: tuple[str, ...],
+    names: Iterable[str] = (),
+    *,
+    attentions: tuple[Attention, ...] = (Attention("base"),),
+) -> tuple[Table, ...]:
+    """The tables around a base configuration.
+
+    Args:
+        base: What all tables hold fixed but for what they vary.
+        layers: See ``Offer``; none where the base is no diffusion model.
+        names: Which tables; all of ``TABLES`` that the base allows unless told.
+        attentions: See ``Offer``.
+
+    Raises:
+        ValueError: A name is unknown.
+        OptionError: A table is of diffusion models alone, and the base is none.
+    """
+    named = tuple(names)
+    unknown = [name for name in named if name not in TABLES]
+    if unknown:
+        raise ValueError(f"there is no table {unknown}; tables: {', '.join(TABLES)}")
+    impossible = () if layers else _OF_DIFFUSION
+    refused = [name for name in named if name in impossible]
+    if refused:
+        raise OptionError(
+            "O05",
+            f"table {refused[0]!r} compares choices of a diffusion model, and the "
+            "attention of this model comes from another network",
+        )
+    offer = Offer(layers, attentions)
+    return tuple(
+        Table(name, TABLES[name].title, *TABLES[name].build(base, offer))
+        for name in named or (name for name in TABLES if name not in impossible)
+    )
+
+
+_Build = Callable[[SegmenterConfig, Offer], tuple[tuple[str, ...], tuple[Row, ...]]]
+_OF_DIFFUSION = ("layers", "timestep")
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    title: str
+    build: _Build
+
+
+def _vary(
+    values: Mapping[str, Mapping[str, Any]],
+    columns: Mapping[str, Mapping[str, Any]] = MODES,
+) -> _Build:
+    """Rows that override fields, under columns that override others."""
+
+    def build(base: SegmenterConfig, _: Offer):
+        rows = []
+        for label, row in values.items():
+            cells = (
+                Cell(base.with_options(**{**column, **row}))
+                for column in columns.values()
+            )
+            rows.append(Row(label, tuple(cells), _number(label)))
+        return tuple(columns), tuple(rows)
+
+    return build
+
+
+def _values(
+    field: str,
+    values: Iterable[Any],
+    columns: Mapping[str, Mapping[str, Any]] = MODES,
+) -> _Build:
+    """Rows that give one field one value each."""
+    return _vary({str(value): {field: value} for value in values}, columns)
+
+
+def _sizes(field: str, parts: Iterable[float], unit: int) -> _Build:
+    """Rows that give one field parts and multiples of its value, in whole units."""
+
+    def build(base: SegmenterConfig, offer: Offer):
+        sizes = (unit * round(part * base.flat[field] / unit) for part in parts)
+        return _values(field, dict.fromkeys(size for size in sizes if size))(
+            base, offer
+        )
+
+    return build
+
+
+def _number(label: str) -> float | None:
+    try:
+        return float(label)
+    except ValueError:
+        return None
+
+
+def _components(base: SegmenterConfig, offer: Offer):
+    """Table 2: each row adds one component to the one before.
+
+    The paper's row I has the plain attention of CLIP, and its rows V and VI are those
+    of Table 3 with k-k attention; so both are columns. Early rejection belongs to the
+    pipeline from row II on. The second row is not in the paper: it tells what of the
+    gain is the upsampling's.
+    """
+    bilinear = {"upsampling": "bilinear"}
+    plain = bilinear | {"suppression": "none"}
+    rows = {
+        "I: logits": _PLAIN_LOGITS,
+        "I + rejection + JBU": {"mode": "logits"},
+        "II: I + KL": plain | {"mode": "kl"},
+        "III: II + NMS": bilinear | {"mode": "kl"},
+        "IV: III + JBU": {"mode": "kl"},
+        "V: IV + O.P.": {"mode": "path"},
+        "VI: IV + M.V.": {"mode": "velocity"},
+        "VII: V + VI": {"mode": "fused"},
+    }
+    attentions = dict.fromkeys(("vanilla", base.clip.attention))
+    columns = {name: {"clip_attention": name} for name in attentions}
+    return _vary(rows, columns)(base, offer)
+
+
+def _foundations(base: SegmenterConfig, offer: Offer):
+    """Other networks' attention, with their usual layers and no noise.
+
+    The first row is row I of Table 2: the logits of CLIP as it comes.
+    """
+    none: dict[str, Any] = {**_PLAIN_LOGITS, "clip_attention": "vanilla"}
+    rows = [Row("none", (Cell(base.with_options(**none)), None))]
+    for attention in offer.attentions:
+        own: dict[str, Any] = {
+            "timestep": 0,
+            "affinity_layers": (),
+            "affinity_size": attention.size,
+        }
+        cells = (
+            Cell(
+                base.with_options(**mode, **(own if attention.key else {})),
+                attention=attention.key,
+            )
+            for mode in MODES.values()
+        )
+        rows.append(Row(attention.label, tuple(cells)))
+    return tuple(MODES), tuple(rows)
+
+
+def _layers(base: SegmenterConfig, offer: Offer):
+    """Table 3: attention weights of the five self-attentions at full resolution."""
+    layers = offer.layers
+    choices: dict[str, Layers] = {_short(name): ((name, 1.0),) for name in layers}
+    up = [name for name in layers if name.startswith("up")]
+    choices["up0 + up1"] = tuple((name, 0.5) for name in up[:2])
+    choices["all, equal"] = tuple((name, 1 / len(layers)) for name in layers)
+    if base.affinity.layers not in ((), *choices.values()):
+        choices["base"] = base.affinity.layers
+    rows = {label: {"affinity_layers": choice} for label, choice in choices.items()}
+    return _vary(rows)(base, offer)
+
+
+def _short(layer: str) -> str:
+    """The paper's name of an attention: down0, ..., up2."""
+    block, _, index = layer.partition(".attentions.")
+    return block.split("_")[0] + index
+
+
+_NMS_THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
+
+
+def _suppression(base: SegmenterConfig, offer: Offer):
+    """The readings of the NMS, each at several thresholds; 0 is none at all."""
+    columns = {
+        f"{reading}, {mode}": {"suppression": reading, **choice}
+        for reading in ("minmax", "softmax", "relative")
+        for mode, choice in MODES.items()
+    }
+    swept = _values("suppression_threshold", _NMS_THRESHOLDS, columns)
+    names, rows = swept(base, offer)
+    without = [
+        Cell(base.with_options(suppression="none", mode=column["mode"]))
+        for column in columns.values()
+    ]
+    return names, (Row("none", tuple(without), 0.0), *rows)
+
+
+def _oracles(base: SegmenterConfig, _: Offer):
+    """What the rest would reach if some steps were perfect."""
+    rows = []
+    for choice in _ORACLES:
+        cells = []
+        for mode in MODES.values():
+            config = base.with_options(**mode)
+            if "affinity" in choice:
+                # The true chain is at rest after one step within a segment, and leaks
+                # too little for others ever to arrive.
+                config = config.with_options(velocity_steps=4)
+            cells.append(Cell(config, frozenset(choice)))
+        rows.append(Row(" + ".join(choice) or "none", tuple(cells)))
+    return tuple(MODES), tuple(rows)
+
+
+def _grid(base: SegmenterConfig, _: Offer):
+    """The truth on the grid, brought back to the photo: what the grid itself loses."""
+    rows = []
+    for label, choice in _UPSAMPLINGS.items():
+        config = base.with_options(**choice)
+        cells = (
+            Cell(config, frozenset({"map"})),
+            Cell(config, frozenset({"shares"})),
+        )
+        rows.append(Row(label, cells))
+    return ("majority", "shares"), tuple(rows)
+
+
+_UPSAMPLINGS: dict[str, dict[str, Any]] = {
+    "bilinear": {"upsampling": "bilinear"},
+    **{
+        f"{kind}, {spatial}, {colour}": {
+            "upsampling": kind,
+            "spatial_variance": spatial,
+            "range_variance": colour,
+        }
+        for kind, spatial, colour in (
+            *(("bilateral", 1.0, colour) for colour in (0.003, 0.01, 0.02, 0.1)),
+            *(("bilateral", 2.0, colour) for colour in (0.003, 0.01, 0.02, 0.1)),
+            ("dense", 1.0, 0.1),
+            ("dense", 2.0, 0.02),
+        )
+    },
+}
+_ORACLES: tuple[tuple[Oracle, ...], ...] = (
+    (),
+    ("classes",),
+    ("seeds",),
+    ("affinity",),
+    ("classes", "seeds"),
+    ("classes", "affinity"),
+    ("seeds", "affinity"),
+    ("classes", "seeds", "affinity"),
+)
+_PLAIN_LOGITS: dict[str, Any] = {
+    **{"mode": "logits", "early_rejection": False},
+    **{"upsampling": "bilinear", "suppression": "none"},
+}
+_TIMESTEPS = (0, 25, 50, 100, 150, 200, 300, 500, 700)
+_TAUS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+_REJECTION_SHARES = (0.0, 0.001, 0.003, 0.01, 0.03)
+_SCALES = (1.0, 3.0, 10.0, 20.0, 30.0, 50.0, 100.0)
+_EPSILONS = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0)
+_VELOCITY, _PATH = {"M.V.": MODES["M.V."]}, {"O.P.": MODES["O.P."]}
+_CRITERIA = {
+    criterion: {"mode": "velocity", "criterion": criterion}
+    for criterion in ("saturation", "increment")
+}
+
+TABLES: dict[str, _Recipe] = {
+    "components": _Recipe("Components (Table 2)", _components),
+    "divergence": _Recipe(
+        "Direction of the divergence (Eq. 2)",
+        _values(
+            "kl_direction",
+            ("source_to_target", "target_to_source"),
+            {"KL": {"mode": "kl"}},
+        ),
+    ),
+    "attention": _Recipe(
+        "Attention of the last CLIP block (Tables 3, 4)",
+        _values("clip_attention", tuple(ATTENTIONS)),
+    ),
+    "layers": _Recipe("Weights of the self-attentions (Tables 3, 4)", _layers),
+    "timestep": _Recipe(
+        "Diffusion timestep (Figures 5 a, 6 a)", _values("timestep", _TIMESTEPS)
+    ),
+    "resolution": _Recipe(
+        "Side of the photo for the affinity (Figures 5 b, 6 b)",
+        _sizes("affinity_size", (1 / 2, 1.0, 3 / 2), unit=64),
+    ),
+    "foundation": _Recipe(
+        "Where self-attention comes from (Figures 5 d, 6 c)", _foundations
+    ),
+    "temperature": _Recipe(
+        "Temperature of the affinity",
+        _values("affinity_temperature", (0.65, 0.75, 0.85, 1.0, 1.25)),
+    ),
+    "threshold": _Recipe(
+        "Threshold tau (Figure 5 c)", _values("threshold", _TAUS, _CRITERIA)
+    ),
+    "balancing": _Recipe(
+        "Rounds of proportional fitting (Eq. 11)",
+        _values("balancing_steps", (5, 15, 50), _VELOCITY),
+    ),
+    "suppression": _Recipe("Threshold of the NMS, by reading", _suppression),
+    "scale": _Recipe(
+        "Scale of the softmax over patches (Eq. 14)", _values("source_scale", _SCALES)
+    ),
+    "norm": _Recipe(
+        "Norm. of Eq. 3", _values("norm", ("none", "sum", "minmax", "max"), _PATH)
+    ),
+    "epsilon": _Recipe("Epsilon (Eq. 6)", _values("epsilon", _EPSILONS, _PATH)),
+    "upsampling": _Recipe("Upsampling and its variances (Eq. 23)", _vary(_UPSAMPLINGS)),
+    "short_side": _Recipe(
+        "Short side of the photo for CLIP",
+        _sizes("short_side", (1 / 2, 2 / 3, 5 / 6, 1.0, 7 / 6, 4 / 3), unit=1),
+    ),
+    "rejection": _Recipe(
+        "Category early rejection (Algorithm 1), by least share of the patches",
+        _vary(
+            {"off": {"early_rejection": False}}
+            | {str(share): {"rejection_share": share} for share in _REJECTION_SHARES}
+        ),
+    ),
+    "oracles": _Recipe("Steps replaced by the truth", _oracles),
+    "grid": _Recipe("The true map, upsampled: the ceiling of the grid", _grid),
+}

@@ -1,0 +1,229 @@
+"""The maximum velocity: how soon a chain reaches each patch (Eq. 10-12)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, Literal, NamedTuple, get_args
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Int32
+
+from dslo_jax.solvers._arguments import (
+    compute_dtype,
+    find_fault,
+    require_affinity,
+    require_choice,
+    require_given,
+    require_source,
+    require_steps,
+    require_threshold,
+)
+from dslo_jax.solvers._arrival import (
+    Walk,
+    begin_saturation,
+    by_increment,
+    by_saturation,
+    share_missing,
+)
+from dslo_jax.solvers._chain import chain_of, is_at_rest, run
+from dslo_jax.solvers._loop import Progress, begin
+from dslo_jax.solvers.balancing import scale
+from dslo_jax.solvers.discrepancy import Discrepancy
+from dslo_jax.solvers.solution import Reason, Solution, choose_reason
+
+
+Criterion = Literal["saturation", "increment"]
+
+
+class VelocitySolution(NamedTuple):
+    """Velocities (Eq. 12).
+
+    Attributes:
+        velocity: High where a patch arrives early; 0 for a class that could not be
+            solved.
+        arrival: Steps until each patch arrives; ``max_steps`` where it did not.
+        num_steps: Steps of the chain.
+        error: Share of the patches that did not arrive, or NaN.
+        converged: True where every patch arrived.
+        reason: Why the class ended, a ``Reason``.
+    """
+
+    velocity: Float[Array, "classes patches"]
+    arrival: Float[Array, "classes patches"]
+    num_steps: Int[Array, " classes"]
+    error: Float[Array, " classes"]
+    converged: Bool[Array, " classes"]
+    reason: Int32[Array, " classes"]
+
+
+def maximum_velocity(
+    source: Float[Array, "classes patches"],
+    affinity: Float[Array, "patches patches"],
+    *,
+    threshold: float = 0.3,
+    criterion: Criterion = "saturation",
+    balancing_steps: int = 15,
+    max_steps: int = 1000,
+    interpolate: bool = True,
+) -> VelocitySolution:
+    """How soon a Markov chain that starts at a class reaches each patch (Eq. 10-12).
+
+    ``"saturation"``: the state is scaled to maximum 1 after every step; a patch
+    arrives at the first step where its state exceeds the threshold, and the velocity
+    is 1 / (1 + steps), so a patch that starts above it has velocity 1. Between two
+    steps the arrival is interpolated linearly; before the first step the state is
+    taken to be ``1 - threshold`` below what it becomes, since a suppressed patch
+    starts at 0 whatever it is.
+
+    ``"increment"``: Eq. 12 to the letter. The state is not scaled; a patch arrives at
+    the first step that moves it by no more than the threshold, and the velocity is
+    1 / steps. As a distribution over thousands of patches hardly moves by 0.3
+    anywhere, all velocities are then 1. Kept for the record.
+
+    Args:
+        source: Class distributions over the patches; only ``"increment"`` depends
+            on their scale.
+        affinity: Non-negative attention from patch (row) to patch (column).
+        threshold: The paper's tau, in (0, 1]. No scaled state exceeds 1: there,
+            ``"saturation"`` leaves every patch at the cap.
+        criterion: When a patch has arrived.
+        balancing_steps: Rounds of ``doubly_stochastic``.
+        max_steps: Cap on the steps of the chain. A patch that cannot be reached
+            stays at the cap, and makes its class run this long.
+        interpolate: False gives whole steps and many ties. ``"increment"`` has whole
+            steps in any case.
+
+    Returns:
+        Velocities and status of each class. A class without mass, or with a value
+        that is negative or not finite, has ``error`` NaN; so have all classes if
+        the affinity cannot be balanced. Gradients reach source and affinity through
+        the balancing and the interpolated arrivals: they are those of the steps
+        taken, and 0 for whole steps.
+
+    Raises:
+        ValueError: A shape or an option is out of range.
+
+    Memory:
+        Below 32 classes no N x N array for a float32 affinity; from there on one, its
+        transposed copy. A narrower affinity is widened once. Such an array takes
+        64 MiB at N = 4096, 1 GiB at N = 16384.
+    """
+    require_source(source)
+    require_affinity(affinity, source)
+    _require_options(threshold, criterion, balancing_steps, max_steps)
+    dtype = compute_dtype(source, affinity)
+    is_widened = affinity.dtype != dtype
+    source, affinity = source.astype(dtype), affinity.astype(dtype)
+    fault = find_fault(source)
+    usable = fault == Reason.CONVERGED.value
+    source = jnp.where(usable[:, None], source, 0)
+    scalings, imbalance = scale(affinity, balancing_steps, is_widened=is_widened)
+    fault = choose_reason((~usable, fault), otherwise=imbalance)
+    chain = chain_of(affinity, scalings, len(source))
+    axis = chain.patch_axis
+    mass = source if axis == 1 else source.T
+    if criterion == "saturation":
+        start = begin_saturation(mass, axis, threshold)
+        arrive = by_saturation(axis, threshold, interpolate)
+    else:
+        start = Walk(mass, jnp.full_like(mass, jnp.inf))
+        arrive = by_increment(axis, threshold)
+    is_solvable = fault == Reason.CONVERGED.value
+    error = jnp.where(is_solvable, share_missing(start, axis), jnp.nan)
+    final = run(arrive, chain, begin(start, error), max_steps)
+    reason = choose_reason(
+        (~is_solvable, fault),
+        (final.error == 0, Reason.CONVERGED),
+        # The chain lost all of its mass to underflow.
+        (jnp.isnan(final.error), Reason.UNBALANCEABLE),
+        (is_at_rest(chain, final), Reason.DISCONNECTED),
+        otherwise=Reason.STEP_CAP,
+    )
+    arrival = final.state.arrival if axis == 1 else final.state.arrival.T
+    is_counted_from_zero = criterion == "saturation"
+    return _velocities(
+        final, reason, arrival, max_steps, first=float(is_counted_from_zero)
+    )
+
+
+@dataclass(frozen=True)
+class MaximumVelocity(Discrepancy):
+    """The maximum velocity (Eq. 12) as a discrepancy, with the function's options.
+
+    Args:
+        threshold: See ``maximum_velocity``, and for all other options.
+        criterion: When a patch has arrived.
+        balancing_steps: Rounds of ``doubly_stochastic``.
+        max_steps: Cap on the steps of the chain.
+        interpolate: False gives whole steps and many ties.
+
+    Raises:
+        ValueError: An option is out of range.
+    """
+
+    name: ClassVar[str] = "velocity"
+    flat_names: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "threshold": "threshold",
+            "criterion": "criterion",
+            "balancing_steps": "balancing_steps",
+            "max_steps": "velocity_steps",
+        }
+    )
+
+    threshold: float = 0.3
+    criterion: Criterion = "saturation"
+    balancing_steps: int = 15
+    max_steps: int = 1000
+    interpolate: bool = True
+
+    def __post_init__(self):
+        _require_options(
+            self.threshold, self.criterion, self.balancing_steps, self.max_steps
+        )
+
+    def solve(
+        self,
+        source: Float[Array, "classes patches"],
+        affinity: Float[Array, "patches patches"] | None = None,
+    ) -> Solution:
+        """See ``maximum_velocity``; the value is the velocity."""
+        found = maximum_velocity(source, require_given(affinity), **vars(self))
+        return Solution(
+            found.velocity,
+            found.num_steps,
+            found.error,
+            found.converged,
+            found.reason,
+        )
+
+
+def _require_options(
+    threshold: float, criterion: str, balancing_steps: int, max_steps: int
+) -> None:
+    require_threshold(threshold)
+    require_choice("criterion", criterion, get_args(Criterion))
+    require_steps("balancing_steps", balancing_steps)
+    require_steps("max_steps", max_steps)
+
+
+def _velocities(
+    final: Progress,
+    reason: Int32[Array, " classes"],
+    arrival: Float[Array, "classes patches"],
+    max_steps: int,
+    first: float,
+) -> VelocitySolution:
+    """1 / (first + arrival), with ``max_steps`` for what did not arrive."""
+    failed = jnp.isnan(final.error)[:, None]
+    arrival = jnp.where(failed, jnp.inf, arrival)
+    arrival = jnp.where(jnp.isinf(arrival), max_steps, arrival)
+    velocity = jnp.where(failed, 0, 1 / (first + arrival))
+    return VelocitySolution(
+        velocity,
+        arrival,
+        final.num_steps,
+        final.error,
+        reason == Reason.CONVERGED.value,
+        reason,
+    )

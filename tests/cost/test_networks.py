@@ -1,0 +1,195 @@
+"""Formulas of networks against the products of the traced networks."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from dslo_jax.attention import average_attention
+from dslo_jax.cost import Work, networks
+from dslo_jax.cost.work import product
+from dslo_jax.models.clip import Clip
+from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
+from dslo_jax.models.query_key import QueryKey
+from dslo_jax.models.unet import UNet
+from dslo_jax.models.unet_config import UNetConfig
+from dslo_jax.models.vae import VAE, VAEConfig
+from dslo_jax.models.vit import Vit
+from dslo_jax.models.vit_config import VitConfig
+
+
+CLIP = ClipConfig(
+    ClipTextConfig(
+        vocab_size=99,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+    ),
+    ClipVisionConfig(
+        hidden_size=32,
+        intermediate_size=56,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+    ),
+    projection_dim=16,
+)
+UNET = UNetConfig(
+    block_out_channels=(16, 32, 48),
+    down_attention=(True, True, False),
+    up_attention=(False, True, True),
+    heads=(2, 4, 3),
+    cross_attention_dim=20,
+    norm_num_groups=8,
+)
+VAE_CONFIG = VAEConfig((16, 24, 32), layers_per_block=2, norm_num_groups=8)
+
+
+@functools.cache
+def shapes_of(build):
+    return nnx.split(nnx.eval_shape(build))
+
+
+def products(build, call, *shapes):
+    """Products and convolutions of a traced network, one by one."""
+    graph, state = shapes_of(build)
+    return traced(lambda state, *a: call(nnx.merge(graph, state), *a), state, *shapes)
+
+
+def traced(function, *shapes):
+    return count(jax.make_jaxpr(function)(*shapes).jaxpr)
+
+
+def count(jaxpr):
+    work = Work()
+    for equation in jaxpr.eqns:
+        name, parameters = equation.primitive.name, equation.params
+        inner = [
+            getattr(value, "jaxpr", value)
+            for parameter in parameters.values()
+            for value in (parameter if isinstance(parameter, tuple) else (parameter,))
+        ]
+        body = sum((count(i) for i in inner if hasattr(i, "eqns")), start=Work())
+        work += body.looped(parameters["length"]) if name == "scan" else body
+        assert name != "while"  # no telling how often
+        if name == "dot_general":
+            (axes, _), _ = parameters["dimension_numbers"]
+            meeting = math.prod(equation.invars[0].aval.shape[axis] for axis in axes)
+            work += product(equation.outvars[0].aval.size, meeting, 1)
+        if name == "conv_general_dilated":
+            work += convolution(equation)
+    return work
+
+
+def convolution(equation):
+    """Every tap of every output, looked at by itself."""
+    image, kernel = (variable.aval.shape for variable in equation.invars)
+    result = equation.outvars[0].aval.shape
+    numbers = equation.params["dimension_numbers"]
+    taps = 1
+    for axis in range(2):
+        length, before = image[numbers.lhs_spec[2 + axis]], equation.params["padding"]
+        stride = equation.params["window_strides"][axis]
+        taps *= sum(
+            0 <= out * stride - before[axis][0] + tap < length
+            for out in range(result[numbers.out_spec[2 + axis]])
+            for tap in range(kernel[numbers.rhs_spec[2 + axis]])
+        )
+    return product(taps, *(kernel[i] for i in numbers.rhs_spec[:2]))
+
+
+def floats(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def build_clip():
+    return Clip(CLIP, rngs=nnx.Rngs(0))
+
+
+def build_unet():
+    return UNet(UNET, rngs=nnx.Rngs(0))
+
+
+def test_text():
+    ids = jax.ShapeDtypeStruct((5, 7), jnp.int32)
+    found = products(build_clip, lambda clip, ids: clip.encode_text(ids), ids)
+    assert networks.text(CLIP, 5, 7) == found
+
+
+@pytest.mark.parametrize(
+    ("mixing", "size", "unused"),
+    [
+        *(("vanilla", (3, 5), 0), ("maskclip", (3, 5), 0)),
+        *(("kk_mean", (3, 5), 1), ("qk_mean", (4, 4), 0)),
+    ],
+)
+def test_vision(mixing, size, unused):
+    """The compiler drops the queries of a last block that compares keys."""
+    pixels = floats(1, *(8 * side + 3 for side in size), 3)
+    found = products(
+        build_clip,
+        lambda clip, pixels: clip.dense_features(pixels, attention=mixing),
+        pixels,
+    )
+    tokens = math.prod(size) + 1
+    dropped = product(tokens, 32, 32).times(unused)
+    assert networks.vision(CLIP, *size, mixing) + dropped == found
+
+
+def test_vae():
+    found = products(
+        lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)),
+        lambda vae, pixels: vae(pixels),
+        floats(1, 20, 28, 3),
+    )
+    assert networks.vae(VAE_CONFIG, 20, 28) == found
+
+
+@pytest.mark.parametrize("place", [0, 4, -1])
+def test_unet_up_to_any_tap(place):
+    """The compiler drops the values of the last self-attention."""
+    tap = UNET.taps[place]
+    found = products(
+        build_unet,
+        lambda unet, *inputs: unet(*inputs, timestep=0, taps=(tap,)),
+        floats(1, 7, 10, 4),
+        floats(1, 6, 20),
+    )
+    level, tokens = {0: (0, 70), 4: (2, 2 * 3), -1: (0, 70)}[place]
+    channels = UNET.block_out_channels[level]
+    dropped = product(tokens, channels, channels)
+    assert networks.unet(UNET, (7, 10), 6, (tap,)) + dropped == found
+
+
+def test_aggregation():
+    maps = [QueryKey(*[floats(1, 30, 2, 8)] * 2), QueryKey(*[floats(1, 30, 4, 5)] * 2)]
+    found = traced(lambda *maps: average_attention(maps, [0.4, 0.6]), *maps)
+    assert networks.aggregation([(2, 16), (4, 20)], 30) == found
+    wider = QueryKey(floats(1, 30, 2, 8), floats(1, 35, 2, 8))
+    found = traced(lambda pair: average_attention([pair], [1.0]), wider)
+    assert networks.aggregation([(2, 16)], 30, 5) == found
+
+
+@pytest.mark.parametrize("swiglu", [False, True])
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("grid", [(4, 4), (6, 6)])
+def test_vit_up_to_a_layer(grid, antialias, swiglu):
+    """The compiler drops the values of the last layer."""
+    config = VitConfig(
+        **{"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3},
+        **{"num_attention_heads": 3, "image_size": 32, "patch_size": 8},
+        **{"num_register_tokens": 4, "layer_scale": True, "antialias": antialias},
+        swiglu=swiglu,
+    )
+    found = products(
+        lambda: Vit(config, rngs=nnx.Rngs(0)),
+        lambda vit, pixels: vit.queries_keys(pixels, (0, 1)),
+        floats(1, 8 * grid[0], 8 * grid[1], 3),
+    )
+    dropped = product(grid[0] * grid[1] + 5, 24, 24)
+    assert networks.vit(config, *grid, 5, 1) + dropped == found

@@ -1,0 +1,65 @@
+"""The public surface: its names, its version, and the examples in its docstrings."""
+
+import doctest
+import importlib
+import importlib.metadata
+import types
+
+import pytest
+
+import dslo_jax
+
+
+NAMES = {
+    "": (
+        *("DsloError", "Segmentation", "Segmenter", "SegmenterConfig"),
+        *("__version__", "ops", "segment_logits", "solvers"),
+    ),
+    "solvers": (
+        *("Counts", "DISCREPANCIES", "Discrepancy", "Divergence", "Domain", "Fused"),
+        *("Logits", "MaximumVelocity", "OptimalPath", "PathSolution", "Reading"),
+        *("Reason", "SinkhornSolution", "Solution", "Transition", "VelocitySolution"),
+        *("choose_reading", "discrepancy_of", "doubly_stochastic", "kl_map"),
+        *("maximum_velocity", "optimal_path", "reading_of", "sinkhorn"),
+    ),
+    "cost": ("Work", "path_bytes", "solver_bytes", "solver_work", "velocity_bytes"),
+    "bench": ("Effort", "bench_discrepancy"),
+    "pipeline": (
+        *("Batch", "Memory", "Networks", "Solved", "SolverInput", "Steps"),
+        *("clip_size", "num_compilations"),
+    ),
+    "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
+    "attention": (
+        *("AffinityOptions", "AffinitySource", "DiffusionAffinity", "Layers"),
+        *("TransformerAffinity", "average_attention", "downscaling_of"),
+        *("fitting_size", "load_affinity"),
+    ),
+    "hub": (
+        *("Kind", "Mirror", "PRESETS", "Preset", "attention_of", "check_folder"),
+        *("find_tokenizer", "kind_of", "resolve", "verify"),
+    ),
+}
+"""Public names of each package; a test fails when one is added or lost."""
+
+
+@pytest.mark.parametrize("package", NAMES)
+def test_the_names_of_a_package_are_a_written_list(package):
+    module = importlib.import_module(f"dslo_jax.{package}".rstrip("."))
+    found = {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert found == set(NAMES[package]) - {"ops", "solvers", "__version__"}
+    assert all(hasattr(module, name) for name in NAMES[package])
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert dslo_jax.__version__ == importlib.metadata.version("dslo-jax")
+
+
+@pytest.mark.parametrize("name", ["own_logits", "config"])
+def test_examples_in_docstrings_run(name):
+    failed, attempted = doctest.testmod(importlib.import_module(f"dslo_jax.{name}"))
+    assert failed == 0
+    assert attempted > 0
