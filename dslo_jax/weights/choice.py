@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from dslo_jax.weights.formats import FORMATS
+
 
 # The order of preference. Both libraries of Hugging Face use the same suffixes.
 _FAMILIES = (
@@ -13,6 +15,8 @@ _FAMILIES = (
     (("pytorch_model", "diffusion_pytorch_model"), ".bin"),
     (("open_clip_pytorch_model",), ".bin"),
 )
+# Of a file that counts whatever its name, if no other of its folder has it.
+_LONE = tuple(dict.fromkeys(each.lone for each in FORMATS if each.lone))
 _PLAIN_FIRST = ("", ".fp16", ".bf16")
 _HALF_FIRST = (".fp16", ".bf16", "")
 _SHARD = r"-\d{5}-of-\d{5}"
@@ -73,14 +77,17 @@ def choose_files(names: Iterable[str], *, half: bool = False) -> tuple[str, ...]
         for index in layout.indices:
             if index in present:
                 return (index, *sorted(filter(layout.is_shard, present)))
-    lone = [n for n in present if n.endswith(".pt") and not _NO_WEIGHTS.search(n)]
-    return tuple(lone) if len(lone) == 1 else ()
+    for suffix in _LONE:
+        lone = [n for n in present if n.endswith(suffix) and not _NO_WEIGHTS.search(n)]
+        if lone:
+            return tuple(lone) if len(lone) == 1 else ()
+    return ()
 
 
 def looked_for() -> str:
     """The names that ``choose_files`` looks for, as text for an error."""
     names = [layout.single for layout in _layouts(half=False) if not layout.variant]
-    return f"{', '.join(names)} or a single .pt file"
+    return f"{', '.join(names)} or a single {' or '.join(_LONE)} file"
 
 
 def _layouts(half: bool) -> Iterator[_Layout]:

@@ -1,10 +1,13 @@
 """The format of a file of weights, recognised by its first bytes, not by its name."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from dslo_jax.errors import CheckpointError
 from dslo_jax.weights.flax_spelling import respell_flax
 from dslo_jax.weights.msgpack_file import is_msgpack, read_msgpack
+from dslo_jax.weights.npz_file import is_npz, read_npz
 from dslo_jax.weights.safetensors_file import is_safetensors, read_safetensors
 from dslo_jax.weights.stored import Table
 from dslo_jax.weights.torch_legacy import LEGACY_MAGIC, read_torch_legacy
@@ -14,11 +17,52 @@ from dslo_jax.weights.torch_zip import ZIP_MAGIC, read_torch_zip
 _LONGEST_NAME = 1024
 
 
+class Format(NamedTuple):
+    """A format of weights.
+
+    Attributes:
+        name: What errors call it.
+        is_it: Whether a file is of this format, from its first 256 bytes and its size.
+        read: Lists the tensors of a file; raises ``CheckpointError``.
+        lone: How a file is called that is taken for the weights of its folder whatever
+            its name, if it is the only one; empty where the name has to be known.
+    """
+
+    name: str
+    is_it: Callable[[bytes, int], bool]
+    read: Callable[[Path], Table]
+    lone: str = ""
+
+
+FORMATS = (
+    Format(
+        "files of PyTorch",
+        lambda start, size: start.startswith(ZIP_MAGIC) and not is_npz(start, size),
+        read_torch_zip,
+        ".pt",
+    ),
+    Format(
+        "files of old PyTorch",
+        lambda start, _: start.startswith(LEGACY_MAGIC),
+        read_torch_legacy,
+        ".pt",
+    ),
+    Format("safetensors", is_safetensors, read_safetensors),
+    Format(
+        "msgpack of Flax",
+        lambda start, _: is_msgpack(start),
+        lambda path: respell_flax(read_msgpack(path)),
+    ),
+    Format(".npz of NumPy", is_npz, read_npz, ".npz"),
+)
+"""Every format that is read; the first that recognises a file reads it."""
+
+
 def read_table(path: Path) -> Table:
     """List the tensors of one file, in the layout of PyTorch and with the file's names.
 
     Args:
-        path: A file of safetensors, Flax or PyTorch, with any name.
+        path: A file of one of ``FORMATS``, with any name.
 
     Raises:
         CheckpointError: The file is not weights (``W03``), is damaged or of another
@@ -26,16 +70,11 @@ def read_table(path: Path) -> Table:
     """
     with path.open("rb") as file:
         start = file.read(256)
-    if start.startswith(ZIP_MAGIC):
-        table = read_torch_zip(path)
-    elif start.startswith(LEGACY_MAGIC):
-        table = read_torch_legacy(path)
-    elif is_safetensors(start, path.stat().st_size):
-        table = read_safetensors(path)
-    elif is_msgpack(start):
-        table = respell_flax(read_msgpack(path))
-    else:
+    size = path.stat().st_size
+    found = next((each for each in FORMATS if each.is_it(start, size)), None)
+    if found is None:
         raise _no_weights(path, start)
+    table = found.read(path)
     for name in table:
         if not name.isprintable() or len(name) > _LONGEST_NAME:
             raise CheckpointError(
@@ -66,6 +105,6 @@ def _no_weights(path: Path, start: bytes) -> CheckpointError:
         )
     return CheckpointError(
         "W04",
-        f"{path} is truncated, or none of safetensors, msgpack of Flax and files of "
-        "PyTorch; download it again",
+        f"{path} is truncated, or of none of the formats that are read: "
+        f"{', '.join(each.name for each in FORMATS)}; download it again",
     )

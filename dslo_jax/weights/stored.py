@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dslo_jax.errors import CheckpointError
+from dslo_jax.weights.packed import Packed, unpack
 
 
 _KINDS = (
@@ -33,10 +34,12 @@ class StoredTensor(NamedTuple):
 
     Attributes:
         path: The file.
-        offset: Position of the first number, in bytes.
+        offset: Position of the first number, in bytes: in the file, or in what
+            ``packed`` unpacks to.
         dtype: Type of the numbers, little-endian.
         shape: Length of every axis.
         strides: Step along every axis, in numbers; not negative.
+        packed: The compressed run of the file that holds it; None for plain bytes.
     """
 
     path: Path
@@ -44,6 +47,7 @@ class StoredTensor(NamedTuple):
     dtype: np.dtype
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    packed: Packed | None = None
 
     @classmethod
     def contiguous(
@@ -83,16 +87,25 @@ class StoredTensor(NamedTuple):
         """Read the numbers into new memory.
 
         Raises:
-            CheckpointError: The file has become shorter (``W04``).
+            CheckpointError: The file has become shorter, or what is compressed in it is
+                damaged (``W04``).
         """
         wanted = self.span * self.dtype.itemsize
-        data = np.fromfile(self.path, np.uint8, count=wanted, offset=self.offset)
+        data = self._bytes(wanted)
         if data.size != wanted:
             raise CheckpointError(
                 "W04", f"{self.path} ended while it was read; download it again"
             )
         steps = [step * self.dtype.itemsize for step in self.strides]
         return np.ndarray(self.shape, self.dtype, buffer=data, strides=steps)
+
+    def _bytes(self, count: int) -> np.ndarray:
+        if self.packed is None:
+            return np.fromfile(self.path, np.uint8, count=count, offset=self.offset)
+        try:
+            return unpack(self.path, self.packed, self.offset, count)
+        except ValueError as error:
+            raise CheckpointError("W04", f"{self.path} is damaged: {error}") from error
 
 
 Table = dict[str, StoredTensor]

@@ -1,7 +1,7 @@
 """The directory of a zip file, read strictly and without unpacking anything.
 
-Only zip files as PyTorch writes them are read: one disk, no encryption, names in UTF-8.
-No entry is ever written to the disk; its name is only used to find it.
+Only zip files as PyTorch and NumPy write them are read: one disk, no encryption, names
+in UTF-8. No entry is ever written to the disk; its name is only used to find it.
 """
 
 import struct
@@ -27,11 +27,15 @@ class ZipEntry(NamedTuple):
         offset: Position of its first byte in the file.
         size: Number of its bytes in the file.
         stored: Whether the bytes are stored without compression.
+        deflated: Whether the bytes are compressed by DEFLATE.
+        unpacked: Number of its bytes when unpacked, as the directory says.
     """
 
     offset: int
     size: int
     stored: bool
+    deflated: bool
+    unpacked: int
 
 
 class _Listed(NamedTuple):
@@ -41,6 +45,8 @@ class _Listed(NamedTuple):
     local: int
     size: int
     stored: bool
+    deflated: bool
+    unpacked: int
 
 
 def read_directory(file: BufferedIOBase, size: int) -> dict[str, ZipEntry]:
@@ -74,7 +80,9 @@ def read_directory(file: BufferedIOBase, size: int) -> dict[str, ZipEntry]:
         name = entry.name.decode("utf-8")
         if name in entries:
             raise ValueError(f"two entries are called {name!r}")
-        entries[name] = ZipEntry(offset, entry.size, entry.stored)
+        entries[name] = ZipEntry(
+            offset, entry.size, entry.stored, entry.deflated, entry.unpacked
+        )
     return entries
 
 
@@ -124,7 +132,8 @@ def _entries(directory: bytes, count: int) -> list[_Listed]:
         size, packed, local, disk = _large(more, size, packed, local, disk)
         if disk or (kind & _IS_FOLDER and packed):
             raise ValueError("an entry is on another disk, or a folder that has bytes")
-        entries.append(_Listed(name, local, packed, method == 0 and packed == size))
+        stored, deflated = method == 0 and packed == size, method == 8
+        entries.append(_Listed(name, local, packed, stored, deflated, size))
     if place != len(directory):
         raise ValueError("its directory has another length than it says")
     return entries

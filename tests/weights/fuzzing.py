@@ -49,6 +49,9 @@ ORDERS = b"(.0R\x81bQcQhqr}]Xutse)\x85\x86\x87\x93\x94"
 # What a pickle does when it is run; a file may be opened, but only for reading.
 WATCHED = ("import", "exec", "compile", "pickle.find_class", "subprocess.Popen")
 WATCHED_OS = ("os.", "shutil.", "socket.", "ctypes.")
+UNKNOWN_TO_TORCH = (
+    *("archive", "modules", "flax", "safetensors", "npz", "packed npz"),
+)
 
 events: list[str] = []
 armed = False
@@ -75,6 +78,12 @@ class Tiny(torch.nn.Module):
 def torch_file(content: object, *, new: bool = True) -> bytes:
     file = io.BytesIO()
     torch.save(content, file, _use_new_zipfile_serialization=new)
+    return file.getvalue()
+
+
+def npz_file(write: Callable[..., None]) -> bytes:
+    file = io.BytesIO()
+    write(file, **{key: value.numpy() for key, value in TENSORS.items()})
     return file.getvalue()
 
 
@@ -128,6 +137,8 @@ def seeds() -> dict[str, tuple[bytes, Callable[[bytes], bytes]]]:
         "archive": script_file(),
         "flax": tree(),
         "safetensors": save({k: v.numpy() for k, v in TENSORS.items()}),
+        "npz": npz_file(np.savez),
+        "packed npz": npz_file(np.savez_compressed),
     }
     pickles = {
         "pickle": inside(raw["zip"]),
@@ -227,7 +238,7 @@ def main(folder: Path, count: int, seed: int) -> None:
             size = sum(value.nbytes for value in found.values())
             assert outcome in ("read", "W03", "W04", "W05"), outcome
             assert size <= 4 * path.stat().st_size
-            if found and name not in ("archive", "modules", "flax", "safetensors"):
+            if found and name not in UNKNOWN_TO_TORCH:
                 outcomes[compare(path, found)] += 1
         except BaseException:
             path.rename(folder / f"failed-{seed}-{number}")

@@ -68,7 +68,22 @@ def test_half_is_preferred_within_a_format(names, chosen):
     assert choose_files(names, half=True) == (chosen,)
 
 
-@pytest.mark.parametrize("names", [(), OTHERS, ("a.pt", "b.pt"), ("a.pth", "b.ckpt")])
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (("a.npz", "config.json"), ("a.npz",)),
+        (("a.npz", "b.pt"), ("b.pt",)),
+        (("a.npz", "model.safetensors"), ("model.safetensors",)),
+    ],
+)
+def test_a_lone_npz_comes_last(names, chosen):
+    assert choose_files(names) == chosen
+
+
+@pytest.mark.parametrize(
+    "names",
+    [(), OTHERS, ("a.pt", "b.pt"), ("a.npz", "b.npz"), ("a.pth", "b.ckpt")],
+)
 def test_nothing_is_chosen_where_nothing_is_clear(names):
     assert choose_files(names) == ()
 

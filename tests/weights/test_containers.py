@@ -352,7 +352,7 @@ def test_damaged_trees_are_told(flax, content, word):
         (b"<!DOCTYPE html>", "W03", "web page"),
         (b"\x89HDF\r\n\x1a\n", "W04", "TensorFlow"),
         (b"\x80\x04N.", "W05", "a pickle that torch.save did not write"),
-        (b"\x1f\x8b\x08", "W04", "none of safetensors"),
+        (b"\x1f\x8b\x08", "W04", "of none of the formats"),
         (b"", "W04", "truncated"),
         (b"\x80", "W04", "truncated"),
     ],
