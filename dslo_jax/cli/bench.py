@@ -85,7 +85,7 @@ class Bench:
 
 
 def _command() -> Any:
-    """What can be asked for; a discrepancy can as soon as the registry has it."""
+    """The sub-commands; ``--solvers`` may name every discrepancy of the registry."""
     choices = Literal[solver_names()]  # pyright: ignore[reportInvalidTypeForm]
     solvers = ("solvers", tuple[choices, ...], Bench.solvers)
     named = make_dataclass(
