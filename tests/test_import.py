@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "hub": "empty_prompt errors models weights",
     "logits": "cost errors models options",
     "attention": "cost empty_prompt errors hub models options weights",
-    "bench": "attention errors files models ops solvers",
+    "bench": "attention cost cost.work errors files models ops solvers",
     "config": "attention errors logits ops options solvers",
     "pairs": "config errors",
     "pipeline": "attention config errors images logits ops prompts solvers templates",
