@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test slow check format clean
+.PHONY: demo test test-solvers slow check format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -24,7 +24,10 @@ test: $(VENV)/.dev  ## the default tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: $(VENV)/.dev  ## the long tests
-	$(BIN)/python -m pytest -m slow
+	XLA_FLAGS= $(BIN)/python -m pytest -m slow
+
+test-solvers: $(VENV)/.dev  ## the tests of the mathematics alone
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/solvers
 
 check: $(VENV)/.dev  ## linter, formatter and types, as pre-commit runs them
 	$(BIN)/ruff check .
