@@ -5,6 +5,7 @@ from numbers import Integral
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int32
 
@@ -54,6 +55,11 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"`{name}` is {value!r}, expected one of {choices}")
 
 
+def as_arrays(*arrays: Any) -> tuple[Array, ...]:
+    """On the device. NumPy's float64 becomes float32 unless JAX is told to keep it."""
+    return tuple(map(jnp.asarray, arrays))
+
+
 def require_source(source: Array) -> None:
     """Refuse anything but [classes, patches] with at least one of each."""
     if source.ndim != 2 or 0 in source.shape:
@@ -73,7 +79,7 @@ def require_affinity(affinity: Array, source: Array) -> None:
         )
 
 
-def require_given(affinity: Array | None) -> Array:
+def require_given(affinity: Array | np.ndarray | None) -> Array | np.ndarray:
     """The affinity of a discrepancy that reads it."""
     if affinity is None:
         raise ValueError(

@@ -30,11 +30,12 @@ Domain = Literal["auto", "kernel", "log"]
 
 
 class Options(NamedTuple):
-    """When the steps end, and where they are taken; see ``sinkhorn``."""
+    """When the steps end, where they are taken, and what is kept; see ``sinkhorn``."""
 
     max_steps: int
     tolerance: float
     domain: str
+    record: bool = False
 
 
 class Solved(NamedTuple):
@@ -46,6 +47,7 @@ class Solved(NamedTuple):
     num_steps: Int[Array, " classes"]
     error: Float[Array, " classes"]
     reason: Int32[Array, " classes"]
+    history: Float[Array, "classes steps"] | None
 
 
 def require_options(epsilon: Any, options: Options) -> None:
@@ -87,7 +89,11 @@ def _solve(
 
 def _with_kernel(problem: Problem, usable: Array, options: Options) -> Solved:
     final, known = scale(
-        problem, usable, max_steps=options.max_steps, tolerance=options.tolerance
+        problem,
+        usable,
+        max_steps=options.max_steps,
+        tolerance=options.tolerance,
+        record=options.record,
     )
     # What an overflow left must reach neither the result nor a gradient.
     failed = jnp.isnan(final.error)
@@ -96,7 +102,7 @@ def _with_kernel(problem: Problem, usable: Array, options: Options) -> Solved:
     path = jnp.where(failed[:, None], 0, transport(problem, known, state))
     logs = log_or_nothing(state.row), log_or_nothing(state.column)
     reason = _reason(final, known, options, Reason.KERNEL_UNDERFLOW)
-    solved = Solved(*logs, path, final.num_steps, final.error, reason)
+    solved = Solved(*logs, path, final.num_steps, final.error, reason, final.history)
     has_one_row, exact = _with_one_row(problem, known, usable, options)
     return choose(failed & has_one_row, exact, solved)
 
@@ -110,11 +116,13 @@ def _in_log_domain(problem: Problem, needed: Array, options: Options) -> Solved:
         needed & ~has_one_row,
         max_steps=options.max_steps,
         tolerance=options.tolerance,
+        record=options.record,
     )
     nothing = jax.tree.map(lambda leaf: jnp.full_like(leaf, NOTHING), final.state)
     state = choose(jnp.isnan(final.error), nothing, final.state)
     reason = _reason(final, known, options, Reason.EPSILON_TOO_SMALL)
-    solved = Solved(state.row, state.column, path, final.num_steps, final.error, reason)
+    logs = state.row, state.column
+    solved = Solved(*logs, path, final.num_steps, final.error, reason, final.history)
     return choose(has_one_row, exact, solved)
 
 
@@ -132,7 +140,12 @@ def _with_one_row(
     )
     num_steps = jnp.full(usable.size, steps, jnp.int32)
     logs = one.row_log, one.column_log
-    return usable & one.holds, Solved(*logs, one.path, num_steps, error, reason)
+    history = None
+    if options.record:
+        is_taken = jnp.arange(options.max_steps) < steps
+        history = jnp.where(is_taken[None], error[:, None], jnp.nan)
+    exact = Solved(*logs, one.path, num_steps, error, reason, history)
+    return usable & one.holds, exact
 
 
 def _reason(
@@ -148,3 +161,10 @@ def _reason(
         (~is_finite, Reason.AFFINITY_NOT_FINITE),
         otherwise=failure,
     )
+
+
+def by_steps(
+    history: Float[Array, "classes steps"] | None,
+) -> Float[Array, "steps classes"] | None:
+    """Steps first, as results have it."""
+    return None if history is None else history.T

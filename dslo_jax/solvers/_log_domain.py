@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dslo_jax.solvers._error import Estimate, begin_estimate
-from dslo_jax.solvers._loop import Progress, begin, iterate
+from dslo_jax.solvers._loop import Progress, begin, iterate, recorded
 from dslo_jax.solvers._rows import Block, Problem
 from dslo_jax.solvers._scaling import Known, mean_cost
 
@@ -36,6 +36,7 @@ def scale_logs(
     *,
     max_steps: int,
     tolerance: float,
+    record: bool,
 ) -> tuple[Progress, Float[Array, "classes targets"]]:
     """Run Eq. 8 for the classes that need it; the others cost nothing.
 
@@ -48,7 +49,9 @@ def scale_logs(
 
     def solve(one: tuple[Array, Array]) -> tuple[Progress, Array]:
         mass, needed = one
-        final = _scale(problem, known, mass, needed, max_steps, tolerance)
+        start = _begin(problem, mass, needed)
+        start = recorded(start, max_steps) if record else start
+        final = _scale(problem, known, mass, start, max_steps, tolerance)
         return final, _transport(problem, known, final)
 
     masses = problem.by_class(problem.source, needed.size)
@@ -67,13 +70,8 @@ def look(problem: Problem) -> Known:
     return Known.of(*found)
 
 
-def _scale(
-    problem: Problem,
-    known: Known,
-    mass: Float[Array, "blocks rows"],
-    needed: Bool[Array, ""],
-    max_steps: int,
-    tolerance: float,
+def _begin(
+    problem: Problem, mass: Float[Array, "blocks rows"], needed: Bool[Array, ""]
 ) -> Progress:
     dtype = mass.dtype
     state = LogScalings(
@@ -81,7 +79,17 @@ def _scale(
         jnp.zeros(problem.target.size, dtype),
         begin_estimate((), dtype),
     )
+    return begin(state, jnp.where(needed, jnp.asarray(jnp.inf, dtype), jnp.nan))
 
+
+def _scale(
+    problem: Problem,
+    known: Known,
+    mass: Float[Array, "blocks rows"],
+    start: Progress,
+    max_steps: int,
+    tolerance: float,
+) -> Progress:
     def step(
         given: tuple[Problem, Known, Array], state: LogScalings, _: Array
     ) -> tuple[LogScalings, Array]:
@@ -93,17 +101,16 @@ def _scale(
         change -= jnp.min(moved, where=some, initial=jnp.inf)
         # Logarithms are rounded at their own size.
         largest = jnp.maximum(_largest(row, mass > 0), _largest(column, some))
-        rounding = jnp.finfo(dtype).eps * jnp.maximum(largest, 1)
+        rounding = jnp.finfo(mass.dtype).eps * jnp.maximum(largest, 1)
         estimate = state.estimate.after(change, rounding)
         error = jax.lax.stop_gradient(estimate.error(known.log_range))
         error = jnp.where(jnp.isfinite(change), error, jnp.nan)
         return LogScalings(row, column, estimate), error
 
-    error = jnp.where(needed, jnp.asarray(jnp.inf, dtype), jnp.nan)
     return iterate(
         step,
         (problem, known, mass),
-        begin(state, error),
+        start,
         max_steps=max_steps,
         tolerance=tolerance,
         gives_up=lambda state: state.estimate.is_stalled,

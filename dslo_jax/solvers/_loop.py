@@ -9,18 +9,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from dslo_jax.solvers._derivatives import backward_only, once_only
+
 
 class Progress(NamedTuple):
     """What a loop carries.
 
     ``error`` and ``num_steps`` have one entry per class (or none at all, for a loop
     that serves all classes at once); all leaves of ``state`` have that axis in one
-    place.
+    place. ``history`` has it in the same place, and one more axis for the error after
+    each step, NaN where there was none; or it is ``None``, and nothing is recorded.
     """
 
     state: Any
     num_steps: Int[Array, "..."]
     error: Float[Array, "..."]
+    history: Float[Array, "..."] | None = None
 
 
 Step = Callable[[Any, Any, Array], tuple[Any, Float[Array, "..."]]]
@@ -33,6 +37,34 @@ GivesUp = Callable[[Any], Bool[Array, "..."]]
 def begin(state: Any, error: Float[Array, "..."]) -> Progress:
     """Zero steps taken. A class whose ``error`` is NaN already will never start."""
     return Progress(state, jnp.zeros(error.shape, jnp.int32), error)
+
+
+def recorded(progress: Progress, max_steps: int, *, class_axis: int = 0) -> Progress:
+    """With an empty history for so many steps."""
+    shape = list(progress.error.shape)
+    shape.insert(len(shape) if class_axis == 0 else 0, max_steps)
+    nothing = jnp.full(shape, jnp.nan, progress.error.dtype)
+    return progress._replace(history=nothing)
+
+
+def note(
+    history: Float[Array, "..."] | None,
+    error: Float[Array, "..."],
+    num_steps: Int[Array, "..."],
+    which: Bool[Array, "..."],
+    *,
+    class_axis: int = 0,
+) -> Float[Array, "..."] | None:
+    """Write down the error after one more than ``num_steps``, of the classes given."""
+    if history is None:
+        return None
+    axis = history.ndim - 1 if class_axis == 0 else 0  # of the steps
+    steps = jnp.arange(history.shape[axis], dtype=jnp.int32)
+    steps = jnp.expand_dims(steps, [a for a in range(history.ndim) if a != axis])
+    error, num_steps, which = (
+        jnp.expand_dims(part, axis) for part in (error, num_steps, which)
+    )
+    return jnp.where((steps == num_steps) & which, error, history)
 
 
 def iterate(
@@ -62,7 +94,7 @@ def iterate(
             state and its error. A state that is not finite must report NaN.
         given: Arrays that every step reads; only what is in here and in ``progress``
             can have a gradient.
-        progress: Where to begin, or to go on.
+        progress: Where to begin, or to go on; with a history, if one is wanted.
         max_steps: Cap on the number of steps of each class.
         tolerance: Error at which a class is done.
         leave_at: Leave as soon as no more than this many classes still run.
@@ -71,9 +103,10 @@ def iterate(
             done as well, unless ``tolerance`` is 0.
 
     Returns:
-        The state, number of steps and error of every class.
+        The state, number of steps, error and history of every class.
     """
     rule = _Rule(max_steps, tolerance, leave_at, class_axis, gives_up)
+    given, progress = backward_only((given, progress))
     return _iterate(step, rule, given, progress)
 
 
@@ -141,6 +174,13 @@ def _iterate(step: Step, rule: _Rule, given: Any, start: Progress) -> Progress:
             rule.choose(active, state, current.state),
             current.num_steps + active.astype(jnp.int32),
             jnp.where(active, error, current.error),
+            note(
+                current.history,
+                error,
+                current.num_steps,
+                active,
+                class_axis=rule.class_axis,
+            ),
         )
 
     def go_on(current: Progress) -> Bool[Array, ""]:
@@ -152,6 +192,7 @@ def _iterate(step: Step, rule: _Rule, given: Any, start: Progress) -> Progress:
 def _forward(
     step: Step, rule: _Rule, given: Any, start: Progress
 ) -> tuple[Progress, Any]:
+    given, start = backward_only((given, start))
     final: Any = _iterate(step, rule, given, start)
     return final, (given, start, final.num_steps - start.num_steps)
 
@@ -160,7 +201,7 @@ def _backward(
     step: Step, rule: _Rule, kept: tuple[Any, Progress, Array], cotangent: Progress
 ) -> tuple[Any, Progress]:
     """Go back segment by segment, each computed again from the state it began with."""
-    given, start, taken = kept
+    (given, start, taken), cotangent = once_only((kept, cotangent))
     # Of a segment; there are no more of them.
     length = math.isqrt(max(rule.max_steps - 1, 0)) + 1
     total = jnp.max(taken)
@@ -220,7 +261,8 @@ def _backward(
         lambda leaf, total: total if _has_gradient(leaf) else None, given, sums
     )
     # Steps are counted, errors reported: neither has a gradient.
-    return sums, cotangent._replace(state=flow, error=jnp.zeros_like(start.error))
+    nothing = jax.tree.map(jnp.zeros_like, (start.error, start.history))
+    return sums, cotangent._replace(state=flow, error=nothing[0], history=nothing[1])
 
 
 def _has_gradient(leaf: Array) -> bool:

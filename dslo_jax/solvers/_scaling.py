@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dslo_jax.solvers._error import Estimate, begin_estimate
-from dslo_jax.solvers._loop import Progress, begin, choose, iterate
+from dslo_jax.solvers._loop import Progress, begin, choose, iterate, note, recorded
 from dslo_jax.solvers._rows import (
     Owner,
     Problem,
@@ -81,6 +81,7 @@ def scale(
     *,
     max_steps: int,
     tolerance: float,
+    record: bool,
 ) -> tuple[Progress, Known]:
     """Run Eq. 8 from column scaling 1.
 
@@ -109,6 +110,10 @@ def scale(
         return _finish(problem, row, reached, lost, state, known)
 
     start, known = _first_step(problem, usable)
+    if record:
+        first = recorded(start, max_steps)
+        noted = note(first.history, start.error, start.num_steps - 1, usable)
+        start = first._replace(history=noted)
     final = iterate(
         step,
         (problem, known),

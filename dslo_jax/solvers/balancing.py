@@ -7,11 +7,23 @@ on the two scaling vectors.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from dslo_jax.solvers import tuning
-from dslo_jax.solvers._arguments import compute_dtype, require_steps, require_tolerance
-from dslo_jax.solvers._loop import Progress, begin, has_converged, iterate
+from dslo_jax.solvers._arguments import (
+    as_arrays,
+    compute_dtype,
+    require_steps,
+    require_tolerance,
+)
+from dslo_jax.solvers._loop import (
+    Progress,
+    begin,
+    has_converged,
+    iterate,
+    recorded,
+)
 from dslo_jax.solvers._products import in_parts, multiply
 from dslo_jax.solvers.solution import Reason, choose_reason
 
@@ -28,6 +40,7 @@ class Transition(NamedTuple):
             or not finite: no doubly stochastic form exists.
         converged: True if ``error`` is a number at most ``tolerance``.
         reason: Why the rounds ended, a ``Reason``.
+        history: With ``record``, the error after each round; NaN after the last.
     """
 
     row_scaling: Float[Array, " patches"]
@@ -36,9 +49,10 @@ class Transition(NamedTuple):
     error: Float[Array, ""]
     converged: Bool[Array, ""]
     reason: Int32[Array, ""]
+    history: Float[Array, " steps"] | None = None
 
     def matrix(
-        self, affinity: Float[Array, "patches patches"]
+        self, affinity: Float[Array | np.ndarray, "patches patches"]
     ) -> Float[Array, "patches patches"]:
         """The transition matrix itself, for inspection; the solvers never form it.
 
@@ -51,15 +65,16 @@ class Transition(NamedTuple):
         Memory:
             One N x N array: 64 MiB at N = 4096, 1 GiB at N = 16384.
         """
-        affinity = affinity.astype(self.row_scaling.dtype)
+        affinity = jnp.asarray(affinity).astype(self.row_scaling.dtype)
         return self.row_scaling[:, None] * affinity * self.column_scaling[None, :]
 
 
 def doubly_stochastic(
-    affinity: Float[Array, "patches patches"],
+    affinity: Float[Array | np.ndarray, "patches patches"],
     *,
     max_steps: int = 15,
     tolerance: float = 0.0,
+    record: bool = False,
 ) -> Transition:
     """Balance an affinity by iterative proportional fitting (Eq. 11).
 
@@ -72,6 +87,7 @@ def doubly_stochastic(
         max_steps: Number of rounds, or the cap on it.
         tolerance: Stops when no column sum is further than this from 1; 0 runs
             exactly ``max_steps``.
+        record: Also return the error after every round.
 
     Returns:
         The scalings of the transition, and how close it is to doubly stochastic.
@@ -83,6 +99,7 @@ def doubly_stochastic(
         No N x N array for a float32 affinity. A narrower one is widened once:
         64 MiB at N = 4096, 1 GiB at N = 16384.
     """
+    (affinity,) = as_arrays(affinity)
     if (
         affinity.ndim != 2
         or affinity.shape[0] != affinity.shape[1]
@@ -96,7 +113,9 @@ def doubly_stochastic(
     require_tolerance(tolerance)
     wide = affinity.astype(compute_dtype(affinity))
     is_widened = wide.dtype != affinity.dtype
-    final, fault = _balance(wide, max_steps, tolerance, is_widened=is_widened)
+    final, fault = _balance(
+        wide, max_steps, tolerance, is_widened=is_widened, record=record
+    )
     scalings: Scalings = final.state.scalings
     converged = has_converged(final.error, tolerance)
     return Transition(
@@ -111,6 +130,7 @@ def doubly_stochastic(
             (jnp.isnan(final.error), Reason.UNBALANCEABLE),
             otherwise=Reason.STEP_CAP,
         ),
+        final.history,
     )
 
 
@@ -139,6 +159,7 @@ def _balance(
     tolerance: float,
     *,
     is_widened: bool,
+    record: bool = False,
 ) -> tuple[Progress, Int32[Array, ""]]:
     """Eq. 11 on the scaling vectors: two passes over the affinity a round.
 
@@ -167,6 +188,7 @@ def _balance(
         (~usable, Reason.AFFINITY_NEGATIVE),
     )
     start = begin(start, error)
+    start = recorded(start, max_steps) if record else start
     final = iterate(step, affinity, start, max_steps=max_steps, tolerance=tolerance)
     return final, fault
 

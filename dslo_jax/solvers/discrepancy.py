@@ -115,8 +115,8 @@ class Discrepancy(abc.ABC):
     @abc.abstractmethod
     def solve(
         self,
-        source: Float[Array, "classes patches"],
-        affinity: Float[Array, "patches patches"] | None = None,
+        source: Float[Array | np.ndarray, "classes patches"],
+        affinity: Float[Array | np.ndarray, "patches patches"] | None = None,
     ) -> Solution:
         """Solve all classes of an image; runs under ``jax.jit`` and ``jax.vmap``.
 

@@ -6,9 +6,11 @@ from types import MappingProxyType
 from typing import ClassVar, Literal, get_args
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dslo_jax.solvers._arguments import (
+    as_arrays,
     compute_dtype,
     find_fault,
     require_choice,
@@ -22,9 +24,9 @@ Direction = Literal["source_to_target", "target_to_source"]
 
 
 def kl_map(
-    source: Float[Array, "classes patches"],
+    source: Float[Array | np.ndarray, "classes patches"],
     *,
-    target: Float[Array, " patches"] | None = None,
+    target: Float[Array | np.ndarray, " patches"] | None = None,
     direction: Direction = "source_to_target",
 ) -> Float[Array, "classes patches"]:
     """What each patch adds to the divergence of a class from the target.
@@ -48,6 +50,7 @@ def kl_map(
     Raises:
         ValueError: A shape or the direction is unknown.
     """
+    (source,) = as_arrays(source)
     require_source(source)
     require_choice("direction", direction, get_args(Direction))
     if target is not None and target.shape != source.shape[1:]:
@@ -59,7 +62,7 @@ def kl_map(
     source = source.astype(dtype)
     if target is None:
         target = jnp.full(source.shape[1], 1 / source.shape[1], dtype)
-    target = jnp.broadcast_to(target.astype(dtype), source.shape)
+    target = jnp.broadcast_to(jnp.asarray(target).astype(dtype), source.shape)
     usable = find_fault(source) == Reason.CONVERGED.value
     usable &= find_fault(target) == Reason.CONVERGED.value
     source = jnp.where(usable[:, None], source, 1)
@@ -97,11 +100,12 @@ class Divergence(Discrepancy):
 
     def solve(
         self,
-        source: Float[Array, "classes patches"],
-        affinity: Float[Array, "patches patches"] | None = None,
+        source: Float[Array | np.ndarray, "classes patches"],
+        affinity: Float[Array | np.ndarray, "patches patches"] | None = None,
     ) -> Solution:
         """See ``kl_map``; the affinity is not read."""
         del affinity
+        (source,) = as_arrays(source)
         value = kl_map(source, direction=self.direction)
         return Solution.exact(value, find_fault(source.astype(value.dtype)))
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from dslo_jax.solvers._arguments import compute_dtype, require_source
+from dslo_jax.solvers._arguments import as_arrays, compute_dtype, require_source
 from dslo_jax.solvers.discrepancy import Discrepancy
 from dslo_jax.solvers.solution import Reason, Solution, choose_reason
 
@@ -29,14 +30,15 @@ class Logits(Discrepancy):
 
     def solve(
         self,
-        source: Float[Array, "classes patches"],
-        affinity: Float[Array, "patches patches"] | None = None,
+        source: Float[Array | np.ndarray, "classes patches"],
+        affinity: Float[Array | np.ndarray, "patches patches"] | None = None,
     ) -> Solution:
         """Give the logits back, of any sign, in float32 at least.
 
         A class with a NaN or infinite logit is not solved. The affinity is not read.
         """
         del affinity
+        (source,) = as_arrays(source)
         require_source(source)
         is_finite = jnp.all(jnp.isfinite(source), axis=1)
         fault = choose_reason((~is_finite, Reason.SOURCE_NOT_FINITE))

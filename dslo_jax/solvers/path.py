@@ -7,16 +7,24 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from dslo_jax.solvers._arguments import (
+    as_arrays,
     require_affinity,
     require_choice,
     require_given,
     require_source,
     require_steps,
 )
-from dslo_jax.solvers._domains import Domain, Options, require_options, solve
+from dslo_jax.solvers._domains import (
+    Domain,
+    Options,
+    by_steps,
+    require_options,
+    solve,
+)
 from dslo_jax.solvers._rows import prepare
 from dslo_jax.solvers.discrepancy import Counts, Discrepancy
 from dslo_jax.solvers.reading import Reading, choose_reading
@@ -35,6 +43,7 @@ class PathSolution(NamedTuple):
         error: Estimated relative error of the scalings (see ``sinkhorn``), or NaN.
         converged: True where ``error`` is a number at most ``tolerance``.
         reason: Why the class ended, a ``Reason``.
+        history: With ``record``, the error after each step; NaN after the last.
     """
 
     path: Float[Array, "classes patches"]
@@ -42,11 +51,12 @@ class PathSolution(NamedTuple):
     error: Float[Array, " classes"]
     converged: Bool[Array, " classes"]
     reason: Int32[Array, " classes"]
+    history: Float[Array, "steps classes"] | None = None
 
 
 def optimal_path(
-    source: Float[Array, "classes patches"],
-    affinity: Float[Array, "patches patches"],
+    source: Float[Array | np.ndarray, "classes patches"],
+    affinity: Float[Array | np.ndarray, "patches patches"],
     *,
     epsilon: float | Float[Array, ""] = 0.1,
     max_steps: int = 50,
@@ -55,6 +65,7 @@ def optimal_path(
     support: int | None = None,
     pairs: int | None = None,
     domain: Domain = "auto",
+    record: bool = False,
 ) -> PathSolution:
     """Cost of the optimal transport that arrives at each patch (Eq. 3-8).
 
@@ -83,6 +94,7 @@ def optimal_path(
             instead of with that of the classes: for many classes that share few
             patches. With more pairs, too, every class gets ``error`` NaN.
         domain: See ``sinkhorn``.
+        record: Likewise.
 
     Returns:
         Paths and status of each class; see ``sinkhorn`` for what makes NaN.
@@ -96,12 +108,13 @@ def optimal_path(
         are read, if they take up to 16 MiB, or else a third block. Of an affinity
         narrower than float32 they are gathered in any case, as narrow as they are.
     """
+    source, affinity = as_arrays(source, affinity)
     require_source(source)
     require_affinity(affinity, source)
     classes, patches = source.shape
     reading = Reading(support, pairs)
     _require_in_range(reading, classes, patches)
-    options = Options(max_steps, tolerance, domain)
+    options = Options(max_steps, tolerance, domain, record)
     _require_options(epsilon, options, norm, reading)
     if support == patches:
         reading = Reading()  # all rows are read, and none has to be gathered
@@ -113,6 +126,7 @@ def optimal_path(
         solved.error,
         solved.reason == Reason.CONVERGED.value,
         solved.reason,
+        by_steps(solved.history),
     )
 
 
@@ -180,12 +194,14 @@ class OptimalPath(Discrepancy):
 
     def solve(
         self,
-        source: Float[Array, "classes patches"],
-        affinity: Float[Array, "patches patches"] | None = None,
+        source: Float[Array | np.ndarray, "classes patches"],
+        affinity: Float[Array | np.ndarray, "patches patches"] | None = None,
     ) -> Solution:
         """See ``optimal_path``; the value is the path."""
         found = optimal_path(source, require_given(affinity), **vars(self))
-        return Solution(*found)
+        return Solution(
+            found.path, found.num_steps, found.error, found.converged, found.reason
+        )
 
 
 def _require_in_range(reading: Reading, classes: int, patches: int) -> None:

@@ -7,10 +7,17 @@ say how, and ``docs/solvers.md`` why that is exact.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
-from dslo_jax.solvers._arguments import require_source
-from dslo_jax.solvers._domains import Domain, Options, require_options, solve
+from dslo_jax.solvers._arguments import as_arrays, require_source
+from dslo_jax.solvers._domains import (
+    Domain,
+    Options,
+    by_steps,
+    require_options,
+    solve,
+)
 from dslo_jax.solvers._log_domain import NOTHING
 from dslo_jax.solvers._rows import prepare
 from dslo_jax.solvers._scaling import mean_cost
@@ -34,6 +41,7 @@ class SinkhornSolution(NamedTuple):
             a class could not be solved, and then both potentials are minus infinity.
         converged: True where ``error`` is a number at most ``tolerance``.
         reason: Why the class ended, a ``Reason``.
+        history: With ``record``, the error after each step; NaN after the last.
     """
 
     row_potential: Float[Array, "classes patches"]
@@ -42,17 +50,19 @@ class SinkhornSolution(NamedTuple):
     error: Float[Array, " classes"]
     converged: Bool[Array, " classes"]
     reason: Int32[Array, " classes"]
+    history: Float[Array, "steps classes"] | None = None
 
 
 def sinkhorn(
-    source: Float[Array, "classes patches"],
-    cost: Float[Array, "patches targets"],
+    source: Float[Array | np.ndarray, "classes patches"],
+    cost: Float[Array | np.ndarray, "patches targets"],
     *,
-    target: Float[Array, " targets"] | None = None,
+    target: Float[Array | np.ndarray, " targets"] | None = None,
     epsilon: float | Float[Array, ""] = 0.1,
     max_steps: int = 50,
     tolerance: float = 1e-5,
     domain: Domain = "auto",
+    record: bool = False,
 ) -> SinkhornSolution:
     """Scale a Gibbs kernel to the given marginals, for all classes at once (Eq. 6-8).
 
@@ -80,6 +90,7 @@ def sinkhorn(
             ``"log"`` adds logarithms: any epsilon, but one class after another and
             tens of times slower. ``"auto"`` takes to ``"log"`` what ``"kernel"``
             cannot solve.
+        record: Also return the error after every step.
 
     Returns:
         Potentials and status of each class. A class whose steps change nothing but
@@ -97,18 +108,20 @@ def sinkhorn(
         blocks do not divide the rows evenly, also a copy of a cost of up to 16 MiB,
         or a third block.
     """
+    source, cost = as_arrays(source, cost)
     require_source(source)
     if cost.ndim != 2 or cost.shape[0] != source.shape[1] or cost.shape[1] == 0:
         raise ValueError(
             f"`cost` has shape {cost.shape}, expected [{source.shape[1]}, targets] "
             f"for a `source` of shape {source.shape}; transpose it or match the grids"
         )
+    target = None if target is None else jnp.asarray(target)
     if target is not None and target.shape != cost.shape[1:]:
         raise ValueError(
             f"`target` has shape {target.shape}, expected {cost.shape[1:]} for a "
             f"`cost` of shape {cost.shape}; it is shared by the classes"
         )
-    options = Options(max_steps, tolerance, domain)
+    options = Options(max_steps, tolerance, domain, record)
     require_options(epsilon, options)
     problem, fault = prepare(source, cost, target, epsilon, Reading())
     solved = solve(problem, fault, options)
@@ -121,6 +134,7 @@ def sinkhorn(
         solved.error,
         solved.reason == Reason.CONVERGED.value,
         solved.reason,
+        by_steps(solved.history),
     )
 
 

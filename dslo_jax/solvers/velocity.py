@@ -6,9 +6,11 @@ from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from dslo_jax.solvers._arguments import (
+    as_arrays,
     compute_dtype,
     find_fault,
     require_affinity,
@@ -26,7 +28,7 @@ from dslo_jax.solvers._arrival import (
     share_missing,
 )
 from dslo_jax.solvers._chain import chain_of, is_at_rest, run
-from dslo_jax.solvers._loop import Progress, begin
+from dslo_jax.solvers._loop import Progress, begin, recorded
 from dslo_jax.solvers.balancing import scale
 from dslo_jax.solvers.discrepancy import Discrepancy
 from dslo_jax.solvers.solution import Reason, Solution, choose_reason
@@ -46,6 +48,7 @@ class VelocitySolution(NamedTuple):
         error: Share of the patches that did not arrive, or NaN.
         converged: True where every patch arrived.
         reason: Why the class ended, a ``Reason``.
+        history: With ``record``, the error after each step; NaN after the last.
     """
 
     velocity: Float[Array, "classes patches"]
@@ -54,17 +57,19 @@ class VelocitySolution(NamedTuple):
     error: Float[Array, " classes"]
     converged: Bool[Array, " classes"]
     reason: Int32[Array, " classes"]
+    history: Float[Array, "steps classes"] | None = None
 
 
 def maximum_velocity(
-    source: Float[Array, "classes patches"],
-    affinity: Float[Array, "patches patches"],
+    source: Float[Array | np.ndarray, "classes patches"],
+    affinity: Float[Array | np.ndarray, "patches patches"],
     *,
     threshold: float = 0.3,
     criterion: Criterion = "saturation",
     balancing_steps: int = 15,
     max_steps: int = 1000,
     interpolate: bool = True,
+    record: bool = False,
 ) -> VelocitySolution:
     """How soon a Markov chain that starts at a class reaches each patch (Eq. 10-12).
 
@@ -92,6 +97,7 @@ def maximum_velocity(
             stays at the cap, and makes its class run this long.
         interpolate: False gives whole steps and many ties. ``"increment"`` has whole
             steps in any case.
+        record: Also return the error after every step.
 
     Returns:
         Velocities and status of each class. A class without mass, or with a value
@@ -108,6 +114,7 @@ def maximum_velocity(
         transposed copy. A narrower affinity is widened once. Such an array takes
         64 MiB at N = 4096, 1 GiB at N = 16384.
     """
+    source, affinity = as_arrays(source, affinity)
     require_source(source)
     require_affinity(affinity, source)
     _require_options(threshold, criterion, balancing_steps, max_steps)
@@ -130,7 +137,10 @@ def maximum_velocity(
         arrive = by_increment(axis, threshold)
     is_solvable = fault == Reason.CONVERGED.value
     error = jnp.where(is_solvable, share_missing(start, axis), jnp.nan)
-    final = run(arrive, chain, begin(start, error), max_steps)
+    start = begin(start, error)
+    if record:
+        start = recorded(start, max_steps, class_axis=1 - axis)
+    final = run(arrive, chain, start, max_steps)
     reason = choose_reason(
         (~is_solvable, fault),
         (final.error == 0, Reason.CONVERGED),
@@ -139,11 +149,8 @@ def maximum_velocity(
         (is_at_rest(chain, final), Reason.DISCONNECTED),
         otherwise=Reason.STEP_CAP,
     )
-    arrival = final.state.arrival if axis == 1 else final.state.arrival.T
-    is_counted_from_zero = criterion == "saturation"
-    return _velocities(
-        final, reason, arrival, max_steps, first=float(is_counted_from_zero)
-    )
+    first = 1.0 if criterion == "saturation" else 0.0
+    return _velocities(final, reason, max_steps, first, is_turned=axis == 0)
 
 
 @dataclass(frozen=True)
@@ -184,8 +191,8 @@ class MaximumVelocity(Discrepancy):
 
     def solve(
         self,
-        source: Float[Array, "classes patches"],
-        affinity: Float[Array, "patches patches"] | None = None,
+        source: Float[Array | np.ndarray, "classes patches"],
+        affinity: Float[Array | np.ndarray, "patches patches"] | None = None,
     ) -> Solution:
         """See ``maximum_velocity``; the value is the velocity."""
         found = maximum_velocity(source, require_given(affinity), **vars(self))
@@ -210,11 +217,16 @@ def _require_options(
 def _velocities(
     final: Progress,
     reason: Int32[Array, " classes"],
-    arrival: Float[Array, "classes patches"],
     max_steps: int,
     first: float,
+    *,
+    is_turned: bool,
 ) -> VelocitySolution:
     """1 / (first + arrival), with ``max_steps`` for what did not arrive."""
+    arrival, history = final.state.arrival, final.history
+    arrival = arrival.T if is_turned else arrival
+    if history is not None and not is_turned:
+        history = history.T  # steps first
     failed = jnp.isnan(final.error)[:, None]
     arrival = jnp.where(failed, jnp.inf, arrival)
     arrival = jnp.where(jnp.isinf(arrival), max_steps, arrival)
@@ -226,4 +238,5 @@ def _velocities(
         final.error,
         reason == Reason.CONVERGED.value,
         reason,
+        history,
     )

@@ -120,6 +120,43 @@ def test_unusable_classes_have_gradient_zero(scene):
     assert np.isfinite(np.asarray(gradients[1])).all()
 
 
+SOLVERS = {
+    "path": lambda source, affinity: optimal_path(source, affinity).path,
+    "velocity": lambda source, affinity: maximum_velocity(source, affinity).velocity,
+    "balancing": lambda _, affinity: doubly_stochastic(affinity).column_scaling,
+}
+
+
+@pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS.keys())
+@pytest.mark.parametrize(
+    "derive",
+    [
+        lambda f, x: jax.jvp(f, (x,), (x,)),
+        lambda f, x: jax.jit(lambda x: jax.jvp(f, (x,), (x,)))(x),
+        lambda f, x: jax.jvp(jax.jit(f), (x,), (x,)),
+        lambda f, x: jax.jacfwd(f)(x),
+        lambda f, x: jax.jit(jax.jacfwd(f))(x),
+        lambda f, x: jax.linearize(f, x)[1](x),
+        lambda f, x: jax.hessian(lambda x: f(x).sum())(x),
+    ],
+    ids=["jvp", "jit jvp", "jvp jit", "jacfwd", "jit jacfwd", "linearize", "hessian"],
+)
+def test_forward_mode_is_refused(solve, derive):
+    source, affinity = map(jnp.asarray, oracles.scene(8, 2))
+    with pytest.raises(NotImplementedError, match=r"no forward mode .* use jax\.grad"):
+        derive(functools.partial(solve, source), affinity)
+
+
+def test_second_derivatives_are_refused():
+    source, affinity = map(jnp.asarray, oracles.scene(8, 2))
+
+    def total(affinity):
+        return optimal_path(source, affinity, domain="kernel").path.sum()
+
+    with pytest.raises(NotImplementedError, match="no second derivatives"):
+        jax.grad(lambda x: jax.grad(total)(x).sum())(affinity)
+
+
 @pytest.mark.slow
 def test_transport_cost(scene):
     def function(source, affinity, epsilon):

@@ -1,0 +1,72 @@
+"""Derivatives that a loop does not have, refused in words instead of by JAX.
+
+A loop has a reverse mode of its own (``_loop``), and JAX allows no forward mode beside
+it. What it would say speaks of ``custom_vjp``, which helps nobody.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+
+_FORWARD = (
+    "the solvers have no forward mode (jax.jvp, jax.linearize, jax.jacfwd, "
+    "jax.hessian): use jax.grad, jax.vjp or jax.jacrev"
+)
+_SECOND = "the solvers have no second derivatives: differentiate them once"
+
+
+def backward_only(tree: Any) -> Any:
+    """The same arrays; forward-mode derivatives that reach them are refused."""
+
+    def guard(leaf: jax.Array) -> jax.Array:
+        has_gradient = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return _guard.bind(leaf) if has_gradient else leaf
+
+    return jax.tree.map(guard, tree)
+
+
+def once_only(tree: Any) -> Any:
+    """The same arrays; derivatives that reach them are refused."""
+    return jax.tree.map(_without_derivative, tree)
+
+
+@jax.custom_jvp
+def _without_derivative(leaf: jax.Array) -> jax.Array:
+    return leaf
+
+
+@_without_derivative.defjvp
+def _refuse_second(*_: Any) -> Any:
+    raise NotImplementedError(_SECOND)
+
+
+def _refuse_forward(*_: Any, **__: Any) -> Any:
+    raise NotImplementedError(_FORWARD)
+
+
+# The identity on tangents. Reverse mode transposes it and never runs it; forward mode
+# runs it, at once, compiled, or for many tangents together.
+_tangent = Primitive("backward_only_tangent")
+_tangent.def_abstract_eval(lambda leaf: leaf)
+ad.deflinear2(_tangent, lambda cotangent, _: [cotangent])
+_tangent.def_impl(_refuse_forward)
+mlir.register_lowering(_tangent, _refuse_forward)
+batching.primitive_batchers[_tangent] = _refuse_forward
+
+# The identity on what is differentiated.
+_guard = Primitive("backward_only")
+_guard.def_abstract_eval(lambda leaf: leaf)
+_guard.def_impl(lambda leaf: leaf)
+mlir.register_lowering(_guard, lambda _, leaf: [leaf])
+batching.primitive_batchers[_guard] = lambda leaves, axes: (
+    _guard.bind(*leaves),
+    axes[0],
+)
+ad.primitive_jvps[_guard] = lambda primals, tangents: (
+    _guard.bind(*primals),
+    tangents[0] if type(tangents[0]) is ad.Zero else _tangent.bind(*tangents),
+)
