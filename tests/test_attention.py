@@ -11,6 +11,7 @@ from checkpoints import diffusion
 from checkpoints.clip import save_clip
 from checkpoints.vit import save_vit
 from flax import nnx
+from quick import QUICK_COMPILE
 
 from dslo_jax import empty_prompt
 from dslo_jax.attention import (
@@ -183,7 +184,7 @@ def test_affinity_equals_diffusers(pipeline):
         return latents, source.attend(latents)
 
     with jax.default_matmul_precision("highest"):
-        compiled = jax.jit(call, compiler_options=diffusion.QUICK_COMPILE)
+        compiled = jax.jit(call, compiler_options=QUICK_COMPILE)
         found, affinity = map(np.asarray, compiled(state, pixels))
     assert np.abs(found - latents).max() <= 1e-5 * np.abs(latents).max()
     assert np.abs(affinity - expected).max() <= 5e-5 * expected.max()

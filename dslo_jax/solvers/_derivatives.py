@@ -4,6 +4,7 @@ A loop has a reverse mode of its own (``_loop``), and JAX allows no forward mode
 it. What it would say speaks of ``custom_vjp``, which helps nobody.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,17 +22,22 @@ _SECOND = "the solvers have no second derivatives: differentiate them once"
 
 def backward_only(tree: Any) -> Any:
     """The same arrays; forward-mode derivatives that reach them are refused."""
-
-    def guard(leaf: jax.Array) -> jax.Array:
-        has_gradient = jnp.issubdtype(leaf.dtype, jnp.floating)
-        return _guard.bind(leaf) if has_gradient else leaf
-
-    return jax.tree.map(guard, tree)
+    return _over_floats(_guard.bind, tree)
 
 
 def once_only(tree: Any) -> Any:
     """The same arrays; derivatives that reach them are refused."""
-    return jax.tree.map(_without_derivative, tree)
+    return _over_floats(_without_derivative, tree)
+
+
+def _over_floats(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply it to what can have a gradient; the rest stays as it is."""
+    return jax.tree.map(
+        lambda leaf: (
+            function(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        ),
+        tree,
+    )
 
 
 @jax.custom_jvp

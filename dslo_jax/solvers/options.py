@@ -98,6 +98,8 @@ class SolverOptions:
 
 def named_fields(kind: type[Discrepancy]) -> dict[str, dataclasses.Field]:
     """The fields of a discrepancy that are options for people, by their flat names."""
+    if not kind.flat_names:
+        return {}
     fields = {field.name: field for field in dataclasses.fields(kind)}  # pyright: ignore
     return {flat: fields[name] for name, flat in kind.flat_names.items()}
 

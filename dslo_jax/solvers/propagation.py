@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
 from dslo_jax.solvers._arguments import (
+    as_arrays,
     compute_dtype,
     find_fault,
     require_affinity,
@@ -88,7 +89,7 @@ class LabelPropagation(Discrepancy):
         Memory:
             No N x N array for a float32 affinity; a narrower one is widened once.
         """
-        affinity = require_given(affinity)
+        source, affinity = as_arrays(source, require_given(affinity))
         require_source(source)
         require_affinity(affinity, source)
         dtype = compute_dtype(source, affinity)

@@ -20,12 +20,6 @@ from checkpoints.clip import (
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
-# Most of the time of these tests is LLVM's, and tiny networks need no fast code.
-QUICK_COMPILE = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
-
 _LEGACY = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checkpoints.diffusion import QUICK_COMPILE
 from flax import nnx
+from quick import QUICK_COMPILE
 
 from dslo_jax import prompts, scenes
 from dslo_jax.demo.tokenizer import write_tokenizer

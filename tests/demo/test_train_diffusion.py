@@ -14,6 +14,7 @@ import torch
 from checkpoints import diffusion as checkpoints
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from flax import nnx
+from quick import QUICK_COMPILE
 
 from dslo_jax import pairs, prompts, scenes
 from dslo_jax.attention import AffinityOptions, DiffusionAffinity
@@ -55,7 +56,7 @@ def _recipes(folder, steps: int = 8):
 
 def _begun_at_once(recipe):
     """Its first progress as one program: step by step, each shape would be several."""
-    begin = jax.jit(recipe.begin, compiler_options=checkpoints.QUICK_COMPILE)
+    begin = jax.jit(recipe.begin, compiler_options=QUICK_COMPILE)
     return dataclasses.replace(recipe, begin=begin)
 
 
@@ -93,7 +94,7 @@ def trainings(saved):
 
 def _quick(recipe):
     arguments = jax.eval_shape(recipe.begin), recipe.batch(0), jnp.asarray(0)
-    return recipe.update.lower(*arguments).compile(checkpoints.QUICK_COMPILE)
+    return recipe.update.lower(*arguments).compile(QUICK_COMPILE)
 
 
 def _random(*shape: int) -> np.ndarray:
@@ -104,7 +105,7 @@ def _call(module: nnx.Module, method, *arguments) -> np.ndarray:
     graph, state = nnx.split(module)
     call = jax.jit(
         lambda state, *arguments: method(nnx.merge(graph, state), *arguments),
-        compiler_options=checkpoints.QUICK_COMPILE,
+        compiler_options=QUICK_COMPILE,
     )
     with jax.default_matmul_precision("highest"):
         return np.asarray(call(state, *map(jnp.asarray, arguments)))

@@ -214,8 +214,8 @@ def test_figures_of_the_paper_stand_beside_ours(beside):
     attention, timestep = beside["tables"]
     assert "paper" not in timestep
     assert [each["percent"] for each in attention["paper"]] == [
-        [17.5, 17.5, 21.5, 23.0],
-        [16.3, 16.3, 20.5, 22.8],
+        [17.5, 17.5, 21.5, 23.0, None],
+        [16.3, 16.3, 20.5, 22.8, None],
     ]
     assert attention["paper"][1]["source"] == "arXiv 2604.07723v1, Table 4"
     text = render(beside)
@@ -332,7 +332,7 @@ def test_command_compares_attentions(checkpoint, tmp_path, capsys):
     [
         ("--sources", "=dino", "expected NAME=FOLDER"),
         ("--sources", "a=dino-b8 a=x", "each name once"),
-        ("--tables=norm --sources", "dino-b8", "without the table foundation"),
+        ("--tables=norm --sources", "dino-b8", "only on the table foundation"),
         ("--seeds", "5", "FIRST:END"),
         ("--seeds", "5:5", "is empty"),
         ("--size", "12x160", "HEIGHTxWIDTH"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from checkpoints import diffusion
 from flax import nnx
+from quick import QUICK_COMPILE
 from safetensors.torch import load_file, save_file
 
 from dslo_jax.errors import CheckpointError
@@ -35,7 +36,7 @@ def _maps(unet: UNet, latents, context, *, timestep: int, taps: tuple[str, ...])
         return unet(latents, context, timestep=timestep, taps=taps)
 
     with jax.default_matmul_precision("highest"):
-        compiled = jax.jit(call, compiler_options=diffusion.QUICK_COMPILE)
+        compiled = jax.jit(call, compiler_options=QUICK_COMPILE)
         queries_keys = compiled(state, latents, context)
     maps = {}
     for path, (query, key) in queries_keys.items():
@@ -152,7 +153,7 @@ def test_every_block_equals_diffusers(tmp_path):
         return found
 
     with jax.default_matmul_precision("highest"):
-        found = jax.jit(call, compiler_options=diffusion.QUICK_COMPILE)(state, given)
+        found = jax.jit(call, compiler_options=QUICK_COMPILE)(state, given)
     assert _error(np.asarray(found.pop("time_embedding")), time.numpy()) <= 2e-5
     for name, ours in found.items():
         output = calls[name][2]

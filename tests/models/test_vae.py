@@ -9,6 +9,7 @@ import pytest
 import torch
 from checkpoints import diffusion
 from flax import nnx
+from quick import QUICK_COMPILE
 
 from dslo_jax.errors import CheckpointError
 from dslo_jax.models.vae import VAE, VAEConfig, load_vae
@@ -25,7 +26,7 @@ def _run(module: nnx.Module, given):
         return {name: _part(module, name)(value) for name, value in given.items()}
 
     with jax.default_matmul_precision("highest"):
-        compiled = jax.jit(call, compiler_options=diffusion.QUICK_COMPILE)
+        compiled = jax.jit(call, compiler_options=QUICK_COMPILE)
         return jax.tree.map(np.asarray, compiled(state, given))
 
 

@@ -23,7 +23,7 @@ AFTER_LOGITS = {"logits", "prepared", "solved"}
 SOLVER_OPTIONS = (
     *("epsilon", "path_steps", "tolerance", "norm"),
     *("threshold", "criterion", "balancing_steps", "velocity_steps"),
-    "kl_direction",
+    *("kl_direction", "propagation_alpha", "propagation_steps"),
 )
 STEPS = {
     "templates": {"text", *AFTER_LOGITS},

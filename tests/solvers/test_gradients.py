@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checkpoints.diffusion import QUICK_COMPILE
+from quick import QUICK_COMPILE
 
 from dslo_jax.solvers import (
     doubly_stochastic,

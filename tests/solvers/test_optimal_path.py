@@ -109,7 +109,8 @@ def test_pairs_equal_shared_rows(options):
     owned = solve(source, affinity, pairs=count, **options)
     shared = solve(source, affinity, **options)
     np.testing.assert_allclose(owned.path, shared.path, rtol=2e-6)
-    np.testing.assert_array_equal(owned.num_steps, shared.num_steps)
+    # They sum in another order: an error near the tolerance may end a step later.
+    np.testing.assert_allclose(owned.num_steps, shared.num_steps, atol=1)
     np.testing.assert_array_equal(owned.converged, shared.converged)
 
 

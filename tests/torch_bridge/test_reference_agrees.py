@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from checkpoints.diffusion import QUICK_COMPILE
+from quick import QUICK_COMPILE
 
 from dslo_jax import ops, solvers
 from torch_bridge import reference

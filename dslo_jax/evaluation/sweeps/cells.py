@@ -13,6 +13,8 @@ from dslo_jax.errors import OptionError
 Oracle = Literal["classes", "affinity", "seeds", "map", "shares"]
 """A step whose result is replaced by the truth; see ``oracles``."""
 
+_ALWAYS_TOLD = ("velocity", "path", "kl")
+
 
 class Attention(NamedTuple):
     """A network whose attention may make the affinity of a cell.
@@ -61,7 +63,7 @@ class Cell:
         journals know them by these. A journal calls the attention ``source``.
         """
         config = self.config
-        described = {"config": config.flat, "oracles": sorted(self.oracles)}
+        described = {"config": told_of(config), "oracles": sorted(self.oracles)}
         if self.attention:
             described["source"] = self.attention
         if not _is_flat(config):
@@ -73,6 +75,22 @@ class Cell:
         """A short name that equal cells share, in this run and in later ones."""
         text = json.dumps(self.describe(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def told_of(config: SegmenterConfig) -> dict[str, Any]:
+    """The flat options that journals hold.
+
+    Those of a discrepancy that is not chosen change nothing. Only the first three are
+    told of all the same, as journals told of them before there were others.
+    """
+    solver = config.solver
+    silent = {
+        flat
+        for each in solver.known
+        if each.name not in (*_ALWAYS_TOLD, solver.mode)
+        for flat in each.flat_names.values()
+    }
+    return {name: value for name, value in config.flat.items() if name not in silent}
 
 
 def _is_flat(config: SegmenterConfig) -> bool:
