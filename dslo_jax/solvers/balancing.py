@@ -95,6 +95,12 @@ def doubly_stochastic(
     Raises:
         ValueError: The affinity is not square, or an option is out of range.
 
+    Example:
+        >>> affinity = jnp.asarray([[1.0, 1.0], [1.0, 3.0]])
+        >>> transition = doubly_stochastic(affinity, max_steps=100, tolerance=1e-6)
+        >>> transition.matrix(affinity).sum(axis=0).round(4).tolist()
+        [1.0, 1.0]
+
     Memory:
         No N x N array for a float32 affinity. A narrower one is widened once:
         64 MiB at N = 4096, 1 GiB at N = 16384.

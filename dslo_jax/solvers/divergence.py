@@ -49,6 +49,11 @@ def kl_map(
 
     Raises:
         ValueError: A shape or the direction is unknown.
+
+    Example:
+        >>> values = kl_map(jnp.asarray([[1.0, 0.0, 0.0, 0.0]]))
+        >>> [round(value, 4) for value in values[0].tolist()]  # ln(4)
+        [1.3863, 0.0, 0.0, 0.0]
     """
     (source,) = as_arrays(source)
     require_source(source)

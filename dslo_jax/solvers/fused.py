@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dslo_jax.solvers.discrepancy import Counts, Discrepancy
 from dslo_jax.solvers.path import OptimalPath
@@ -15,7 +15,7 @@ from dslo_jax.solvers.velocity import MaximumVelocity
 
 @dataclass(frozen=True)
 class Fused(Discrepancy):
-    """Mean of two maps, each scaled to [0, 1] over all classes.
+    """Mean of two maps, each scaled to [0, 1] over the classes that were solved.
 
     Args:
         first: Any discrepancy.
@@ -82,16 +82,22 @@ class Fused(Discrepancy):
         """
         first = self.first.solve(source, affinity)
         second = self.second.solve(source, affinity)
+        error = jnp.maximum(first.error, second.error)
+        is_solved = ~jnp.isnan(error)
+        mean = (_unit(first.value, is_solved) + _unit(second.value, is_solved)) / 2
         return Solution(
-            (_unit(first.value) + _unit(second.value)) / 2,
+            jnp.where(is_solved[:, None], mean, 0),
             first.num_steps + second.num_steps,
-            jnp.maximum(first.error, second.error),
+            error,
             first.converged & second.converged,
             choose_reason((~first.converged, first.reason), otherwise=second.reason),
         )
 
 
-def _unit(value: Float[Array, "classes patches"]) -> Float[Array, "classes patches"]:
-    """Scaled to [0, 1] over all classes; a constant becomes 0."""
-    low, high = jnp.min(value), jnp.max(value)
+def _unit(
+    value: Float[Array, "classes patches"], which: Bool[Array, " classes"]
+) -> Float[Array, "classes patches"]:
+    """Scaled to [0, 1] over these classes; a constant becomes 0."""
+    low = jnp.min(value, where=which[:, None], initial=jnp.inf)
+    high = jnp.max(value, where=which[:, None], initial=-jnp.inf)
     return (value - low) / jnp.where(high > low, high - low, 1)

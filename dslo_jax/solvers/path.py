@@ -102,6 +102,12 @@ def optimal_path(
     Raises:
         ValueError: A shape or an option is out of range.
 
+    Example:
+        >>> affinity = jnp.asarray([[0.8, 0.2], [0.4, 0.6]])
+        >>> found = optimal_path(jnp.asarray([[1.0, 0.0]]), affinity)
+        >>> [round(value, 4) for value in found.path[0].tolist()]  # its row over N
+        [0.4, 0.1]
+
     Memory:
         Two blocks of 256 rows: 8 MiB together at N = 4096, 32 MiB at N = 16384. With
         ``support``, or where blocks do not divide the rows evenly, also the rows that

@@ -35,6 +35,10 @@ def discrepancy_of(name: str, **options: Any) -> Discrepancy:
 
     Raises:
         ValueError: The name or an option is unknown, or a value is out of range.
+
+    Example:
+        >>> discrepancy_of("kl", direction="target_to_source")
+        Divergence(direction='target_to_source')
     """
     if name not in DISCREPANCIES:
         raise ValueError(f"`name` is {name!r}, expected one of {tuple(DISCREPANCIES)}")

@@ -103,6 +103,12 @@ def sinkhorn(
     Raises:
         ValueError: A shape or an option is out of range.
 
+    Example:
+        >>> source = jnp.asarray([[0.5, 0.5, 0.0]])  # one class, three patches
+        >>> found = sinkhorn(source, jnp.eye(3))
+        >>> bool(found.converged[0]), found.column_potential.shape
+        (True, (1, 3))
+
     Memory:
         Two blocks of 256 rows, 8 MiB together at N = 4096, 32 MiB at N = 16384; where
         blocks do not divide the rows evenly, also a copy of a cost of up to 16 MiB,

@@ -12,6 +12,10 @@ class Reason(enum.IntEnum):
 
     Up to ``DISCONNECTED`` the class has a value, whose ``error`` is a number. From
     ``NO_MASS`` on it was not solved: its value is 0, and its ``error`` NaN.
+
+    Example:
+        >>> Reason(4).name, Reason(4).sentence
+        ('NO_MASS', 'The source of the class is 0 in every patch.')
     """
 
     sentence: str

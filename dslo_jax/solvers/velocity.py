@@ -109,6 +109,12 @@ def maximum_velocity(
     Raises:
         ValueError: A shape or an option is out of range.
 
+    Example:
+        >>> affinity = jnp.asarray([[0.9, 0.1], [0.1, 0.9]])
+        >>> found = maximum_velocity(jnp.asarray([[1.0, 0.0]]), affinity)
+        >>> [round(value, 2) for value in found.velocity[0].tolist()]
+        [1.0, 0.26]
+
     Memory:
         Below 32 classes no N x N array for a float32 affinity; from there on one, its
         transposed copy. A narrower affinity is widened once. Such an array takes

@@ -1,7 +1,27 @@
+import doctest
+import importlib
 import re
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from dslo_jax import solvers
+
+
+MODULES = sorted(path.stem for path in Path(solvers.__path__[0]).glob("[a-z]*.py"))
+WITH_EXAMPLES = {
+    *("sinkhorn", "path", "velocity", "balancing", "divergence"),
+    *("registry", "solution"),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_docstrings_run(name):
+    module = importlib.import_module(f"dslo_jax.solvers.{name}")
+    results = doctest.testmod(module)
+    assert results.failed == 0
+    assert (results.attempted > 0) == (name in WITH_EXAMPLES)
 
 
 def test_the_examples_run(capsys):
