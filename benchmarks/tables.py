@@ -161,7 +161,7 @@ def steps_table() -> str:
 def sizes_table() -> str:
     """The solvers at all sizes, and their picture."""
     table = solvers_table("solver-sizes")
-    return f"![Seconds and errors over the size](solver-sizes.svg)\n\n{table}"
+    return f"![Seconds and errors over the size](../solver-sizes.svg)\n\n{table}"
 
 
 def processors_table() -> str:
@@ -280,7 +280,7 @@ def _or_absent(table: Callable[[], str]) -> str:
 
 TABLES = {
     "README.md": {"stages": stages_table, "solvers": partial(solvers_table, "solvers")},
-    "docs/solvers.md": {
+    "docs/solvers/tuning.md": {
         "sizes": sizes_table,
         "processors": processors_table,
         "steps": steps_table,

@@ -2,7 +2,8 @@
 
 A step contracts Hilbert's metric, so what is left after a change is at most
 ``change * k / (1 - k)`` (Banach). Rounding adds an error of its own to every step,
-which the steps that follow contract in the same way. ``docs/solvers.md`` derives both.
+which the steps that follow contract in the same way. ``docs/solvers/theory.md`` derives
+both.
 """
 
 from typing import NamedTuple

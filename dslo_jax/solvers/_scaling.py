@@ -1,6 +1,6 @@
 """Scaling a Gibbs kernel to the marginals of every class (Eq. 6-8).
 
-Three identities carry this file; ``docs/solvers.md`` derives them.
+Three identities carry this file; ``docs/solvers/theory.md`` derives them.
 
 * ``K @ v = sum(v) - E @ v`` with ``E = 1 - K``: a cost that is small against epsilon
   makes ``E`` small, so nothing cancels and few steps reach the float32 limit.

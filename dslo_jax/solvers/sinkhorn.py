@@ -1,7 +1,7 @@
 """Entropic optimal transport to a target that all classes share (Eq. 6-8).
 
 The plan ``diag(row) K diag(column)`` is never formed; ``_scaling`` and ``_log_domain``
-say how, and ``docs/solvers.md`` why that is exact.
+say how, and ``docs/solvers/theory.md`` why that is exact.
 """
 
 from typing import NamedTuple
@@ -72,8 +72,8 @@ def sinkhorn(
     metric, the scalings are from the solution: Banach's ``change * k / (1 - k)`` with
     ``k`` from the ratio of changes, and the rounding errors of the steps, which add up
     in the same way. It is no bound: on a grid of costs and epsilons the true error was
-    at most 4 times as large from the third step on (``docs/solvers.md``). Gradients
-    reach source, cost, target and epsilon: they are those of the steps taken.
+    at most 4 times as large from the third step on (``docs/solvers/theory.md``).
+    Gradients reach source, cost, target and epsilon: they are those of the steps taken.
 
     Args:
         source: Row marginals, at least 0; scaled to the mass of ``target``.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dslo_jax import solvers
+from dslo_jax.solvers import Reason
 
 
 MODULES = sorted(path.stem for path in Path(solvers.__path__[0]).glob("[a-z]*.py"))
@@ -24,14 +25,32 @@ def test_the_examples_of_docstrings_run(name):
     assert (results.attempted > 0) == (name in WITH_EXAMPLES)
 
 
-def test_the_examples_run(capsys):
-    """The page is read by people with an affinity of their own; it must not rot."""
-    page = Path(__file__).parents[2] / "docs" / "solvers.md"
-    examples = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+PAGES = Path(__file__).parents[2] / "docs" / "solvers"
+
+
+def run_examples(page):
+    """Names that the code of a page leaves behind."""
+    text = (PAGES / page).read_text()
     scope = {}
-    for example in examples:
-        exec(compile(example, str(page), "exec"), scope)
+    for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(example, page, "exec"), scope)
+    return scope
+
+
+def test_the_examples_of_use_run(capsys):
+    """The page is read by people with an affinity of their own; it must not rot."""
+    scope = run_examples("use.md")
     assert scope["labels"].shape == (256,)
     assert scope["paths"].converged.all()
     np.testing.assert_allclose(scope["same_paths"].path, scope["paths"].path, rtol=1e-6)
     assert scope["velocities"].converged.all()
+    assert "The error is at most the tolerance." in capsys.readouterr().out
+
+
+def test_the_example_of_tuning_runs(capsys):
+    assert run_examples("tuning.md")["row"]["error"] < 1e-5
+
+
+def test_every_reason_is_explained():
+    text = (PAGES / "use.md").read_text()
+    assert [reason.name for reason in Reason if f"`{reason.name}`" not in text] == []

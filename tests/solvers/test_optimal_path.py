@@ -278,7 +278,7 @@ def test_vmapped_over_images_equals_the_loop(reading):
 )
 @pytest.mark.parametrize("sharpness", [1, 2])
 def test_a_narrow_affinity_moves_the_path_within_its_bound(dtype, unit, sharpness):
-    """The bound of docs/solvers.md, where one-hot sources attain its first part."""
+    """The bound of docs/solvers/theory.md; one-hot sources attain its first part."""
     source, affinity = (np.array(each) for each in problem())
     affinity = affinity**sharpness
     affinity /= affinity.sum(axis=1, keepdims=True)
