@@ -17,6 +17,7 @@ from dslo_jax.errors import DsloError as DsloError
 from dslo_jax.own_logits import segment_logits as segment_logits
 from dslo_jax.segmentation import Segmentation as Segmentation
 from dslo_jax.segmenter import Segmenter as Segmenter
+from dslo_jax.stream import FailedPhoto as FailedPhoto
 
 
 __version__ = _version("dslo-jax")

@@ -5,7 +5,11 @@ program can cause is a plain ``ValueError``.
 """
 
 import os
-from typing import ClassVar, Self
+from collections.abc import Callable
+from typing import Any, ClassVar, Self, TypeVar
+
+
+R = TypeVar("R")
 
 
 class DsloError(ValueError):
@@ -85,4 +89,29 @@ class OutputError(DsloError):
             "O06",
             f"cannot write {os.fspath(path)!r}: {error.strerror or error}{kept}; "
             f"{remedy}",
+        )
+
+
+def attempt(function: Callable[..., R], *args: Any) -> R | DsloError:
+    """The result of a function, or the error why a photo has none.
+
+    Args:
+        function: The function that works on one photo.
+        *args: Its arguments.
+
+    Returns:
+        The result; or a ``DsloError``, also in the place of an ``OSError`` (``I03``)
+        and of a ``MemoryError`` (``D01``).
+    """
+    try:
+        return function(*args)
+    except DsloError as error:
+        return error
+    except OSError as error:
+        return ImageError("I03", f"cannot be read: {error}")
+    except MemoryError as error:
+        return DeviceError(
+            "D01",
+            f"this machine has too little memory for the photo ({error or 'no more'}); "
+            "make the photo smaller, or free memory",
         )

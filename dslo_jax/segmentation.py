@@ -107,7 +107,9 @@ class Segmentation:
             self.pixels, self.labels, self.classes, opacity=opacity
         )
 
-    def save(self, folder: str | Path) -> Path:
+    def save(
+        self, folder: str | Path, *, write: tuple[str, ...] = outputs.DEFAULT_FILES
+    ) -> Path:
         """Write all results into a folder.
 
         The files are ``labels.png`` (one integer per pixel, 8 or 16 bits), ``maps.npz``

@@ -1,7 +1,8 @@
 """The segmenter: photos and lists of words to label maps."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence, Sized
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from dslo_jax.attention import (
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.errors import OptionError
-from dslo_jax.images import Photo
 from dslo_jax.logits import load_logits
 from dslo_jax.pairs import find_pair
-from dslo_jax.pipeline import Batch, Networks, clip_size
-from dslo_jax.pipeline.stages import Announce, Clock
-from dslo_jax.segmentation import Segmentation, assemble
+from dslo_jax.pipeline import Networks
+from dslo_jax.pipeline.stages import Announce
+from dslo_jax.segmentation import Segmentation
 from dslo_jax.solvers import Discrepancy
+from dslo_jax.stream import FailedPhoto, Stream
 from dslo_jax.templates import find_templates
 
 
@@ -180,9 +181,9 @@ class Segmenter:
     ) -> list[Segmentation]:
         """Segment many photos, ``batch_size`` at once on the device.
 
-        Photos that have the same size for CLIP share a batch. An incomplete batch
-        repeats its last photo, so that no further shape is compiled. The labels are the
-        same as with one photo at a time.
+        The last batch may be incomplete; it repeats its last photo, so that no further
+        shape is compiled. The labels are the same as with one photo at a time. The
+        first photo that fails ends the call; ``stream`` goes on.
 
         Args:
             photos: As for one photo, in any mixture of sizes.
@@ -202,28 +203,72 @@ class Segmenter:
             SolverError: The logits or the affinity have values that no solver can use.
             DeviceError: The device has too little memory (``D01``).
         """
+        results = []
+        with closing(
+            self.stream(
+                photos,
+                classes,
+                batch_size=batch_size,
+                discrepancy=discrepancy,
+                **options,
+            )
+        ) as stream:
+            for result in stream:
+                if isinstance(result, FailedPhoto):
+                    raise result.error
+                results.append(result)
+        return results
+
+    def stream(
+        self,
+        photos: Iterable[Any],
+        classes: Classes,
+        *,
+        batch_size: int = 4,
+        max_pixels: int = images.MAX_PIXELS,
+        discrepancy: Discrepancy | None = None,
+        **options: Any,
+    ) -> Generator[Segmentation | FailedPhoto, None, None]:
+        """Segment any number of photos in bounded memory, and go on after failures.
+
+        Photos are read in threads and segmented ahead of the caller: the photos of the
+        next batch are read, and the networks run on them, while the caller works with
+        a result. Consecutive photos share a batch.
+
+        Args:
+            photos: As for one photo, in any mixture of sizes; also what
+                ``images.find_photos`` returns. A generator is read as it is needed.
+            classes: One entry per class: a name, or a list of synonyms.
+            batch_size: As for ``batch``.
+            max_pixels: Greatest number of pixels of a photo, checked before decoding.
+            discrepancy: As for one photo.
+            **options: As for one photo.
+
+        Yields:
+            For each photo, in the order of the photos: its result, or a
+            ``FailedPhoto`` with the reason. Where a batch fails, for example because a
+            photo is too large for the memory, each of its photos is tried alone.
+
+        Raises:
+            ClassListError: The class list cannot be used.
+            OptionError: An option is unknown or out of range.
+        """
         if batch_size < 1:
             raise OptionError("O01", f"batch_size = {batch_size}; expected at least 1")
         config = self._checked(
             self.config.with_options(discrepancy=discrepancy, **options)
         )
-        parsed = prompts.parse_classes(classes)
-        read = [
-            photo if isinstance(photo, Photo) else images.read_photo(photo)
-            for photo in photos
-        ]
-        patch = self.networks.logits.module.patch_size
-        groups: dict[tuple[int, int], list[int]] = {}
-        for index, photo in enumerate(read):
-            groups.setdefault(clip_size(photo, config, patch), []).append(index)
-        results: dict[int, Segmentation] = {}
-        for group in groups.values():
-            for start in range(0, len(group), batch_size):
-                chunk = group[start : start + batch_size]
-                chosen = [read[index] for index in chunk]
-                done = self._segment(chosen, parsed, batch_size, config)
-                results.update(zip(chunk, done, strict=True))
-        return [results[index] for index in range(len(read))]
+        if isinstance(photos, Sized):
+            batch_size = max(1, min(batch_size, len(photos)))
+        stream = Stream(
+            self.networks,
+            config,
+            prompts.parse_classes(classes),
+            batch_size=batch_size,
+            max_pixels=max_pixels,
+            announce=self._announce,
+        )
+        return stream.run(photos)
 
     def _checked(self, config: SegmenterConfig) -> SegmenterConfig:
         """Check a configuration, and fill in the layers of the affinity."""
@@ -232,29 +277,3 @@ class Segmenter:
             return config
         affinity = self.networks.affinity(config.affinity).module.options
         return dataclasses.replace(config, affinity=affinity)
-
-    def _segment(
-        self,
-        photos: list[Photo],
-        classes: prompts.ClassList,
-        batch_size: int,
-        config: SegmenterConfig,
-    ) -> list[Segmentation]:
-        """Segment one batch of photos that have the same size for CLIP."""
-        clock = Clock(self._announce)
-        batch = Batch(self.networks, photos, classes, size=batch_size, clock=clock)
-        solved = batch.solved(config)
-        labelled = [batch.labelled(config, index) for index in range(len(photos))]
-        return [
-            assemble(
-                photo,
-                classes.titles,
-                solved.order[i, : solved.counts[i]],
-                jax.tree.map(lambda leaf, i=i: leaf[i], solved.solution),
-                labelled[i],
-                grid=batch.grid(config),
-                timings=clock.timings,
-                config=config,
-            )
-            for i, photo in enumerate(photos)
-        ]

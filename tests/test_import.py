@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "files": "",
     "scenes": "",
     "cost.work": "",
+    "threads": "",
     "devices": "errors",
     "images": "errors",
     "options": "errors",
@@ -37,25 +38,30 @@ MAY_IMPORT = {
     "pipeline": "attention config errors images logits ops prompts solvers templates",
     "segmentation": "config errors files images ops outputs pipeline solvers",
     "own_logits": "config errors images pipeline segmentation solvers",
+    "stream": "config errors images pipeline prompts segmentation threads",
     "segmenter": (
         "attention config devices errors hub images logits pairs pipeline prompts "
-        "segmentation solvers templates"
+        "segmentation solvers stream templates"
     ),
-    "": "config errors ops own_logits segmentation segmenter solvers",
+    "": "config errors ops own_logits segmentation segmenter solvers stream",
+    "runs": (
+        "errors files images outputs prompts segmentation segmenter stream threads"
+    ),
     "evaluation.metrics": "",
     "evaluation.datasets": "errors evaluation.metrics files images prompts scenes",
     "evaluation.sweeps": (
         "attention config devices errors evaluation.datasets evaluation.metrics files "
-        "hub images logits models ops outputs pairs pipeline prompts solvers"
+        "hub images logits models ops outputs pairs pipeline prompts runs solvers "
+        "threads"
     ),
     "evaluation.reports": (
         "config errors evaluation.datasets evaluation.metrics evaluation.sweeps files "
-        "outputs"
+        "outputs runs"
     ),
     "evaluation": (
         "attention config cost errors evaluation.datasets evaluation.metrics "
-        "evaluation.reports evaluation.sweeps ops pipeline prompts scenes segmentation "
-        "segmenter solvers"
+        "evaluation.reports evaluation.sweeps ops pipeline prompts runs scenes "
+        "segmentation segmenter solvers"
     ),
     "demo": (
         "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "
@@ -65,7 +71,7 @@ MAY_IMPORT = {
     "cli": (
         "bench config devices errors evaluation evaluation.datasets evaluation.reports "
         "evaluation.sweeps files hub images options outputs pairs pipeline prompts "
-        "segmentation segmenter solvers templates"
+        "runs segmenter solvers templates"
     ),
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.

@@ -12,7 +12,7 @@ import dslo_jax
 
 NAMES = {
     "": (
-        *("DsloError", "Segmentation", "Segmenter", "SegmenterConfig"),
+        *("DsloError", "FailedPhoto", "Segmentation", "Segmenter", "SegmenterConfig"),
         *("__version__", "ops", "segment_logits", "solvers"),
     ),
     "solvers": (
@@ -32,8 +32,8 @@ NAMES = {
     "cost": ("Work", "path_bytes", "solver_bytes", "solver_work", "velocity_bytes"),
     "bench": ("Effort", "bench_discrepancy"),
     "pipeline": (
-        *("Batch", "Memory", "Networks", "Solved", "SolverInput", "Steps"),
-        *("clip_size", "num_compilations"),
+        *("Batch", "Memory", "Networks", "ScaledPhoto", "Solved", "SolverInput"),
+        *("Steps", "clip_size", "num_compilations", "scale_for"),
     ),
     "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
     "attention": (

@@ -29,12 +29,12 @@ from dslo_jax.evaluation.reports import ablation_markdown
 from dslo_jax.evaluation.reports.ablation_result import ablation_result
 from dslo_jax.evaluation.reports.result_files import save_result, save_text
 from dslo_jax.evaluation.sweeps.cells import Cell
-from dslo_jax.evaluation.sweeps.journal import Journal
-from dslo_jax.evaluation.sweeps.lock import only_run
 from dslo_jax.evaluation.sweeps.run import run as run_sweep
 from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.evaluation.sweeps.tables import TABLES, Table, build_tables
 from dslo_jax.pairs import Pair
+from dslo_jax.runs.journal import Journal
+from dslo_jax.runs.lock import only_run
 
 
 _FOUNDATION = "foundation"  # the table that compares attentions

@@ -21,11 +21,11 @@ from dslo_jax.evaluation.datasets import BENCHMARKS
 from dslo_jax.evaluation.datasets.samples import SampleSet
 from dslo_jax.evaluation.evaluator import JOURNAL, cells_of, evaluate, rescore
 from dslo_jax.evaluation.sweeps.cells import Cell
-from dslo_jax.evaluation.sweeps.journal import Journal
-from dslo_jax.evaluation.sweeps.lock import only_run
 from dslo_jax.evaluation.sweeps.manifest import header_of
 from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.pairs import Pair
+from dslo_jax.runs.journal import Journal
+from dslo_jax.runs.lock import only_run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,14 +19,13 @@ from dslo_jax.evaluation.datasets import BENCHMARKS, DATASETS, find_dataset
 from dslo_jax.evaluation.datasets.samples import First, SampleSet
 from dslo_jax.evaluation.datasets.scene_set import Protocol, SceneSet
 from dslo_jax.evaluation.sweeps.cells import Attention, Cell
-from dslo_jax.evaluation.sweeps.journal import Journal
-from dslo_jax.evaluation.sweeps.manifest import describe
 from dslo_jax.evaluation.sweeps.networks import Networks, add_attentions, load_networks
 from dslo_jax.evaluation.sweeps.records import Completeness, Tally
 from dslo_jax.evaluation.sweeps.run import OnSkip, Watch
 from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.pairs import Pair, find_pair
 from dslo_jax.pipeline.stages import listen
+from dslo_jax.runs import Journal, describe
 
 
 SCENES = "scenes"

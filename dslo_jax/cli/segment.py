@@ -2,33 +2,29 @@
 
 import functools
 import statistics
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from dslo_jax import images, prompts
+from dslo_jax import hub, images, outputs, prompts
 from dslo_jax.cli.method import DEFAULTS, Method, config_of, method_options
-from dslo_jax.cli.terminal import bar, one_line, results, say
+from dslo_jax.cli.terminal import bar, interruptible, one_line, results, say
 from dslo_jax.cli.weights import readable_checkpoint
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.devices import Precision
-from dslo_jax.errors import DsloError, ImageError, OptionError, OutputError
-from dslo_jax.images import FoundPhoto, Photo
-from dslo_jax.outputs import output_path
+from dslo_jax.devices import Precision, find_device, network_dtype
+from dslo_jax.errors import DsloError, OptionError, OutputError
+from dslo_jax.images import FoundPhoto
 from dslo_jax.pairs import find_pair
 from dslo_jax.pipeline.stages import Timing
-from dslo_jax.segmentation import Segmentation
+from dslo_jax.runs import PhotoRun, Shard, describe, only_run
+from dslo_jax.runs.photos import Event, Failed
 from dslo_jax.segmenter import Segmenter
-
-
-_BATCHES_AHEAD = 8
 
 
 @dataclass(frozen=True)
@@ -50,9 +46,18 @@ class Segment:
         precision: Precision of the networks; auto is float32 on a CPU, bfloat16
             elsewhere.
         device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
-        out: Folder of the results, with one sub-folder per photo.
+        out: Folder of the results, with one sub-folder per photo, and of the journal.
+            The same command continues a run that was interrupted.
         batch: Number of photos at once on the device.
         recursive: Also search the sub-folders of a folder.
+        files_from: A file with one photo, folder or pattern per line; - is the standard
+            input.
+        limit: Greatest number of photos; the first ones are used.
+        shard: INDEX/COUNT: only every COUNT-th photo, beginning with photo INDEX (from
+            0). Several processes or machines can share the work and the output folder.
+        max_pixels: Greatest number of pixels of a photo.
+        write: Files to write for each photo.
+        overwrite: Discard the results of an earlier run in the output folder.
         offline: Open no network connection.
         config: A TOML file with options of the method, which are listed below; options
             on the command line win over it.
@@ -70,6 +75,12 @@ class Segment:
     out: Path = Path("out")
     batch: int = 1
     recursive: bool = False
+    files_from: str | None = None
+    limit: int | None = None
+    shard: str = "0/1"
+    max_pixels: int = images.MAX_PIXELS
+    write: tuple[str, ...] = outputs.DEFAULT_FILES
+    overwrite: bool = False
     offline: bool = False
     config: Path | None = None
     method: Annotated[
@@ -98,49 +109,94 @@ def _options(arguments: list[str]) -> Segment:
 
 
 def _segment(options: Segment, errors: Console) -> int:
-    if not options.photos:
-        raise OptionError("O05", "no photos; name photos, folders or patterns")
-    if options.batch < 1:
-        raise OptionError("O01", f"--batch {options.batch}; expected at least 1")
     classes = _classes(options)
+    shard = Shard.of(options.shard)
+    found = shard.of_photos(_find(options, errors))
+    with (
+        only_run(options.out, shard.suffix),
+        _Report(len(found), errors) as report,
+        interruptible(errors, report.progress) as watch,
+    ):
+        segmenter, circumstances = _load(options, report)
+        run = PhotoRun(
+            found,
+            options.out,
+            classes,
+            _header(options, segmenter, classes, circumstances),
+            shard=shard,
+            batch_size=min(options.batch, max(1, len(found))),
+            max_pixels=options.max_pixels,
+            write=options.write,
+            overwrite=options.overwrite,
+        )
+        journal = run.open_journal()
+        report.begin(len(run.done(journal)))
+        with closing(run.finish(segmenter, journal)) as events:
+            for event in events:
+                report.event(event)
+                watch(report.count, len(found))
+    _print_times(report.runs)
+    return _told_failures(run.failures(journal), len(found), report.failures, errors)
+
+
+def _told_failures(
+    failures: Mapping[str, str],
+    total: int,
+    told: Sequence[DsloError],
+    errors: Console,
+) -> int:
+    """Tell how many photos failed, and return the exit code."""
+    if not failures:
+        return 0
+    if total > 1:
+        say(errors, f"{len(failures)} of {total} photos failed, see above")
+    if len(failures) == total and told:
+        return told[0].exit_code
+    return OutputError.exit_code
+
+
+def _find(options: Segment, errors: Console) -> list[FoundPhoto]:
+    """Find the photos of all shards."""
+    names = list(options.photos)
+    if options.files_from is not None:
+        names += images.read_name_list(options.files_from)
+    if not names:
+        raise OptionError("O05", "no photos; name photos, folders or patterns")
+    for name in ("batch", "limit", "max_pixels"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            flag = name.replace("_", "-")
+            raise OptionError("O01", f"--{flag} {value}; expected at least 1")
     found = images.find_photos(
-        options.photos,
+        names,
         recursive=options.recursive,
         on_skip=lambda path, reason: say(errors, f"skipped {one_line(path)}: {reason}"),
     )
-    _require_writable(options.out)
-    runs: list[tuple[Timing, ...]] = []
-    failures: list[DsloError] = []
-    with _report(len(found), errors) as report:
-        segmenter = _load(options, report)
-        # Photos of one size share a batch. Only a few batches of photos are read ahead,
-        # because all photos may not fit into memory.
-        window = options.batch if options.batch == 1 else _BATCHES_AHEAD * options.batch
-        for start in range(0, len(found), window):
-            readable = _read(found[start : start + window], failures, report)
-            segmented = segmenter.batch(
-                [photo for _, photo in readable], classes, batch_size=options.batch
-            )
-            for (place, _), result in zip(readable, segmented, strict=True):
-                try:
-                    folder = _save(result, output_path(options.out, place.name))
-                except ImageError as error:
-                    failures.append(error)
-                    report.failure(place, error)
-                else:
-                    runs.append(result.timings)
-                    report.photo(place, result, folder)
-    _print_times(runs)
-    if failures and (runs or len(failures) > 1):
-        say(errors, f"{len(failures)} of {len(found)} photos failed, see above")
-    if failures:
-        return OutputError.exit_code if runs else failures[0].exit_code
-    return 0
+    return found[: options.limit]
 
 
-def _load(options: Segment, report: "_Report") -> Segmenter:
+def _header(
+    options: Segment,
+    segmenter: Segmenter,
+    classes: prompts.ClassList,
+    circumstances: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that the results depend on besides the photos."""
+    return {
+        **circumstances,
+        "classes": [list(names) for names in classes.synonyms],
+        "config": segmenter.config.flat,
+        "write": list(options.write),
+        "max_pixels": options.max_pixels,
+    }
+
+
+def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any]]:
+    """Load the networks; return what the results depend on besides the options."""
+    pair = find_pair(options.model)
+    device = find_device(options.device)
     with readable_checkpoint():
-        return Segmenter.from_pretrained(
+        segmenter = Segmenter.from_pretrained(
             options.model,
             clip=options.clip,
             attention=options.attention,
@@ -150,23 +206,17 @@ def _load(options: Segment, report: "_Report") -> Segmenter:
             offline=options.offline,
             announce=report.stage,
         )
-
-
-def _require_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written, before minutes of work."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise OutputError.cannot_write(folder, error) from error
-
-
-def _save(result: Segmentation, folder: Path) -> Path:
-    try:
-        return result.save(folder)
-    except OSError as error:
-        kept = "results reported above are kept"
-        raise OutputError.cannot_write(folder, error, kept) from error
+        places = {
+            "clip": options.clip or pair.clip,
+            "attention": options.attention or pair.attention,
+        }
+        circumstances = describe(
+            [hub.resolve(at, kind, offline=True) for kind, at in places.items()],
+            batch_size=options.batch,
+            precision=network_dtype(options.precision, device).name,
+            device=device,
+        )
+    return segmenter, circumstances
 
 
 def _classes(options: Segment) -> prompts.ClassList:
@@ -177,33 +227,24 @@ def _classes(options: Segment) -> prompts.ClassList:
     raise OptionError("O05", "give either --classes or --class-file")
 
 
-def _read(
-    places: Sequence[FoundPhoto], failures: list[DsloError], report: "_Report"
-) -> list[tuple[FoundPhoto, Photo]]:
-    """Read photos; one that cannot be read is reported and does not stop the rest."""
-    readable = []
-    for place in places:
-        try:
-            readable.append((place, images.read_photo(place.path)))
-        except DsloError as error:
-            failures.append(error)
-            report.failure(place, error)
-    return readable
-
-
 class _Report:
     """Progress: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, total: int, console: Console):
-        self._total, self._done, self._console = total, 0, console
+        self._total, self._console = total, console
         self._bar = bar(console)
         self._task = self._bar.add_task("loading checkpoints", total=total)
+        self.count = 0
+        self.runs: list[tuple[Timing, ...]] = []
+        self.failures: list[DsloError] = []
 
-    @contextmanager
-    def shown(self) -> Iterator["_Report"]:
+    def __enter__(self) -> "_Report":
         self._line("loading checkpoints")
-        with self._bar:
-            yield self
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
 
     def stage(self, stage: str, compiles: bool) -> None:
         """Show that a stage begins."""
@@ -212,40 +253,45 @@ class _Report:
         words = f"compiling {stage} (once per shape)" if compiles else stage
         self._bar.update(self._task, description=words)
 
-    def photo(self, place: FoundPhoto, result: Segmentation, folder: Path) -> None:
-        """Print the result of a photo that is saved."""
-        self._advance()
-        shares = sorted(result.reports, key=lambda report: -report.area)
+    def begin(self, known: int) -> None:
+        """Show how many photos an earlier run has finished."""
+        if known:
+            words = f"{known} of {self._total} photos are done by an earlier run"
+            say(self._console, f"{words}; --overwrite does them again")
+        self.count = known
+        self.progress(known, self._total)
+
+    def progress(self, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` photos are done."""
+        self._bar.update(self._task, completed=done)
+
+    def event(self, event: Event) -> None:
+        """Print what became of a photo."""
+        self.count += 1
+        if isinstance(event, Failed):
+            self.failures.append(event.error)
+            say(self._console, f"error: {one_line(event.place.path)}: {event.error}")
+            return
+        self.runs.append(event.result.timings)
+        shares = sorted(event.result.reports, key=lambda report: -report.area)
         words = ", ".join(f"{r.name} {r.area:.1%}" for r in shares if r.area > 0)
-        say(
-            results(),
-            f"{one_line(place.path)} -> {one_line(folder)}: {words}",
-        )
-        for note in result.notes:
+        where = f"{one_line(event.place.path)} -> {one_line(event.folder)}"
+        say(results(), f"{where}: {words}")
+        for note in event.result.notes:
             say(self._console, f"  note: {note}")
-
-    def failure(self, place: FoundPhoto, error: DsloError) -> None:
-        """Print that a photo could not be read, or its results not be saved."""
-        self._advance()
-        say(self._console, f"error: {one_line(place.path)}: {error}")
-
-    def _advance(self) -> None:
-        self._done += 1
-        self._bar.update(self._task, completed=self._done)
 
     def _line(self, words: str) -> None:
         if not self._console.is_terminal:
-            say(self._console, f"[{self._done}/{self._total}] {words}")
-
-
-def _report(total: int, console: Console):
-    return _Report(total, console).shown()
+            say(self._console, f"[{self.count}/{self._total}] {words}")
 
 
 def _print_times(runs: Sequence[tuple[Timing, ...]]) -> None:
-    """Print the median seconds per stage of a batch, without compilation."""
+    """Print the median seconds per stage, without compilation.
+
+    The stages of the networks and of the solver are those of the whole batch.
+    """
     stages: dict[str, list[Timing]] = {}
-    for run in dict.fromkeys(runs):  # the photos of a batch share their timings
+    for run in runs:
         for timing in run:
             stages.setdefault(timing.stage, []).append(timing)
     table = Table("stage", "median seconds", "compiling, once", box=None)

@@ -31,7 +31,6 @@ from dslo_jax.evaluation.sweeps.cells import (
     Cell as Cell,
     Oracle as Oracle,
 )
-from dslo_jax.evaluation.sweeps.journal import Journal as Journal
 from dslo_jax.evaluation.sweeps.networks import (
     Networks as Networks,
     add_attentions as add_attentions,
@@ -48,3 +47,4 @@ from dslo_jax.evaluation.sweeps.tables import (
     Table as Table,
     build_tables as build_tables,
 )
+from dslo_jax.runs.journal import Journal as Journal

@@ -18,11 +18,11 @@ from dslo_jax.evaluation.reports.evaluation_result import (
 )
 from dslo_jax.evaluation.reports.result_files import save_result, save_text
 from dslo_jax.evaluation.sweeps.cells import Cell
-from dslo_jax.evaluation.sweeps.journal import Journal, Record
 from dslo_jax.evaluation.sweeps.label_maps import LabelMaps
 from dslo_jax.evaluation.sweeps.records import boundaries
 from dslo_jax.evaluation.sweeps.run import OnSkip, Watch, run
 from dslo_jax.evaluation.sweeps.sweep import Sweep
+from dslo_jax.runs.journal import Journal, Record
 
 
 JOURNAL, LABELS = "journal.jsonl", "labels"

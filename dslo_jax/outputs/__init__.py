@@ -12,3 +12,6 @@ from dslo_jax.outputs.labels import (
 )
 from dslo_jax.outputs.overlay import draw_overlay as draw_overlay
 from dslo_jax.outputs.palette import palette as palette, voc_palette as voc_palette
+
+
+DEFAULT_FILES = ("labels", "overlay", "maps", "json")

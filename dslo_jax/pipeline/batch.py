@@ -1,10 +1,11 @@
 """A batch of photos whose logits and affinity come from networks."""
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, UInt8
 
 from dslo_jax import images
 from dslo_jax.config import SegmenterConfig
@@ -15,6 +16,35 @@ from dslo_jax.pipeline.programs import network_stage
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.pipeline.steps import Memory, Steps
 from dslo_jax.prompts import ClassList
+
+
+class ScaledPhoto:
+    """A photo, and its copies in the sizes of the networks.
+
+    Copies are made when they are asked for and kept, so that a thread can make them
+    before the photo joins a batch.
+
+    Args:
+        photo: The photo.
+        clock: Gets the time of the copies.
+    """
+
+    def __init__(self, photo: Photo, clock: Clock | None = None):
+        self.photo = photo
+        self.clock = clock or Clock()
+        self._copies: dict[Hashable, UInt8[np.ndarray, "height width 3"]] = {}
+
+    def copy(
+        self, size: tuple[int, int], method: images.ResizeMethod
+    ) -> UInt8[np.ndarray, "height width 3"]:
+        """The photo in another size; see ``images.resize_photo``."""
+        key = size, method
+        if key not in self._copies:
+            resize = partial(images.resize_photo, method=method)
+            self._copies[key] = self.clock.time(
+                "resize", resize, self.photo.pixels, size
+            )
+        return self._copies[key]
 
 
 class Batch(Steps):
@@ -33,7 +63,7 @@ class Batch(Steps):
     def __init__(
         self,
         networks: Networks,
-        photos: Sequence[Photo],
+        photos: Sequence[Photo | ScaledPhoto],
         classes: ClassList,
         *,
         size: int = 1,
@@ -41,8 +71,16 @@ class Batch(Steps):
         affinity_name: str = "",
         memory: Memory | None = None,
     ):
+        clock = clock or Clock()
+        self.scaled = [
+            photo if isinstance(photo, ScaledPhoto) else ScaledPhoto(photo, clock)
+            for photo in photos
+        ]
+        for scaled in self.scaled:
+            if scaled.clock is not clock:
+                clock.include(scaled.clock.timings)
         super().__init__(
-            photos,
+            [scaled.photo for scaled in self.scaled],
             classes.titles,
             networks.device,
             size=size,
@@ -130,12 +168,18 @@ class Batch(Steps):
         return self.memory.recall_last("affinity", key, compute)
 
     def _resized(self, size: tuple[int, int], method: images.ResizeMethod) -> Array:
-        def resize() -> Array:
-            pixels = (photo.pixels for photo in self.padded)
-            resized = [images.resize_photo(p, size, method=method) for p in pixels]
-            return self.put(np.stack(resized))
+        copies = [photo.copy(size, method) for photo in self.scaled]
+        padding = len(self.padded) - len(copies)
+        return self.put(np.stack(copies + copies[-1:] * padding))
 
-        return self.clock.time("resize", resize)
+
+def scale_for(photo: ScaledPhoto, config: SegmenterConfig, networks: Networks) -> None:
+    """Make the copies of a photo that ``Batch`` needs."""
+    patch = networks.logits.module.patch_size
+    photo.copy(clip_size(photo.photo, config, patch), config.clip.resample)
+    if config.discrepancy.needs_affinity:
+        side = config.affinity.size
+        photo.copy((side, side), "area")
 
 
 def clip_size(

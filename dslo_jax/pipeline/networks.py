@@ -1,5 +1,6 @@
 """The networks on their device, loaded once for all configurations."""
 
+import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -71,6 +72,7 @@ class Networks:
         self._encoders: dict[tuple[str, Hashable], OnDevice] = {}
         self._downscaling = downscaling
         self._text: dict[tuple[Any, str], Float[np.ndarray, " channels"]] = {}
+        self._lock = threading.RLock()  # batches of one stream run in several threads
 
     def with_affinities(self, more: Mapping[str, AffinitySource]) -> "Networks":
         """These networks with further sources of affinities."""
@@ -101,10 +103,11 @@ class Networks:
         """
         if name not in self._affinities:
             raise OptionError("O05", self._missing(name))
-        source = self._affinities[name]
-        if not isinstance(source, AffinitySource):
-            source = self._affinities[name] = source(options)
-        return source
+        with self._lock:
+            source = self._affinities[name]
+            if not isinstance(source, AffinitySource):
+                source = self._affinities[name] = source(options)
+            return source
 
     def affinity(self, options: AffinityOptions, name: str = "") -> OnDevice:
         """A source of affinities with these options, ready to run.
@@ -113,14 +116,15 @@ class Networks:
             OptionError: As for ``affinity_source``.
         """
         key = name, options
-        if key not in self._variants:
-            source = self.affinity_source(name, options=options)
-            variant = source.with_options(options)
-            explicit = name, variant.options  # with the layers named
-            if explicit not in self._variants:
-                self._variants[explicit] = OnDevice(variant, self.device)
-            self._variants[key] = self._variants[explicit]
-        return self._variants[key]
+        with self._lock:
+            if key not in self._variants:
+                source = self.affinity_source(name, options=options)
+                variant = source.with_options(options)
+                explicit = name, variant.options  # with the layers named
+                if explicit not in self._variants:
+                    self._variants[explicit] = OnDevice(variant, self.device)
+                self._variants[key] = self._variants[explicit]
+            return self._variants[key]
 
     def encoder(self, options: AffinityOptions, name: str = "") -> OnDevice:
         """A source of affinities for its ``encode`` alone, ready to run.

@@ -1,7 +1,8 @@
 """Jitted functions that announce, time and count their compilations and runs."""
 
+import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -53,6 +54,11 @@ class Clock:
         self._timings[stage] = Timing(
             stage, known.seconds + seconds, known.compile_seconds + compile_seconds
         )
+
+    def include(self, timings: Iterable[Timing]) -> None:
+        """Add the times of another clock."""
+        for timing in timings:
+            self.add(*timing)
 
     def seconds_of(self, stage: str) -> float:
         """Seconds of a stage so far, without compilation."""
@@ -164,6 +170,7 @@ class Stage:
         self.name = name
         self._function = function
         self._compiled: dict[Hashable, Any] = {}
+        self._lock = threading.Lock()  # two threads must not compile the same program
 
     @property
     def num_compilations(self) -> int:
@@ -187,13 +194,15 @@ class Stage:
             tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves),
             tuple(sorted(static.items())),
         )
-        compiles = key not in self._compiled
-        for announce in (clock.announce, *_listening):
-            announce(self.name, compiles)
         start = time.perf_counter()
         try:
-            if compiles:
-                self._compiled[key] = self._compile(args, static)
+            with self._lock:
+                compiles = key not in self._compiled
+                for announce in (clock.announce, *_listening):
+                    announce(self.name, compiles)
+                if compiles:
+                    start = time.perf_counter()
+                    self._compiled[key] = self._compile(args, static)
             program = self._compiled[key]
             for calls in _watching:
                 calls.append(Call(self.name, program, static))

@@ -81,6 +81,11 @@ class Memory:
             self._last[step] = key, compute()
         return self._last[step][1]
 
+    def keep_only(self, key: Hashable) -> None:
+        """Forget all results but that of one key."""
+        self._known = {key: self._known[key]}
+        self._last = {}
+
 
 class Steps(ABC):
     """The steps from logits and an affinity to labels; subclasses supply these two.
@@ -128,6 +133,9 @@ class Steps(ABC):
         """Key of the maps: everything that they depend on."""
         return config.clip, config.source, config.affinity, config.discrepancy
 
+    def _maps_key(self, config: SegmenterConfig) -> Hashable:
+        return "solved", self.solved_key(config)
+
     def put(self, tree: Any) -> Any:
         """Put arrays on the device."""
         return jax.device_put(tree, self.device)
@@ -157,8 +165,11 @@ class Steps(ABC):
             SolverError: A logit is not finite (``S01``), or a class has no solution
                 (``S03``).
         """
-        key = ("solved", self.solved_key(config))
-        return self.memory.recall(key, partial(self.solve, config))
+        return self.memory.recall(self._maps_key(config), partial(self.solve, config))
+
+    def forget_all_but_maps(self, config: SegmenterConfig) -> None:
+        """Free the memory of all steps before ``solved``, which must have run."""
+        self.memory.keep_only(self._maps_key(config))
 
     def labelled(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
         """Compute the labels of a photo, as rows of ``solved(config).order``."""

@@ -14,9 +14,9 @@ from dslo_jax.evaluation.reports.paper import (
     published,
 )
 from dslo_jax.evaluation.sweeps.cells import Cell
-from dslo_jax.evaluation.sweeps.journal import Journal, Record
 from dslo_jax.evaluation.sweeps.records import Completeness, dense, plain
 from dslo_jax.evaluation.sweeps.tables import Table
+from dslo_jax.runs.journal import Journal, Record
 
 
 SCHEMA = "dslo.ablation.v1"

@@ -10,7 +10,6 @@ import numpy as np
 from dslo_jax.evaluation.datasets.samples import SampleSet
 from dslo_jax.evaluation.metrics import Confusion
 from dslo_jax.evaluation.sweeps.cells import Cell
-from dslo_jax.evaluation.sweeps.journal import Record
 from dslo_jax.evaluation.sweeps.records import (
     Completeness,
     Records,
@@ -19,6 +18,7 @@ from dslo_jax.evaluation.sweeps.records import (
     plain,
     sparse,
 )
+from dslo_jax.runs.journal import Record
 
 
 SCHEMA = "dslo.evaluation.v1"

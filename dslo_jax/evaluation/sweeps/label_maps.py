@@ -1,19 +1,20 @@
 """Label maps of an evaluation on disk, and what is scored of them without networks."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32
 
 from dslo_jax import outputs
-from dslo_jax.errors import DsloError, ImageError, OutputError
+from dslo_jax.errors import DsloError, ImageError, OutputError, attempt
 from dslo_jax.evaluation.datasets.samples import Sample, SampleSet
 from dslo_jax.evaluation.sweeps.cells import Cell
-from dslo_jax.evaluation.sweeps.journal import PHOTO, Journal, Key, Record
-from dslo_jax.evaluation.sweeps.read_ahead import read_ahead
 from dslo_jax.evaluation.sweeps.records import compare
 from dslo_jax.evaluation.sweeps.run import OnSkip, Watch
+from dslo_jax.runs.journal import PHOTO, Journal, Key, Record
+from dslo_jax.threads import map_ahead
 
 
 _AHEAD = 16
@@ -96,7 +97,9 @@ class LabelMaps:
         records: dict[Key, Record] = {}
         names = samples.names
         compare_all = self._comparison(samples, journal)
-        found = read_ahead(compare_all, range(len(names)), ahead=_AHEAD)
+        found = map_ahead(
+            partial(attempt, compare_all), range(len(names)), threads=4, ahead=_AHEAD
+        )
         for done, (name, result) in enumerate(zip(names, found, strict=True), start=1):
             if isinstance(result, DsloError):
                 records[PHOTO, name] = {"error": str(result)}

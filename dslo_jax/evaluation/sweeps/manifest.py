@@ -1,44 +1,11 @@
-"""What measurements depend on: only equal manifests may share a journal."""
+"""The header of the journal of an evaluation, on which its records depend."""
 
 import hashlib
-import importlib.metadata
-import platform
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
-
-import jax
 
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.evaluation.datasets.samples import SampleSet
-
-
-_PACKAGES = ("dslo-jax", "jax", "jaxlib", "flax", "numpy")
-
-
-def describe(
-    folders: Iterable[Path],
-    *,
-    batch_size: int,
-    precision: str,
-    device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
-) -> dict[str, Any]:
-    """What all measurements depend on besides the photos and the cells.
-
-    Args:
-        folders: Of the checkpoints; their files are hashed.
-        batch_size: Photos at once.
-        precision: Of the networks.
-        device: Where they run.
-    """
-    return {
-        "device": {"platform": device.platform, "kind": device.device_kind},
-        "machine": platform.machine(),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "checkpoint": digest(folders),
-        "batch_size": batch_size,
-        "precision": precision,
-    }
 
 
 def header_of(
@@ -60,16 +27,3 @@ def header_of(
         "classes": [list(names) for names in samples.classes.synonyms],
         "config": config.flat | {"mode": None},
     }
-
-
-def digest(places: Iterable[Path]) -> str:
-    """A hash over the names and contents of some files, and of all files of folders."""
-    total = hashlib.sha256()
-    for place in places:
-        folder = place if place.is_dir() else place.parent
-        inside = place.rglob("*") if place.is_dir() else [place]
-        for path in sorted(p for p in inside if p.is_file()):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            total.update(f"{path.relative_to(folder)} {content}\n".encode())
-    return total.hexdigest()

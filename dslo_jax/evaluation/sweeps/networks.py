@@ -15,10 +15,10 @@ from dslo_jax.attention import (
 )
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.evaluation.sweeps.cells import Attention
-from dslo_jax.evaluation.sweeps.manifest import digest
 from dslo_jax.logits import load_logits
 from dslo_jax.pairs import Pair
 from dslo_jax.pipeline import Networks
+from dslo_jax.runs import digest
 
 
 def load_networks(

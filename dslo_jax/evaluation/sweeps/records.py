@@ -9,7 +9,7 @@ import numpy as np
 from dslo_jax.evaluation.datasets.samples import Sample
 from dslo_jax.evaluation.metrics import Confusion
 from dslo_jax.evaluation.metrics.boundary import BoundaryCounts, boundary_counts
-from dslo_jax.evaluation.sweeps.journal import PHOTO, Key, Record
+from dslo_jax.runs.journal import PHOTO, Key, Record
 
 
 Records = Mapping[Key, Record]

@@ -8,19 +8,20 @@ interrupted measures what it would have measured.
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
-from dslo_jax.errors import DsloError, SolverError
+from dslo_jax.errors import DsloError, SolverError, attempt
 from dslo_jax.evaluation.datasets.samples import Sample, SampleSet
 from dslo_jax.evaluation.sweeps.batches import batches
 from dslo_jax.evaluation.sweeps.cells import Cell
-from dslo_jax.evaluation.sweeps.journal import PHOTO, Journal, Key, Record
-from dslo_jax.evaluation.sweeps.read_ahead import read_ahead
 from dslo_jax.evaluation.sweeps.records import sparse
 from dslo_jax.evaluation.sweeps.sweep import Measurement, Sweep
+from dslo_jax.runs.journal import PHOTO, Journal, Key, Record
+from dslo_jax.threads import map_ahead
 
 
 Watch = Callable[[int, int], None]
@@ -138,7 +139,8 @@ class _Run:
         known = {index: self._known_size(self._names[index]) for index in indices}
         unknown = [index for index in indices if known[index] is None]
         ahead = 2 * self._sweep.batch_size
-        with closing(read_ahead(self._samples.read, unknown, ahead=ahead)) as read:
+        reading = partial(attempt, self._samples.read)
+        with closing(map_ahead(reading, unknown, threads=4, ahead=ahead)) as read:
             for index in indices:
                 size = known[index]
                 if size is not None:

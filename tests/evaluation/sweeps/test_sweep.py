@@ -15,10 +15,10 @@ from dslo_jax.evaluation import (
     build_tables,
 )
 from dslo_jax.evaluation.sweeps.batches import batches
-from dslo_jax.evaluation.sweeps.manifest import digest
 from dslo_jax.pairs import find_pair
 from dslo_jax.pipeline import Networks
 from dslo_jax.pipeline.stages import watch
+from dslo_jax.runs.manifest import digest
 
 
 FIRST_UP = (("up_blocks.1.attentions.0", 1.0),)

@@ -21,7 +21,7 @@ _WORDS = 200  # bytes of the name of who holds the lock
 
 
 @contextmanager
-def only_run(folder: Path) -> Iterator[None]:
+def only_run(folder: Path, suffix: str = "") -> Iterator[None]:
     """Keep other runs out of a folder, which is made where it is missing.
 
     The operating system holds the lock for as long as the process lives: one that was
@@ -29,6 +29,7 @@ def only_run(folder: Path) -> Iterator[None]:
 
     Args:
         folder: Where a run writes.
+        suffix: Runs with different suffixes may share the folder, as shards do.
 
     Raises:
         OptionError: Another run is at work there; the message names it (``O08``).
@@ -36,7 +37,7 @@ def only_run(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        file = os.open(folder / f"{_NAME}{suffix}", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise OutputError.cannot_write(folder, error) from error
     try:

@@ -9,14 +9,14 @@ import types
 import pytest
 
 from dslo_jax.errors import OptionError, OutputError
-from dslo_jax.evaluation.sweeps import lock
-from dslo_jax.evaluation.sweeps.lock import only_run
+from dslo_jax.runs import lock
+from dslo_jax.runs.lock import only_run
 
 
 HOLD = """
 import sys
 from pathlib import Path
-from dslo_jax.evaluation.sweeps.lock import only_run
+from dslo_jax.runs.lock import only_run
 with only_run(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

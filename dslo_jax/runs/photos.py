@@ -1,0 +1,298 @@
+"""A run over photos: what is done is noted in a journal, so that it can be continued.
+
+Photos of a batch are consecutive photos of the list. A run that continues another one
+skips the batches that are finished and repeats those that are not, whole: so every
+photo is always segmented with the same neighbours, and the files come out equal.
+"""
+
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dslo_jax import outputs
+from dslo_jax.errors import DsloError, OptionError, OutputError
+from dslo_jax.images import FoundPhoto
+from dslo_jax.prompts import ClassList
+from dslo_jax.runs.journal import PHOTO, Journal, Key, Record
+from dslo_jax.segmentation import Segmentation
+from dslo_jax.segmenter import Segmenter
+from dslo_jax.stream import FailedPhoto
+from dslo_jax.threads import map_ahead, windows
+
+
+SCHEMA = "dslo.run.v1"
+_WRITERS = 4
+_BUDGET = 2**28  # bytes of results that wait to be written
+
+
+class Shard(NamedTuple):
+    """A part of a list of photos, for one of several processes or machines.
+
+    Attributes:
+        index: The number of the part, from 0.
+        count: The number of parts.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def of(cls, text: str) -> "Shard":
+        """Read ``INDEX/COUNT``, such as ``0/4``.
+
+        Raises:
+            OptionError: The text is something else (``O01``).
+        """
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise OptionError(
+                "O01",
+                f"--shard {text!r}; expected INDEX/COUNT with INDEX from 0 to COUNT - "
+                "1, as in 0/4, 1/4, 2/4 and 3/4",
+            )
+        return cls(int(index), int(count))
+
+    @property
+    def suffix(self) -> str:
+        """The end of the names of the files of this part; empty for a whole list."""
+        return "" if self.count == 1 else f"-{self.index}of{self.count}"
+
+    def of_photos(self, found: Sequence[FoundPhoto]) -> Sequence[FoundPhoto]:
+        """Every ``count``-th photo, beginning with photo ``index``."""
+        return found[self.index :: self.count]
+
+
+WHOLE = Shard()
+
+
+class Written(NamedTuple):
+    """A photo whose files are on the disk.
+
+    Attributes:
+        place: The photo.
+        folder: The folder of its results.
+        result: Its result.
+    """
+
+    place: FoundPhoto
+    folder: Path
+    result: Segmentation
+
+
+class Failed(NamedTuple):
+    """A photo that has no result.
+
+    Attributes:
+        place: The photo.
+        error: The reason.
+    """
+
+    place: FoundPhoto
+    error: DsloError
+
+
+Event = Written | Failed
+
+
+@dataclass(frozen=True)
+class PhotoRun:
+    """A run over photos in an output folder.
+
+    Args:
+        found: The photos, from ``images.find_photos``; those of this shard.
+        out: The output folder; each photo gets a folder of its name inside it.
+        classes: The classes.
+        header: Everything that the results depend on, as plain values. A run with
+            another header is refused.
+        shard: The part of the list that ``found`` is.
+        batch_size: Photos at once on the device.
+        max_pixels: Greatest number of pixels of a photo.
+        write: Kinds of files to write; see ``Segmentation.save``.
+        overwrite: Whether to discard what an earlier run has noted.
+    """
+
+    found: Sequence[FoundPhoto]
+    out: Path
+    classes: ClassList
+    header: Mapping[str, Any]
+    shard: Shard = WHOLE
+    batch_size: int = 1
+    max_pixels: int = 0
+    write: tuple[str, ...] = outputs.DEFAULT_FILES
+    overwrite: bool = False
+
+    @property
+    def journal_path(self) -> Path:
+        """The file that notes which photos are done, and which failed and why."""
+        return self.out / f"journal{self.shard.suffix}.jsonl"
+
+    @property
+    def report_path(self) -> Path:
+        """The file with the outcome of all photos."""
+        return self.out / f"run{self.shard.suffix}.json"
+
+    def open_journal(self) -> Journal:
+        """Open the journal of this run, or begin one.
+
+        Raises:
+            OptionError: The folder holds results of another run (``O04``, ``O09``).
+            OutputError: The folder cannot be written (``O06``).
+        """
+        path = self.journal_path
+        if self.overwrite:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError.cannot_write(path, error) from error
+        elif not path.exists():
+            self._refuse_foreign_results()
+        journal = Journal(path, self.header)
+        for place in self.found:
+            if "done" in _record(journal, place) and not self._folder(place).is_dir():
+                del journal.records[PHOTO, place.name]  # somebody removed the results
+        self._report(journal, "running")
+        return journal
+
+    def finish(
+        self, segmenter: Segmenter, journal: Journal
+    ) -> Generator[Event, None, None]:
+        """Segment the photos that the journal does not know, and note them.
+
+        Photos that failed in an earlier run are tried again at the end.
+
+        Args:
+            segmenter: The segmenter.
+            journal: The journal, from ``open_journal``.
+
+        Yields:
+            What became of each photo, when it is on the disk and before it is noted.
+
+        Raises:
+            OutputError: Results cannot be written (``O06``).
+        """
+        todo, again = self._unfinished(journal)
+        status = "interrupted"
+        try:
+            for photos in filter(None, (todo, again)):
+                yield from self._segment(photos, segmenter, journal)
+            status = "complete" if not self.failures(journal) else "partial"
+        finally:
+            self._report(journal, status)
+
+    def done(self, journal: Journal) -> set[str]:
+        """Names of the photos whose results are written."""
+        return {p.name for p in self.found if "done" in _record(journal, p)}
+
+    def failures(self, journal: Journal) -> dict[str, str]:
+        """The reason for each photo that failed, by its name."""
+        records = {place.name: _record(journal, place) for place in self.found}
+        return {n: r["error"] for n, r in records.items() if "error" in r}
+
+    def _unfinished(
+        self, journal: Journal
+    ) -> tuple[list[FoundPhoto], list[FoundPhoto]]:
+        """The photos of unfinished batches; those that failed in finished ones."""
+        todo: list[FoundPhoto] = []
+        again: list[FoundPhoto] = []
+        for window in windows(self.found, self.batch_size):
+            if all(_record(journal, place) for place in window):
+                again += [p for p in window if "error" in _record(journal, p)]
+            else:
+                todo += window
+        return todo, again
+
+    def _segment(
+        self, photos: Sequence[FoundPhoto], segmenter: Segmenter, journal: Journal
+    ) -> Iterator[Event]:
+        """Segment, write and note photos; batch by batch for the journal."""
+        results = segmenter.stream(
+            iter(photos),
+            self.classes,
+            batch_size=self.batch_size,
+            max_pixels=self.max_pixels,
+        )
+        written = map_ahead(
+            self._write,
+            zip(photos, results, strict=True),
+            threads=_WRITERS,
+            ahead=2 * _WRITERS,
+            weigh=_num_bytes,
+            budget=_BUDGET,
+        )
+        new: dict[Key, Record] = {}
+        with closing(results), closing(written):
+            try:
+                for event in written:
+                    new[PHOTO, event.place.name] = _noted(event)
+                    if len(new) == self.batch_size:
+                        journal.append(new)
+                        new = {}
+                    yield event
+            finally:
+                if new:
+                    journal.append(new)
+
+    def _write(self, item: tuple[FoundPhoto, Segmentation | FailedPhoto]) -> Event:
+        place, result = item
+        if isinstance(result, FailedPhoto):
+            return Failed(place, result.error)
+        try:
+            folder = outputs.output_path(self.out, place.name)
+            return Written(place, result.save(folder, write=self.write), result)
+        except DsloError as error:
+            return Failed(place, error)
+        except OSError as error:
+            kept = "results reported above are kept"
+            raise OutputError.cannot_write(self.out, error, kept) from error
+
+    def _folder(self, place: FoundPhoto) -> Path:
+        return self.out / place.name
+
+    def _refuse_foreign_results(self) -> None:
+        for place in self.found:
+            folder = self._folder(place)
+            if folder.exists():
+                raise OptionError(
+                    "O09",
+                    f"{str(folder)!r} exists and is not from this command; add "
+                    "--overwrite to replace it, or choose another folder with --out",
+                )
+
+    def _report(self, journal: Journal, status: str) -> None:
+        """Write the outcome of all photos so far."""
+        records = ((place, _record(journal, place)) for place in self.found)
+        photos = [
+            {"name": place.name, "source": str(place.path), **record}
+            for place, record in records
+        ]
+        report = {
+            "schema": SCHEMA,
+            "status": status,
+            "written_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "found": len(photos),
+            "done": sum("done" in photo for photo in photos),
+            "failed": sum("error" in photo for photo in photos),
+            "settings": journal.header,
+            "photos": photos,
+        }
+        try:
+            outputs.save_json(self.report_path, report)
+        except OSError as error:
+            raise OutputError.cannot_write(self.report_path, error) from error
+
+
+def _record(journal: Journal, place: FoundPhoto) -> Record:
+    return journal.records.get((PHOTO, place.name), {})
+
+
+def _noted(event: Event) -> Record:
+    return {"error": str(event.error)} if isinstance(event, Failed) else {"done": True}
+
+
+def _num_bytes(event: Event) -> int:
+    if isinstance(event, Failed):
+        return 0
+    return event.result.labels.nbytes + event.result.pixels.nbytes

@@ -1,0 +1,210 @@
+"""Photos to results in a stream: in order, in bounded memory, with failures as values.
+
+Three steps run at the same time: threads read and scale photos, one thread runs the
+networks and the solver on a batch, and the caller's thread makes the labels of the
+batch before it. Each step holds a limited number of photos and of their bytes.
+"""
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+
+from dslo_jax import images
+from dslo_jax.config import SegmenterConfig
+from dslo_jax.errors import DeviceError, DsloError, attempt
+from dslo_jax.images import Photo
+from dslo_jax.pipeline import Batch, Networks, ScaledPhoto, scale_for
+from dslo_jax.pipeline.stages import Announce, Clock, Timing
+from dslo_jax.prompts import ClassList
+from dslo_jax.segmentation import Segmentation, assemble
+from dslo_jax.threads import map_ahead, windows
+
+
+R = TypeVar("R")
+_READERS = 4
+_BUDGET = 2**28  # bytes of pixels that each step holds beyond the photos it works on
+
+
+class FailedPhoto(NamedTuple):
+    """A photo of a stream that has no result.
+
+    Attributes:
+        source: The photo as it was given, such as its path.
+        error: The reason.
+    """
+
+    source: Any
+    error: DsloError
+
+
+class _Read(NamedTuple):
+    """A photo that was read and scaled."""
+
+    source: Any
+    photo: ScaledPhoto
+
+
+class _Solved(NamedTuple):
+    """A photo whose maps are known: one of a batch."""
+
+    source: Any
+    batch: Batch
+    index: int
+    timings: tuple[Timing, ...]
+
+
+class Stream:
+    """The stream of ``Segmenter.stream``; see there.
+
+    Args:
+        networks: The networks.
+        config: The options of the method.
+        classes: The classes.
+        batch_size: Photos at once on the device.
+        max_pixels: Greatest number of pixels of a photo.
+        announce: As for ``Segmenter``.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        config: SegmenterConfig,
+        classes: ClassList,
+        *,
+        batch_size: int,
+        max_pixels: int,
+        announce: Announce | None,
+    ):
+        self._networks = networks
+        self._config = config
+        self._classes = classes
+        self._batch_size = batch_size
+        self._max_pixels = max_pixels
+        self._announce = announce
+        self._clock = Clock(announce)  # of the next batch
+
+    def run(
+        self, photos: Iterable[Any]
+    ) -> Generator[Segmentation | FailedPhoto, None, None]:
+        """The results of all photos, in their order.
+
+        Raises:
+            ClassListError: A name has too many tokens (``C03``).
+        """
+        self._embed_names()
+        read = map_ahead(
+            self._read,
+            photos,
+            threads=_READERS,
+            ahead=2 * self._batch_size,
+            weigh=_num_bytes,
+            budget=_BUDGET,
+        )
+        batches = windows(read, self._batch_size)
+        solved = map_ahead(
+            self._solve_batch,
+            batches,
+            threads=1,
+            ahead=2,
+            weigh=lambda batch: sum(map(_num_bytes, batch)),
+            budget=_BUDGET,
+        )
+        with closing(solved):
+            for batch in solved:
+                batch.reverse()
+                while batch:  # a photo is not kept after its result
+                    yield self._finish(batch.pop())
+
+    def _embed_names(self) -> None:
+        """Embed the names before any photo: an error concerns all photos."""
+        templates = self._config.clip.templates
+        self._networks.embed(self._clock, self._classes.names, templates)
+
+    def _read(self, source: Any) -> _Read | FailedPhoto:
+        return _failure_or(source, attempt(self._scaled, source))
+
+    def _scaled(self, source: Any) -> _Read:
+        """Read and scale a photo."""
+        clock = Clock()
+        photo = ScaledPhoto(clock.time("read", self._photo_of, source), clock)
+        scale_for(photo, self._config, self._networks)
+        return _Read(source, photo)
+
+    def _photo_of(self, source: Any) -> Photo:
+        if isinstance(source, Photo):
+            return source
+        if isinstance(source, images.FoundPhoto):
+            source = source.path
+        return images.read_photo(source, max_pixels=self._max_pixels)
+
+    def _solve_batch(
+        self, batch: Sequence[_Read | FailedPhoto]
+    ) -> list[_Solved | FailedPhoto]:
+        """Run the networks and the solver.
+
+        Where a batch fails, each of its photos is tried alone: so only those that fail
+        themselves are lost.
+        """
+        read = [each for each in batch if isinstance(each, _Read)]
+        together = attempt(self._solve, read, self._batch_size)
+        if isinstance(together, DsloError):
+            size = 1 if isinstance(together, DeviceError) else self._batch_size
+            together = [self._solve_alone(each, size) for each in read]
+        solved = iter(together)
+        return [
+            each if isinstance(each, FailedPhoto) else next(solved) for each in batch
+        ]
+
+    def _solve_alone(self, read: _Read, size: int) -> _Solved | FailedPhoto:
+        solve = partial(self._solve, [read], size)
+        return _failure_or(read.source, attempt(lambda: solve()[0]))
+
+    def _solve(self, read: Sequence[_Read], size: int) -> list[_Solved]:
+        if not read:
+            return []
+        photos = [each.photo for each in read]
+        clock, self._clock = self._clock, Clock(self._announce)
+        batch = Batch(self._networks, photos, self._classes, size=size, clock=clock)
+        batch.solved(self._config)
+        batch.forget_all_but_maps(self._config)
+        timings = clock.timings
+        return [_Solved(each.source, batch, i, timings) for i, each in enumerate(read)]
+
+    def _finish(self, solved: _Solved | FailedPhoto) -> Segmentation | FailedPhoto:
+        """Make the labels of a photo, and its result."""
+        if isinstance(solved, FailedPhoto):
+            return solved
+        return _failure_or(solved.source, attempt(self._label, solved))
+
+    def _label(self, solved: _Solved) -> Segmentation:
+        _, batch, index, timings = solved
+        config = self._config
+        batch.clock = Clock(self._announce)
+        labelled = batch.labelled(config, index)
+        maps = batch.solved(config)
+        return assemble(
+            batch.photos[index],
+            self._classes.titles,
+            maps.order[index, : maps.counts[index]],
+            jax.tree.map(lambda leaf: leaf[index], maps.solution),
+            labelled,
+            grid=batch.grid(config),
+            timings=(*timings, *batch.clock.timings),
+            config=config,
+        )
+
+
+def _failure_or(source: Any, result: R | DsloError) -> R | FailedPhoto:
+    return FailedPhoto(source, result) if isinstance(result, DsloError) else result
+
+
+def _num_bytes(item: _Read | _Solved | FailedPhoto) -> int:
+    """Bytes of the pixels of a photo."""
+    if isinstance(item, FailedPhoto):
+        return 0
+    if isinstance(item, _Read):
+        return item.photo.photo.pixels.nbytes
+    return item.batch.photos[item.index].pixels.nbytes

@@ -1,0 +1,180 @@
+import json
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from dslo_jax.errors import ImageError, OptionError, OutputError
+from dslo_jax.images import FoundPhoto
+from dslo_jax.runs import PhotoRun, Shard
+from dslo_jax.stream import FailedPhoto
+from tests.runs.killed_run import CLASSES, CannedSegmenter
+
+
+HEADER = {"checkpoint": "a"}
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def canned():
+    return CannedSegmenter()
+
+
+@pytest.fixture
+def segmenter(canned):
+    """Counts what it is asked for; the photos in ``broken`` fail."""
+
+    class Counting:
+        def __init__(self):
+            self.asked, self.broken = [], {"2.png"}
+
+        def stream(self, photos, classes, **options):
+            for place in photos:
+                self.asked.append(place.name)
+                if place.name in self.broken:
+                    yield FailedPhoto(place, ImageError("I02", "not an image"))
+                else:
+                    yield canned.results[place.name]
+
+    return Counting()
+
+
+def photos(count):
+    return [FoundPhoto(Path("in", f"{i}.png"), f"{i}.png") for i in range(count)]
+
+
+def start(out, count=5, **options):
+    return PhotoRun(photos(count), out, CLASSES, HEADER, batch_size=2, **options)
+
+
+def finish(run, segmenter, stop_after=None):
+    events = []
+    generator = run.finish(segmenter, run.open_journal())
+    for event in generator:
+        events.append(event)
+        if len(events) == stop_after:
+            generator.close()
+    return events
+
+
+def test_every_photo_has_its_result_or_its_reason(tmp_path, segmenter):
+    run = start(tmp_path)
+    events = finish(run, segmenter)
+    assert [event.place.name for event in events] == [f"{i}.png" for i in range(5)]
+    report = json.loads(run.report_path.read_text())
+    assert (report["status"], report["found"], report["done"]) == ("partial", 5, 4)
+    assert report["photos"][2] == {
+        "name": "2.png",
+        "source": "in/2.png",
+        "error": "[I02] not an image",
+    }
+    assert (tmp_path / "4.png" / "labels.png").is_file()
+    assert not (tmp_path / "2.png").exists()
+
+
+def test_a_run_goes_on_where_it_was_stopped(tmp_path, segmenter):
+    run = start(tmp_path)
+    finish(run, segmenter, stop_after=1)
+    assert json.loads(run.report_path.read_text())["status"] == "interrupted"
+    segmenter.asked.clear()
+    finish(run, segmenter)
+    # The batch that was not finished is done again, whole.
+    assert segmenter.asked == ["0.png", "1.png", "2.png", "3.png", "4.png"]
+    segmenter.asked.clear()
+    segmenter.broken.clear()
+    (event,) = finish(run, segmenter)  # the photo that failed is tried again
+    assert segmenter.asked == ["2.png"]
+    assert event.folder.is_dir()
+    assert json.loads(run.report_path.read_text())["status"] == "complete"
+    assert finish(run, segmenter) == []
+
+
+def test_results_that_were_removed_are_made_again(tmp_path, segmenter):
+    segmenter.broken.clear()
+    finish(start(tmp_path), segmenter)
+    for file in (tmp_path / "4.png").iterdir():
+        file.unlink()
+    (tmp_path / "4.png").rmdir()
+    segmenter.asked.clear()
+    finish(start(tmp_path), segmenter)
+    assert segmenter.asked == ["4.png"]
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path, segmenter):
+    finish(start(tmp_path), segmenter)
+    other = PhotoRun(photos(5), tmp_path, CLASSES, {"checkpoint": "b"})
+    with pytest.raises(OptionError, match=r"O04.*checkpoint = 'a', now it is 'b'"):
+        other.open_journal()
+    again = PhotoRun(photos(5), tmp_path, CLASSES, {"checkpoint": "b"}, overwrite=True)
+    assert len(finish(again, segmenter)) == 5
+
+
+def test_folders_of_unknown_origin_are_not_replaced(tmp_path, segmenter):
+    (tmp_path / "3.png").mkdir()
+    with pytest.raises(OptionError, match=r"O09.*3\.png.*--overwrite"):
+        start(tmp_path).open_journal()
+    assert len(finish(start(tmp_path, overwrite=True), segmenter)) == 5
+
+
+def test_shards_divide_the_list(tmp_path, segmenter):
+    found = photos(5)
+    shards = [Shard(index, 2) for index in range(2)]
+    parts = [shard.of_photos(found) for shard in shards]
+    assert sorted(chain(*parts)) == found
+    for shard, part in zip(shards, parts, strict=True):
+        run = PhotoRun(part, tmp_path, CLASSES, HEADER, shard=shard)
+        finish(run, segmenter)
+    assert (tmp_path / "journal-0of2.jsonl").is_file()
+    assert (tmp_path / "run-1of2.json").is_file()
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {
+        "0.png",
+        "1.png",
+        "3.png",
+        "4.png",
+    }
+
+
+@pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "1/0", "0/2/3"])
+def test_a_shard_that_does_not_exist(text):
+    with pytest.raises(OptionError, match="O01"):
+        Shard.of(text)
+    assert Shard.of("1/3") == Shard(1, 3)
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
+    tmp_path, segmenter, monkeypatch, canned
+):
+    kind = type(canned.results["0.png"])
+    save = kind.save
+
+    def full(result, folder, **options):
+        if folder.name == "3.png":
+            raise OSError(28, "No space left on device")
+        return save(result, folder, **options)
+
+    monkeypatch.setattr(kind, "save", full)
+    with pytest.raises(OutputError, match=r"O06.*No space left"):
+        finish(start(tmp_path), segmenter)
+    monkeypatch.setattr(kind, "save", save)
+    segmenter.asked.clear()
+    finish(start(tmp_path), segmenter)
+    assert segmenter.asked[:2] != ["0.png", "1.png"]
+    assert (tmp_path / "3.png").is_dir()
+
+
+def killed(tmp_path, kills):
+    command = [sys.executable, HERE / "killed_run.py", tmp_path, str(kills), "0"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"killed {kills} times" in done.stdout
+
+
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(tmp_path):
+    killed(tmp_path, 10)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_two_hundred_times(tmp_path):
+    killed(tmp_path, 200)
