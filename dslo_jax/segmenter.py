@@ -20,7 +20,7 @@ from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
 from dslo_jax.logits import load_logits
 from dslo_jax.pairs import find_pair
-from dslo_jax.pipeline import Batch, Networks, clip_size
+from dslo_jax.pipeline import Batch, Networks
 from dslo_jax.pipeline.stages import Announce, Clock
 from dslo_jax.segmentation import Segmentation, assemble
 from dslo_jax.solvers import Discrepancy
@@ -180,9 +180,8 @@ class Segmenter:
     ) -> list[Segmentation]:
         """Segment many photos, ``batch_size`` at once on the device.
 
-        Photos that have the same size for CLIP share a batch. An incomplete batch
-        repeats its last photo, so that no further shape is compiled. The labels are the
-        same as with one photo at a time.
+        An incomplete batch repeats its last photo, so that no further shape is
+        compiled. The labels are the same as with one photo at a time.
 
         Args:
             photos: As for one photo, in any mixture of sizes.
@@ -212,18 +211,12 @@ class Segmenter:
             photo if isinstance(photo, Photo) else images.read_photo(photo)
             for photo in photos
         ]
-        patch = self.networks.logits.module.patch_size
-        groups: dict[tuple[int, int], list[int]] = {}
-        for index, photo in enumerate(read):
-            groups.setdefault(clip_size(photo, config, patch), []).append(index)
-        results: dict[int, Segmentation] = {}
-        for group in groups.values():
-            for start in range(0, len(group), batch_size):
-                chunk = group[start : start + batch_size]
-                chosen = [read[index] for index in chunk]
-                done = self._segment(chosen, parsed, batch_size, config)
-                results.update(zip(chunk, done, strict=True))
-        return [results[index] for index in range(len(read))]
+        size = min(batch_size, len(read))
+        results: list[Segmentation] = []
+        for start in range(0, len(read), batch_size):
+            chunk = read[start : start + batch_size]
+            results += self._segment(chunk, parsed, size, config)
+        return results
 
     def _checked(self, config: SegmenterConfig) -> SegmenterConfig:
         """Check a configuration, and fill in the layers of the affinity."""
@@ -240,7 +233,7 @@ class Segmenter:
         batch_size: int,
         config: SegmenterConfig,
     ) -> list[Segmentation]:
-        """Segment one batch of photos that have the same size for CLIP."""
+        """Segment one batch of photos."""
         clock = Clock(self._announce)
         batch = Batch(self.networks, photos, classes, size=batch_size, clock=clock)
         solved = batch.solved(config)

@@ -33,7 +33,7 @@ NAMES = {
     "bench": ("Effort", "bench_discrepancy"),
     "pipeline": (
         *("Batch", "Memory", "Networks", "Solved", "SolverInput", "Steps"),
-        *("clip_size", "num_compilations"),
+        "num_compilations",
     ),
     "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
     "attention": (

@@ -1,6 +1,6 @@
 """The pipeline from photos and words to labels: networks, steps and programs."""
 
-from dslo_jax.pipeline.batch import Batch as Batch, clip_size as clip_size
+from dslo_jax.pipeline.batch import Batch as Batch
 from dslo_jax.pipeline.networks import Networks as Networks
 from dslo_jax.pipeline.programs import (
     SolverInput as SolverInput,

@@ -1,6 +1,7 @@
 """A batch of photos whose logits and affinity come from networks."""
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
 from dslo_jax.pipeline import programs
 from dslo_jax.pipeline.networks import Networks
-from dslo_jax.pipeline.programs import network_stage
+from dslo_jax.pipeline.programs import PhotoFeatures, network_stage
+from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.pipeline.steps import Memory, Steps
 from dslo_jax.prompts import ClassList
@@ -22,7 +24,7 @@ class Batch(Steps):
 
     Args:
         networks: The networks, on their device.
-        photos: At most ``size`` photos that have the same size for CLIP.
+        photos: At most ``size`` photos of any sizes.
         classes: All classes.
         size: As for ``Steps``.
         clock: As for ``Steps``.
@@ -67,20 +69,36 @@ class Batch(Steps):
         names = self.classes.names
         return self.networks.embed(self.clock, names, templates)
 
-    def features(self, config: SegmenterConfig) -> Array:
-        """Compute CLIP's features of the patches."""
+    def features(self, config: SegmenterConfig) -> PhotoFeatures:
+        """Compute CLIP's features of the patches, of one photo after the other.
+
+        A photo is in a sequence of its own length, whatever the others are. So its
+        features do not depend on the photos that share its batch.
+        """
         options, network = config.clip, self.networks.logits
         stage = network_stage("features", network.module.stages[1])
+        patch = network.module.patch_size
+        longest = sequence_lengths(options.short_side, patch)[-1]
 
-        def compute() -> Array:
-            size = clip_size(self.photos[0], config, network.module.patch_size)
-            return stage(
-                self.clock,
-                network.state,
-                self._resized(size, options.resample),
-                graph=network.graph,
-                attention=options.attention,
-            )
+        def compute() -> PhotoFeatures:
+            found, grids = [], []
+            for photo in self.photos:
+                cut = partial(cut_photo, photo.pixels, options, patch)
+                patches = self.clock.time("resize", cut)
+                features = stage(
+                    self.clock,
+                    network.state,
+                    self.put(patches),
+                    graph=network.graph,
+                    attention=options.attention,
+                    longest=longest,
+                )
+                found.append(features)
+                grids.append(patches.grid[0])
+            missing = len(self.padded) - len(found)
+            found += found[-1:] * missing
+            grids += grids[-1:] * missing
+            return PhotoFeatures(tuple(found), self.put(np.stack(grids)))
 
         key = ("features", options.attention, options.short_side, options.resample)
         return self.memory.recall(key, compute)
@@ -108,8 +126,7 @@ class Batch(Steps):
         stage = network_stage("encode", network.module.stages[0])
 
         def compute() -> Any:
-            side = config.affinity.size
-            pixels = self._resized((side, side), "area")
+            pixels = self.clock.time("resize", self._resized, config.affinity.size)
             return stage(self.clock, network.state, pixels, graph=network.graph)
 
         key = ("encoded", self.affinity_name, network.module.encoding)
@@ -129,18 +146,8 @@ class Batch(Steps):
         key = (self.affinity_name, config.affinity)
         return self.memory.recall_last("affinity", key, compute)
 
-    def _resized(self, size: tuple[int, int], method: images.ResizeMethod) -> Array:
-        def resize() -> Array:
-            pixels = (photo.pixels for photo in self.padded)
-            resized = [images.resize_photo(p, size, method=method) for p in pixels]
-            return self.put(np.stack(resized))
-
-        return self.clock.time("resize", resize)
-
-
-def clip_size(
-    photo: Photo, config: SegmenterConfig, patch_size: int
-) -> tuple[int, int]:
-    """Height and width of a photo for CLIP, in pixels."""
-    size = photo.pixels.shape[:2]
-    return images.short_side_size(size, config.clip.short_side, patch_size)
+    def _resized(self, side: int) -> Array:
+        """The photos as squares, for the source of affinities."""
+        pixels = (photo.pixels for photo in self.padded)
+        resized = [images.resize_photo(p, (side, side), method="area") for p in pixels]
+        return self.put(np.stack(resized))
