@@ -34,6 +34,7 @@ from dslo_jax.bench.truth import scaled_error
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.models.query_key import QueryKey
 from dslo_jax.pipeline import checks, programs
+from dslo_jax.pipeline.programs import PhotoFeatures
 from dslo_jax.pipeline.stages import Clock
 from torch_bridge.reference import segment_logits
 from torch_bridge.reference.sinkhorn import optimal_path, optimal_path_batched
@@ -106,22 +107,24 @@ def labelling(
         find_path=find_path,
     )
     layout = ops.cell_layout(photo.shape[:2], (side, side))
-    device = jax.device_put((features[None], names, affinity[None]))
+    grids = np.array([features.shape[:2]], np.int32)
+    photos = PhotoFeatures((features.reshape(-1, 512),), grids)
+    device = jax.device_put((photos, names, affinity[None]))
 
     def ours() -> np.ndarray:
         clock = Clock()
-        dense, text, maps = device
+        photos, text, maps = device
         index = jnp.arange(classes, dtype=jnp.int32)
         logits = programs.LOGITS(
-            clock, dense, text, index, num_classes=classes, grid=(side, side)
+            clock, photos, text, index, num_classes=classes, grid=(side, side)
         )
         given = programs.SOURCES(clock, logits, options=config.source)
         order, counts = checks.choose_classes(np.asarray(given.active))
         discrepancy = config.discrepancy
         if discrepancy.wants_counts:
-            counted = checks.count(given, order, jax.default_backend())
+            counted = checks.count(given, order, counts, jax.default_backend())
             discrepancy = discrepancy.fitted(counted)
-        chosen = programs.CHOSEN(clock, given.source, jnp.asarray(order))
+        chosen = programs.CHOSEN(clock, given.source, *jax.device_put((order, counts)))
         solved = programs.DISCREPANCY(clock, chosen, maps, discrepancy=discrepancy)
         folded = layout.fold(photo.astype(np.float32) / 255)
         labelled = programs.LABELS(

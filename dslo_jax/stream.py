@@ -16,7 +16,7 @@ from dslo_jax import images
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import DeviceError, DsloError, attempt
 from dslo_jax.images import Photo
-from dslo_jax.pipeline import Batch, Networks, ScaledPhoto, scale_for
+from dslo_jax.pipeline import Batch, Networks, ScaledPhoto
 from dslo_jax.pipeline.stages import Announce, Clock, Timing
 from dslo_jax.prompts import ClassList
 from dslo_jax.segmentation import Segmentation, assemble
@@ -130,7 +130,7 @@ class Stream:
         """Read and scale a photo."""
         clock = Clock()
         photo = ScaledPhoto(clock.time("read", self._photo_of, source), clock)
-        scale_for(photo, self._config, self._networks)
+        photo.prepare(self._config, self._networks.logits.module.patch_size)
         return _Read(source, photo)
 
     def _photo_of(self, source: Any) -> Photo:

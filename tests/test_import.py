@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "cost": "cost.work models solvers",
     "empty_prompt": "errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
-    "logits": "cost errors models options",
+    "logits": "cost errors models ops options",
     "attention": "cost empty_prompt errors hub models options weights",
     "bench": "attention cost cost.work errors files models ops solvers",
     "config": "attention errors logits ops options solvers",

@@ -33,7 +33,7 @@ NAMES = {
     "bench": ("Effort", "bench_discrepancy"),
     "pipeline": (
         *("Batch", "Memory", "Networks", "ScaledPhoto", "Solved", "SolverInput"),
-        *("Steps", "clip_size", "num_compilations", "scale_for"),
+        *("Steps", "num_compilations"),
     ),
     "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
     "attention": (

@@ -114,7 +114,8 @@ def _measure(
 ) -> dict[str, Any]:
     """Run the sweep over the cells of all tables; returns the result."""
     cells = [cell for table in tables for cell in table.cells]
-    sweep = Sweep(loaded.networks, samples.classes, cells, batch_size=options.batch)
+    size = min(options.batch, len(samples))
+    sweep = Sweep(loaded.networks, samples.classes, cells, batch_size=size)
     dataset = samples.describe()
     header = loaded.circumstances | {
         "dataset": {k: v for k, v in dataset.items() if k not in _MAY_GROW}

@@ -80,7 +80,10 @@ def _evaluate(
     say(errors, "loading checkpoints")
     networks, circumstances = load(options, pair)
     sweep = Sweep(
-        networks, samples.classes, list(cells.values()), batch_size=options.batch
+        networks,
+        samples.classes,
+        list(cells.values()),
+        batch_size=min(options.batch, len(samples)),
     )
     header = header_of(samples, pair.config, circumstances)
     journal = Journal(options.out / JOURNAL, header)

@@ -43,19 +43,17 @@ def text(config: ClipConfig, prompts: int, tokens: int) -> Work:
     return (layers + projection).times(prompts)
 
 
-def vision(config: ClipConfig, rows: int, columns: int, mixing: str) -> Work:
-    """The vision half of CLIP on rows x columns patches of p x p pixels.
+def vision(config: ClipConfig, patches: int, mixing: str) -> Work:
+    """The vision half of CLIP on a sequence of N patches of p x p pixels.
 
-    2 N 3 p^2 C for the patches, L - 1 blocks as in ``text`` on N + 1 tokens, the last
-    one as ``clip_attention`` counts it, 2 N C D for the projection. A grid that is not
-    that of the positions, G x G, resamples those: 2 G rows (G + columns) C.
+    2 N 3 p^2 C for the patches, 2 N G^2 C for the G x G positions that are resampled,
+    L - 1 blocks as in ``text`` on N + 1 tokens, the last one as ``clip_attention``
+    counts it, 2 N C D for the projection. Padding is computed like other patches.
     """
     size, layers = config.vision.hidden_size, config.vision.num_hidden_layers
-    patches, grid = rows * columns, config.vision.grid_size
     work = product(patches, 3 * config.vision.patch_size**2, size)
+    work += product(patches, config.vision.grid_size**2, size)
     work += product(patches, size, config.projection_dim)
-    if (rows, columns) != (grid, grid):
-        work += product(rows, grid, (grid + columns) * size)
     each = block(patches + 1, size, config.vision.intermediate_size)
     work += each.times(layers - 1)
     return work + ATTENTIONS[mixing].work(config.vision, patches)

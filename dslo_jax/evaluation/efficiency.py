@@ -170,10 +170,9 @@ def _work(
                 work = logits.embed_work(*call.arguments[1].shape)
                 found["text"] = found.get("text", Work()) + work
             case "clip":
-                height, width = call.arguments[1].shape[1:3]
-                rows, columns = height // logits.patch_size, width // logits.patch_size
+                count = call.arguments[1].pixels.shape[1]
                 mixing = call.static["attention"]
-                found["clip"] = logits.features_work(rows, columns, mixing)
+                found["clip"] = logits.features_work(count, mixing)
             case "solver":
                 found["solver"] = _solver_work(call, result)
             case "labels":

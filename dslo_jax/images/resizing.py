@@ -17,6 +17,9 @@ from PIL import Image
 
 ResizeMethod = Literal["antialias", "bilinear", "area"]
 
+MAX_LONG = 2048
+"""Upper limit of the longer side of a photo for CLIP, in pixels."""
+
 
 def resize_photo(
     pixels: UInt8[np.ndarray, "height width 3"],
@@ -66,7 +69,7 @@ def resize_photo(
 
 
 def short_side_size(
-    size: tuple[int, int], short_side: int, patch: int, *, max_long: int = 2048
+    size: tuple[int, int], short_side: int, patch: int, *, max_long: int = MAX_LONG
 ) -> tuple[int, int]:
     """Size of a photo for a network: a given short side, and nearly the same aspect.
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from dslo_jax.cost import Work, networks as costs
 from dslo_jax.logits.source import LogitsSource
 from dslo_jax.models.clip import Clip, load_clip
+from dslo_jax.ops.patches import Patches
 
 
 class ClipLogits(LogitsSource):
@@ -31,18 +32,18 @@ class ClipLogits(LogitsSource):
         return self.clip.encode_text(ids)
 
     def features(
-        self, pixels: Float[Array, "batch height width 3"], attention: str
-    ) -> Float[Array, "batch rows columns channels"]:
-        """Features of every patch; see ``Clip.dense_features``."""
-        return self.clip.dense_features(pixels, attention=attention)
+        self, patches: Patches, attention: str
+    ) -> Float[Array, "batch patches channels"]:
+        """Features of every patch; see ``Clip.patch_features``."""
+        return self.clip.patch_features(patches, attention=attention)
 
     def embed_work(self, prompts: int, tokens: int) -> Work:
         """Computation of the text half."""
         return costs.text(self.clip.config, prompts, tokens)
 
-    def features_work(self, rows: int, columns: int, attention: str) -> Work:
+    def features_work(self, patches: int, attention: str) -> Work:
         """Computation of the vision half."""
-        return costs.vision(self.clip.config, rows, columns, attention)
+        return costs.vision(self.clip.config, patches, attention)
 
     def networks(self) -> dict[str, list[Any]]:
         """The text half and the vision half, each with its projection."""

@@ -7,6 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from dslo_jax.cost import Work
+from dslo_jax.ops.patches import Patches
 
 
 class LogitsSource(nnx.Module):
@@ -35,12 +36,15 @@ class LogitsSource(nnx.Module):
 
     @abstractmethod
     def features(
-        self, pixels: Float[Array, "batch height width 3"], attention: str
-    ) -> Float[Array, "batch rows columns channels"]:
+        self, patches: Patches, attention: str
+    ) -> Float[Array, "batch patches channels"]:
         """Compute features of the patches of photos; each has length 1.
 
+        A sequence may be longer than its photo. Its padding must not change the
+        features of the patches (see ``Patches.is_real``), and its own are not used.
+
         Args:
-            pixels: RGB in [0, 1], of any size.
+            patches: Photos of any sizes with RGB in [0, 1].
             attention: Name of the attention between patches; static under ``jax.jit``.
         """
 
@@ -49,8 +53,8 @@ class LogitsSource(nnx.Module):
         """Computation of ``embed``."""
 
     @abstractmethod
-    def features_work(self, rows: int, columns: int, attention: str) -> Work:
-        """Computation of ``features`` for a photo of rows x columns patches."""
+    def features_work(self, patches: int, attention: str) -> Work:
+        """Computation of ``features`` for a sequence of so many patches."""
 
     @abstractmethod
     def networks(self) -> dict[str, list[Any]]:

@@ -15,6 +15,7 @@ from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.models.clip_text import TextModel
 from dslo_jax.models.clip_vision import VisionModel
 from dslo_jax.models.pixel_statistics import with_pixel_statistics
+from dslo_jax.ops.patches import Patches
 from dslo_jax.weights import (
     config_source,
     load_module,
@@ -98,10 +99,7 @@ class Clip(nnx.Module):
             About 10 * batch * heads * patches**2 bytes: 0.7 GB for one photo of
             1120 x 560 pixels and ViT-B/16 (12 heads, 2450 patches).
         """
-        if attention not in ATTENTIONS:
-            raise ValueError(
-                f"`attention` is {attention!r}, expected one of {', '.join(ATTENTIONS)}"
-            )
+        _require_known(attention)
         patch = self.config.vision.patch_size
         batch, height, width, _ = pixels.shape
         rows, columns = height // patch, width // patch
@@ -112,6 +110,38 @@ class Clip(nnx.Module):
             )
         features = unit(self.visual_projection(self.vision_model(pixels, attention)))
         return features.reshape(batch, rows, columns, -1)
+
+    def patch_features(
+        self, patches: Patches, *, attention: str = "kk_mean"
+    ) -> Float[Array, "batch patches dim"]:
+        """Embed every patch of photos that are cut into patches.
+
+        Photos of any sizes go together, and one program serves all sequences of the
+        same length. The features are those of ``dense_features``, row by row.
+
+        Args:
+            patches: Photos with RGB in [0, 1].
+            attention: As for ``dense_features``.
+
+        Returns:
+            Float32 features of length 1; a padded patch has that of the last patch.
+
+        Raises:
+            ValueError: ``attention`` is unknown.
+
+        Memory:
+            As for ``dense_features``, by the length of the sequences.
+        """
+        _require_known(attention)
+        hidden = self.vision_model.of_patches(patches, attention)
+        return unit(self.visual_projection(hidden))
+
+
+def _require_known(attention: str) -> None:
+    if attention not in ATTENTIONS:
+        raise ValueError(
+            f"`attention` is {attention!r}, expected one of {', '.join(ATTENTIONS)}"
+        )
 
 
 def load_clip(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Clip:

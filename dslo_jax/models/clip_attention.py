@@ -21,34 +21,38 @@ from dslo_jax.models.clip_config import ClipVisionConfig
 from dslo_jax.models.clip_layers import (
     EncoderLayer,
     Heads,
+    Mask,
     attention_weights,
     weighted_mean,
 )
 
 
 Tokens = Float[Array, "batch tokens channels"]
-Patches = Float[Array, "batch patches channels"]
+PatchTokens = Float[Array, "batch patches channels"]
 
 
 class LastBlock(NamedTuple):
     """A variant of the last block of CLIP's vision network.
 
     Attributes:
-        run: Function of all blocks and of the tokens before the first block (class
-            token first) that returns the patches after the last block, before the last
-            layer norm.
+        run: Function of all blocks, of the tokens before the first block (class token
+            first), and of a mask that returns the patches after the last block, before
+            the last layer norm. Every attention between tokens must obey the mask: it
+            is False for the padding of a sequence.
         work: Function of the sizes and of the number of patches that returns the
             computation of the last block, and its further computation in the others.
     """
 
-    run: Callable[[Sequence[EncoderLayer], Tokens], Patches]
+    run: Callable[[Sequence[EncoderLayer], Tokens, Mask | None], PatchTokens]
     work: Callable[[ClipVisionConfig, int], Work]
 
 
-def _as_trained(layers: Sequence[EncoderLayer], hidden: Tokens) -> Patches:
+def _as_trained(
+    layers: Sequence[EncoderLayer], hidden: Tokens, mask: Mask | None
+) -> PatchTokens:
     """Run all blocks as in CLIP: attention of queries to keys, residual, MLP."""
     for layer in layers:
-        hidden = layer(hidden)
+        hidden = layer(hidden, mask)
     return hidden[:, 1:]
 
 
@@ -58,8 +62,13 @@ def _work_as_trained(config: ClipVisionConfig, patches: int) -> Work:
 
 
 def _mean_of_layers(
-    layers: Sequence[EncoderLayer], hidden: Tokens, *, first: str, second: str
-) -> Patches:
+    layers: Sequence[EncoderLayer],
+    hidden: Tokens,
+    mask: Mask | None,
+    *,
+    first: str,
+    second: str,
+) -> PatchTokens:
     """Average the values of the last block with the mean weights of all layers.
 
     This is done for each head, without class token, residual and MLP. Averaging is
@@ -75,14 +84,14 @@ def _mean_of_layers(
     heads = layers[0].heads(hidden)
     pairs = [compared(heads)]
     for layer, following in itertools.pairwise(layers):
-        hidden = layer.update(hidden, heads)
+        hidden = layer.update(hidden, heads, mask)
         heads = following.heads(hidden)
         pairs.append(compared(heads))
     # The class token takes part in every softmax, but has no value to add.
     value = heads.value.at[:, :, 0].set(0)
 
     def add(mixed: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
-        return mixed + weighted_mean(attention_weights(*pair), value), None
+        return mixed + weighted_mean(attention_weights(*pair, mask), value), None
 
     rows, columns = (jnp.stack(part) for part in zip(*pairs, strict=True))
     mixed = jnp.zeros(value.shape, jnp.float32)
@@ -112,7 +121,9 @@ def _mean(first: str, second: str) -> LastBlock:
     )
 
 
-def _each_by_itself(layers: Sequence[EncoderLayer], hidden: Tokens) -> Patches:
+def _each_by_itself(
+    layers: Sequence[EncoderLayer], hidden: Tokens, mask: Mask | None
+) -> PatchTokens:
     """Run MaskCLIP: in the last block every patch attends only to itself.
 
     The attention of a patch is then its value. The output projection, the residual and
@@ -121,7 +132,7 @@ def _each_by_itself(layers: Sequence[EncoderLayer], hidden: Tokens) -> Patches:
     """
     *before, last = layers
     for layer in before:
-        hidden = layer(hidden)
+        hidden = layer(hidden, mask)
     patches = hidden[:, 1:]
     values = last.self_attn.v_proj(last.layer_norm1(patches))
     patches = patches + last.self_attn.out_proj(values)

@@ -16,6 +16,11 @@ from dslo_jax.models.clip_config import ClipTextConfig, ClipVisionConfig
 from dslo_jax.models.layer_norm import LayerNorm
 
 
+Mask = Bool[Array, "#batch #rows tokens"]
+"""True where the token of a row may attend to the token of a column. An axis of length
+1 stands for all photos or for all rows."""
+
+
 class Heads(NamedTuple):
     """Queries, keys and values of the attention of one block, for every head.
 
@@ -33,7 +38,7 @@ class Heads(NamedTuple):
 def attention_weights(
     first: Float[Array, "batch heads tokens size"],
     second: Float[Array, "batch heads tokens size"],
-    mask: Bool[Array, "tokens tokens"] | None = None,
+    mask: Mask | None = None,
 ) -> Float[Array, "batch heads tokens tokens"]:
     """Attention weights: softmax(first @ second.T / sqrt(size)) over the columns.
 
@@ -53,7 +58,7 @@ def attention_weights(
     )
     products = products * first.shape[-1] ** -0.5
     if mask is not None:
-        products = jnp.where(mask[None, None], products, -jnp.inf)
+        products = jnp.where(mask[:, None], products, -jnp.inf)
     return jax.nn.softmax(products, axis=-1)
 
 
@@ -158,7 +163,7 @@ class EncoderLayer(nnx.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch tokens channels"],
-        mask: Bool[Array, "tokens tokens"] | None = None,
+        mask: Mask | None = None,
     ) -> Float[Array, "batch tokens channels"]:
         """Pass the tokens through the block.
 
@@ -179,7 +184,7 @@ class EncoderLayer(nnx.Module):
         self,
         hidden: Float[Array, "batch tokens channels"],
         heads: Heads,
-        mask: Bool[Array, "tokens tokens"] | None = None,
+        mask: Mask | None = None,
     ) -> Float[Array, "batch tokens channels"]:
         """Compute the rest of the block, given ``heads(hidden)``."""
         weights = attention_weights(heads.query, heads.key, mask)
@@ -204,7 +209,7 @@ class Encoder(nnx.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch tokens channels"],
-        mask: Bool[Array, "tokens tokens"] | None = None,
+        mask: Mask | None = None,
     ) -> Float[Array, "batch tokens channels"]:
         """Pass the tokens through every block."""
         for layer in self.layers:

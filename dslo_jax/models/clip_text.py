@@ -95,7 +95,7 @@ class TextModel(nnx.Module):
                 f"`ids` has {tokens} tokens a row, expected at most {positions}; "
                 "tokenize with that length"
             )
-        causal = jnp.tri(tokens, dtype=bool)
+        causal = jnp.tri(tokens, dtype=bool)[None]
         return self.final_layer_norm(self.encoder(self.embeddings(ids), causal))
 
     def pool(

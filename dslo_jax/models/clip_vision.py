@@ -10,12 +10,13 @@ from jaxtyping import Array, Float
 
 from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipVisionConfig
-from dslo_jax.models.clip_layers import Encoder
+from dslo_jax.models.clip_layers import Encoder, Mask
 from dslo_jax.models.layer_norm import LayerNorm
 from dslo_jax.models.pixel_statistics import with_pixel_statistics
 from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
-from dslo_jax.ops.resize import resize_positions
+from dslo_jax.ops.patches import Patches
+from dslo_jax.ops.resize import position_weights, resize_positions
 from dslo_jax.weights import (
     config_source,
     load_module,
@@ -25,9 +26,9 @@ from dslo_jax.weights import (
 )
 
 
-# The position embedding is stretched to a grid inflated by this much, as in the code
-# that the published numbers of CLIP segmentation come from (a habit of DINO's).
-_POSITION_OFFSET = 0.1
+# The position embedding is stretched to a grid inflated by so many tenths, as in the
+# code that the published numbers of CLIP segmentation come from (a habit of DINO's).
+_POSITION_TENTHS = 1
 
 # Tensors of a CLIP that are not part of this network.
 _NOT_VISION = (
@@ -67,26 +68,62 @@ class VisionEmbeddings(nnx.Module):
         self, pixels: Float[Array, "batch height width 3"]
     ) -> Float[Array, "batch tokens channels"]:
         """Normalise RGB in [0, 1] and embed it; the class token comes first."""
-        normalised = normalise_pixels(pixels, self.config)
-        class_token = self.class_embedding[...]
-        patches = self.patch_embedding(normalised.astype(class_token.dtype))
+        patches = self._project(pixels)
         batch, height, width, channels = patches.shape
-        tokens = jnp.concatenate(
-            [
-                jnp.broadcast_to(class_token, (batch, 1, channels)),
-                patches.reshape(batch, height * width, channels),
-            ],
-            axis=1,
-        )
-        return tokens + self.positions(height, width)[None]
+        patches = patches.reshape(batch, height * width, channels)
+        return self._join(patches, self.positions(height, width)[None])
+
+    def of_patches(self, patches: Patches) -> Float[Array, "batch tokens channels"]:
+        """The same for photos that are cut into patches; padding included."""
+        batch, count, side = patches.pixels.shape[:3]
+        strip = patches.pixels.reshape(batch, count * side, side, 3)  # one column
+        return self._join(self._project(strip)[:, :, 0], self._positions_of(patches))
 
     def positions(self, height: int, width: int) -> Float[Array, "tokens channels"]:
         """Position embedding of the class token and of a height x width grid."""
         trained = self.position_embedding.embedding[...]
         side = self.config.grid_size
         grid = trained[1:].reshape(side, side, -1)
-        resized = resize_positions(grid, (height, width), offset=_POSITION_OFFSET)
+        offset = _POSITION_TENTHS / 10
+        resized = resize_positions(grid, (height, width), offset=offset)
         return jnp.concatenate([trained[:1], resized.reshape(height * width, -1)])
+
+    def _project(
+        self, pixels: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch rows columns channels"]:
+        normalised = normalise_pixels(pixels, self.config)
+        return self.patch_embedding(normalised.astype(self.class_embedding[...].dtype))
+
+    def _join(
+        self,
+        patches: Float[Array, "batch patches channels"],
+        positions: Float[Array, "#batch tokens channels"],
+    ) -> Float[Array, "batch tokens channels"]:
+        """The class token, then the patches; with their positions added."""
+        batch, _, channels = patches.shape
+        first = jnp.broadcast_to(self.class_embedding[...], (batch, 1, channels))
+        return jnp.concatenate([first, patches], axis=1) + positions
+
+    def _positions_of(self, patches: Patches) -> Float[Array, "batch tokens channels"]:
+        """As ``positions``, for the grid of each photo, which is data."""
+        trained = self.position_embedding.embedding[...]
+        side = self.config.grid_size
+        is_native = jnp.all(patches.grid == side, axis=1, keepdims=True)
+        tenths = jnp.where(is_native, 0, _POSITION_TENTHS)
+        rows, columns = (
+            position_weights(place, patches.grid[:, axis, None], side, tenths=tenths)
+            for axis, place in enumerate(patches.places)
+        )
+        batch, count, _ = rows.shape
+        weights = rows[..., :, None] * columns[..., None, :]
+        resized = jnp.einsum(
+            "bpn,nc->bpc",
+            weights.reshape(batch, count, side * side),
+            trained[1:].astype(jnp.float32),
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        first = jnp.broadcast_to(trained[0], (batch, 1, trained.shape[1]))
+        return jnp.concatenate([first, resized.astype(trained.dtype)], axis=1)
 
 
 class VisionModel(nnx.Module):
@@ -123,8 +160,32 @@ class VisionModel(nnx.Module):
             About 10 * batch * heads * patches**2 bytes for the attention of one layer,
             and the keys (and queries) of all layers.
         """
-        hidden = self.pre_layrnorm(self.embeddings(pixels))
-        patches = ATTENTIONS[attention].run(self.encoder.layers, hidden)
+        return self._run(self.embeddings(pixels), None, attention)
+
+    def of_patches(
+        self, patches: Patches, attention: str
+    ) -> Float[Array, "batch patches channels"]:
+        """The same for photos that are cut into patches.
+
+        The padding of a sequence changes no feature of its patches: no token attends
+        to it. A padded patch gets the feature of the last patch.
+
+        Args:
+            patches: Photos with RGB in [0, 1].
+            attention: One of ``ATTENTIONS``.
+        """
+        is_real = jnp.pad(patches.is_real, ((0, 0), (1, 0)), constant_values=True)
+        mask = is_real[:, None]  # the same for all tokens that attend
+        return self._run(self.embeddings.of_patches(patches), mask, attention)
+
+    def _run(
+        self,
+        tokens: Float[Array, "batch tokens channels"],
+        mask: Mask | None,
+        attention: str,
+    ) -> Float[Array, "batch patches channels"]:
+        hidden = self.pre_layrnorm(tokens)
+        patches = ATTENTIONS[attention].run(self.encoder.layers, hidden, mask)
         return self.post_layernorm(patches)
 
     @property

@@ -18,7 +18,13 @@ from dslo_jax.ops.logits import (
     reject_classes as reject_classes,
     suppress as suppress,
 )
+from dslo_jax.ops.patches import (
+    Patches as Patches,
+    cut_patches as cut_patches,
+    resize_patches as resize_patches,
+)
 from dslo_jax.ops.resize import (
+    position_weights as position_weights,
     resize as resize,
     resize_positions as resize_positions,
     resize_weights as resize_weights,

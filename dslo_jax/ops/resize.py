@@ -6,12 +6,13 @@ results were computed with a cubic kernel of a = -0.75, without antialiasing, an
 step that is slightly too large; no general-purpose resize does that.
 """
 
+from types import ModuleType
 from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 Method = Literal["bilinear", "bicubic", "area"]
@@ -129,6 +130,41 @@ def resize_positions(
     return resampled.astype(embeddings.dtype)
 
 
+def position_weights(
+    place: Int[Array, "*places"],
+    length: Int[Array, "*lengths"],
+    native: int,
+    *,
+    tenths: Int[Array, "*lengths"] | int = 1,
+) -> Float[Array, "*places native"]:
+    """Weights of ``resize_positions`` along one axis, of a grid that may be traced.
+
+    The position of a sample is a fraction of two integers, so it is split into its
+    whole part and the rest without rounding.
+
+    Args:
+        place: Index of every wanted sample, from 0 to ``length - 1``.
+        length: Length of the wanted axis.
+        native: Length of the native axis.
+        tenths: The offset of ``resize_positions``, in tenths.
+
+    Returns:
+        Float32 weights of the native samples; they sum to 1.
+    """
+    divisor = 2 * (10 * length + tenths)
+    position = (2 * place + 1) * (10 * native) - (10 * length + tenths)
+    whole, rest = jnp.divmod(position, divisor)
+    share = rest.astype(jnp.float32) / divisor.astype(jnp.float32)
+    native_place = jnp.arange(native, dtype=place.dtype)
+    native_place = jnp.expand_dims(native_place, range(place.ndim))
+    weights = jnp.zeros((*place.shape, native), jnp.float32)
+    for tap in (-1, 0, 1, 2):
+        is_tap = jnp.clip(whole + tap, 0, native - 1)[..., None] == native_place
+        kernel = _cubic(jnp.abs(share - tap), jnp)
+        weights += jnp.where(is_tap, kernel[..., None], 0)
+    return weights
+
+
 def _resample(
     values: Float[Array, "*shape"], weights: Float[np.ndarray, "size length"], axis: int
 ) -> Float[Array, "*resized"]:
@@ -138,12 +174,12 @@ def _resample(
     return jnp.moveaxis(moved, 0, axis)
 
 
-def _cubic(distances: np.ndarray) -> np.ndarray:
+def _cubic(distances: np.ndarray | Array, numpy: ModuleType = np) -> np.ndarray | Array:
     """Cubic convolution kernel for distances from 0 to 2 samples."""
     a, x = _CUBIC, distances
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    return np.where(x <= 1, near, far)
+    return numpy.where(x <= 1, near, far)
 
 
 def _area_weights(length: int, size: int, step: float) -> np.ndarray:

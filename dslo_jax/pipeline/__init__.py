@@ -3,8 +3,6 @@
 from dslo_jax.pipeline.batch import (
     Batch as Batch,
     ScaledPhoto as ScaledPhoto,
-    clip_size as clip_size,
-    scale_for as scale_for,
 )
 from dslo_jax.pipeline.networks import Networks as Networks
 from dslo_jax.pipeline.programs import (

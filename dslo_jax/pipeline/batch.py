@@ -1,18 +1,20 @@
 """A batch of photos whose logits and affinity come from networks."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Array, UInt8
 
-from dslo_jax import images
+from dslo_jax import images, ops
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
+from dslo_jax.logits import ClipOptions
 from dslo_jax.pipeline import programs
 from dslo_jax.pipeline.networks import Networks
-from dslo_jax.pipeline.programs import network_stage
+from dslo_jax.pipeline.programs import PhotoFeatures, network_stage
+from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.pipeline.steps import Memory, Steps
 from dslo_jax.prompts import ClassList
@@ -21,7 +23,7 @@ from dslo_jax.prompts import ClassList
 class ScaledPhoto:
     """A photo, and its copies in the sizes of the networks.
 
-    Copies are made when they are asked for and kept, so that a thread can make them
+    A copy is made when it is asked for and kept, so that a thread can make the copies
     before the photo joins a batch.
 
     Args:
@@ -32,18 +34,27 @@ class ScaledPhoto:
     def __init__(self, photo: Photo, clock: Clock | None = None):
         self.photo = photo
         self.clock = clock or Clock()
-        self._copies: dict[Hashable, UInt8[np.ndarray, "height width 3"]] = {}
+        self._copies: dict[Hashable, Any] = {}
 
-    def copy(
-        self, size: tuple[int, int], method: images.ResizeMethod
-    ) -> UInt8[np.ndarray, "height width 3"]:
-        """The photo in another size; see ``images.resize_photo``."""
-        key = size, method
+    def patches(self, options: ClipOptions, patch: int) -> ops.Patches:
+        """The photo as a sequence of patches; see ``sequences.cut_photo``."""
+        key = options.short_side, options.resample, patch
+        return self._copy(key, partial(cut_photo, options=options, patch=patch))
+
+    def square(self, side: int) -> UInt8[np.ndarray, "side side 3"]:
+        """The photo as a square, for sources of affinities."""
+        area = partial(images.resize_photo, size=(side, side), method="area")
+        return self._copy(side, area)
+
+    def prepare(self, config: SegmenterConfig, patch: int) -> None:
+        """Make the copies that a configuration needs."""
+        self.patches(config.clip, patch)
+        if config.discrepancy.needs_affinity:
+            self.square(config.affinity.size)
+
+    def _copy(self, key: Hashable, make: Callable[[np.ndarray], Any]) -> Any:
         if key not in self._copies:
-            resize = partial(images.resize_photo, method=method)
-            self._copies[key] = self.clock.time(
-                "resize", resize, self.photo.pixels, size
-            )
+            self._copies[key] = self.clock.time("resize", make, self.photo.pixels)
         return self._copies[key]
 
 
@@ -52,7 +63,7 @@ class Batch(Steps):
 
     Args:
         networks: The networks, on their device.
-        photos: At most ``size`` photos that have the same size for CLIP.
+        photos: At most ``size`` photos of any sizes.
         classes: All classes.
         size: As for ``Steps``.
         clock: As for ``Steps``.
@@ -105,20 +116,35 @@ class Batch(Steps):
         names = self.classes.names
         return self.networks.embed(self.clock, names, templates)
 
-    def features(self, config: SegmenterConfig) -> Array:
-        """Compute CLIP's features of the patches."""
+    def features(self, config: SegmenterConfig) -> PhotoFeatures:
+        """Compute CLIP's features of the patches, of one photo after the other.
+
+        A photo is in a sequence of its own length, whatever the others are. So its
+        features do not depend on the photos that share its batch.
+        """
         options, network = config.clip, self.networks.logits
         stage = network_stage("features", network.module.stages[1])
+        patch = network.module.patch_size
+        longest = sequence_lengths(options.short_side, patch)[-1]
 
-        def compute() -> Array:
-            size = clip_size(self.photos[0], config, network.module.patch_size)
-            return stage(
-                self.clock,
-                network.state,
-                self._resized(size, options.resample),
-                graph=network.graph,
-                attention=options.attention,
-            )
+        def compute() -> PhotoFeatures:
+            found, grids = [], []
+            for photo in self.scaled:
+                patches = photo.patches(options, patch)
+                features = stage(
+                    self.clock,
+                    network.state,
+                    self.put(patches),
+                    graph=network.graph,
+                    attention=options.attention,
+                    longest=longest,
+                )
+                found.append(features)
+                grids.append(patches.grid[0])
+            missing = len(self.padded) - len(found)
+            found += found[-1:] * missing
+            grids += grids[-1:] * missing
+            return PhotoFeatures(tuple(found), self.put(np.stack(grids)))
 
         key = ("features", options.attention, options.short_side, options.resample)
         return self.memory.recall(key, compute)
@@ -146,8 +172,7 @@ class Batch(Steps):
         stage = network_stage("encode", network.module.stages[0])
 
         def compute() -> Any:
-            side = config.affinity.size
-            pixels = self._resized((side, side), "area")
+            pixels = self._squares(config.affinity.size)
             return stage(self.clock, network.state, pixels, graph=network.graph)
 
         key = ("encoded", self.affinity_name, network.module.encoding)
@@ -167,24 +192,7 @@ class Batch(Steps):
         key = (self.affinity_name, config.affinity)
         return self.memory.recall_last("affinity", key, compute)
 
-    def _resized(self, size: tuple[int, int], method: images.ResizeMethod) -> Array:
-        copies = [photo.copy(size, method) for photo in self.scaled]
-        padding = len(self.padded) - len(copies)
-        return self.put(np.stack(copies + copies[-1:] * padding))
-
-
-def scale_for(photo: ScaledPhoto, config: SegmenterConfig, networks: Networks) -> None:
-    """Make the copies of a photo that ``Batch`` needs."""
-    patch = networks.logits.module.patch_size
-    photo.copy(clip_size(photo.photo, config, patch), config.clip.resample)
-    if config.discrepancy.needs_affinity:
-        side = config.affinity.size
-        photo.copy((side, side), "area")
-
-
-def clip_size(
-    photo: Photo, config: SegmenterConfig, patch_size: int
-) -> tuple[int, int]:
-    """Height and width of a photo for CLIP, in pixels."""
-    size = photo.pixels.shape[:2]
-    return images.short_side_size(size, config.clip.short_side, patch_size)
+    def _squares(self, side: int) -> Array:
+        squares = [photo.square(side) for photo in self.scaled]
+        padding = len(self.padded) - len(squares)
+        return self.put(np.stack(squares + squares[-1:] * padding))

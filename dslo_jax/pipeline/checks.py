@@ -12,10 +12,19 @@ from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.solvers import Counts, Discrepancy, Fused, Reason, Solution
 
 
-READING_STEPS = 8
-"""Number of sizes that a path is compiled for: sizes are rounded up to a multiple of
-this part of all patches. With more sizes, another compilation would take longer than
-the smaller size saves. (The number of active classes is rounded up to a power of 2.)"""
+FEWEST_CLASSES = 24
+"""Size for which a solver is compiled at least, if a list has that many classes. Below
+32, the maximum velocity needs no transposed copy of the affinity."""
+
+GROWTH = 4
+"""Ratio of a size to the one before. A solver spends little time on padded classes."""
+
+FEWEST_ROWS = 256
+"""Number of rows of the affinity that a path is compiled for at least."""
+
+READING_PARTS = 8
+"""A path is compiled for an eighth of all rows at least, and for twice as many, and so
+on."""
 
 
 def check_logits(
@@ -44,6 +53,7 @@ def check_logits(
 def check_maps(
     solution: Solution,
     order: np.ndarray,
+    is_real: np.ndarray,
     titles: Sequence[str],
     discrepancy: Discrepancy,
     affinity: AffinityOptions,
@@ -53,6 +63,7 @@ def check_maps(
     Args:
         solution: Maps and status of every photo.
         order: Index of the class of every row of the maps.
+        is_real: False for the rows that are padding.
         titles: Titles of the classes.
         discrepancy: The discrepancy that was solved for.
         affinity: Options of the affinity.
@@ -61,9 +72,10 @@ def check_maps(
         SolverError: A class was not solved (``S03``); the message gives the reason.
     """
     finite = np.isfinite(solution.value).all(axis=-1) & ~np.isnan(solution.error)
-    if finite.all():
+    missing = np.argwhere(~finite & is_real)
+    if not len(missing):
         return
-    photo, row = np.argwhere(~finite)[0]
+    photo, row = missing[0]
     reason = Reason(int(solution.reason[photo, row]))
     epsilon = _epsilon(discrepancy)
     small = ""
@@ -81,41 +93,43 @@ def check_maps(
 def choose_classes(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Choose the active classes of each photo, padded to the same number.
 
-    The padding repeats the first active class, which is as easy to solve as any class;
-    the labels leave the padding out.
-
     Args:
         active: Whether a class survived early rejection, for each photo.
 
     Returns:
         Indices of classes ``[batch active]``, and the number of classes of each photo
-        that are not padding.
+        that are not padding. The padding has the index 0.
     """
-    counts = active.sum(axis=1)
-    order = np.empty((len(active), _bucket(int(counts.max()))), np.int32)
+    counts = active.sum(axis=1, dtype=np.int32)
+    size = _class_bucket(int(counts.max()), active.shape[1])
+    order = np.zeros((len(active), size), np.int32)
     for row, survivors in zip(order, active, strict=True):
         indices = np.flatnonzero(survivors)
-        row[:] = indices[0]
         row[: len(indices)] = indices
     return order, counts
 
 
-def count(given: SolverInput, order: np.ndarray, platform: str) -> Counts:
-    """Count patches and pairs with mass; the greatest numbers of the batch.
+def count(
+    given: SolverInput, order: np.ndarray, counts: np.ndarray, platform: str
+) -> Counts:
+    """Count patches and pairs with mass; the greatest numbers of the batch, rounded up.
 
     Args:
         given: Input of the solver, for the batch.
-        order: From ``choose_classes``; the padding counts like other classes.
+        order: From ``choose_classes``.
+        counts: From ``choose_classes``; the padding has no mass.
         platform: Platform of the device, such as ``"cpu"``.
     """
     patches = given.source.shape[2]
     support, kept = jax.device_get((given.support, given.kept))
+    pairs = np.take_along_axis(kept, order, axis=1)
+    pairs[np.arange(order.shape[1]) >= counts[:, None]] = 0
     return Counts(
-        rows=int(support.max()),
-        pairs=int(np.take_along_axis(kept, order, axis=1).sum(axis=1).max()),
+        rows=_row_bucket(int(support.max()), patches),
+        pairs=_row_bucket(int(pairs.sum(axis=1).max()), patches),
         classes=order.shape[1],
         patches=patches,
-        step=-(-patches // READING_STEPS),
+        step=1,
         platform=platform,
     )
 
@@ -128,6 +142,22 @@ def _epsilon(discrepancy: Discrepancy) -> float | None:
     return getattr(discrepancy, "epsilon", None)
 
 
-def _bucket(count: int) -> int:
-    """The smallest power of two that is at least ``count``, and at least 2."""
-    return max(2, 1 << (count - 1).bit_length())
+def _class_bucket(count: int, classes: int) -> int:
+    """The number of classes that a solver is compiled for: one of few sizes.
+
+    Args:
+        count: Number of active classes.
+        classes: Number of all classes.
+    """
+    size = FEWEST_CLASSES
+    while size < count:
+        size *= GROWTH
+    return min(size, -(-classes // 8) * 8)
+
+
+def _row_bucket(count: int, patches: int) -> int:
+    """The number of rows that a path is compiled for: one of few sizes."""
+    size = max(FEWEST_ROWS, -(-patches // READING_PARTS))
+    while size < count:
+        size *= 2
+    return size

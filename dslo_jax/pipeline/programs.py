@@ -39,6 +39,18 @@ class SolverInput(NamedTuple):
     non_finite: Int32[Array, "batch classes"]
 
 
+class PhotoFeatures(NamedTuple):
+    """Features of the patches of a batch of photos.
+
+    Attributes:
+        features: For each photo ``[longest, channels]``, its patches first.
+        grids: Number of rows and of columns of each photo, in patches.
+    """
+
+    features: tuple[Float[Array, "longest channels"], ...]
+    grids: Int32[Array, "batch 2"]
+
+
 def _encode_text(
     state: nnx.State, ids: Int32[Array, "prompts tokens"], *, graph: Static
 ) -> Float[Array, "prompts channels"]:
@@ -47,13 +59,19 @@ def _encode_text(
 
 def _dense_features(
     state: nnx.State,
-    pixels: UInt8[Array, "batch height width 3"],
+    patches: ops.Patches,
     *,
     graph: Static,
     attention: str,
-) -> Float[Array, "batch grid_height grid_width channels"]:
-    network = nnx.merge(graph.value, state)
-    return network.features(_unit_range(pixels), attention)
+    longest: int,
+) -> Float[Array, "longest channels"]:
+    """Compute features of one photo, padded to the longest sequence.
+
+    So whatever comes next is compiled once, and not for every length of sequences.
+    """
+    patches = patches._replace(pixels=_unit_range(patches.pixels))
+    (features,) = nnx.merge(graph.value, state).features(patches, attention)
+    return jnp.pad(features, ((0, longest - len(features)), (0, 0)))
 
 
 def _encode_photo(
@@ -73,7 +91,7 @@ def _unit_range(pixels: UInt8[Array, "*axes"]) -> Float[Array, "*axes"]:
 
 
 def _match(
-    features: Float[Array, "batch grid_height grid_width channels"],
+    photos: PhotoFeatures,
     text: Float[Array, "names channels"],
     class_of_name: Int32[Array, " names"],
     *,
@@ -82,16 +100,16 @@ def _match(
 ) -> Float[Array, "batch classes patches"]:
     """Compute cosines of classes, on the grid of the affinity."""
 
-    def match(features: Float[Array, "height width channels"]) -> Array:
+    def match(
+        features: Float[Array, "longest channels"], native: Int32[Array, " 2"]
+    ) -> Float[Array, "classes patches"]:
         cosines = jnp.einsum(
-            "hwd,nd->nhw", features.astype(jnp.float32), text, precision="highest"
+            "nd,pd->np", text, features.astype(jnp.float32), precision="highest"
         )
-        names = cosines.reshape(cosines.shape[0], -1)
-        classes = ops.reduce_synonyms(names, class_of_name, num_classes)
-        maps = classes.reshape(-1, *cosines.shape[1:])
-        return ops.resize(maps, grid, "bilinear").reshape(len(classes), -1)
+        classes = ops.reduce_synonyms(cosines, class_of_name, num_classes)
+        return ops.resize_patches(classes.T, native, grid).T
 
-    return jax.vmap(match)(features)
+    return jax.vmap(match)(jnp.stack(photos.features), photos.grids)
 
 
 def _prepare(
@@ -146,9 +164,16 @@ def count_mass(
 def _choose(
     values: Float[Array, "batch classes patches"],
     order: Int32[Array, "batch active"],
+    counts: Int32[Array, " batch"],
 ) -> Float[Array, "batch active patches"]:
-    """Take the rows of ``order``, so that the solver depends only on their number."""
-    return jnp.take_along_axis(values, order[:, :, None], axis=1)
+    """Take the rows of ``order``, so that the solver depends only on their number.
+
+    The padding, rows from ``counts`` on, becomes zero.
+    """
+    chosen = jnp.take_along_axis(values, order[:, :, None], axis=1)
+    number = jnp.arange(order.shape[1], dtype=counts.dtype)
+    is_real = number[None] < counts[:, None]
+    return jnp.where(is_real[:, :, None], chosen, 0)
 
 
 def _solve(

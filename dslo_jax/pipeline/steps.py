@@ -192,28 +192,29 @@ class Steps(ABC):
         """Compute the result of ``solved``, without the memory."""
         given = self.prepared(config)
         order, counts = checks.choose_classes(jax.device_get(given.active))
+        is_real = np.arange(order.shape[1]) < counts[:, None]
         affinity = self.affinity(config)
         discrepancy = config.discrepancy
         if discrepancy.wants_counts:
-            counts_of = checks.count(given, order, self.device.platform)
-            discrepancy = discrepancy.fitted(counts_of)
+            needed = checks.count(given, order, counts, self.device.platform)
+            discrepancy = discrepancy.fitted(needed)
         values = given.logits if discrepancy.takes_logits else given.source
         before = self.clock.seconds_of("solver")
         solve = partial(
             programs.DISCREPANCY,
             self.clock,
-            programs.CHOSEN(self.clock, values, self.put(order)),
+            programs.CHOSEN(self.clock, values, *self.put((order, counts))),
             affinity,
         )
         first, *others = discrepancy.attempts
         solution = jax.device_get(solve(discrepancy=first))
         for other in others:
-            unsolved = np.isnan(solution.error).any(axis=1)
+            unsolved = (np.isnan(solution.error) & is_real).any(axis=1)
             if unsolved.any():
                 again = jax.device_get(solve(discrepancy=other))
                 solution = _choose_photos(unsolved, again, solution)
         checks.check_maps(
-            solution, order, self.titles, config.discrepancy, config.affinity
+            solution, order, is_real, self.titles, config.discrepancy, config.affinity
         )
         seconds = self.clock.seconds_of("solver") - before
         return Solved(order, counts, solution, seconds)

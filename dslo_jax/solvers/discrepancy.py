@@ -122,7 +122,9 @@ class Discrepancy(abc.ABC):
 
         Args:
             source: Class distributions over the patches, at least 0; or logits (see
-                ``takes_logits``).
+                ``takes_logits``). A row of zeros is no class: it pads the classes to a
+                number that programs are compiled for. Its result is not used, and it
+                must not change the results of other rows.
             affinity: Attention from patch (row) to patch (column).
 
         Returns:

@@ -73,7 +73,10 @@ class Fused(Discrepancy):
         source: Float[Array | np.ndarray, "classes patches"],
         affinity: Float[Array | np.ndarray, "patches patches"] | None = None,
     ) -> Solution:
-        """Solve both. A class that either could not solve counts as not solved.
+        """Solve both.
+
+        A class that either could not solve counts as not solved, and so does a row of
+        zeros (see ``Discrepancy.solve``).
 
         Returns:
             The mean map; the steps of both together; the greater error, though the two
@@ -83,7 +86,7 @@ class Fused(Discrepancy):
         first = self.first.solve(source, affinity)
         second = self.second.solve(source, affinity)
         error = jnp.maximum(first.error, second.error)
-        is_solved = ~jnp.isnan(error)
+        is_solved = ~jnp.isnan(error) & jnp.any(source != 0, axis=1)
         mean = (_unit(first.value, is_solved) + _unit(second.value, is_solved)) / 2
         return Solution(
             jnp.where(is_solved[:, None], mean, 0),

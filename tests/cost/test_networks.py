@@ -19,6 +19,7 @@ from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig
 from dslo_jax.models.vit import Vit
 from dslo_jax.models.vit_config import VitConfig
+from dslo_jax.ops import Patches
 
 
 CLIP = ClipConfig(
@@ -130,15 +131,15 @@ def test_text():
 )
 def test_vision(mixing, size, unused):
     """The compiler drops the queries of a last block that compares keys."""
-    pixels = floats(1, *(8 * side + 3 for side in size), 3)
+    length = math.prod(size) + 3
+    grid = jax.ShapeDtypeStruct((1, 2), jnp.int32)
     found = products(
         build_clip,
-        lambda clip, pixels: clip.dense_features(pixels, attention=mixing),
-        pixels,
+        lambda clip, patches: clip.patch_features(patches, attention=mixing),
+        Patches(floats(1, length, 8, 8, 3), grid),
     )
-    tokens = math.prod(size) + 1
-    dropped = product(tokens, 32, 32).times(unused)
-    assert networks.vision(CLIP, *size, mixing) + dropped == found
+    dropped = product(length + 1, 32, 32).times(unused)
+    assert networks.vision(CLIP, length, mixing) + dropped == found
 
 
 def test_vae():

@@ -64,9 +64,6 @@ class StubSweep(Sweep):
         self.batches = []
         self._seconds = seconds
 
-    def size_key(self, size):
-        return size
-
     def measure(self, samples, cells):
         time.sleep(self._seconds)
         names = tuple(sample.name for sample in samples)

@@ -19,6 +19,7 @@ from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from dslo_jax.models.clip_layers import attention_weights
 from dslo_jax.models.clip_text import TextModel, load_text_encoder
+from dslo_jax.ops import Patches, cut_patches
 
 
 TOLERANCE = 2e-5  # float32, per block and end to end
@@ -229,6 +230,67 @@ def test_partial_patches_are_not_looked_at(pair):
     )
 
 
+SIZES = ((70, 45), (48, 130), (66, 66), (33, 40))
+LONGEST = 40  # patches; the photos have 2 to 27
+
+
+@functools.partial(jax.jit, static_argnames="attention")
+def dense_patches(clip, patches, attention):
+    return clip.patch_features(patches, attention=attention)
+
+
+def cut(clip, photos, length=LONGEST):
+    """The photos as one batch of sequences with RGB in [0, 1]."""
+    side = clip.config.vision.patch_size
+    cuts = [cut_patches(photo, side, length) for photo in photos]
+    pixels, grids = (np.concatenate(parts) for parts in zip(*cuts, strict=True))
+    return Patches(pixels.astype(np.float32) / 255, grids)
+
+
+def bytes_of(size):
+    rng = np.random.default_rng(size)
+    return rng.integers(0, 256, (*size, 3), np.uint8)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_features_do_not_depend_on_the_padding(any_clip, attention):
+    """Photos of several sizes in one batch, each alone, and without padding."""
+    side = any_clip.config.vision.patch_size
+    native = any_clip.config.vision.image_size
+    photos = [bytes_of(size) for size in (*SIZES, (native, native))]
+    together = np.asarray(dense_patches(any_clip, cut(any_clip, photos), attention))
+    assert together.shape[:2] == (len(photos), LONGEST)
+    for photo, found in zip(photos, together, strict=True):
+        alone = dense_patches(any_clip, cut(any_clip, [photo]), attention)[0]
+        np.testing.assert_allclose(found, alone, atol=2e-6)
+        pixels = photo[None].astype(np.float32) / 255
+        expected = dense(any_clip, pixels, attention).reshape(-1, found.shape[-1])
+        assert len(expected) == (photo.shape[0] // side) * (photo.shape[1] // side)
+        np.testing.assert_allclose(found[: len(expected)], expected, atol=2e-6)
+
+
+@pytest.fixture(scope="module", params=[14, 16, 32])
+def any_clip(request):
+    """Networks with random weights and patches of several sizes."""
+    side = request.param
+    vision = ClipVisionConfig(48, 64, 3, 4, image_size=3 * side, patch_size=side)
+    text = ClipTextConfig(600, 32, 32, 1, 1)
+    return Clip(ClipConfig(text, vision, projection_dim=24), rngs=nnx.Rngs(side))
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_no_attention_looks_at_the_padding(any_clip, attention):
+    """Whatever the padding shows, the features of the photo are the same bits."""
+    patches = cut(any_clip, [bytes_of((70, 70))])
+    expected = dense_patches(any_clip, patches, attention)
+    is_real = np.array(patches.is_real)
+    assert 0 < is_real.sum() < LONGEST
+    other = np.where(is_real[..., None, None, None], patches.pixels, 7)
+    found = dense_patches(any_clip, patches._replace(pixels=other), attention)
+    np.testing.assert_array_equal(found[is_real], expected[is_real])
+    assert np.abs(found[~is_real] - expected[~is_real]).max() > 1e-3
+
+
 def test_memory_does_not_grow_with_depth():
     """The weights of one layer at a time, whatever the compiler would rather do."""
     heads, side, held = 4, 20, []
@@ -280,7 +342,8 @@ def test_text_blocks(pair):
     layers = network.text_model.encoder.layers
     for ours, theirs in zip(clip.text_model.encoder.layers, layers, strict=True):
         expected = theirs(hidden, causal[None, None])
-        close(call(ours, hidden.numpy(), causal.numpy()), expected, TOLERANCE)
+        found = call(ours, hidden.numpy(), causal.numpy()[None])
+        close(found, expected, TOLERANCE)
 
 
 def test_encode_text(pair):

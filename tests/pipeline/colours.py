@@ -18,7 +18,7 @@ _LETTERS = 256  # the tokens of a byte are the byte, and the byte at the end of 
 
 
 def colours(pixels):
-    """Mean colour of every patch, around 0."""
+    """Mean colour of every patch of photos, around 0."""
     batch, height, width, _ = pixels.shape
     shape = (batch, height // PATCH, PATCH, width // PATCH, PATCH, 3)
     return pixels.reshape(shape).mean(axis=(2, 4)) - 0.5
@@ -39,14 +39,14 @@ class ColourLogits(LogitsSource):
         keys = jax.vmap(jax.random.key)(seeds)
         return unit(jax.vmap(lambda key: jax.random.normal(key, (6,)))(keys))
 
-    def features(self, pixels, attention):
-        seen = colours(pixels)
+    def features(self, patches, attention):
+        seen = patches.pixels.mean(axis=(2, 3)) - 0.5
         return unit(jnp.concatenate([seen, seen**2 - 0.1], axis=-1))
 
     def embed_work(self, prompts, tokens):
         return Work()
 
-    def features_work(self, rows, columns, attention):
+    def features_work(self, patches, attention):
         return Work()
 
     def networks(self):

@@ -56,7 +56,7 @@ def test_labels_are_the_argmax_of_the_upsampled_discrepancy(segmenter, make_phot
 
 
 def test_a_batch_equals_one_by_one(segmenter, make_photo):
-    sizes = [(50, 75), (75, 50), (50, 75), (50, 75)]
+    sizes = [(50, 75), (75, 50), (40, 160), (64, 64), (20, 300)]  # of four lengths
     photos = [make_photo(*size, seed=i) for i, size in enumerate(sizes)]
     batch = segmenter.batch(photos, CLASSES, batch_size=2)
     for photo, together in zip(photos, batch, strict=True):
@@ -66,6 +66,18 @@ def test_a_batch_equals_one_by_one(segmenter, make_photo):
             together.discrepancy, alone.discrepancy, rtol=1e-4, atol=1e-7
         )
         assert together.num_steps == alone.num_steps
+
+
+def test_a_batch_has_no_more_photos_than_there_are(segmenter, make_photo):
+    photos = [make_photo(50, 75, seed=i) for i in range(3)]
+    with watch() as calls:
+        segmenter.batch(photos[:2], CLASSES, batch_size=4)
+    (solver,) = [call for call in calls if call.stage == "solver"]
+    assert solver.arguments[0].shape[0] == 2
+    with watch() as calls:
+        segmenter.batch(photos, CLASSES, batch_size=2)
+    sizes = [call.arguments[0].shape[0] for call in calls if call.stage == "solver"]
+    assert sizes == [2, 2]  # the second one is padded
 
 
 def test_empty_batch_is_empty(segmenter):
@@ -102,8 +114,8 @@ def test_another_class_list_compiles_no_solver(segmenter, make_photo):
 def test_labels_do_not_depend_on_the_buckets(segmenter, make_photo, monkeypatch):
     photo = make_photo(50, 75)
     expected = segmenter(photo, CLASSES)
-    monkeypatch.setattr(checks, "_bucket", lambda count: 11)
-    monkeypatch.setattr(checks, "READING_STEPS", 1)
+    monkeypatch.setattr(checks, "_class_bucket", lambda count, classes: 11)
+    monkeypatch.setattr(checks, "_row_bucket", lambda count, patches: patches)
     wider = segmenter(photo, CLASSES)
     np.testing.assert_array_equal(wider.labels, expected.labels)
     assert wider.ties == expected.ties

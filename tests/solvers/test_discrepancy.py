@@ -115,6 +115,23 @@ def test_one_of_ones_own():
     assert Fused(own, OptimalPath()).solve(source, affinity).converged.all()
 
 
+@pytest.mark.parametrize(
+    "discrepancy",
+    [*(kind() for kind in DISCREPANCIES.values()), Fused(Logits(), Logits())],
+    ids=repr,
+)
+def test_rows_of_zeros_pad_the_classes(discrepancy):
+    source, affinity = problem()
+    source = source + 0.5 if discrepancy.takes_logits else source  # far from zero
+    padded = jnp.concatenate([source, jnp.zeros_like(source)])
+    expected = jax.jit(discrepancy.solve)(source, affinity)
+    found = jax.jit(discrepancy.solve)(padded, affinity)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one[: len(source)], other, rtol=1e-5, atol=1e-7)
+    assert np.isfinite(found.value).all()
+    assert not found.num_steps[len(source) :].any()
+
+
 def test_a_discrepancy_is_a_static_argument():
     """Equal ones share a compilation."""
     source, affinity = problem()

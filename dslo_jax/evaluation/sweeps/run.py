@@ -6,7 +6,7 @@ interrupted measures what it would have measured.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import chain
@@ -90,7 +90,6 @@ class _Item(NamedTuple):
     """A photo in its place among the others; not read if nothing of it is missing."""
 
     index: int
-    size: tuple[int, ...]
     sample: Sample | None
 
 
@@ -121,7 +120,8 @@ class _Run:
         again = [i for i, skipped in enumerate(skipped_before) if skipped]
         ready = time.perf_counter()
         with closing(self._items(first)) as items, closing(self._items(again)) as more:
-            for batch in chain(self._batches(items), self._batches(more)):
+            size = self._sweep.batch_size
+            for batch in chain(batches(items, size), batches(more, size)):
                 start = time.perf_counter()
                 spent = spent._replace(reading=spent.reading + start - ready)
                 spent = self._measure(batch, spent)
@@ -129,36 +129,27 @@ class _Run:
                 ready = time.perf_counter()
         return spent._replace(reading=spent.reading + time.perf_counter() - ready)
 
-    def _batches(self, items: Iterator[_Item]) -> Iterator[list[_Item]]:
-        return batches(
-            items, lambda item: self._sweep.size_key(item.size), self._sweep.batch_size
-        )
-
     def _items(self, indices: Sequence[int]) -> Generator[_Item, None, None]:
         """Photos in order, read if something of them is missing."""
-        known = {index: self._known_size(self._names[index]) for index in indices}
-        unknown = [index for index in indices if known[index] is None]
+        known = {index for index in indices if self._is_known(self._names[index])}
+        unknown = [index for index in indices if index not in known]
         ahead = 2 * self._sweep.batch_size
         reading = partial(attempt, self._samples.read)
         with closing(map_ahead(reading, unknown, threads=4, ahead=ahead)) as read:
             for index in indices:
-                size = known[index]
-                if size is not None:
-                    yield _Item(index, size, None)
+                if index in known:
+                    yield _Item(index, None)
                     continue
                 sample = next(read)
                 if isinstance(sample, DsloError):
                     self._skip(self._names[index], sample)
                 else:
-                    yield _Item(index, sample.truth.shape, sample)
+                    yield _Item(index, sample)
 
-    def _known_size(self, name: str) -> tuple[int, ...] | None:
-        """Size of a photo that every cell has measured."""
+    def _is_known(self, name: str) -> bool:
+        """Whether every cell has measured a photo."""
         records = self._journal.records
-        if not all((cell.key, name) in records for cell in self._sweep.cells):
-            return None
-        size = records.get((PHOTO, name), {}).get("size")
-        return size and tuple(size)
+        return all((cell.key, name) in records for cell in self._sweep.cells)
 
     def _measure(self, batch: Sequence[_Item], spent: Spent) -> Spent:
         missing = [
@@ -175,9 +166,7 @@ class _Run:
         start = time.perf_counter()
         measured = self._sweep.measure(samples, missing)
         between = time.perf_counter()
-        records: dict[Key, Record] = {
-            (PHOTO, sample.name): self._about(sample) for sample in samples
-        }
+        records: dict[Key, Record] = {}
         for cell, found in measured.items():
             records |= self._records(cell, samples, found)
         self._journal.append(records)
@@ -187,11 +176,6 @@ class _Run:
             measuring=spent.measuring + between - start,
             writing=spent.writing + end - between,
         )
-
-    def _about(self, sample: Sample) -> Record:
-        """Its size; that it was once skipped stays known, and it in its late place."""
-        known = self._journal.records.get((PHOTO, sample.name), {})
-        return known | {"size": list(sample.truth.shape)}
 
     def _records(
         self,

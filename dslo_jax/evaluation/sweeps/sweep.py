@@ -5,7 +5,7 @@ what an earlier cell has computed for the same photos and the same choices is ta
 the memory that the batches of all cells share.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ from dslo_jax.evaluation.metrics import Confusion
 from dslo_jax.evaluation.sweeps import oracles
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.oracles import InformedBatch
-from dslo_jax.images import short_side_size
 from dslo_jax.pipeline import Memory, Networks
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.solvers import Solution
@@ -76,7 +75,7 @@ class Sweep:
     Args:
         networks: The networks of all cells.
         classes: The classes of the truth.
-        cells: What will be measured; also decides which photos may share a batch.
+        cells: What will be measured.
         batch_size: Photos at once; each holds two arrays of the size of an affinity.
     """
 
@@ -97,25 +96,13 @@ class Sweep:
             if cell.config.discrepancy.needs_affinity:
                 networks.affinity(cell.config.affinity, cell.attention)  # told now
 
-    def batch_key(self, sample: Sample) -> Hashable:
-        """Equal for photos that may share a batch: those that CLIP sees alike."""
-        return self.size_key(sample.truth.shape)
-
-    def size_key(self, size: tuple[int, ...]) -> Hashable:
-        """The ``batch_key`` of photos of this height and width."""
-        height, width = size
-        patch = self.networks.logits.module.patch_size
-        sides = {cell.config.clip.short_side for cell in self.cells}
-        seen = {short_side_size((height, width), side, patch) for side in sides}
-        return tuple(sorted(seen))
-
     def label(
         self, samples: Sequence[Sample], cells: Sequence[Cell]
     ) -> dict[Cell, list[Labelled] | SolverError]:
         """Labels of a batch by several cells.
 
         Args:
-            samples: At most ``batch_size``, with equal ``batch_key``.
+            samples: At most ``batch_size``.
             cells: Some of the sweep's.
 
         Returns:

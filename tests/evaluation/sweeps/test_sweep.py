@@ -47,7 +47,7 @@ def sweep(networks, scene_set, cells):
 def labelled(sweep, scene_set, cells):
     """Labels of all photos by every cell, all cells in company."""
     found = {cell: [] for cell in cells}
-    for batch in batches(scene_set, sweep.batch_key, sweep.batch_size):
+    for batch in batches(scene_set, sweep.batch_size):
         for cell, results in sweep.label(batch, cells).items():
             found[cell] += results
     return found
@@ -89,7 +89,7 @@ def count(calls, stage):
 
 def test_networks_run_once_per_distinct_setting(sweep, scene_set, cells, calls):
     sweep.label(list(scene_set)[:2], cells)
-    assert count(calls, "clip") == 3  # attention and short side vary
+    assert count(calls, "clip") == 2 * 3  # photos; attention and short side vary
     assert count(calls, "vae") == 1
     assert count(calls, "unet") == 2  # two settings among the cells that attend
 
@@ -140,7 +140,7 @@ def test_attentions_side_by_side(attentions, scene_set, base, calls):
     (table,) = build_tables(base, layers, ["foundation"], attentions=told[1:])
     sweep = Sweep(networks, scene_set.classes, table.cells, batch_size=2)
     found = sweep.label(list(scene_set)[:2], table.cells)
-    assert count(calls, "clip") == 2  # row I of Table 2 has an attention of its own
+    assert count(calls, "clip") == 2 * 2  # row I of Table 2 has its own attention
     assert [count(calls, stage) for stage in ("vit", "vae")] == [1, 1]
     assert [count(calls, stage) for stage in ("aggregation", "unet")] == [1, 1]
     dino = table.rows[1].cells[0]
@@ -192,10 +192,28 @@ def test_a_cell_without_a_solution_does_not_stop_the_others(networks, scene_set,
     assert len(found[plain]) == 2
 
 
-def test_photos_of_other_sizes_do_not_share_a_batch(sweep, scene_set):
-    turned = dataclasses.replace(scene_set, seeds=range(1), size=(64, 48))
-    samples = [*scene_set, *turned, *scene_set]
-    groups = list(batches(samples, sweep.batch_key, 2))
-    sizes = [{sample.truth.shape for sample in group} for group in groups]
-    assert all(len(each) == 1 for each in sizes)
-    assert [len(group) for group in groups] == [2, 2, 2, 1]
+def test_photos_of_other_sizes_share_a_batch(sweep, scene_set, cells):
+    """And each gets the labels that it gets in other company."""
+    wide = dataclasses.replace(scene_set, seeds=range(1), size=(48, 160))
+    samples = [next(iter(scene_set)), *wide]
+    together = sweep.label(samples, cells)
+    for index, sample in enumerate(samples):
+        alone = sweep.label([sample], cells)
+        for cell in cells:
+            np.testing.assert_array_equal(
+                together[cell][index].labels, alone[cell][0].labels
+            )
+
+
+def test_batches_are_photos_that_follow_each_other():
+    taken = []
+
+    def items():
+        for item in range(7):
+            taken.append(item)
+            yield item
+
+    groups = batches(items(), 3)
+    assert next(groups) == [0, 1, 2]
+    assert taken == [0, 1, 2]  # no more than the batch needs
+    assert list(groups) == [[3, 4, 5], [6]]

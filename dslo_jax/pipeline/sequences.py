@@ -1,0 +1,52 @@
+"""Photos of any size as sequences of few lengths, for the source of logits."""
+
+import math
+
+import numpy as np
+
+from dslo_jax import images, ops
+from dslo_jax.images.resizing import MAX_LONG
+from dslo_jax.logits import ClipOptions
+
+
+ASPECTS = ((3, 4), (9, 16), (3, 8), (1, 5))
+"""Height and width of the photos whose numbers of patches are the lengths of sequences,
+beside the longest one. A photo of 4:3 or 16:9 is not padded at all, one of 3:2 by a
+fifth, a square by a third. Every length more is a program more to compile."""
+
+
+def sequence_lengths(short_side: int, patch: int) -> tuple[int, ...]:
+    """All lengths of sequences, in patches, in increasing order.
+
+    Args:
+        short_side: Shorter side of a photo for the network, in pixels.
+        patch: Side of a patch in pixels.
+
+    Returns:
+        The lengths; no photo has more patches than the last one.
+    """
+    longest = min(short_side, MAX_LONG), MAX_LONG
+    sizes = [*ASPECTS, longest]
+    counts = {
+        math.prod(images.short_side_size(size, short_side, patch)) // patch**2
+        for size in sizes
+    }
+    return tuple(sorted(counts))
+
+
+def cut_photo(pixels: np.ndarray, options: ClipOptions, patch: int) -> ops.Patches:
+    """Resize a photo and cut it into a sequence of patches.
+
+    Which length the sequence has depends on the size of this photo alone.
+
+    Args:
+        pixels: The photo, RGB from 0 to 255.
+        options: Size for the network, and method of resizing.
+        patch: Side of a patch in pixels.
+    """
+    size = images.short_side_size(pixels.shape[:2], options.short_side, patch)
+    count = math.prod(size) // patch**2
+    lengths = sequence_lengths(options.short_side, patch)
+    length = next(length for length in lengths if length >= count)
+    resized = images.resize_photo(pixels, size, method=options.resample)
+    return ops.cut_patches(resized, patch, length)
