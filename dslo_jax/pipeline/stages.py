@@ -125,6 +125,14 @@ class Call(NamedTuple):
         return float(self.program.cost_analysis().get("flops", 0.0))
 
 
+_REMEDIES = {
+    "text": "fewer or shorter templates",
+    "clip": "a smaller short_side, half precision",
+    "logits": "fewer classes",
+    "labels": "a smaller photo, fewer classes",
+}
+"""What makes a stage need less memory, by its name."""
+
 _listening: list[Announce] = []
 _watching: list[list[Call]] = []
 
@@ -211,14 +219,27 @@ class Stage:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            raise DeviceError(
-                "D01",
-                f"stage {self.name!r} needs more memory than the device has; use a "
-                "smaller batch or affinity_size, or half precision",
-            ) from error
+            raise self._no_memory(self._compiled.get(key)) from error
         seconds = time.perf_counter() - ready
         clock.add(self.name, seconds, ready - start if compiles else 0.0)
         return result
+
+    def _no_memory(self, program: Any) -> DeviceError:
+        """The error of a stage for which the device has too little memory."""
+        needed = ""
+        if program is not None and (sizes := program.memory_analysis()) is not None:
+            total = (
+                sizes.argument_size_in_bytes
+                + sizes.output_size_in_bytes
+                + sizes.temp_size_in_bytes
+            )
+            needed = f" about {total / 2**30:.1f} GiB,"
+        remedy = _REMEDIES.get(self.name, "a smaller affinity_size, half precision")
+        return DeviceError(
+            "D01",
+            f"stage {self.name!r} needs{needed} more memory than the device has; use "
+            f"{remedy}, or a smaller batch",
+        )
 
     def _compile(self, args: tuple[Any, ...], static: dict[str, Hashable]) -> Any:
         jitted = jax.jit(self._function, static_argnames=tuple(static))

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
+from dslo_jax.errors import DeviceError
 from dslo_jax.pipeline.stages import Clock, Stage, listen
 
 
@@ -31,3 +32,12 @@ def test_a_listener_is_gone_after_a_failure():
         fail()
     double(Clock(), jnp.ones(1))
     assert not heard
+
+
+def test_too_little_memory_is_told_with_the_amount_and_a_remedy():
+    def grow(x):
+        return jnp.cumsum(jnp.broadcast_to(x, (2**43,)))
+
+    with pytest.raises(DeviceError, match=r"D01.*'labels' needs about \d+") as caught:
+        Stage("labels", grow)(Clock(), jnp.float32(1))
+    assert "a smaller photo" in str(caught.value)
