@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "pairs": "config errors",
     "pipeline": "attention config errors images logits ops prompts solvers templates",
     "segmentation": "config errors files images ops outputs pipeline solvers",
-    "own_logits": "config errors images pipeline segmentation solvers",
+    "own_logits": "config errors images pipeline prompts segmentation solvers",
     "segmenter": (
         "attention config devices errors hub images logits pairs pipeline prompts "
         "segmentation solvers templates"
