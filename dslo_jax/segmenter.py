@@ -19,10 +19,11 @@ from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
 from dslo_jax.logits import load_logits
-from dslo_jax.pairs import find_pair
+from dslo_jax.pairs import World, find_pair
 from dslo_jax.pipeline import Batch, Networks, clip_size
 from dslo_jax.pipeline.stages import Announce, Clock
 from dslo_jax.segmentation import Segmentation, assemble
+from dslo_jax.small_world import world_notes
 from dslo_jax.solvers import Discrepancy
 from dslo_jax.templates import find_templates
 
@@ -39,6 +40,7 @@ class Segmenter:
         discrepancy: The discrepancy to solve for, instead of that of ``config``.
         announce: Called as each stage begins, with its name and whether it compiles
             first.
+        world: All that the networks know, if results shall note what they do not.
 
     Raises:
         OptionError: The discrepancy needs an affinity and there is none (``O05``), or
@@ -53,6 +55,7 @@ class Segmenter:
         *,
         discrepancy: Discrepancy | None = None,
         announce: Announce | None = None,
+        world: World | None = None,
     ):
         self.networks = networks
         self.config = config or SegmenterConfig()
@@ -60,6 +63,7 @@ class Segmenter:
             self.config = self.config.with_options(discrepancy=discrepancy)
         self.config = self._checked(self.config)  # errors now, not at the first photo
         self._announce = announce
+        self._world = world
 
     @classmethod
     def from_pretrained(
@@ -136,7 +140,8 @@ class Segmenter:
             {"": load_attention},
             downscaling=downscaling_of(place),
         )
-        return cls(networks, config, announce=announce)
+        world = pair.world if clip is None else None
+        return cls(networks, config, announce=announce, world=world)
 
     def __call__(
         self,
@@ -245,6 +250,11 @@ class Segmenter:
         batch = Batch(self.networks, photos, classes, size=batch_size, clock=clock)
         solved = batch.solved(config)
         labelled = [batch.labelled(config, index) for index in range(len(photos))]
+        notes = [classes.notes] * len(photos)
+        if self._world is not None:
+            args = self._world, self.networks, photos, classes
+            foreign = world_notes(*args, size=batch_size)
+            notes = [classes.notes + each for each in foreign]
         return [
             assemble(
                 photo,
@@ -255,6 +265,7 @@ class Segmenter:
                 grid=batch.grid(config),
                 timings=clock.timings,
                 config=config,
+                notes=notes[i],
             )
             for i, photo in enumerate(photos)
         ]

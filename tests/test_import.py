@@ -33,13 +33,14 @@ MAY_IMPORT = {
     "attention": "cost empty_prompt errors hub models options weights",
     "bench": "attention cost cost.work errors files models ops solvers",
     "config": "attention errors logits ops options solvers",
-    "pairs": "config errors",
+    "pairs": "config errors scenes",
     "pipeline": "attention config errors images logits ops prompts solvers templates",
+    "small_world": "images pairs pipeline prompts",
     "segmentation": "config errors files images ops outputs pipeline solvers",
     "own_logits": "config errors images pipeline prompts segmentation solvers",
     "segmenter": (
         "attention config devices errors hub images logits pairs pipeline prompts "
-        "segmentation solvers templates"
+        "segmentation small_world solvers templates"
     ),
     "": "config errors ops own_logits segmentation segmenter solvers",
     "evaluation.metrics": "",
