@@ -12,6 +12,7 @@ from dslo_jax import images
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
 from dslo_jax.pipeline import Steps
+from dslo_jax.prompts import parse_classes
 from dslo_jax.segmentation import Segmentation, assemble
 from dslo_jax.solvers import Discrepancy
 
@@ -51,6 +52,7 @@ def segment_logits(
     Raises:
         ValueError: The shapes do not fit each other, or the affinity is missing.
         ImageError: A photo cannot be used.
+        ClassListError: The names are no list in an order, or one is blank (``C..``).
         OptionError: An option is unknown or out of range.
         SolverError: The logits or the affinity have values that no solver can use.
 
@@ -76,13 +78,15 @@ def segment_logits(
         photo if isinstance(photo, Photo) else images.read_photo(photo)
         for photo in photos
     ]
-    titles = classes or [str(index) for index in range(logits.shape[1])]
+    if classes is None:
+        classes = [str(index) for index in range(logits.shape[1])]
+    titles = parse_classes(classes, allow_duplicates=True).titles
     given = _Given(logits, affinity, read, titles)
     solved = given.solved(config)
     results = [
         assemble(
             photo,
-            tuple(titles),
+            titles,
             solved.order[i, : solved.counts[i]],
             jax.tree.map(lambda leaf, i=i: leaf[i], solved.solution),
             given.labelled(config, i),

@@ -4,8 +4,25 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from dslo_jax import scenes
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
+
+
+class World(NamedTuple):
+    """All that networks know, where that is far less than any photo and any word.
+
+    Attributes:
+        classes: The names of every class that they were trained on.
+        config: Options for telling whether a photo is of this world. They are fixed,
+            because ``least_lead`` was measured with them.
+        least_lead: The mean lead (``small_world.mean_leads``) of a photo of this world,
+            or more.
+    """
+
+    classes: tuple[tuple[str, ...], ...]
+    config: SegmenterConfig
+    least_lead: float
 
 
 class Pair(NamedTuple):
@@ -15,11 +32,14 @@ class Pair(NamedTuple):
         clip: Name or folder of the CLIP, for ``hub.resolve``.
         attention: Name or folder of the source of affinities, for ``hub.resolve``.
         config: The options that suit them; a user may choose others.
+        world: All that they know; None for networks that were trained on photos and
+            words of all kinds.
     """
 
     clip: str | Path
     attention: str | Path
     config: SegmenterConfig = SegmenterConfig()
+    world: World | None = None
 
 
 # Sizes that give each source 64 x 64 patches; the paper does not state any.
@@ -70,4 +90,14 @@ def find_pair(name_or_path: str | Path) -> Pair:
     folder, config = Path(place), SegmenterConfig()
     if (folder / CONFIG_NAME).exists():
         config = SegmenterConfig.from_toml(folder / CONFIG_NAME)
-    return Pair(folder / "clip", folder / "diffusion", config)
+    world = _drawn_world(config) if name in BUNDLED else None
+    return Pair(folder / "clip", folder / "diffusion", config, world)
+
+
+def _drawn_world(config: SegmenterConfig) -> World:
+    """The world of the bundled networks; its least lead is measured."""
+    return World(
+        classes=tuple((each.name, *each.synonyms) for each in scenes.CLASSES),
+        config=config.with_options(templates="single"),
+        least_lead=0.14,
+    )

@@ -165,6 +165,7 @@ def assemble(
     grid: tuple[int, int],
     timings: tuple[Timing, ...],
     config: SegmenterConfig,
+    notes: tuple[str, ...] = (),
 ) -> Segmentation:
     """Make the result for one photo.
 
@@ -177,6 +178,7 @@ def assemble(
         grid: Height and width of the patch grid.
         timings: Seconds of every stage.
         config: The options of this result.
+        notes: Notes about the class list and the networks.
     """
     labels = active[labelled.labels]
     areas = np.bincount(labels.ravel(), minlength=len(titles)) / labels.size
@@ -201,7 +203,7 @@ def assemble(
         reports=tuple(reports),
         ties=ties,
         timings=timings,
-        notes=photo.notes + _notes(reports, ties),
+        notes=photo.notes + notes + _notes(reports, ties),
         pixels=photo.pixels,
         config=config,
     )

@@ -19,7 +19,7 @@ from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.errors import OptionError
 from dslo_jax.logits import load_logits
-from dslo_jax.pairs import find_pair
+from dslo_jax.pairs import World, find_pair
 from dslo_jax.pipeline import Networks
 from dslo_jax.pipeline.stages import Announce
 from dslo_jax.segmentation import Segmentation
@@ -40,6 +40,7 @@ class Segmenter:
         discrepancy: The discrepancy to solve for, instead of that of ``config``.
         announce: Called as each stage begins, with its name and whether it compiles
             first.
+        world: All that the networks know, if results shall note what they do not.
 
     Raises:
         OptionError: The discrepancy needs an affinity and there is none (``O05``), or
@@ -54,6 +55,7 @@ class Segmenter:
         *,
         discrepancy: Discrepancy | None = None,
         announce: Announce | None = None,
+        world: World | None = None,
     ):
         self.networks = networks
         self.config = config or SegmenterConfig()
@@ -61,6 +63,7 @@ class Segmenter:
             self.config = self.config.with_options(discrepancy=discrepancy)
         self.config = self._checked(self.config)  # errors now, not at the first photo
         self._announce = announce
+        self._world = world
 
     @classmethod
     def from_pretrained(
@@ -137,7 +140,8 @@ class Segmenter:
             {"": load_attention},
             downscaling=downscaling_of(place),
         )
-        return cls(networks, config, announce=announce)
+        world = pair.world if clip is None else None
+        return cls(networks, config, announce=announce, world=world)
 
     def __call__(
         self,
@@ -267,6 +271,7 @@ class Segmenter:
             batch_size=batch_size,
             max_pixels=max_pixels,
             announce=self._announce,
+            world=self._world,
         )
         return stream.run(photos)
 

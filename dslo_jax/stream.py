@@ -16,10 +16,12 @@ from dslo_jax import images
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import DeviceError, DsloError, attempt
 from dslo_jax.images import Photo
+from dslo_jax.pairs import World
 from dslo_jax.pipeline import Batch, Networks, ScaledPhoto
 from dslo_jax.pipeline.stages import Announce, Clock, Timing
 from dslo_jax.prompts import ClassList
 from dslo_jax.segmentation import Segmentation, assemble
+from dslo_jax.small_world import world_notes
 from dslo_jax.threads import map_ahead, windows
 
 
@@ -54,6 +56,7 @@ class _Solved(NamedTuple):
     batch: Batch
     index: int
     timings: tuple[Timing, ...]
+    notes: tuple[str, ...]
 
 
 class Stream:
@@ -66,6 +69,7 @@ class Stream:
         batch_size: Photos at once on the device.
         max_pixels: Greatest number of pixels of a photo.
         announce: As for ``Segmenter``.
+        world: As for ``Segmenter``.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Stream:
         batch_size: int,
         max_pixels: int,
         announce: Announce | None,
+        world: World | None,
     ):
         self._networks = networks
         self._config = config
@@ -84,6 +89,7 @@ class Stream:
         self._batch_size = batch_size
         self._max_pixels = max_pixels
         self._announce = announce
+        self._world = world
         self._clock = Clock(announce)  # of the next batch
 
     def run(
@@ -168,10 +174,16 @@ class Stream:
         photos = [each.photo for each in read]
         clock, self._clock = self._clock, Clock(self._announce)
         batch = Batch(self._networks, photos, self._classes, size=size, clock=clock)
+        notes = [()] * len(read)
         batch.solved(self._config)
+        if self._world is not None:
+            notes = world_notes(self._world, batch)
         batch.forget_all_but_maps(self._config)
         timings = clock.timings
-        return [_Solved(each.source, batch, i, timings) for i, each in enumerate(read)]
+        return [
+            _Solved(each.source, batch, index, timings, notes[index])
+            for index, each in enumerate(read)
+        ]
 
     def _finish(self, solved: _Solved | FailedPhoto) -> Segmentation | FailedPhoto:
         """Make the labels of a photo, and its result."""
@@ -180,7 +192,7 @@ class Stream:
         return _failure_or(solved.source, attempt(self._label, solved))
 
     def _label(self, solved: _Solved) -> Segmentation:
-        _, batch, index, timings = solved
+        batch, index = solved.batch, solved.index
         config = self._config
         batch.clock = Clock(self._announce)
         labelled = batch.labelled(config, index)
@@ -192,8 +204,9 @@ class Stream:
             jax.tree.map(lambda leaf: leaf[index], maps.solution),
             labelled,
             grid=batch.grid(config),
-            timings=(*timings, *batch.clock.timings),
+            timings=(*solved.timings, *batch.clock.timings),
             config=config,
+            notes=(*self._classes.notes, *solved.notes),
         )
 
 

@@ -34,11 +34,14 @@ MAY_IMPORT = {
     "attention": "cost empty_prompt errors hub models options weights",
     "bench": "attention cost cost.work errors files models ops solvers",
     "config": "attention errors logits ops options solvers",
-    "pairs": "config errors",
+    "pairs": "config errors scenes",
     "pipeline": "attention config errors images logits ops prompts solvers templates",
+    "small_world": "pairs pipeline prompts",
     "segmentation": "config errors files images ops outputs pipeline solvers",
-    "own_logits": "config errors images pipeline segmentation solvers",
-    "stream": "config errors images pipeline prompts segmentation threads",
+    "own_logits": "config errors images pipeline prompts segmentation solvers",
+    "stream": (
+        "config errors images pairs pipeline prompts segmentation small_world threads"
+    ),
     "segmenter": (
         "attention config devices errors hub images logits pairs pipeline prompts "
         "segmentation solvers stream templates"

@@ -24,7 +24,7 @@ def test_pairs_name_known_checkpoints():
 
 def test_a_folder_is_a_pair(tmp_path):
     pair = find_pair(tmp_path)
-    assert pair == (tmp_path / "clip", tmp_path / "diffusion", SegmenterConfig())
+    assert pair == (tmp_path / "clip", tmp_path / "diffusion", SegmenterConfig(), None)
     assert find_pair(str(tmp_path)) == pair
 
 

@@ -1,4 +1,4 @@
-"""Class lists, templates, tokens, and the features of names."""
+"""Templates, and the features of names."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,9 @@ from checkpoints.clip import EOS, VOCAB_SIZE, save_tokenizer
 from dslo_jax.errors import ClassListError
 from dslo_jax.prompts import (
     IMAGENET_TEMPLATES,
-    ClassList,
     check_templates,
     embed_names,
     load_tokenizer,
-    parse_classes,
-    read_class_file,
-    split_classes,
     tokenize,
 )
 
@@ -29,124 +25,6 @@ def refused(code, message, function, *arguments, **options):
     with pytest.raises(ClassListError, match=message) as error:
         function(*arguments, **options)
     assert error.value.code == code
-
-
-# ---------------------------------------------------------------- class lists
-
-
-def test_parse_classes():
-    classes = parse_classes([" cat", ["sofa ", "Couch"], "potted  plant"])
-    assert classes.synonyms == (("cat",), ("sofa", "Couch"), ("potted  plant",))
-    assert len(classes) == 3
-    assert classes.titles == ("cat", "sofa", "potted  plant")
-    assert classes.names == ("cat", "sofa", "Couch", "potted  plant")
-    assert classes.class_of_name == (0, 1, 1, 2)
-    assert parse_classes(classes) is classes
-
-
-def test_split_classes():
-    expected = parse_classes(["cat", ("sofa", "couch"), "wall"])
-    assert split_classes("cat, sofa|couch, wall") == expected
-    refused("C01", "there is no class", split_classes, "  ")
-    refused("C01", "class 2 has a blank name", split_classes, "cat, ")
-    refused("C01", "class 1 has a blank name", split_classes, "cat|,dog")
-
-
-@pytest.mark.parametrize("name", ["🐶", "كلب", "<b>cat</b>", "a {} b", "naïve café"])
-def test_odd_names_are_kept(name):
-    assert parse_classes([name]).names == (name,)
-
-
-def test_bad_classes():
-    refused("C01", "there is no class", parse_classes, [])
-    refused("C01", "class 2 has a blank name: ' '", parse_classes, ["cat", " "])
-    refused("C01", "class 1 has no name", parse_classes, [[]])
-    refused(
-        "C02",
-        "'Sofa' of class 3 repeats a name of class 1",
-        parse_classes,
-        [["couch", "sofa "], "cat", "Sofa"],
-    )
-    refused("C02", "repeats", parse_classes, ["hot dog", "Hot  Dog"])
-    refused("C04", r"did you mean \['cat'\]", parse_classes, "cat")
-    refused("C04", r"did you mean \['cat', 'dog'\]", parse_classes, "cat, dog")
-    for character in ("\0", "\x1b", "\n", "\ud800"):
-        refused("C06", "class 1", parse_classes, [f"a{character}b"])
-
-
-def test_duplicates_can_be_allowed():
-    classes = parse_classes([["sky", "bed"], "bed"], allow_duplicates=True)
-    assert classes.class_of_name == (0, 0, 1)
-
-
-def test_read_class_file(tmp_path):
-    path = tmp_path / "classes.txt"
-    path.write_bytes("\ufeffsky, wall\r\ncat;kitten\r\nship\r\n\r\n".encode())
-    assert read_class_file(path) == ClassList(
-        (("sky", "wall"), ("cat", "kitten"), ("ship",))
-    )
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "0, wall\n1, cat; kitten\n2, 5 euro note",
-        "id;name\r\n0;wall\r\n1;cat;kitten\r\n2;5 euro note\r\n",
-        "Idx\tName\n0\twall\n1\tcat, kitten\n2\t5 euro note\n",
-        "0: wall\n1: cat, kitten\n2: 5 euro note",
-        "wall\ncat;kitten\n5 euro note",  # a name may start with a number
-    ],
-)
-def test_ids_in_a_class_file_are_not_names(tmp_path, content):
-    path = tmp_path / "classes.txt"
-    path.write_text(content)
-    expected = ClassList((("wall",), ("cat", "kitten"), ("5 euro note",)))
-    assert read_class_file(path) == expected
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("0, wall\n2, cat", "line 2, has id 2, expected 1: ids count up from 0"),
-        ("1, wall\n2, cat", "line 1, has id 1, expected 0"),
-        ("id,name\n0,wall\n0,cat", "line 3, has id 0, expected 1"),
-        ("0, wall\ncat", "line 2, has no id, expected 1"),
-        ("0, wall\n\n1, cat", "line 2, has no id, expected 1"),
-        ("Name\nwall\ncat", "line 1, 'Name' is a header; remove it"),
-    ],
-)
-def test_ids_that_are_not_the_labels_are_refused(tmp_path, content, said):
-    path = tmp_path / "classes.txt"
-    path.write_text(content)
-    refused("C08", said, read_class_file, path)
-
-
-def test_lines_are_counted_from_the_header_on(tmp_path):
-    path = tmp_path / "classes.txt"
-    path.write_text("id,name\n0,wall\n1,Wall")
-    refused("C02", "line 3 repeats a name of .*line 2", read_class_file, path)
-
-
-def test_more_classes_than_a_label_map_holds():
-    names = [f"thing {number}" for number in range(65537)]
-    assert len(parse_classes(names[:-1])) == 65536
-    refused("C09", "there are 65537 classes.*holds 65536", parse_classes, names)
-
-
-def test_bad_class_files(tmp_path):
-    path = tmp_path / "classes.txt"
-    refused("C07", "cannot be read", read_class_file, path)
-    refused("C07", "cannot be read", read_class_file, tmp_path)
-    for content, code, message in (
-        (b"", "C01", "there is no class"),
-        (b"cat\n\ndog", "C01", "classes.txt, line 2 has a blank name"),
-        (b"cat\ndog, ", "C01", "line 2 has a blank name"),
-        (b"cat\ndog\nCAT", "C02", "line 3 repeats a name of .*line 1"),
-        (b"cat\nd\0g", "C06", "line 2"),
-        (b"cat\n\xff\xfe", "C07", "line 2, is not UTF-8"),
-    ):
-        path.write_bytes(content)
-        refused(code, message, read_class_file, path)
 
 
 # ---------------------------------------------------------------- templates

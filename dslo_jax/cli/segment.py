@@ -56,7 +56,8 @@ class Segment:
         shard: INDEX/COUNT: only every COUNT-th photo, beginning with photo INDEX (from
             0). Several processes or machines can share the work and the output folder.
         max_pixels: Greatest number of pixels of a photo.
-        write: Files to write for each photo.
+        write: Files to write for each photo, with commas between them: labels,
+            coloured, overlay, overlay_png, maps, json.
         overwrite: Discard the results of an earlier run in the output folder.
         offline: Open no network connection.
         config: A TOML file with options of the method, which are listed below; options
@@ -65,7 +66,7 @@ class Segment:
     """
 
     photos: tyro.conf.Positional[tuple[str, ...]] = ()
-    classes: str | None = None
+    classes: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     class_file: Path | None = None
     model: str = "sd2+clip-b16"
     clip: str | None = None
@@ -79,7 +80,7 @@ class Segment:
     limit: int | None = None
     shard: str = "0/1"
     max_pixels: int = images.MAX_PIXELS
-    write: tuple[str, ...] = outputs.DEFAULT_FILES
+    write: str = ",".join(outputs.DEFAULT_FILES)
     overwrite: bool = False
     offline: bool = False
     config: Path | None = None
@@ -126,7 +127,7 @@ def _segment(options: Segment, errors: Console) -> int:
             shard=shard,
             batch_size=min(options.batch, max(1, len(found))),
             max_pixels=options.max_pixels,
-            write=options.write,
+            write=_kinds(options.write),
             overwrite=options.overwrite,
         )
         journal = run.open_journal()
@@ -186,7 +187,7 @@ def _header(
         **circumstances,
         "classes": [list(names) for names in classes.synonyms],
         "config": segmenter.config.flat,
-        "write": list(options.write),
+        "write": _kinds(options.write),
         "max_pixels": options.max_pixels,
     }
 
@@ -220,9 +221,9 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
 
 
 def _classes(options: Segment) -> prompts.ClassList:
-    if options.classes is not None and options.class_file is None:
-        return prompts.split_classes(options.classes)
-    if options.class_file is not None and options.classes is None:
+    if options.classes and options.class_file is None:
+        return prompts.classes_of_options(options.classes)
+    if options.class_file is not None and not options.classes:
         return prompts.read_class_file(options.class_file)
     raise OptionError("O05", "give either --classes or --class-file")
 
@@ -283,6 +284,15 @@ class _Report:
     def _line(self, words: str) -> None:
         if not self._console.is_terminal:
             say(self._console, f"[{self.count}/{self._total}] {words}")
+
+
+def _kinds(write: str) -> tuple[str, ...]:
+    """The kinds of files of ``--write``.
+
+    Raises:
+        OptionError: A kind is unknown, or there is none (``O03``).
+    """
+    return tuple(outputs.chosen_files([kind.strip() for kind in write.split(",")]))
 
 
 def _print_times(runs: Sequence[tuple[Timing, ...]]) -> None:

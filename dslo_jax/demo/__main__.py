@@ -22,12 +22,15 @@ from dslo_jax.errors import DsloError, OptionError
 from dslo_jax.evaluation.metrics import IGNORE
 from dslo_jax.files import atomic_file
 from dslo_jax.outputs.page import percent
-from dslo_jax.prompts import ClassList, split_classes
+from dslo_jax.prompts import ClassList, classes_of_options
 from dslo_jax.segmenter import Segmenter
 
 
-# A beach at dusk; the classes below call what it shows by other names.
+# A beach at dusk; the classes call what it shows by other names.
 _OWN_SEED = 3
+_OWN_CLASSES = (
+    "heavens, peak, ocean, beach, ship, picket fence, hot-air balloon, bird, sunshine"
+)
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,13 @@ class Demo:
     Args:
         seeds: The scenes, by number; the networks have seen none below 10000.
         classes: What to look for in one more scene: a comma separates classes, a bar
-            separates synonyms.
+            separates synonyms. May be given several times. Default: what one scene
+            shows, by other names.
         out: Folder for the results; open sheet.html there.
     """
 
     seeds: tuple[int, ...] = (9, 12, 13, 17)
-    classes: str = (
-        "heavens, peak, ocean, beach, ship, picket fence, hot-air balloon, bird, "
-        "sunshine"
-    )
+    classes: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     out: Path = Path("out/demo")
 
 
@@ -96,7 +97,7 @@ def _check(options: Demo) -> ClassList:
             f"--seeds {' '.join(map(str, options.seeds))}; expected one or more from "
             f"{held_out.start} to {held_out.stop - 1}, which no network was trained on",
         )
-    classes = split_classes(options.classes)
+    classes = classes_of_options(options.classes or (_OWN_CLASSES,))
     if len(classes) > IGNORE:
         raise OptionError(
             "O01", f"--classes names {len(classes)}; expected at most {IGNORE}"

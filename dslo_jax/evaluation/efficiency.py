@@ -30,7 +30,7 @@ from dslo_jax.cost.upsampling import upsampling_work
 from dslo_jax.errors import DsloError
 from dslo_jax.evaluation.reports.paper import paper_tables
 from dslo_jax.pipeline.stages import Call, watch
-from dslo_jax.prompts import parse_classes, split_classes
+from dslo_jax.prompts import classes_of_options, parse_classes
 from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Classes, Segmenter
 
@@ -242,14 +242,14 @@ class Efficiency:
         model: A pair of networks, as for ``dslo segment``.
         mode: Discrepancy that is turned into labels.
         photo: A photo; a drawn scene without one.
-        classes: A comma separates classes, a bar separates synonyms; those of the drawn
-            scenes unless told.
+        classes: A comma separates classes, a bar separates synonyms; may be given
+            several times. Default: those of the drawn scenes.
     """
 
     model: str = "demo"
     mode: str = "velocity"
     photo: Path | None = None
-    classes: str | None = None
+    classes: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -261,10 +261,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         segmenter = Segmenter.from_pretrained(options.model, mode=options.mode)
         side = segmenter.config.affinity.size
         photo = options.photo or scenes.draw_scene(_SCENE, size=(side, side)).pixels
-        if options.classes is None:
-            classes = parse_classes([(c.name, *c.synonyms) for c in scenes.CLASSES])
+        if options.classes:
+            classes = classes_of_options(options.classes)
         else:
-            classes = split_classes(options.classes)
+            classes = parse_classes([(c.name, *c.synonyms) for c in scenes.CLASSES])
         console.print(table(measure(segmenter, photo, classes)))
     except DsloError as error:
         Console(stderr=True, highlight=False, markup=False).print(f"error: {error}")

@@ -164,7 +164,7 @@ class Batch(Steps):
                 grid=grid,
             )
 
-        return self.memory.recall(("logits", config.clip, grid), compute)
+        return self.memory.recall(("logits", self.classes, config.clip, grid), compute)
 
     def encoded(self, config: SegmenterConfig) -> Any:
         """Encode the photos with the source of affinities."""

@@ -63,7 +63,7 @@ def _read_classes(name: str) -> ClassList:
     resource = importlib.resources.files(_PACKAGE) / f"classes/{name}.txt"
     with importlib.resources.as_file(resource) as path:
         # "bed" is a background word and a thing of COCO-Object.
-        return read_class_file(path, allow_duplicates=True)
+        return read_class_file(path, allow_duplicates=True, allow_blank_lines=False)
 
 
 _VOC = Layout(

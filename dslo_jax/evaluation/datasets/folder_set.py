@@ -14,7 +14,7 @@ from dslo_jax.prompts import ClassList, read_class_file
 
 
 _FILES = [
-    "classes.txt (one class a line, the first is id 0; commas before synonyms)",
+    "classes.txt (one class per line, the first is id 0; commas between synonyms)",
     "images/NAME.jpg (or another kind of photo)",
     "masks/NAME.png (8-bit palette or grey, ids of classes; 255 is ignored)",
 ]
@@ -23,16 +23,17 @@ _FILES = [
 class FolderSet(LabelledPhotos):
     """Photos in ``images``, masks of the same names in ``masks``, ``classes.txt``.
 
-    The value of a pixel is the line of its class, counted from 0; 255 is ignored. Ids
-    must count up without gaps, with a class for each. A mask that is missing, of
-    otherwise many, is an error when it is read.
+    The value of a pixel is the label of its class: its place in ``classes.txt``,
+    counted from 0; 255 is ignored. Every label needs a class: a blank line between
+    classes is refused, unless the lines have ids. A mask that is missing, of otherwise
+    many, is an error when it is read.
 
     Args:
         root: The folder.
 
     Raises:
         OptionError: One of the three is missing, or two photos have one name (``O07``).
-        ClassListError: The class file is not usable (``C01`` to ``C08``), or holds more
+        ClassListError: The class file is not usable (``C01`` to ``C10``), or holds more
             than 255 classes (``C09``).
     """
 
@@ -67,7 +68,7 @@ def _read_classes(root: Path, tree: str) -> ClassList:
     path = root / "classes.txt"
     if not path.is_file():
         raise not_found(f"no class file {str(path)!r}; {contents(root)}", tree)
-    classes = read_class_file(path)
+    classes = read_class_file(path, allow_blank_lines=False)
     if len(classes) > IGNORE:
         raise ClassListError(
             "C09",
