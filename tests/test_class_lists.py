@@ -149,6 +149,8 @@ def test_split_classes():
         ("C#, bird's nest, 5 euro note, 3D-printer", None),
         ("cat,\n dog", ["cat", "dog"]),
         ('" cat "', ["cat"]),
+        ('"0 wall", "1 cat"', ["0 wall", "1 cat"]),
+        ("1 euro coin", ["1 euro coin"]),
     ],
 )
 def test_quotes_are_those_of_csv(text, names):
@@ -171,6 +173,7 @@ def test_quotes_are_those_of_csv(text, names):
         ('["cat", 5]', "class 2 is 5; expected a list such as"),
         ("0: wall, 1: cat", "holds a colon"),
         ("0, wall", "'0' is a number"),
+        ("0 wall, 1 cat", "number before every name"),
         ("cat; dog", "has a semicolon"),
         ("cat\tdog", "has a tab"),
         ("- cat", "mark of a list"),

@@ -89,10 +89,8 @@ def read_class_file(
     filled = [_Line(number, row) for number, row in enumerate(rows, start=1) if row]
     lines = [line for line in filled if not line.text.startswith("#")]
     if _is_cvat(filled, lines):
-        entries, notes = (
-            _cvat_entries(lines, name),
-            (f"{name} was read as CVAT's list",),
-        )
+        entries = _cvat_entries(lines, name)
+        notes = (f"{name} was read as CVAT's list of labels",)
         return checked(entries, allow_duplicates=allow_duplicates, notes=notes)
     bare, with_ids = _without_ids(lines, name)
     entries = _entries(bare, name, with_ids=with_ids)
@@ -173,7 +171,7 @@ def _entries(lines: Sequence[_Line], path: str, *, with_ids: bool) -> list[Entry
     kinds: dict[str, int] = {}  # and the line that has it first
     for number, text in lines:
         place = f"{path}, line {number}"
-        names, separators = fields_of(text, place)
+        names, separators, _ = fields_of(text, place)
         for separator in separators:
             kinds.setdefault(separator, number)
         if len(kinds) > 1:
@@ -229,7 +227,8 @@ def _without_ids(lines: Sequence[_Line], path: str) -> tuple[list[_Line], bool]:
     for label, (line, found) in enumerate(zip(lines[body], ids[body], strict=True)):
         if found is None or int(found[1]) != label:
             has = "no id" if found is None else f"id {found[1]}"
-            header = "; if it is a header, remove it" if line is lines[0] else ""
+            is_first = found is None and line is lines[0]
+            header = "; if it is a header, remove it" if is_first else ""
             raise ClassListError(
                 "C08",
                 f"{path}, line {line.number}, has {has}, expected {label}: ids count "

@@ -21,6 +21,7 @@ Entry = tuple[str, Sequence[object]]
 _SPACE = r"[^\S\t]*"  # a tab separates
 _QUOTED = re.compile(rf'{_SPACE}"((?:[^"]|"")*+)"{_SPACE}(?=[,;|\t]|$)')
 _PLAIN = re.compile(r"[^,;|\t]*")
+_NUMBERED = re.compile(r"\d+\s")
 
 # What a plain name must not look like. Of each: its form, what it is, the remedy.
 _DOUBTS = tuple(
@@ -74,10 +75,12 @@ class Fields(NamedTuple):
     Attributes:
         names: Without their quotes.
         separators: The characters between them.
+        numbered: Of each name, whether it is plain and begins with a number.
     """
 
     names: list[str]
     separators: str
+    numbered: list[bool]
 
 
 def split_classes(text: str, *, allow_duplicates: bool = False) -> ClassList:
@@ -143,7 +146,7 @@ def fields_of(text: str, place: str) -> Fields:
     Raises:
         ClassListError: A plain name looks like something else (``C10``).
     """
-    names, separators, start = [], [], 0
+    names, separators, numbered, start = [], [], [], 0
     while True:
         quoted = _QUOTED.match(text, start)
         found = quoted or _PLAIN.match(text, start)
@@ -153,8 +156,9 @@ def fields_of(text: str, place: str) -> Fields:
         else:
             names.append(found[0].strip())
             _refuse_doubtful(names[-1], place)
+        numbered.append(not quoted and _NUMBERED.match(names[-1]) is not None)
         if found.end() == len(text):
-            return Fields(names, "".join(separators))
+            return Fields(names, "".join(separators), numbered)
         separators.append(text[found.end()])
         start = found.end() + 1
 
@@ -180,7 +184,7 @@ def _entries(text: str, place: str) -> list[Entry]:
         return json_entries(text, place.removeprefix(" of ") or "the JSON list")
     if not text.strip():
         return []
-    names, separators = fields_of(text, f"the class list{place}")
+    names, separators, numbered = fields_of(text, f"the class list{place}")
     for separator, kind in ((";", "semicolon"), ("\t", "tab")):
         if separator in separators:
             raise ClassListError(
@@ -189,6 +193,13 @@ def _entries(text: str, place: str) -> list[Entry]:
                 "classes and a bar (|) between synonyms, and names that hold a "
                 f"{kind} into double quotes",
             )
+    if len(names) > 1 and all(numbered):
+        raise ClassListError(
+            "C10",
+            f"the class list{place} has a number before every name: {text!r}; labels "
+            "count up from 0 in the order of the classes, so leave ids out; or put the "
+            "names into double quotes",
+        )
     classes: list[list[str]] = [names[:1]]
     for separator, name in zip(separators, names[1:], strict=True):
         if separator == ",":
