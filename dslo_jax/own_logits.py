@@ -82,7 +82,7 @@ def segment_logits(
     results = [
         assemble(
             photo,
-            tuple(titles),
+            tuple((title,) for title in titles),
             solved.order[i, : solved.counts[i]],
             jax.tree.map(lambda leaf, i=i: leaf[i], solved.solution),
             given.labelled(config, i),

@@ -1,7 +1,7 @@
 """The segmenter: photos and lists of words to label maps."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from dslo_jax.logits import load_logits
 from dslo_jax.pairs import find_pair
 from dslo_jax.pipeline import Batch, Networks, clip_size
 from dslo_jax.pipeline.stages import Announce, Clock
-from dslo_jax.segmentation import Segmentation, assemble
+from dslo_jax.segmentation import Checkpoint, ModelInfo, Segmentation, assemble
 from dslo_jax.solvers import Discrepancy
 from dslo_jax.templates import find_templates
 
@@ -39,6 +39,7 @@ class Segmenter:
         discrepancy: The discrepancy to solve for, instead of that of ``config``.
         announce: Called as each stage begins, with its name and whether it compiles
             first.
+        model: Tells what the networks are, for the results.
 
     Raises:
         OptionError: The discrepancy needs an affinity and there is none (``O05``), or
@@ -53,13 +54,14 @@ class Segmenter:
         *,
         discrepancy: Discrepancy | None = None,
         announce: Announce | None = None,
+        model: Callable[[], ModelInfo] | None = None,
     ):
         self.networks = networks
         self.config = config or SegmenterConfig()
         if discrepancy is not None:
             self.config = self.config.with_options(discrepancy=discrepancy)
         self.config = self._checked(self.config)  # errors now, not at the first photo
-        self._announce = announce
+        self._announce, self._model = announce, model
 
     @classmethod
     def from_pretrained(
@@ -118,13 +120,16 @@ class Segmenter:
         target = find_device(device)
         precision = network_dtype(dtype, target)
         half = precision.itemsize < 4
+        checkpoints: dict[str, Checkpoint] = {}
 
         def load_attention(options: AffinityOptions) -> AffinitySource:
             found = hub.resolve(place, "attention", offline=offline, half=half)
+            checkpoints["attention"] = _checkpoint(place, found)
             with jax.default_device(target):
                 return load_affinity(found, dtype=precision, options=options)
 
         clip_place = hub.resolve(clip or pair.clip, "clip", offline=offline, half=half)
+        checkpoints["clip"] = _checkpoint(clip or pair.clip, clip_place)
         with jax.default_device(target):
             logits = load_logits(clip_place, dtype=precision)
         tokenizer = prompts.load_tokenizer(
@@ -136,7 +141,30 @@ class Segmenter:
             {"": load_attention},
             downscaling=downscaling_of(place),
         )
-        return cls(networks, config, announce=announce)
+
+        def model() -> ModelInfo:
+            return ModelInfo(
+                str(name_or_path),
+                checkpoints["clip"],
+                checkpoints.get("attention"),
+                str(precision),
+                target.device_kind,
+            )
+
+        return cls(networks, config, announce=announce, model=model)
+
+    def model_info(self, config: SegmenterConfig) -> ModelInfo | None:
+        """The networks that a result with these options is computed with.
+
+        Returns:
+            ``None`` if the segmenter was made of networks, not of names.
+        """
+        if self._model is None:
+            return None
+        model = self._model()
+        if config.discrepancy.needs_affinity:
+            return model
+        return dataclasses.replace(model, attention=None)
 
     def __call__(
         self,
@@ -248,13 +276,22 @@ class Segmenter:
         return [
             assemble(
                 photo,
-                classes.titles,
+                classes.synonyms,
                 solved.order[i, : solved.counts[i]],
                 jax.tree.map(lambda leaf, i=i: leaf[i], solved.solution),
                 labelled[i],
                 grid=batch.grid(config),
                 timings=clock.timings,
                 config=config,
+                model=self.model_info(config),
             )
             for i, photo in enumerate(photos)
         ]
+
+
+def _checkpoint(name: str | Path, place: Path) -> Checkpoint:
+    """What is known of a checkpoint that was found for a name."""
+    source = hub.source_of(place)
+    if source is None:
+        return Checkpoint(str(name))
+    return Checkpoint(str(name), source.repository, source.revision, source.hashes)

@@ -43,7 +43,9 @@ MAY_IMPORT = {
     ),
     "": "config errors ops own_logits segmentation segmenter solvers",
     "evaluation.metrics": "",
-    "evaluation.datasets": "errors evaluation.metrics files images prompts scenes",
+    "evaluation.datasets": (
+        "errors evaluation.metrics files images outputs prompts scenes"
+    ),
     "evaluation.sweeps": (
         "attention config devices errors evaluation.datasets evaluation.metrics files "
         "hub images logits models ops outputs pairs pipeline prompts solvers"
