@@ -24,6 +24,7 @@ from dslo_jax.solvers import Reason, Solution
 
 _REJECTED = Reason.CONVERGED.name  # a rejected class is not passed to the solver
 
+
 class ClassReport(NamedTuple):
     """The report of one class.
 
@@ -213,7 +214,7 @@ class Segmentation:
         return outputs.write_folder(folder, self.files(write))
 
     def summary(self) -> dict[str, Any]:
-        """All results but the arrays, as ``segmentation.schema.json`` describes them."""
+        """All results but the arrays; ``segmentation.schema.json`` describes them."""
         height, width = self.labels.shape
         facts = zip(
             self.reports, self.synonyms, outputs.hex_colours(self.classes), strict=True

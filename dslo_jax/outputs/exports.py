@@ -60,7 +60,7 @@ def write_export(
     if target.is_dir() and any(target.iterdir()):
         raise OutputError(
             "O06",
-            f"{os.fspath(target)!r} holds files; an export is written into a new folder",
+            f"{os.fspath(target)!r} holds files; an export needs a new folder",
         )
     classes = all_classes(read_results(results))
     with atomic_folder(target) as folder:

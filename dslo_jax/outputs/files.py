@@ -79,9 +79,7 @@ def chosen_files(write: Sequence[str]) -> dict[str, str]:
     return {key: name for key, name in FILES.items() if key in write}
 
 
-def write_folder(
-    folder: str | os.PathLike[str], files: Mapping[str, bytes]
-) -> Path:
+def write_folder(folder: str | os.PathLike[str], files: Mapping[str, bytes]) -> Path:
     """Write the files of one photo, which appear together or not at all.
 
     An earlier result is replaced as a whole, also by fewer files. See

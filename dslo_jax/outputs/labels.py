@@ -1,4 +1,4 @@
-"""Label maps, one class id per pixel: encoding, saving, reading and areas of classes."""
+"""Label maps, one class id per pixel: encoding, reading, and areas of classes."""
 
 import io
 import os

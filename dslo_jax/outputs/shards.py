@@ -52,11 +52,11 @@ def write_tar(path: str | os.PathLike[str], shard: Shard) -> None:
 def write_parquet(path: str | os.PathLike[str], shard: Shard) -> None:
     """Write results into a Parquet file, one row per photo, whole or not at all.
 
-    The columns are ``name``, ``height``, ``width``, ``classes``, ``areas`` (share of the
-    photo, in the order of ``classes``), ``json``, and one column for each other kind of
-    file that some photo has, under its key in ``FILES``. Label maps and overlays are
-    pictures in the convention of Hugging Face, so that ``datasets`` shows them; ``maps``
-    are the bytes of the NPZ. What a photo does not have is null.
+    The columns are ``name``, ``height``, ``width``, ``classes``, ``areas`` (share of
+    the photo, in the order of ``classes``), ``json``, and one column for each other
+    kind of file that some photo has, under its key in ``FILES``. Label maps and
+    overlays are pictures in the convention of Hugging Face, so that ``datasets`` shows
+    them; ``maps`` are the bytes of the NPZ. What a photo does not have is null.
 
     Args:
         path: The file to write.

@@ -52,7 +52,7 @@ def content(folder):
 
 
 def main(root):
-    """Print for each step what is under the name, hidden, and left by the next write."""
+    """Print for each step what has the name, what is hidden, and what is left then."""
     report = []
     for first in (True, False):
         for step in range(1000):

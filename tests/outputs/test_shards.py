@@ -80,7 +80,9 @@ def test_parquet_is_one_picture_file_in_a_struct(shard, tmp_path):
     with Image.open(io.BytesIO(row["bytes"])) as image:
         assert image.mode == "L"
     write_parquet(tmp_path / "b.parquet", shard)
-    same = (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    same = (tmp_path / "a.parquet").read_bytes() == (
+        tmp_path / "b.parquet"
+    ).read_bytes()
     assert same
 
 

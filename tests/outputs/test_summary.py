@@ -27,7 +27,9 @@ MODEL = ModelInfo(
 
 
 def schema():
-    text = (resources.files("dslo_jax.outputs") / "segmentation.schema.json").read_text()
+    text = (
+        resources.files("dslo_jax.outputs") / "segmentation.schema.json"
+    ).read_text()
     return json.loads(text)
 
 

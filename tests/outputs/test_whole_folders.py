@@ -67,8 +67,7 @@ def test_a_failure_at_every_step(tmp_path, monkeypatch, exists):
                 patched.setattr(owner, name, failing(getattr(owner, name)))
             try:
                 write_folder(folder, NEW)
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
+            except OSError:
                 outcomes.append(content(folder))
         if left[0] >= 0:  # every step had its turn
             break
