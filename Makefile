@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-solvers slow check format clean
+.PHONY: demo test test-solvers slow interop check format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,10 @@ test: $(VENV)/.dev  ## the default tests
 
 slow: $(VENV)/.dev  ## the long tests
 	XLA_FLAGS= $(BIN)/python -m pytest -m slow
+
+interop: $(VENV)/.dev  ## other programs, large ones, read our results
+	$(PIP) -e ".[dev,interop]"
+	$(BIN)/python -m pytest -m interop
 
 test-solvers: $(VENV)/.dev  ## the tests of the mathematics alone
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/solvers

@@ -1,11 +1,13 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,68 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
     finally:
         neighbour.unlink(missing_ok=True)
     _flush_names(path.parent)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a folder that appears under its name only when it is complete.
+
+    The files are written into a hidden folder beside it and flushed to the disk. POSIX
+    cannot rename a folder over another that has files, so there are two renames: the
+    old folder gets another hidden name, then the new one gets the name. At every moment
+    the old or the new folder is whole. If the program is killed between the renames,
+    the next call puts the old folder back before it begins; it also removes what any
+    killed call left. If anything fails, the old folder is unchanged, or there is none.
+    Two programs must not write the same folder at the same time.
+
+    Args:
+        folder: The folder to write; one that exists is replaced with all it holds. If
+            it is a link, the folder that the link leads to is replaced.
+
+    Yields:
+        The hidden folder, which is empty.
+
+    Raises:
+        OSError: The folder cannot be written, or there is a file of this name.
+    """
+    folder = Path(os.path.realpath(folder))
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A hash instead of the name, which may already be as long as names can be.
+    key = hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:16]
+    new, old = (folder.with_name(f".{key}.{part}") for part in ("new", "old"))
+    _settle(folder, new, old)
+    new.mkdir()
+    try:
+        yield new
+        _flush_tree(new)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        _flush_names(folder.parent)
+    finally:
+        _settle(folder, new, old)
+
+
+def _settle(folder: Path, new: Path, old: Path) -> None:
+    """Make of whatever a write left its old folder or its new one, and no other."""
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    for left in (new, old):
+        if left.exists():
+            shutil.rmtree(left)
+
+
+def _flush_tree(folder: Path) -> None:
+    """Flush all files of a folder to the disk, and then their names."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            _flush_names(path)
+        else:
+            with path.open("r+b") as file:
+                os.fsync(file.fileno())
+    _flush_names(folder)
 
 
 def _flush_names(folder: Path) -> None:

@@ -86,7 +86,7 @@ def segment_logits(
     results = [
         assemble(
             photo,
-            titles,
+            tuple((title,) for title in titles),
             solved.order[i, : solved.counts[i]],
             jax.tree.map(lambda leaf, i=i: leaf[i], solved.solution),
             given.labelled(config, i),

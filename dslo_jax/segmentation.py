@@ -1,25 +1,28 @@
 """The result for one photo: labels, discrepancy maps, and a report for each class."""
 
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, Int, Int32, UInt8
 from PIL import Image
 
 from dslo_jax import outputs
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.files import atomic_file
+from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
 from dslo_jax.ops import PixelLabels
+from dslo_jax.outputs.notebook import to_html
 from dslo_jax.pipeline.stages import Timing
 from dslo_jax.solvers import Reason, Solution
 
 
 _REJECTED = Reason.CONVERGED.name  # a rejected class is not passed to the solver
-
-SCHEMA = "dslo.segmentation.v1"
 
 
 class ClassReport(NamedTuple):
@@ -33,6 +36,9 @@ class ClassReport(NamedTuple):
         converged: Whether the solver converged.
         reason: Name of the ``solvers.Reason`` why the solver ended.
         area: Share of the photo's pixels with this label, in [0, 1].
+        score: Mean discrepancy of the class over the patches in which it has the
+            greatest one; its scale depends on the discrepancy. ``None`` if there is no
+            such patch.
     """
 
     name: str
@@ -42,6 +48,44 @@ class ClassReport(NamedTuple):
     converged: bool
     reason: str
     area: float
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that a result was computed with, as far as it is known.
+
+    Attributes:
+        name: Preset, repository, folder or file, as it was asked for.
+        repository: Owner and name on the Hub; ``None`` for a folder or file.
+        revision: Commit of the repository; ``None`` for a folder or file.
+        files: Pairs of a file of the repository and its SHA-256. It holds the files
+            whose hash the download noted; nothing is hashed for it.
+    """
+
+    name: str
+    repository: str | None = None
+    revision: str | None = None
+    files: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The networks that a result was computed with.
+
+    Attributes:
+        name: Name or folder of the pair.
+        clip: The source of logits.
+        attention: The source of affinities; ``None`` if none was needed.
+        precision: Type of the parameters, such as ``"bfloat16"``.
+        device: Kind of the device, as JAX calls it.
+    """
+
+    name: str
+    clip: Checkpoint
+    attention: Checkpoint | None
+    precision: str
+    device: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +93,8 @@ class Segmentation:
     """A label map, the discrepancy maps behind it, and a report for each class.
 
     Attributes:
-        labels: Index into ``classes`` of every pixel of the photo.
-        classes: Class names; the first of each class's synonyms.
+        labels: Index into ``synonyms`` of every pixel of the photo.
+        synonyms: The names of every class.
         discrepancy: Discrepancy map of every class on the patch grid; minus infinity
             for a rejected class, which therefore never wins an argmax.
         reports: One report per class, in the order of ``classes``.
@@ -58,19 +102,31 @@ class Segmentation:
             discrepancy; the lowest of their indices is the label.
         timings: Seconds of every stage; in a batch, those of the whole batch.
         notes: Remarks about the photo and the result, such as conversions.
-        pixels: The photo as it was segmented: upright, sRGB.
+        photo: The photo as it was segmented.
         config: The options of this result.
+        model: The networks; ``None`` if logits and affinity were given.
     """
 
     labels: Int32[np.ndarray, "height width"]
-    classes: tuple[str, ...]
+    synonyms: tuple[tuple[str, ...], ...]
     discrepancy: Float[np.ndarray, "classes grid_height grid_width"]
     reports: tuple[ClassReport, ...]
     ties: float
     timings: tuple[Timing, ...]
     notes: tuple[str, ...]
-    pixels: UInt8[np.ndarray, "height width 3"]
+    photo: Photo
     config: SegmenterConfig
+    model: ModelInfo | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names: the first of each class's synonyms."""
+        return tuple(names[0] for names in self.synonyms)
+
+    @property
+    def pixels(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The photo as it was segmented: upright, sRGB."""
+        return self.photo.pixels
 
     @property
     def num_steps(self) -> tuple[int, ...]:
@@ -107,46 +163,128 @@ class Segmentation:
             self.pixels, self.labels, self.classes, opacity=opacity
         )
 
-    def save(
-        self, folder: str | Path, *, write: tuple[str, ...] = outputs.DEFAULT_FILES
-    ) -> Path:
-        """Write all results into a folder.
-
-        The files are ``labels.png`` (one integer per pixel, 8 or 16 bits), ``maps.npz``
-        (the discrepancy map of every class), ``segmentation.json`` and ``overlay.png``.
+    def files(self, write: Sequence[str] = outputs.DEFAULT_FILES) -> dict[str, bytes]:
+        """Encode results as files.
 
         Args:
-            folder: Created when missing; files of an earlier result are replaced.
+            write: Kinds of results out of ``outputs.FILES``. ``"labels"``: a grey PNG
+                whose values are the class ids, with 8 or 16 bits. ``"coloured"``: the
+                labels as a PNG in the colours of the overlay. ``"overlay"`` and
+                ``"overlay_png"``: the overlay as a JPEG or PNG. ``"maps"``: an NPZ with
+                the discrepancy map of every class. ``"json"``: ``summary()``.
+
+        Returns:
+            File name to content.
+
+        Raises:
+            OptionError: A kind is unknown, or there is none (``O03``).
+        """
+        encoders: Mapping[str, Callable[[], bytes]] = {
+            "labels": lambda: outputs.encode_labels(self.labels, len(self.classes)),
+            "coloured": lambda: outputs.encode_coloured(self.labels, self.classes),
+            "overlay": lambda: outputs.encode_overlay(self.overlay()),
+            "overlay_png": lambda: outputs.encode_overlay(
+                self.overlay(), lossless=True
+            ),
+            "maps": lambda: outputs.encode_maps(
+                dict(zip(self.classes, self.discrepancy, strict=True))
+            ),
+            "json": lambda: outputs.encode_json(self.summary()),
+        }
+        chosen = outputs.chosen_files(write)
+        return {name: encoders[kind]() for kind, name in chosen.items()}
+
+    def save(
+        self, folder: str | Path, write: Sequence[str] = outputs.DEFAULT_FILES
+    ) -> Path:
+        """Write results into a folder, all of them or none.
+
+        Args:
+            folder: Created when missing; an earlier result is replaced as a whole.
+            write: As for ``files``.
 
         Returns:
             The folder.
+
+        Raises:
+            OptionError: A kind is unknown, or there is none (``O03``).
+            OutputError: The folder holds something else than results (``O06``).
+            OSError: The files cannot be written; an earlier result is unchanged.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        outputs.save_labels(folder / "labels.png", self.labels, len(self.classes))
-        outputs.save_maps(
-            folder / "maps.npz", dict(zip(self.classes, self.discrepancy, strict=True))
-        )
-        outputs.save_json(folder / "segmentation.json", self.summary())
-        with atomic_file(folder / "overlay.png") as file:
-            self.overlay().save(file, format="PNG")
-        return folder
+        return outputs.write_folder(folder, self.files(write))
 
     def summary(self) -> dict[str, Any]:
-        """All results but the arrays, as plain values."""
+        """All results but the arrays; ``segmentation.schema.json`` describes them."""
         height, width = self.labels.shape
+        facts = zip(
+            self.reports, self.synonyms, outputs.hex_colours(self.classes), strict=True
+        )
+        classes = [
+            {"id": index, "name": report.name, "synonyms": names, "colour": colour}
+            | report._asdict()
+            for index, (report, names, colour) in enumerate(facts)
+        ]
+        path = self.photo.path
         return {
-            "schema": SCHEMA,
-            "height": height,
-            "width": width,
-            "grid": list(self.discrepancy.shape[1:]),
-            "classes": [report._asdict() for report in self.reports],
+            "schema": outputs.SCHEMA,
+            "dslo_jax": version("dslo-jax"),
+            "photo": {
+                "path": None if path is None else os.fspath(path),
+                "sha256": getattr(self.photo, "sha256", None),
+                "height": height,
+                "width": width,
+            },
+            "model": self._model_facts(),
+            "grid": self.discrepancy.shape[1:],
+            "classes": classes,
             "ties": self.ties,
             "converged": all(self.converged),
-            "notes": list(self.notes),
+            "notes": self.notes,
             "timings": [timing._asdict() for timing in self.timings],
             "config": self.config.flat,
         }
+
+    def to_supervision(self) -> Any:
+        """The classes that the photo shows, as detections with masks.
+
+        Returns:
+            ``supervision.Detections`` in the order of the class ids, with
+            ``class_name`` in ``data``.
+
+        Raises:
+            OptionError: supervision is not installed (``O05``).
+        """
+        try:
+            import supervision  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise OptionError(
+                "O05", "to_supervision needs a package; pip install supervision"
+            ) from error
+        present = np.unique(self.labels)
+        masks = self.labels == present[:, None, None]
+        return supervision.Detections(
+            xyxy=supervision.mask_to_xyxy(masks),
+            mask=masks,
+            class_id=present.astype(int),
+            data={"class_name": np.array(self.classes)[present]},
+        )
+
+    def _model_facts(self) -> dict[str, Any] | None:
+        if self.model is None:
+            return None
+        facts = dataclasses.asdict(self.model)
+        for part in ("clip", "attention"):
+            if facts[part] is not None:
+                facts[part]["files"] = dict(facts[part]["files"])
+        return facts
+
+    def _repr_html_(self) -> str:
+        """The overlay with a legend, which notebooks show."""
+        areas = {report.name: report.area for report in self.reports}
+        overlay = outputs.draw_overlay(
+            self.pixels, self.labels, self.classes, legend=False
+        )
+        return to_html(overlay, areas, self.notes)
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
@@ -157,7 +295,7 @@ class Segmentation:
 
 def assemble(
     photo: Photo,
-    titles: tuple[str, ...],
+    synonyms: tuple[tuple[str, ...], ...],
     active: Int32[np.ndarray, " active"],
     solved: Solution,
     labelled: PixelLabels,
@@ -165,27 +303,31 @@ def assemble(
     grid: tuple[int, int],
     timings: tuple[Timing, ...],
     config: SegmenterConfig,
+    model: ModelInfo | None = None,
     notes: tuple[str, ...] = (),
 ) -> Segmentation:
     """Make the result for one photo.
 
     Args:
         photo: The photo.
-        titles: Titles of all classes.
+        synonyms: The names of every class.
         active: Index of each class that survived early rejection.
         solved: Maps and status of these classes in the same order, then padding.
         labelled: For each pixel a row of ``active``, and the ties.
         grid: Height and width of the patch grid.
         timings: Seconds of every stage.
         config: The options of this result.
+        model: The networks, if they are known.
         notes: Notes about the class list and the networks.
     """
+    titles = tuple(names[0] for names in synonyms)
     labels = active[labelled.labels]
     areas = np.bincount(labels.ravel(), minlength=len(titles)) / labels.size
     discrepancy = np.full((len(titles), *grid), -np.inf, np.float32)
     discrepancy[active] = solved.value[: len(active)].reshape(-1, *grid)
+    winners = np.argmax(discrepancy, axis=0)
     reports = [ClassReport(name, True, 0, 0.0, True, _REJECTED, 0.0) for name in titles]
-    for row, index in enumerate(active):
+    for row, index in enumerate(active.tolist()):
         reports[index] = ClassReport(
             name=titles[index],
             rejected=False,
@@ -194,19 +336,31 @@ def assemble(
             converged=bool(solved.converged[row]),
             reason=Reason(int(solved.reason[row])).name,
             area=float(areas[index]),
+            score=_score(discrepancy, index, winners),
         )
     ties = float(np.mean(labelled.tied))
     return Segmentation(
         labels=labels,
-        classes=titles,
+        synonyms=synonyms,
         discrepancy=discrepancy,
         reports=tuple(reports),
         ties=ties,
         timings=timings,
         notes=photo.notes + notes + _notes(reports, ties),
-        pixels=photo.pixels,
+        photo=photo,
         config=config,
+        model=model,
     )
+
+
+def _score(
+    discrepancy: Float[np.ndarray, "classes grid_height grid_width"],
+    index: int,
+    winners: Int[np.ndarray, "grid_height grid_width"],
+) -> float | None:
+    """Mean discrepancy of a class over the patches that it wins."""
+    own = discrepancy[index][winners == index]
+    return float(own.mean()) if own.size else None
 
 
 def _notes(reports: list[ClassReport], ties: float) -> tuple[str, ...]:

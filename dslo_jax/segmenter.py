@@ -1,7 +1,7 @@
 """The segmenter: photos and lists of words to label maps."""
 
 import dataclasses
-from collections.abc import Generator, Iterable, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from dslo_jax.logits import load_logits
 from dslo_jax.pairs import World, find_pair
 from dslo_jax.pipeline import Networks
 from dslo_jax.pipeline.stages import Announce
-from dslo_jax.segmentation import Segmentation
+from dslo_jax.segmentation import Checkpoint, ModelInfo, Segmentation
 from dslo_jax.solvers import Discrepancy
 from dslo_jax.stream import FailedPhoto, Stream
 from dslo_jax.templates import find_templates
@@ -41,6 +41,7 @@ class Segmenter:
         announce: Called as each stage begins, with its name and whether it compiles
             first.
         world: All that the networks know, if results shall note what they do not.
+        model: Tells what the networks are, for the results.
 
     Raises:
         OptionError: The discrepancy needs an affinity and there is none (``O05``), or
@@ -56,14 +57,14 @@ class Segmenter:
         discrepancy: Discrepancy | None = None,
         announce: Announce | None = None,
         world: World | None = None,
+        model: Callable[[], ModelInfo] | None = None,
     ):
         self.networks = networks
         self.config = config or SegmenterConfig()
         if discrepancy is not None:
             self.config = self.config.with_options(discrepancy=discrepancy)
         self.config = self._checked(self.config)  # errors now, not at the first photo
-        self._announce = announce
-        self._world = world
+        self._announce, self._model, self._world = announce, model, world
 
     @classmethod
     def from_pretrained(
@@ -122,13 +123,16 @@ class Segmenter:
         target = find_device(device)
         precision = network_dtype(dtype, target)
         half = precision.itemsize < 4
+        checkpoints: dict[str, Checkpoint] = {}
 
         def load_attention(options: AffinityOptions) -> AffinitySource:
             found = hub.resolve(place, "attention", offline=offline, half=half)
+            checkpoints["attention"] = _checkpoint(place, found)
             with jax.default_device(target):
                 return load_affinity(found, dtype=precision, options=options)
 
         clip_place = hub.resolve(clip or pair.clip, "clip", offline=offline, half=half)
+        checkpoints["clip"] = _checkpoint(clip or pair.clip, clip_place)
         with jax.default_device(target):
             logits = load_logits(clip_place, dtype=precision)
         tokenizer = prompts.load_tokenizer(
@@ -140,8 +144,31 @@ class Segmenter:
             {"": load_attention},
             downscaling=downscaling_of(place),
         )
+
+        def model() -> ModelInfo:
+            return ModelInfo(
+                str(name_or_path),
+                checkpoints["clip"],
+                checkpoints.get("attention"),
+                str(precision),
+                target.device_kind,
+            )
+
         world = pair.world if clip is None else None
-        return cls(networks, config, announce=announce, world=world)
+        return cls(networks, config, announce=announce, model=model, world=world)
+
+    def model_info(self, config: SegmenterConfig) -> ModelInfo | None:
+        """The networks that a result with these options is computed with.
+
+        Returns:
+            ``None`` if the segmenter was made of networks, not of names.
+        """
+        if self._model is None:
+            return None
+        model = self._model()
+        if config.discrepancy.needs_affinity:
+            return model
+        return dataclasses.replace(model, attention=None)
 
     def __call__(
         self,
@@ -272,6 +299,7 @@ class Segmenter:
             max_pixels=max_pixels,
             announce=self._announce,
             world=self._world,
+            model=self.model_info(config),
         )
         return stream.run(photos)
 
@@ -282,3 +310,11 @@ class Segmenter:
             return config
         affinity = self.networks.affinity(config.affinity).module.options
         return dataclasses.replace(config, affinity=affinity)
+
+
+def _checkpoint(name: str | Path, place: Path) -> Checkpoint:
+    """What is known of a checkpoint that was found for a name."""
+    source = hub.source_of(place)
+    if source is None:
+        return Checkpoint(str(name))
+    return Checkpoint(str(name), source.repository, source.revision, source.hashes)

@@ -20,7 +20,7 @@ from dslo_jax.pairs import World
 from dslo_jax.pipeline import Batch, Networks, ScaledPhoto
 from dslo_jax.pipeline.stages import Announce, Clock, Timing
 from dslo_jax.prompts import ClassList
-from dslo_jax.segmentation import Segmentation, assemble
+from dslo_jax.segmentation import ModelInfo, Segmentation, assemble
 from dslo_jax.small_world import world_notes
 from dslo_jax.threads import map_ahead, windows
 
@@ -70,6 +70,7 @@ class Stream:
         max_pixels: Greatest number of pixels of a photo.
         announce: As for ``Segmenter``.
         world: As for ``Segmenter``.
+        model: The networks, for the results.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Stream:
         max_pixels: int,
         announce: Announce | None,
         world: World | None,
+        model: ModelInfo | None,
     ):
         self._networks = networks
         self._config = config
@@ -90,6 +92,7 @@ class Stream:
         self._max_pixels = max_pixels
         self._announce = announce
         self._world = world
+        self._model = model
         self._clock = Clock(announce)  # of the next batch
 
     def run(
@@ -199,13 +202,14 @@ class Stream:
         maps = batch.solved(config)
         return assemble(
             batch.photos[index],
-            self._classes.titles,
+            self._classes.synonyms,
             maps.order[index, : maps.counts[index]],
             jax.tree.map(lambda leaf: leaf[index], maps.solution),
             labelled,
             grid=batch.grid(config),
             timings=(*solved.timings, *batch.clock.timings),
             config=config,
+            model=self._model,
             notes=(*self._classes.notes, *solved.notes),
         )
 

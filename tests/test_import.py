@@ -51,7 +51,9 @@ MAY_IMPORT = {
         "errors files images outputs prompts segmentation segmenter stream threads"
     ),
     "evaluation.metrics": "",
-    "evaluation.datasets": "errors evaluation.metrics files images prompts scenes",
+    "evaluation.datasets": (
+        "errors evaluation.metrics files images outputs prompts scenes"
+    ),
     "evaluation.sweeps": (
         "attention config devices errors evaluation.datasets evaluation.metrics files "
         "hub images logits models ops outputs pairs pipeline prompts runs solvers "

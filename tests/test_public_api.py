@@ -46,9 +46,16 @@ NAMES = {
         *("TransformerAffinity", "average_attention", "downscaling_of"),
         *("fitting_size", "load_affinity"),
     ),
+    "outputs": (
+        *("DEFAULT_FILES", "EXPORTS", "FILES", "SCHEMA", "SavedResult"),
+        *("chosen_files", "class_areas", "coco", "draw_overlay", "encode_coloured"),
+        *("encode_json", "encode_labels", "encode_maps", "encode_overlay"),
+        *("hex_colours", "output_path", "palette", "read_labels", "read_results"),
+        *("save_labels", "write_export", "write_folder", "write_parquet", "write_tar"),
+    ),
     "hub": (
         *("Kind", "Mirror", "PRESETS", "Preset", "attention_of", "check_folder"),
-        *("find_tokenizer", "kind_of", "resolve", "verify"),
+        *("find_tokenizer", "kind_of", "resolve", "source_of", "verify"),
     ),
 }
 """Public names of each package; a test fails when one is added or lost."""

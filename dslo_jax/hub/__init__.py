@@ -15,4 +15,5 @@ from dslo_jax.hub.presets import (
     Mirror as Mirror,
     Preset as Preset,
 )
+from dslo_jax.hub.repositories import source_of as source_of
 from dslo_jax.hub.tokenizers import find_tokenizer as find_tokenizer

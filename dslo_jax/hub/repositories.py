@@ -29,6 +29,7 @@ CONNECT_PATIENCE = 5.0
 _SIDE_FILES = (*CONFIG_FILES, "preprocessor_config.json", "processor_config.json")
 _PATIENCE = 8.0  # time limit of listing a repository, in seconds
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Answer = TypeVar("Answer")
 
@@ -99,6 +100,31 @@ def snapshot_folder(listing: Listing, cache: Path | None = None) -> Path:
 def storage_folder(mirror: Mirror, cache: Path | None) -> Path:
     """Folder in which the cache keeps the files of a repository."""
     return cache_folder(cache) / f"models--{mirror.repository.replace('/', '--')}"
+
+
+def source_of(place: Path) -> Mirror | None:
+    """The repository, the commit and the known hashes of a downloaded checkpoint.
+
+    The cache of huggingface_hub names a large file by its SHA-256, so nothing is read.
+
+    Args:
+        place: A folder of a snapshot in a cache of huggingface_hub.
+
+    Returns:
+        The repository with its commit and the hashes of its large files; ``None`` if
+        the folder is none of a cache.
+    """
+    storage = place.parent.parent
+    kind, *name = storage.name.split("--")
+    if place.parent.name != "snapshots" or kind != "models" or not name:
+        return None
+    stored = ((path, path.resolve().name) for path in sorted(place.rglob("*")))
+    hashes = tuple(
+        (path.relative_to(place).as_posix(), blob)
+        for path, blob in stored
+        if _SHA256.fullmatch(blob)
+    )
+    return Mirror("/".join(name), place.name, hashes)
 
 
 def list_repository(mirror: Mirror) -> Listing:

@@ -1,20 +1,69 @@
-"""Label maps, one class id per pixel: saving, reading and areas of classes."""
+"""Label maps, one class id per pixel: encoding, reading, and areas of classes."""
 
+import io
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, Integer
+from jaxtyping import Int32, Integer, UInt
 from PIL import Image
 
 from dslo_jax.errors import ClassListError, ImageError
+from dslo_jax.files import atomic_file
 from dslo_jax.images.reading import no_such_path, open_image
-from dslo_jax.outputs.files import atomic_file
-from dslo_jax.outputs.palette import voc_palette
+from dslo_jax.outputs.palette import palette
 
 
 MAX_CLASSES = 65536
+
+
+def encode_labels(
+    labels: Integer[np.ndarray, "height width"], num_classes: int
+) -> bytes:
+    """Encode a label map as a grey PNG whose pixel values are the class ids.
+
+    Every program that reads PNG files finds the ids, because the file has no palette.
+    Up to 256 classes have 8 bits, more have 16.
+
+    Args:
+        labels: Class ids, 0 to ``num_classes - 1``.
+        num_classes: Number of classes, at most 65536.
+
+    Returns:
+        The content of a PNG file.
+
+    Raises:
+        ClassListError: There are too many classes for a PNG (``C09``).
+        ValueError: A label is not the id of a class.
+    """
+    return encode_png(Image.fromarray(_smallest(labels, num_classes)))
+
+
+def encode_coloured(
+    labels: Integer[np.ndarray, "height width"], names: Sequence[str]
+) -> bytes:
+    """Encode a label map as a PNG in the colours of the overlay, to be looked at.
+
+    Args:
+        labels: Class ids, 0 to ``len(names) - 1``.
+        names: Class names, which have the colours of ``palette``.
+
+    Returns:
+        The content of a PNG file. Up to 256 classes are a palette, whose indices are
+        the class ids; with more, the file holds colours alone.
+
+    Raises:
+        ClassListError: There are too many classes for a PNG (``C09``).
+        ValueError: A label is not the id of a class.
+    """
+    ids, colours = _smallest(labels, len(names)), palette(names)
+    if ids.dtype != np.uint8:
+        return encode_png(Image.fromarray(colours[ids]))
+    image = Image.fromarray(ids)
+    image.putpalette(colours.tobytes())
+    return encode_png(image)
 
 
 def save_labels(
@@ -22,10 +71,7 @@ def save_labels(
     labels: Integer[np.ndarray, "height width"],
     num_classes: int,
 ) -> None:
-    """Save a label map as a PNG whose pixel values are the class ids.
-
-    With up to 256 classes the PNG has 8 bits and the palette of PASCAL VOC; with more
-    it is grey with 16 bits.
+    """Write the PNG of ``encode_labels``, whole or not at all.
 
     Args:
         path: The PNG to write.
@@ -37,20 +83,9 @@ def save_labels(
         ValueError: A label is not the id of a class.
         OSError: The file cannot be written.
     """
-    if num_classes > MAX_CLASSES:
-        raise ClassListError(
-            "C09",
-            f"{num_classes} classes do not fit a PNG, which holds {MAX_CLASSES}; "
-            "shorten the list",
-        )
-    check_labels(labels, num_classes)
-    if num_classes <= 256:
-        image = Image.fromarray(labels.astype(np.uint8))
-        image.putpalette(voc_palette().tobytes())
-    else:
-        image = Image.fromarray(labels.astype(np.uint16))
+    content = encode_labels(labels, num_classes)
     with atomic_file(path) as file:
-        image.save(file, "PNG")
+        file.write(content)
 
 
 def read_labels(path: str | os.PathLike[str]) -> Int32[np.ndarray, "height width"]:
@@ -106,6 +141,31 @@ def class_areas(
         name: float(count) / labels.size
         for name, count in zip(names, counts, strict=True)
     }
+
+
+def _smallest(
+    labels: Integer[np.ndarray, "height width"], num_classes: int
+) -> UInt[np.ndarray, "height width"]:
+    """The labels in the smallest type that a PNG has for them."""
+    if num_classes > MAX_CLASSES:
+        raise ClassListError(
+            "C09",
+            f"{num_classes} classes do not fit a PNG, which holds {MAX_CLASSES}; "
+            "shorten the list",
+        )
+    check_labels(labels, num_classes)
+    return labels.astype(np.uint8 if num_classes <= 256 else np.uint16)
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Encode a picture of few colours.
+
+    Run lengths alone (``Z_RLE``) make label maps smaller than the default search for
+    repetitions does, and are faster.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    return buffer.getvalue()
 
 
 def check_labels(labels: np.ndarray, num_classes: int) -> None:

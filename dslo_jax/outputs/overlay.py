@@ -1,12 +1,13 @@
 """A photo with its regions in colour, and a legend that never covers it."""
 
+import io
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from dslo_jax.outputs.labels import check_labels
 from dslo_jax.outputs.palette import palette
@@ -14,6 +15,9 @@ from dslo_jax.outputs.palette import palette
 
 _MIN_SIDE = 360  # geometric mean of the sides, below which photos are enlarged
 _MAX_LONG = 4096  # greatest side of an enlarged photo
+_MAX_JPEG = 65500  # greatest side of a JPEG
+_STRIP = 64  # rows that are painted at a time
+_LUMA = (0.299, 0.587, 0.114)  # grey of an sRGB colour, as Pillow weighs it
 _MIN_FONT = 15
 _MAX_ENTRIES = 60
 _PAPER = (255, 255, 255)
@@ -87,48 +91,105 @@ def draw_overlay(
         raise ValueError(f"`opacity` is {opacity}, expected 0 to 1")
     check_labels(labels, len(names))
     colours = palette(names)
-    picture = _blend(pixels, labels, colours, opacity, outlines)
+    pixels, labels = _enlarged(pixels, labels)
+    height, width = labels.shape
+    size = (width, height)
     if not legend:
-        return picture
+        canvas = Image.new("RGB", size)
+        _paint(canvas, pixels, labels, colours, opacity, outlines)
+        return canvas
     entries = _entries(labels, names, colours)
-    below = picture.width > picture.height
-    grid = _grid(entries, picture, below=below)
+    below = width > height
+    grid = _grid(entries, size, below=below)
+    corner = (0, height) if below else (width, 0)
     if below:
-        corner = (0, picture.height)
-        size = (max(picture.width, grid.width), picture.height + grid.height)
+        size = (max(width, grid.width), height + grid.height)
     else:
-        corner = (picture.width, 0)
-        size = (picture.width + grid.width, max(picture.height, grid.height))
+        size = (width + grid.width, max(height, grid.height))
     canvas = Image.new("RGB", size, _PAPER)
-    canvas.paste(picture)
+    _paint(canvas, pixels, labels, colours, opacity, outlines)
     _draw_legend(ImageDraw.Draw(canvas), corner, entries, grid)
     return canvas
 
 
-def _blend(
+def encode_overlay(image: Image.Image, *, lossless: bool = False) -> bytes:
+    """Encode an overlay.
+
+    Args:
+        image: From ``draw_overlay``.
+        lossless: Whether to write a PNG; otherwise a JPEG of quality 90, which is much
+            smaller. A JPEG has at most 65500 pixels along each side, so a longer
+            overlay is made smaller.
+
+    Returns:
+        The content of a file.
+    """
+    buffer = io.BytesIO()
+    if lossless:
+        image.save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+    if max(image.size) > _MAX_JPEG:
+        image = image.copy()
+        image.thumbnail((_MAX_JPEG, _MAX_JPEG))
+    image.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def _enlarged(
+    pixels: UInt8[np.ndarray, "height width 3"],
+    labels: Integer[np.ndarray, "height width"],
+) -> tuple[np.ndarray, np.ndarray]:
+    """A small photo and its labels, enlarged by a whole factor; others as they are."""
+    height, width = labels.shape
+    factor = math.ceil(_MIN_SIDE / math.sqrt(height * width))
+    factor = max(min(factor, _MAX_LONG // max(height, width)), 1)
+    if factor == 1:
+        return pixels, labels
+    size = (width * factor, height * factor)
+    photo = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(photo), labels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _paint(
+    canvas: Image.Image,
     pixels: UInt8[np.ndarray, "height width 3"],
     labels: Integer[np.ndarray, "height width"],
     colours: UInt8[np.ndarray, "classes 3"],
     opacity: float,
     outlines: bool,
-) -> Image.Image:
-    """Mix photo and colours, enlarged if it is small, with outlines."""
+) -> None:
+    """Mix photo and colours, with outlines, in the upper left corner of a canvas.
+
+    A few rows are painted at a time, so that all that is between the photo and the
+    canvas stays in the cache of the processor.
+    """
     height, width = labels.shape
-    factor = math.ceil(_MIN_SIDE / math.sqrt(height * width))
-    factor = max(min(factor, _MAX_LONG // max(height, width)), 1)
-    size = (width * factor, height * factor)
-    photo = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
-    # The photo becomes grey, because its colours would change those of the classes,
-    # which the legend shows.
-    photo = Image.blend(photo, photo.convert("L").convert("RGB"), opacity)
-    labels = labels.repeat(factor, axis=0).repeat(factor, axis=1)
-    picture = Image.blend(photo, Image.fromarray(colours[labels]), opacity)
-    if not outlines:
-        return picture
-    thickness = max(1, round(math.sqrt(labels.size) / 500))
-    mask = Image.fromarray(_borders(labels, thickness))
-    picture.paste(_PAPER, mask=mask.convert("L"))
-    return picture
+    thickness = max(1, round(math.sqrt(labels.size) / 500)) if outlines else 0
+    line = len(colours)  # the outlines are one more class, which is white
+    inks = np.zeros((line + 1, 4), np.uint8)
+    inks[:line, :3] = np.rint(opacity * colours.astype(np.float64))
+    inks[line] = 255
+    inks = inks.view(np.uint32).ravel()
+    for top in range(0, height, _STRIP):
+        rows = labels[top : top + _STRIP]
+        if outlines:
+            border = _borders(labels[top : top + _STRIP + thickness], thickness)
+            rows = np.where(border[: len(rows)], line, rows)
+        size = (width, len(rows))
+        ink = Image.frombytes("RGB", size, inks[rows].tobytes(), "raw", "RGBX")
+        photo = Image.fromarray(pixels[top : top + _STRIP])
+        photo = photo.convert("RGB", _paling(opacity))
+        canvas.paste(ImageChops.add(photo, ink), (0, top))
+
+
+def _paling(opacity: float) -> tuple[float, ...]:
+    """The matrix, row by row, that makes a photo pale below colours of this opacity.
+
+    The photo becomes grey by ``opacity``, because its colours would change those of
+    the classes, which the legend shows. What remains has the weight ``1 - opacity``.
+    """
+    grey = opacity * np.array(_LUMA) + (1 - opacity) * np.eye(3)
+    return tuple(np.pad((1 - opacity) * grey, [(0, 0), (0, 1)]).ravel().tolist())
 
 
 def _borders(
@@ -136,10 +197,25 @@ def _borders(
 ) -> Bool[np.ndarray, "height width"]:
     """Pixels with another class within ``thickness`` below or to the right."""
     border = np.zeros(labels.shape, bool)
-    for step in range(1, thickness + 1):
-        border[:-step] |= labels[:-step] != labels[step:]
-        border[:, :-step] |= labels[:, :-step] != labels[:, step:]
+    border[:-1] = _any_ahead(labels[:-1] != labels[1:], thickness)
+    across = (labels[:, :-1] != labels[:, 1:]).T
+    border[:, :-1] |= _any_ahead(across, thickness).T
     return border
+
+
+def _any_ahead(
+    changes: Bool[np.ndarray, "length others"], reach: int
+) -> Bool[np.ndarray, "length others"]:
+    """Whether one of ``reach`` values is set, beginning with each; changes its input.
+
+    The number of values that are looked at doubles in each step.
+    """
+    done = 1
+    while done < reach:
+        step = min(done, reach - done)
+        changes[:-step] |= changes[step:]
+        done += step
+    return changes
 
 
 def _entries(
@@ -178,9 +254,10 @@ def _percent(share: float) -> str:
     return "100%" if share == 1 else f"{min(percent, 99.9):.1f}%"
 
 
-def _grid(entries: Sequence[_Entry], picture: Image.Image, *, below: bool) -> _Grid:
+def _grid(entries: Sequence[_Entry], size: tuple[int, int], *, below: bool) -> _Grid:
     """Fit the legend below the picture in its width, or beside it in its height."""
-    unit = max(_MIN_FONT, round(0.024 * math.sqrt(picture.width * picture.height)))
+    width, height = size
+    unit = max(_MIN_FONT, round(0.024 * math.sqrt(width * height)))
     line = round(1.55 * unit)
     font = ImageFont.load_default(unit)
     share_width = max(font.getlength(entry.share) for entry in entries)
@@ -188,11 +265,11 @@ def _grid(entries: Sequence[_Entry], picture: Image.Image, *, below: bool) -> _G
     # Swatch and gaps; a name of more than about 30 letters is cut.
     column_width = math.ceil(min(name_width, 16 * unit) + share_width + 3 * unit)
     if below:
-        room = picture.width - 2 * unit
+        room = width - 2 * unit
         column_width = min(column_width, max(room, 8 * unit))
         columns = max(1, (room + 2 * unit) // (column_width + 2 * unit))
     else:
-        columns = math.ceil(len(entries) / max(1, picture.height // line - 2))
+        columns = math.ceil(len(entries) / max(1, height // line - 2))
     rows = math.ceil(len(entries) / columns)
     columns = math.ceil(len(entries) / rows)
     return _Grid(font, unit, line, columns, rows, column_width)

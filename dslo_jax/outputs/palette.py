@@ -1,4 +1,4 @@
-"""Colours of classes: by name for overlays and pages, by id for label maps."""
+"""Colours of classes, chosen by their names, for overlays, pages and label maps."""
 
 import hashlib
 from collections.abc import Sequence
@@ -59,30 +59,13 @@ def palette(names: Sequence[str]) -> UInt8[np.ndarray, "classes 3"]:
     return np.rint(_to_rgb(labs) * 255).astype(np.uint8)
 
 
-def voc_palette(num_classes: int = 256) -> UInt8[np.ndarray, "classes 3"]:
-    """The colour map of PASCAL VOC, the usual palette of label maps.
-
-    The bits of the id go to red, green and blue in turn. The lowest bits of the id
-    become the highest bits of the colours.
+def hex_colours(names: Sequence[str]) -> tuple[str, ...]:
+    """The colours of ``palette`` as text, such as ``"#939e3e"``.
 
     Args:
-        num_classes: Number of colours, at most 256.
-
-    Returns:
-        sRGB colours, 0 to 255; id 0 is black.
-
-    Raises:
-        ValueError: More than 256 colours were asked for.
+        names: Class names.
     """
-    if not 0 <= num_classes <= 256:
-        raise ValueError(f"`num_classes` is {num_classes}, expected 0 to 256")
-    ids = np.arange(num_classes)
-    colours = np.zeros((num_classes, 3), np.uint8)
-    for place in range(8):
-        for channel in range(3):
-            bit = ids >> (3 * place + channel) & 1
-            colours[:, channel] |= (bit << (7 - place)).astype(np.uint8)
-    return colours
+    return tuple(f"#{bytes(colour).hex()}" for colour in palette(names))
 
 
 def _hash(name: str) -> int:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from dslo_jax import outputs
 from dslo_jax.errors import DsloError, OptionError, OutputError
+from dslo_jax.files import write_json
 from dslo_jax.images import FoundPhoto
 from dslo_jax.prompts import ClassList
 from dslo_jax.runs.journal import PHOTO, Journal, Key, Record
@@ -279,7 +280,7 @@ class PhotoRun:
             "photos": photos,
         }
         try:
-            outputs.save_json(self.report_path, report)
+            write_json(self.report_path, report)
         except OSError as error:
             raise OutputError.cannot_write(self.report_path, error) from error
 

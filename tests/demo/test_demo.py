@@ -13,6 +13,7 @@ from dslo_jax.demo.sheet import MODES, SIZE, WORLD, Exhibit, Sheet, translate
 from dslo_jax.demo.sheet_html import to_html
 from dslo_jax.demo.sheet_png import to_image
 from dslo_jax.evaluation.metrics import IGNORE
+from dslo_jax.images import Photo
 from dslo_jax.outputs.page import percent
 from dslo_jax.pipeline.stages import Timing
 from dslo_jax.prompts import parse_classes, split_classes
@@ -27,7 +28,7 @@ def segmentation(labels, pixels, names, *, rejected=(), seconds=1.0, mode="path"
     maps = np.random.default_rng(0).random((len(names), 4, 4), np.float32)
     return Segmentation(
         labels=labels.astype(np.int32),
-        classes=names,
+        synonyms=tuple((name,) for name in names),
         discrepancy=maps,
         reports=tuple(
             ClassReport(name, name in rejected, 1, 0.0, True, "CONVERGED", 0.0)
@@ -36,7 +37,7 @@ def segmentation(labels, pixels, names, *, rejected=(), seconds=1.0, mode="path"
         ties=0.0,
         timings=(Timing("clip", seconds, 0.5),),
         notes=(),
-        pixels=pixels,
+        photo=Photo(pixels, None, (), False),
         config=SegmenterConfig.of(mode=mode),
     )
 

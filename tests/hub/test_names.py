@@ -1,5 +1,6 @@
 """Presets, repositories and missing paths, and the files that are downloaded."""
 
+import hashlib
 import json
 import os
 import socket
@@ -89,6 +90,19 @@ def test_a_repository_may_name_its_revision(local_hub):
     assert hub.resolve("me/clip@refs/pr/3", "clip", offline=True).name == "c" * 40
     assert hub.resolve("me/clip@" + "c" * 40, "clip", offline=True).name == "c" * 40
     assert refusal("me/clip@v2", "clip").code == "W01"
+
+
+def test_the_source_of_a_download_is_known_without_reading_it(local_hub, tmp_path):
+    local_hub.add("me/clip--b", CLIP, commit="c" * 40)
+    folder = hub.resolve("me/clip--b", "clip")
+    source = hub.source_of(folder)
+    assert source is not None
+    assert (source.repository, source.revision) == ("me/clip--b", "c" * 40)
+    weights = {name: each for name, each in source.hashes if name.endswith("tensors")}
+    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert weights == {"model.safetensors": found}
+    assert hub.source_of(tmp_path) is None
+    assert hub.source_of(folder / "model.safetensors") is None
 
 
 # ---- what is fetched -----------------------------------------------------------------

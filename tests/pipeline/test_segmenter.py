@@ -18,6 +18,7 @@ from dslo_jax.errors import (
 )
 from dslo_jax.pipeline import checks, programs
 from dslo_jax.pipeline.stages import watch
+from dslo_jax.segmentation import Checkpoint
 from dslo_jax.solvers import OptimalPath
 from dslo_jax.weights import open_weights
 from tests.pipeline.conftest import CONFIG
@@ -300,11 +301,23 @@ def test_save_writes_what_was_found(segmenter, make_photo, tmp_path):
     with np.load(folder / "maps.npz", allow_pickle=False) as maps:
         np.testing.assert_array_equal(maps["sofa"], result.map_of("sofa"))
     summary = json.loads((folder / "segmentation.json").read_text())
-    assert summary["schema"] == "dslo.segmentation.v1"
+    assert summary["schema"] == "dslo.segmentation.v2"
     assert [report["name"] for report in summary["classes"]] == list(result.classes)
     assert SegmenterConfig.of(**_tuples(summary["config"])) == result.config
-    with Image.open(folder / "overlay.png") as image:
+    assert summary["classes"][1]["synonyms"] == ["sofa", "couch"]
+    with Image.open(folder / "overlay.jpg") as image:
         assert image.width >= 75
+
+
+def test_results_say_which_networks_they_are_from(checkpoint, segmenter, make_photo):
+    photo = make_photo(50, 75)
+    model = segmenter(photo, CLASSES).model
+    assert model.name == str(checkpoint)
+    assert model.clip == Checkpoint(str(checkpoint / "clip"))
+    assert model.attention == Checkpoint(str(checkpoint / "diffusion"))
+    assert (model.precision, model.device) == ("float32", jax.devices()[0].device_kind)
+    assert segmenter(photo, CLASSES, mode="logits").model.attention is None
+    assert Segmenter(segmenter.networks, CONFIG)(photo, CLASSES).model is None
 
 
 def _tuples(value):

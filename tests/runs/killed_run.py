@@ -41,7 +41,7 @@ class CannedSegmenter:
             labels = rng.integers(0, 3, (40, 56), np.int32)
             self.results[f"{index}.png"] = assemble(
                 read_photo(rng.integers(0, 256, (40, 56, 3), np.uint8)),
-                CLASSES.titles,
+                CLASSES.synonyms,
                 np.arange(3, dtype=np.int32),
                 Solution(
                     value=rng.random((3, 16), np.float32),

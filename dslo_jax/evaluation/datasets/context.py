@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dslo_jax.errors import OptionError
-from dslo_jax.evaluation.datasets.rle import decode_runs
+from dslo_jax.outputs.rle import decode_runs
 
 
 # The categories that the 59 classes are, in their order; 0 is none of them. They are

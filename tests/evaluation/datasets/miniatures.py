@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dslo_jax.outputs.palette import voc_palette
-
 
 SIZES = ((7, 5), (4, 9), (6, 6))
 
@@ -109,7 +107,7 @@ def save(path: Path, values: np.ndarray, *, palette: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(values)
     if palette:
-        image.putpalette(voc_palette().tobytes())
+        image.putpalette(bytes(range(255, -1, -1)) * 3)
     image.save(path)
 
 
@@ -140,24 +138,3 @@ def build(name: str, data: Path) -> tuple[Path, dict[str, np.ndarray]]:
     else:
         save(root / spec.photo.format("._of_macos"), np.zeros((3, 3, 3), np.uint8))
     return root, stored
-
-
-def encode_runs(mask):
-    """The text form of a mask, number by number and bit by bit."""
-    runs, value, length = [], 0, 0
-    for pixel in mask.T.ravel().astype(int).tolist():
-        if pixel != value:
-            runs.append(length)
-            value, length = pixel, 0
-        length += 1
-    runs.append(length)
-    text = ""
-    for place, run in enumerate(runs):
-        number = run - runs[place - 2] if place > 2 else run
-        more = True
-        while more:
-            bits = number & 31
-            number >>= 5
-            more = number != (-1 if bits & 16 else 0)
-            text += chr(48 + bits + (32 if more else 0))
-    return text

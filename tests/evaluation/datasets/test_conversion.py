@@ -4,12 +4,13 @@ import shlex
 
 import numpy as np
 import pytest
-from miniatures import SPECS, encode_runs, save
+from miniatures import SPECS, save
 from PIL import Image
 
 from dslo_jax import cli, errors
 from dslo_jax.evaluation.datasets import BENCHMARKS, convert, find_dataset
 from dslo_jax.evaluation.datasets.context import _CATEGORIES
+from dslo_jax.outputs.rle import encode_runs
 
 
 # Never used, of the ids 0 to 90 for things and 91 to 181 for stuff.

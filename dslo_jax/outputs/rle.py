@@ -1,13 +1,11 @@
 """Binary masks as run lengths, in the compressed text form of the COCO tools."""
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
 
-def decode_runs(
-    counts: str, height: int, width: int
-) -> Bool[np.ndarray, "height width"]:
-    """Decode a binary mask.
+def encode_runs(mask: Bool[np.ndarray, "height width"]) -> str:
+    """Encode a binary mask.
 
     Down the columns, runs of unset and set pixels alternate, unset first. From the
     fourth run on, the difference to the run before the last is stored. Every number is
@@ -16,7 +14,45 @@ def decode_runs(
     (cocodataset/cocoapi, ``common/maskApi.c``).
 
     Args:
-        counts: The runs.
+        mask: Where the mask is set.
+
+    Returns:
+        The ``counts`` of a segmentation in COCO's JSON; its ``size`` is the height and
+        the width of the mask.
+    """
+    runs = run_lengths(mask.T.ravel())
+    stored = runs.copy()
+    stored[3:] -= runs[1:-2]
+    groups, follows = [], []
+    while not follows or follows[-1].any():
+        groups.append(stored & 31)
+        stored = stored >> 5
+        follows.append(stored != np.where(groups[-1] & 16, -1, 0))
+    more = np.stack(follows, axis=1)
+    written = np.pad(more[:, :-1], [(0, 0), (1, 0)], constant_values=True)
+    written = np.logical_and.accumulate(written, axis=1)
+    characters = 48 + np.stack(groups, axis=1) + 32 * more
+    return characters[written].astype(np.uint8).tobytes().decode("ascii")
+
+
+def run_lengths(values: Bool[np.ndarray, " pixels"]) -> Int64[np.ndarray, " runs"]:
+    """Lengths of the runs of equal values; the first is of unset values, perhaps 0.
+
+    Args:
+        values: At least one.
+    """
+    ends = np.flatnonzero(values[1:] != values[:-1]) + 1
+    bounds = np.concatenate([[0] * (1 + int(values[0])), ends, [len(values)]])
+    return np.diff(bounds)
+
+
+def decode_runs(
+    counts: str, height: int, width: int
+) -> Bool[np.ndarray, "height width"]:
+    """Decode a binary mask.
+
+    Args:
+        counts: From ``encode_runs``.
         height: Height of the mask in pixels.
         width: Width of the mask in pixels.
 

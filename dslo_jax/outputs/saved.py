@@ -1,0 +1,93 @@
+"""Results that were written, read again for exports."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dslo_jax.errors import OptionError
+from dslo_jax.outputs.files import FILES
+from dslo_jax.outputs.labels import read_labels
+
+
+SCHEMA = "dslo.segmentation.v2"
+"""Name of the format of ``segmentation.json``; ``segmentation.schema.json`` describes
+it."""
+
+
+class SavedResult(NamedTuple):
+    """The result of one photo, as exports need it.
+
+    Attributes:
+        name: Path of the photo, relative to a common folder, with ``/``.
+        labels: Class ids, ``[height, width]``; indices into ``classes`` of ``summary``.
+        summary: The content of ``segmentation.json``.
+    """
+
+    name: str
+    labels: np.ndarray
+    summary: Mapping[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of their ids."""
+        return tuple(each["name"] for each in self.summary["classes"])
+
+
+def read_results(folder: str | os.PathLike[str]) -> Iterator[SavedResult]:
+    """Read all results in a folder and its sub-folders, in the order of their names.
+
+    One result is in memory at a time.
+
+    Args:
+        folder: The folder of a run: each photo has a sub-folder with ``labels.png`` and
+            ``segmentation.json``.
+
+    Yields:
+        Each result; its name is the path of its sub-folder.
+
+    Raises:
+        OptionError: There is no result (``O05``), or a ``segmentation.json`` is damaged
+            or of another version (``O04``).
+        ImageError: A label map is missing or damaged (``I01`` ... ``I07``).
+    """
+    root = Path(folder)
+    found = [
+        path
+        for path in sorted(root.rglob(FILES["json"]))
+        # A hidden folder is one that is being written, or was when a run was killed.
+        if not any(part.startswith(".") for part in path.relative_to(root).parts)
+    ]
+    if not found:
+        raise OptionError(
+            "O05",
+            f"{os.fspath(folder)!r} holds no results; expected sub-folders with "
+            f"{FILES['labels']} and {FILES['json']}",
+        )
+    for path in found:
+        name = path.parent.relative_to(root).as_posix()
+        labels = read_labels(path.with_name(FILES["labels"]))
+        yield SavedResult(name, labels, _read_summary(path))
+
+
+def all_classes(results: Iterable[SavedResult]) -> tuple[str, ...]:
+    """The names of all classes of some results, each once, in order of appearance."""
+    return tuple(dict.fromkeys(name for each in results for name in each.classes))
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise OptionError("O04", f"{str(path)!r} is not JSON: {error}") from error
+    found = summary.get("schema") if isinstance(summary, dict) else None
+    if found != SCHEMA:
+        raise OptionError(
+            "O04",
+            f"{str(path)!r} has the schema {found!r}, expected {SCHEMA!r}; segment the "
+            "photo again",
+        )
+    return summary
