@@ -171,6 +171,7 @@ def _find(options: Segment, errors: Console) -> list[FoundPhoto]:
     found = images.find_photos(
         names,
         recursive=options.recursive,
+        exclude=options.out,
         on_skip=lambda path, reason: say(errors, f"skipped {one_line(path)}: {reason}"),
     )
     return found[: options.limit]

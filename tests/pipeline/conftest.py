@@ -46,11 +46,11 @@ def photo(tmp_path, make_photo):
 
 @pytest.fixture
 def run(checkpoint, tmp_path, capsys):
-    def run(*arguments, model=checkpoint):
+    def run(*arguments, model=checkpoint, out=tmp_path / "out"):
         code = cli.main(
             [
                 *("segment", *map(str, arguments), "--model", str(model)),
-                *("--out", str(tmp_path / "out"), *QUICK),
+                *("--out", str(out), *QUICK),
             ]
         )
         captured = capsys.readouterr()

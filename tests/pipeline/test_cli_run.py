@@ -1,0 +1,124 @@
+"""``dslo segment`` over folders: continued, divided, limited, and never mixed up."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from dslo_jax.runs import only_run
+from tests.pipeline.conftest import FAST
+
+
+@pytest.fixture
+def folder(tmp_path, make_photo):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(make_photo(50, 75, index)).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def segment(run, folder):
+    def segment(*arguments, names=("--classes", "cat, sofa")):
+        return run(folder, *names, *FAST, *arguments)
+
+    return segment
+
+
+def results(tmp_path):
+    return sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+
+
+def test_the_same_command_has_nothing_left_to_do(segment, tmp_path):
+    code, out, _ = segment("--batch", "2")
+    assert (code, out.count(" -> ")) == (0, 3)
+    code, out, err = segment("--batch", "2")
+    assert (code, out.count(" -> ")) == (0, 0)
+    assert "3 of 3 photos are done by an earlier run" in err
+    report = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (report["status"], report["done"]) == ("complete", 3)
+
+
+def test_new_photos_join_a_finished_run(segment, tmp_path, folder, make_photo):
+    segment()
+    Image.fromarray(make_photo(40, 40)).save(folder / "new.png")
+    code, out, _ = segment()
+    assert (code, out.count(" -> ")) == (0, 1)
+    assert results(tmp_path) == ["0.png", "1.png", "2.png", "new.png"]
+
+
+def test_other_classes_are_refused_and_named(segment, tmp_path):
+    segment()
+    before = (tmp_path / "out" / "0.png" / "segmentation.json").read_text()
+    other = ("--classes", "cat, wall")
+    code, _, err = segment(names=other)
+    assert code == 2
+    assert "O04" in err
+    assert "classes" in err
+    assert (tmp_path / "out" / "0.png" / "segmentation.json").read_text() == before
+    code, out, _ = segment("--overwrite", names=other)
+    assert (code, out.count(" -> ")) == (0, 3)
+
+
+def test_a_folder_that_another_run_uses(segment, tmp_path):
+    with only_run(tmp_path / "out"):
+        code, _, err = segment()
+    assert code == 2
+    assert "O08" in err
+
+
+def test_results_are_not_read_as_photos(run, folder, tmp_path):
+    inside = tmp_path / "photos"
+    for _ in range(2):
+        arguments = (inside, "--recursive", "--classes", "cat, sofa", *FAST)
+        code, out, _ = run(*arguments, "--overwrite", out=folder / "results")
+        assert (code, out.count(" -> ")) == (0, 3)
+
+
+def test_shards_share_a_folder(segment, tmp_path):
+    for index in range(2):
+        code, _, _ = segment("--shard", f"{index}/2")
+        assert code == 0
+    assert results(tmp_path) == ["0.png", "1.png", "2.png"]
+    parts = [
+        json.loads((tmp_path / "out" / f"run-{index}of2.json").read_text())
+        for index in range(2)
+    ]
+    assert [part["done"] for part in parts] == [2, 1]
+    code, _, err = segment("--shard", "2/2")
+    assert code == 2
+    assert "0/4" in err
+
+
+def test_a_limit_and_a_list_of_names(run, folder, tmp_path):
+    listed = tmp_path / "names.txt"
+    listed.write_bytes(f"\ufeff{folder / '2.png'}\r\n\r\n{folder / '0.png'}\r\n".encode())
+    names = ("--files-from", listed, "--classes", "cat, sofa", *FAST)
+    code, out, _ = run(*names, "--limit", "1")
+    assert (code, out.count(" -> ")) == (0, 1)
+    assert results(tmp_path) == ["2.png"]
+
+
+@pytest.mark.parametrize("option", ["--limit", "--batch", "--max-pixels"])
+def test_numbers_start_at_one(segment, option):
+    code, _, err = segment(option, "0")
+    assert code == 2
+    assert f"{option} 0" in err
+
+
+def test_files_are_chosen(segment, tmp_path):
+    code, _, _ = segment("--write", "json, labels")
+    assert code == 0
+    files = sorted(path.name for path in (tmp_path / "out" / "0.png").iterdir())
+    assert files == ["labels.png", "segmentation.json"]
+    code, _, err = segment("--write", "labels,masks", "--overwrite")
+    assert code == 2
+    assert "'masks'" in err
+
+
+def test_classes_of_repeated_options_are_joined(run, folder, tmp_path):
+    code, _, _ = run(folder, "--classes", "cat", "--classes", "sofa, wall", *FAST)
+    assert code == 0
+    text = (tmp_path / "out" / "0.png" / "segmentation.json").read_text()
+    assert [c["name"] for c in json.loads(text)["classes"]] == ["cat", "sofa", "wall"]
