@@ -1,10 +1,6 @@
 """Photos: finding them, reading them as 8-bit sRGB, and bringing them to size."""
 
-from dslo_jax.images.finding import (
-    FoundPhoto as FoundPhoto,
-    find_photos as find_photos,
-    read_name_list as read_name_list,
-)
+from dslo_jax.images.finding import FoundPhoto as FoundPhoto, find_photos as find_photos
 from dslo_jax.images.reading import (
     MAX_PIXELS as MAX_PIXELS,
     MIN_SIDE as MIN_SIDE,

@@ -195,7 +195,3 @@ def _natural_key(path: Path) -> list[list[str | int]]:
         for part in path.parts
     ]
     return [*keys, [str(path)]]
-
-
-def read_name_list(place: str) -> list[str]:
-    return Path(place).read_text().split("\n")
