@@ -9,7 +9,8 @@ from jaxtyping import Int32, Integer
 from PIL import Image
 
 from dslo_jax.errors import ClassListError, ImageError
-from dslo_jax.images.reading import no_such_path, open_image
+from dslo_jax.images.formats import open_image
+from dslo_jax.images.reading import no_such_path
 from dslo_jax.outputs.files import atomic_file
 from dslo_jax.outputs.palette import voc_palette
 
