@@ -106,6 +106,7 @@ def _segment(options: Segment, errors: Console) -> int:
     found = images.find_photos(
         options.photos,
         recursive=options.recursive,
+        exclude=options.out,
         on_skip=lambda path, reason: say(errors, f"skipped {one_line(path)}: {reason}"),
     )
     _require_writable(options.out)
@@ -184,7 +185,7 @@ def _read(
     readable = []
     for place in places:
         try:
-            readable.append((place, images.read_photo(place.path)))
+            readable.append((place, place.read()))
         except DsloError as error:
             failures.append(error)
             report.failure(place, error)
@@ -219,7 +220,7 @@ class _Report:
         words = ", ".join(f"{r.name} {r.area:.1%}" for r in shares if r.area > 0)
         say(
             results(),
-            f"{one_line(place.path)} -> {one_line(folder)}: {words}",
+            f"{one_line(place.origin)} -> {one_line(folder)}: {words}",
         )
         for note in result.notes:
             say(self._console, f"  note: {note}")
@@ -227,7 +228,7 @@ class _Report:
     def failure(self, place: FoundPhoto, error: DsloError) -> None:
         """Print that a photo could not be read, or its results not be saved."""
         self._advance()
-        say(self._console, f"error: {one_line(place.path)}: {error}")
+        say(self._console, f"error: {one_line(place.origin)}: {error}")
 
     def _advance(self) -> None:
         self._done += 1

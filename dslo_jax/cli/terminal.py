@@ -45,7 +45,7 @@ def escaped(text: str) -> str:
     )
 
 
-def one_line(path: Path) -> str:
+def one_line(path: Path | str) -> str:
     """A path on one line; control characters are escaped."""
     return escaped(str(path))
 

@@ -175,13 +175,19 @@ def read_file(path: Path, *, max_pixels: int = MAX_PIXELS) -> bytes:
         return read_encoded(file, repr(str(path)), max_pixels=max_pixels)
 
 
+def is_address(path: Path) -> bool:
+    """Whether a path is an address on the web or in a cloud, such as ``s3://...``."""
+    return _ADDRESS.match(str(path)) is not None
+
+
 def no_such_path(path: Path) -> ImageError:
     """The error about a path that does not exist, with similar names in its folder."""
-    if _ADDRESS.match(str(path)):
+    if is_address(path):
+        address = re.sub(":/+", "://", str(path), count=1)[:80]
         return ImageError(
             "I01",
-            f"{str(path)!r} is an address, and nothing is downloaded; download the "
-            "photo first, then name its file",
+            f"{address!r} is an address, and nothing is downloaded; download the photo "
+            "first, then name its file",
         )
     try:
         siblings = os.listdir(path.parent)
@@ -215,6 +221,8 @@ def _open_file(path: Path) -> io.BufferedReader:
     except FileNotFoundError as error:
         raise no_such_path(path) from error
     except (OSError, ValueError) as error:
+        if is_address(path):  # it may be too long for a path
+            raise no_such_path(path) from error
         raise ImageError("I01", f"cannot open {str(path)!r}: {error}") from error
     remedy = "name a photo inside it" if kind == "a folder" else "give a regular file"
     raise ImageError("I01", f"{str(path)!r} is {kind}, not a photo; {remedy}")
