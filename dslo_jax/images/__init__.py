@@ -6,6 +6,7 @@ from dslo_jax.images.formats import (
     MIN_SIDE as MIN_SIDE,
     open_image as open_image,
 )
+from dslo_jax.images.label_ids import read_label_ids as read_label_ids
 from dslo_jax.images.name_list import read_name_list as read_name_list
 from dslo_jax.images.reading import Photo as Photo, read_photo as read_photo
 from dslo_jax.images.resizing import (

@@ -1,11 +1,11 @@
 """Lists of paths in a text file or on standard input."""
 
-import codecs
 import os
 import sys
 from pathlib import Path
 
 from dslo_jax.errors import ImageError
+from dslo_jax.files import utf8_of
 from dslo_jax.images.reading import no_such_path
 
 
@@ -40,9 +40,7 @@ def read_name_list(source: str | os.PathLike[str]) -> list[str]:
 
 
 def _names(content: bytes) -> list[str]:
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        content = content.decode("utf-16").encode()
-    content = content.removeprefix(codecs.BOM_UTF8)
+    content = utf8_of(content)
     if b"\0" in content:
         names = content.split(b"\0")
     else:
