@@ -47,7 +47,9 @@ Result = TypeVar("Result")
 class Readable(Protocol):
     """Anything that bytes can be read from, seekable or not."""
 
-    def read(self, size: int, /) -> bytes: ...
+    def read(self, size: int, /) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        ...
 
 
 def read_encoded(file: Readable, name: str, *, max_pixels: int = MAX_PIXELS) -> bytes:

@@ -77,7 +77,7 @@ def _tiff(image: Image.Image, content: bytes, name: str) -> np.ndarray:
     if image.info.get("compression") in _LOSSY:
         raise _no_ids(name, "is compressed in a way that does not keep ids exactly")
     if tags.get(_PHOTOMETRIC, 0) == 0:
-        raise _no_ids(name, "is a TIFF in which 0 means white, so its ids are not clear")
+        raise _no_ids(name, "is a TIFF in which 0 means white; its ids are not clear")
     if image.mode == "LA":
         return _opaque(image, name)
     if len(bits) > 1 or bits[0] > 16 or sample_format[0] != 1:

@@ -110,7 +110,7 @@ def _tiff(content: bytes, keep: list[str]) -> bytes:
     try:
         while True:
             (start,) = struct.unpack_from(order + offset_form, content, place)
-            if start == 0 or start in seen:
+            if start == 0 or start in seen or start > len(content):
                 return bytes(changed)
             seen.add(start)
             (count,) = struct.unpack_from(order + count_form, content, start)
@@ -129,8 +129,10 @@ def _tiff(content: bytes, keep: list[str]) -> bytes:
 
 # Tags that say where the pixels are and how to read them, and the orientation.
 _TIFF_PIXELS = frozenset(
-    [*range(254, 260), 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320]
-    + [322, 323, 324, 325, 332, 338, 339, 347, 529, 530, 531, 532]
+    [
+        *(*range(254, 260), 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317),
+        *(320, 322, 323, 324, 325, 332, 338, 339, 347, 529, 530, 531, 532),
+    ]
 )
 
 

@@ -79,8 +79,8 @@ class _Rows:
 
     def __init__(self, path: Path, column: str):
         self._file, self._column = _open(path), column
-        metadata = self._file.metadata
-        counts = (metadata.row_group(g).num_rows for g in range(metadata.num_row_groups))
+        groups = map(self._file.metadata.row_group, range(self._file.num_row_groups))
+        counts = (group.num_rows for group in groups)
         self._starts = [0, *itertools.accumulate(counts)]
         self._batches: Iterator[Any] = iter(())
         self._next = 0  # the first row of the next batch
@@ -123,7 +123,7 @@ def _open(path: Path) -> Any:
     except ImportError as error:
         raise ImageError(
             "I02",
-            f'{str(path)!r} is a Parquet file; to read it: pip install '
+            f"{str(path)!r} is a Parquet file; to read it: pip install "
             '"dslo-jax[parquet]"',
         ) from error
     try:

@@ -18,7 +18,10 @@ def encode(image, kind, **options):
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
     file = io.BytesIO()
-    image.save(file, kind, **options)
+    # Saving leaves marks on an image, which the next saving stumbles over.
+    if "append_images" in options:
+        options["append_images"] = [each.copy() for each in options["append_images"]]
+    image.copy().save(file, kind, **options)
     return file.getvalue()
 
 
@@ -60,7 +63,7 @@ def with_riff_chunks(content, *chunks):
     """A simple WebP as an extended one, with more chunks at its end."""
     image = Image.open(io.BytesIO(content))
     flags = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
-    size = struct.pack("<I", image.width - 1)[:3] + struct.pack("<I", image.height - 1)[:3]
+    size = b"".join(struct.pack("<I", side - 1)[:3] for side in image.size)
     flag = sum(flags.get(kind, 0) for kind, _ in chunks)
     extended = b"VP8X" + struct.pack("<IB3x", 10, flag) + size
     body = b"WEBP" + extended + content[12:]
@@ -80,6 +83,4 @@ def tiff_with_tag(content, number, kind, count, value):
         + struct.pack("<HHII", number, kind, count, value)
         + struct.pack("<I", 0)
     )
-    return (
-        content[:4] + struct.pack("<I", len(content)) + content[8:] + directory
-    )
+    return content[:4] + struct.pack("<I", len(content)) + content[8:] + directory

@@ -1,6 +1,7 @@
 """Photos in tar archives and Parquet files, and what a search leaves alone."""
 
 import io
+import os
 import pickle
 import random
 import struct
@@ -70,7 +71,13 @@ class TestTar:
 
     @pytest.mark.parametrize("format_", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
     def test_hostile_and_long_names(self, tmp_path, format_):
-        names = ["../../etc/x.png", "/etc/x.png", "a\nb.png", "猫" * 90 + ".png", "A.PNG"]
+        names = [
+            "../../etc/x.png",
+            "/etc/x.png",
+            "a\nb.png",
+            "猫" * 90 + ".png",
+            "A.PNG",
+        ]
         members = [(name, picture(n)) for n, name in enumerate([*names, "a.png"])]
         write_tar(tmp_path / "s.tar", members, format=format_)
         found = find_photos(tmp_path / "s.tar")
@@ -96,7 +103,7 @@ class TestTar:
                 info.type, info.linkname = kind, "/etc/passwd"
                 archive.addfile(info)
         skipped = {}
-        with pytest.raises(ImageError, match="I01.*no photo found"):
+        with pytest.raises(ImageError, match=r"I01.*no photo found"):
             find_photos(tmp_path / "s.tar", on_skip=lambda p, r: skipped.update({p: r}))
         assert skipped == {tmp_path / "s.tar": "an archive without images"}
 
@@ -130,7 +137,9 @@ class TestTar:
 
     def test_a_header_that_leads_back_ends(self, tmp_path):
         """A negative size, as GNU writes numbers, would read one header for ever."""
-        content = bytearray(write_tar(tmp_path / "s.tar", [("a.png", b"")]).read_bytes())
+        content = bytearray(
+            write_tar(tmp_path / "s.tar", [("a.png", b"")]).read_bytes()
+        )
         content[124:136] = b"\xff" * 10 + struct.pack(">h", -1024)
         content[148:156] = b" " * 8
         content[148:156] = b"%06o\0 " % sum(content[:512])
@@ -156,11 +165,9 @@ class TestTar:
                 pass
 
     def test_an_archive_that_is_a_pipe_does_not_block(self, tmp_path):
-        import os
-
         os.mkfifo(tmp_path / "a.tar")
         (found,) = find_photos(tmp_path / "a.tar")
-        with pytest.raises(ImageError, match="I01.*is a pipe"):
+        with pytest.raises(ImageError, match=r"I01.*is a pipe"):
             found.read()
 
 
@@ -209,8 +216,6 @@ class TestParquet:
         for seed in (1, 2):
             path = tmp_path / "a.parquet"
             self.write(arrow, path, {"image": [picture(seed)]})
-            import os
-
             os.utime(path, ns=(seed, seed))
             assert same(find_photos(path)[0].read(), seed)
 
@@ -218,7 +223,9 @@ class TestParquet:
         kind = arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
         values = [{"bytes": None, "path": "/etc/x.png"}, None, {"bytes": b"text"}]
         column = arrow.array(values, kind)
-        for each in find_photos(self.write(arrow, tmp_path / "a.parquet", {"i": column})):
+        for each in find_photos(
+            self.write(arrow, tmp_path / "a.parquet", {"i": column})
+        ):
             with pytest.raises(ImageError, match=r"I02.*row \d of column 'i'"):
                 each.read()
 
@@ -322,5 +329,5 @@ class TestResultsAreNoInput:
         assert set(skipped) == {"d.png"}
 
     def test_the_folder_of_another_run(self, tree):
-        with pytest.raises(ImageError, match="I01.*no photo found"):
+        with pytest.raises(ImageError, match=r"I01.*no photo found"):
             self.names(tree / "old", recursive=True, exclude=tree / "out")

@@ -6,7 +6,6 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
 from pictures import (
     encode,
     noise,
@@ -16,6 +15,7 @@ from pictures import (
     with_riff_chunks,
     with_segment,
 )
+from PIL import Image, ImageCms
 
 from dslo_jax.errors import ImageError
 from dslo_jax.images import read_photo

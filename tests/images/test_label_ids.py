@@ -5,8 +5,8 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
 from pictures import encode, png, png_chunk
+from PIL import Image
 
 from dslo_jax.errors import ImageError
 from dslo_jax.images import read_label_ids
