@@ -35,6 +35,7 @@ _COMPRESSED_NAME = re.compile(
 )
 _TABLE_NAME = re.compile(r"[^.].*\.parquet", re.IGNORECASE | re.DOTALL)
 _PAGES = re.compile(r"(.+)#([0-9]{1,9}|all)", re.DOTALL)
+_COUNTED = 10**9  # pixels of a page, above which pages are not even counted
 _RUN, _RESULT = "run.json", "segmentation.json"  # what is beside results
 
 _logger = logging.getLogger("dslo_jax")
@@ -254,7 +255,7 @@ class _Search(NamedTuple):
         try:
             column, num_rows = find_column(file)
         except ImageError as error:
-            yield Unreadable(error.code, str(error).removeprefix(f"[{error.code}] "))
+            yield _unreadable(error)
         except NoImages as error:
             if named:
                 yield Unreadable("I02", f"{str(file)!r} holds {error}")
@@ -264,18 +265,24 @@ class _Search(NamedTuple):
             yield from (Row(column, number) for number in range(num_rows))
 
 
-def _pages(file: Path, wanted: str | None) -> Iterator[Page | None]:
-    """The pages of a file that are wanted; a fault is left to the reader to tell."""
+def _pages(file: Path, wanted: str | None) -> Iterator[Part | None]:
+    """The pages of a file that are wanted."""
     if wanted is None:
         yield None
     elif wanted != "all":
         yield Page(int(wanted))
     else:
         try:
-            count = num_pages(read_file(file), repr(str(file)))
-        except ImageError:
-            count = 1
-        yield from (Page(number) for number in range(count))
+            content = read_file(file, max_pixels=_COUNTED)
+            count = num_pages(content, repr(str(file)), max_pixels=_COUNTED)
+        except ImageError as error:
+            yield _unreadable(error)
+        else:
+            yield from (Page(number) for number in range(count))
+
+
+def _unreadable(error: ImageError) -> Unreadable:
+    return Unreadable(error.code, str(error).removeprefix(f"[{error.code}] "))
 
 
 def _is_photo(path: Path) -> bool:

@@ -33,6 +33,7 @@ _SIGNATURES = (
     (rb"....ftyp.*avi[fs]", "AVIF"),
     (rb"....ftyp(hei|hev|mif1|msf1)", "HEIC"),
 )
+_PAGES = ("TIFF", "MPO", "HEIC")  # each page has a size of its own
 _WEB_PAGE = rb"\s*(<!doctype|<html|<head|<\?xml)"
 # Uncompressed pixels take up to 16 bytes; the rest is room for metadata and pages.
 _BYTES_PER_PIXEL = 32
@@ -116,7 +117,9 @@ def decoded(
     fault: ImageError | None = None
     for attempt in itertools.chain([content], with_less_metadata(content)):
         try:
-            image = open_image(io.BytesIO(attempt), name, max_pixels=max_pixels)
+            image = _open(io.BytesIO(attempt), name, max_pixels)
+            if image.format not in _PAGES:  # frames are decoded on the way to a later
+                check_size(image, name, max_pixels)
             _turn_to(image, page, name)
             check_size(image, name, max_pixels)
             result = use(image)
@@ -151,42 +154,24 @@ def open_image(
     Raises:
         ImageError: ``I02`` to ``I05``.
     """
-    start = file.read(_START)
-    num_bytes = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    kind = _format_of(start)
-    if kind is None:
-        raise _no_image(name, start)
-    try:
-        if kind == "HEIC":
-            image = _open_heic(file, name)
-        else:
-            image = Image.open(file, formats=[kind])
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        claimed = re.search(r"\d+", str(error))
-        raise _too_many_pixels(
-            name, f"{claimed[0] if claimed else 'too many'}", max_pixels
-        ) from error
-    except ImageError:
-        raise
-    except Exception as error:  # a decoder may raise anything on bad bytes
-        raise ImageError(
-            "I03",
-            f"{name} starts like {kind} but cannot be read: {num_bytes} bytes, cut "
-            "short, damaged or of a rare kind; export it again as JPEG or PNG",
-        ) from error
+    image = _open(file, name, max_pixels)
     check_size(image, name, max_pixels)
     return image
 
 
-def num_pages(content: bytes, name: str) -> int:
-    """How many pages or frames an image file has, at least 1.
+def num_pages(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> int:
+    """How many pages or frames an image file has, at least 1; none is decoded.
 
     Raises:
         ImageError: ``I02`` to ``I05``, or it claims more than its bytes can hold
             (``I03``).
     """
-    (count, _) = decoded(content, name, lambda image: getattr(image, "n_frames", 1))
+    count, _ = decoded(
+        content,
+        name,
+        lambda image: getattr(image, "n_frames", 1),
+        max_pixels=max_pixels,
+    )
     if count > max(1, len(content) // _LEAST_PAGE):
         raise damaged(name, f"it claims {count} pages in {len(content)} bytes")
     return count
@@ -211,6 +196,36 @@ def damaged(name: str, reason: object) -> ImageError:
     return ImageError(
         "I03", f"{name} is cut short or damaged: {reason}; copy or export it again"
     )
+
+
+def _open(
+    file: io.BufferedReader | io.BytesIO, name: str, max_pixels: int
+) -> Image.Image:
+    start = file.read(_START)
+    num_bytes = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    kind = _format_of(start)
+    if kind is None:
+        raise _no_image(name, start)
+    try:
+        if kind == "HEIC":
+            image = _open_heic(file, name)
+        else:
+            image = Image.open(file, formats=[kind])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        claimed = re.search(r"\d+", str(error))
+        raise _too_many_pixels(
+            name, f"{claimed[0] if claimed else 'too many'}", max_pixels
+        ) from error
+    except ImageError:
+        raise
+    except Exception as error:  # a decoder may raise anything on bad bytes
+        raise ImageError(
+            "I03",
+            f"{name} starts like {kind} but cannot be read: {num_bytes} bytes, cut "
+            "short, damaged or of a rare kind; export it again as JPEG or PNG",
+        ) from error
+    return image
 
 
 def _open_heic(file: io.BufferedReader | io.BytesIO, name: str) -> Image.Image:

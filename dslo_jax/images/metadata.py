@@ -57,6 +57,9 @@ def _jpeg(content: bytes, keep: list[str]) -> bytes:
     pieces, end = [content[:2]], 2
     while end + 4 <= len(content):
         mark, kind, length = struct.unpack_from(">BBH", content, end)
+        if mark == kind == 0xFF:  # any number of these may come before a marker
+            end += 1
+            continue
         following = end + 2 + length
         # Markers without a length, such as the start of the scan's data, end the list.
         if mark != 0xFF or kind < 0xC0 or 0xD0 <= kind <= 0xDA:

@@ -23,7 +23,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -75,6 +75,20 @@ class Photo(NamedTuple):
     sha256: str | None = None
 
 
+@runtime_checkable
+class Findable(Protocol):
+    """A photo that was found and not yet read, such as a ``FoundPhoto``."""
+
+    @property
+    def origin(self) -> str:
+        """Where it is, for messages."""
+        ...
+
+    def read(self, *, max_pixels: int) -> Photo:
+        """Read it."""
+        ...
+
+
 def read_photo(
     source: object,
     *,
@@ -90,10 +104,10 @@ def read_photo(
     A file is read once.
 
     Args:
-        source: A path; an image file as ``bytes``, or open in binary mode, from its
-            current position on; a PIL image; or an array, or anything with
-            ``__array__``: uint8 or float in [0, 1], ``[height, width, 3]``, grey or
-            RGBA, channels first only where that is unambiguous.
+        source: A path; a ``FoundPhoto``; an image file as ``bytes``, or open in binary
+            mode, from its current position on; a PIL image; or an array, or anything
+            with ``__array__``: uint8 or float in [0, 1], ``[height, width, 3]``, grey
+            or RGBA, channels first only where that is unambiguous.
         max_pixels: Upper limit of height times width, checked before decoding. Pillow
             itself refuses more than about 179 million.
         page: Which page of a TIFF, or frame of an animation, from 0.
@@ -119,12 +133,14 @@ def read_photo(
     file: Any = source
     if isinstance(source, bytes | bytearray):
         file, name = io.BytesIO(source), f"an image of {len(source)} bytes"
-    elif isinstance(source, Image.Image) or not callable(getattr(source, "read", None)):
-        if page != 0:
-            raise ValueError("`page` chooses a page of a file, not of an array")
-        return _photo_in_memory(source, max_pixels, upright)
-    else:
+    elif callable(getattr(source, "read", None)) and not isinstance(source, Findable):
         name = f"the {type(source).__name__}"
+    else:
+        if page != 0 or not upright:
+            raise ValueError("`page` and `upright` are for files and bytes alone")
+        if isinstance(source, Findable):
+            return source.read(max_pixels=max_pixels)
+        return _photo_in_memory(source, max_pixels)
     content = read_encoded(file, name, max_pixels=max_pixels)
     return photo_of(
         content, name, None, max_pixels=max_pixels, page=page, upright=upright
@@ -156,7 +172,7 @@ def photo_of(
     photo, notes = decoded(
         content,
         name,
-        lambda image: _converted(image, upright),
+        lambda image: _converted(image, upright=upright),
         max_pixels=max_pixels,
         page=page,
     )
@@ -228,7 +244,7 @@ def _open_file(path: Path) -> io.BufferedReader:
     raise ImageError("I01", f"{str(path)!r} is {kind}, not a photo; {remedy}")
 
 
-def _photo_in_memory(source: object, max_pixels: int, upright: bool) -> Photo:
+def _photo_in_memory(source: object, max_pixels: int) -> Photo:
     """The photo of a PIL image, at its current frame, or of an array."""
     name = f"the {type(source).__name__}"
     image, notes = (
@@ -236,7 +252,7 @@ def _photo_in_memory(source: object, max_pixels: int, upright: bool) -> Photo:
     )
     check_size(image, name, max_pixels)
     try:
-        photo = _converted(image, upright)
+        photo = _converted(image, upright=True)
     except ImageError:
         raise
     except Exception as error:  # a decoder may raise anything on bad bytes
@@ -244,7 +260,7 @@ def _photo_in_memory(source: object, max_pixels: int, upright: bool) -> Photo:
     return photo._replace(notes=(*notes, *photo.notes))
 
 
-def _converted(image: Image.Image, upright: bool) -> Photo:
+def _converted(image: Image.Image, *, upright: bool) -> Photo:
     """Decode an image, turn it upright and convert it."""
     # Pillow keeps only the high byte of 16-bit colour. This can be seen in the layout
     # of the file before it is decoded, and not in the result.

@@ -88,6 +88,14 @@ class TestStreams:
         np.testing.assert_array_equal(read_photo(bytearray(PNG)).pixels, PIXELS)
 
 
+class TestFound:
+    def test_a_found_photo_is_a_photo_to_read(self, tmp_path):
+        (tmp_path / "a.png").write_bytes(PNG)
+        (found,) = find_photos(tmp_path)
+        np.testing.assert_array_equal(read_photo(found).pixels, PIXELS)
+        assert "192" in refused(found, "I04", max_pixels=191)
+
+
 class TestDigest:
     def test_it_is_that_of_the_file(self, tmp_path):
         path = tmp_path / "a.png"
@@ -132,11 +140,21 @@ class TestPages:
         assert "8 x 12 = 96" in message
         read_photo(content, page=1, max_pixels=80)
 
+    def test_pages_are_counted_whatever_the_limit(self, scan):
+        """A page that is too large is one failure, and hides no other page."""
+        large, small = Image.new("1", (9000, 8000)), Image.new("1", (8, 8))
+        options = {"save_all": True, "append_images": [small]}
+        scan.write_bytes(encode(large, "TIFF", compression="group4", **options))
+        first, second = find_photos(f"{scan}#all")
+        with pytest.raises(ImageError, match=r"I04.*72000000"):
+            first.read()
+        assert second.read().pixels.shape == (8, 8, 3)
+
     def test_a_file_of_one_page(self):
         assert "its only page is 0" in refused(PNG, "I10", page=1)
 
     def test_arrays_have_no_pages(self):
-        with pytest.raises(ValueError, match="not of an array"):
+        with pytest.raises(ValueError, match="for files and bytes alone"):
             read_photo(PIXELS, page=1)
 
     @pytest.fixture
