@@ -3,6 +3,7 @@
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dslo_jax.images.parts import Member, Unreadable
 
@@ -36,8 +37,8 @@ def images_of_archive(
                 )
                 yield Unreadable("I02", reason)
                 return
-        # Names that are not UTF-8 stay what they are.
-        with tarfile.open(path, "r:", encoding="utf-8") as archive:
+        opened: Any = tarfile.open(path, "r:", encoding="utf-8")  # noqa: SIM115
+        with opened as archive:
             before = -1
             while (info := archive.next()) is not None:
                 if archive.offset <= before or info.size < 0:

@@ -121,8 +121,8 @@ def find_photos(
     found: list[FoundPhoto] = []
     seen: set[tuple[str, Part | None]] = set()
     unique = UniqueNames()
-    for text in map(os.fspath, given):
-        for root, file, part in search.photos_of(text):
+    for path in given:
+        for root, file, part in search.photos_of(os.fspath(path)):
             key = (os.path.abspath(file), part)
             if key in seen:
                 continue

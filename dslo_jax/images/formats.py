@@ -4,11 +4,12 @@ A format is recognised by the first bytes of a file, and only its own decoder th
 the file, because any decoder may have security holes.
 """
 
+import importlib
 import io
 import itertools
 import re
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 
@@ -230,7 +231,7 @@ def _open(
 
 def _open_heic(file: io.BufferedReader | io.BytesIO, name: str) -> Image.Image:
     try:
-        from pillow_heif import HeifImageFile
+        plugin = importlib.import_module("pillow_heif")
     except ImportError as error:
         raise ImageError(
             "I02",
@@ -238,7 +239,7 @@ def _open_heic(file: io.BufferedReader | io.BytesIO, name: str) -> Image.Image:
             "export it as JPEG or PNG",
         ) from error
     # It is not registered with Pillow, whose state belongs to the whole process.
-    image: Any = HeifImageFile(file)
+    image: Image.Image = plugin.HeifImageFile(file)
     image.format = "HEIC"
     return image
 

@@ -6,6 +6,7 @@ and look colours up. Class ids are the numbers before that.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
@@ -110,7 +111,7 @@ def _opaque(image: Image.Image, name: str) -> np.ndarray:
 
 def _colours(image: Image.Image, name: str) -> ImageError:
     """The error about a mask in which colours stand for classes."""
-    found = image.convert("RGB").getcolors(_MOST_COLOURS)
+    found: Any = image.convert("RGB").getcolors(_MOST_COLOURS)
     if found is None:
         return _no_ids(name, f"holds more than {_MOST_COLOURS} colours")
     if all(len(set(colour)) == 1 for _, colour in found):

@@ -26,8 +26,9 @@ def with_less_metadata(content: bytes) -> Iterator[bytes]:
     for pattern, lighten in _FORMATS:
         if re.match(pattern, content, re.DOTALL):
             before = content
-            for keep in ("exif profile frames", "profile frames", "frames", ""):
-                lighter = lighten(content, keep.split())
+            kept = ["exif", "profile", "frames"]
+            for keep in (kept, kept[1:], kept[2:], []):
+                lighter = lighten(content, keep)
                 if lighter != before:
                     yield lighter
                 before = lighter

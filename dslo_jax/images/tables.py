@@ -3,6 +3,7 @@
 import bisect
 import collections
 import functools
+import importlib
 import itertools
 import json
 import threading
@@ -119,7 +120,7 @@ class _Rows:
 
 def _open(path: Path) -> Any:
     try:
-        from pyarrow import parquet
+        parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise ImageError(
             "I02",
@@ -143,7 +144,7 @@ def _damaged(path: Path, error: Exception) -> ImageError:
 
 def _image_columns(schema: Any) -> list[str]:
     """Names of the columns that may hold images; structs of images come alone."""
-    from pyarrow import types
+    types = importlib.import_module("pyarrow.types")
 
     def holds_bytes(kind: Any) -> bool:
         return types.is_binary(kind) or types.is_large_binary(kind)

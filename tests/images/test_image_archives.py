@@ -266,7 +266,7 @@ class TestParquet:
                 [each.read() for each in find_photos(path)]
 
     def test_without_the_extra_the_remedy_is_told(self, tmp_path, monkeypatch):
-        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
         (tmp_path / "a.parquet").write_bytes(b"PAR1")
         (tmp_path / "b.png").write_bytes(picture(0))
         table, photo = find_photos(tmp_path)
