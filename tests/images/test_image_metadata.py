@@ -2,6 +2,7 @@
 
 import random
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -16,7 +17,9 @@ from pictures import (
     with_segment,
 )
 from PIL import Image, ImageCms
+from rich.console import Console
 
+from dslo_jax.cli.terminal import told
 from dslo_jax.errors import ImageError
 from dslo_jax.images import read_photo
 from dslo_jax.images.metadata import with_less_metadata
@@ -254,3 +257,13 @@ def test_any_bytes_become_no_longer_and_end(kind):
             damaged[rng.randrange(4, len(damaged))] = rng.randrange(256)
         for lighter in with_less_metadata(bytes(damaged)):
             assert len(lighter) <= len(damaged)
+
+
+def test_commands_print_no_warnings_of_pillow():
+    """They name no photo; the photo is read, or an error names it."""
+    content = with_segment(JPEG, *JPEG_FAULTS["EXIF that leads out"])
+    with told(Console()):
+        photo = read_photo(content)
+        with pytest.raises(UserWarning, match="of others"):
+            warnings.warn("of others", stacklevel=1)
+    assert photo.notes == ()
