@@ -8,7 +8,7 @@ import importlib
 import io
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
@@ -71,10 +71,11 @@ def read_encoded(file: Readable, name: str, *, max_pixels: int = MAX_PIXELS) -> 
     """
     limit = _BYTES_PER_PIXEL * max_pixels + _MOST_METADATA
     try:
-        start = _read_up_to(file, _START, name)
+        blocks = _blocks(file, limit, name)
+        start = next(blocks, b"")
         if _format_of(start) is None:
             raise _no_image(name, start)
-        content = start + _read_up_to(file, limit + 1 - len(start), name)
+        content = b"".join([start, *blocks])
     except ImageError:
         raise
     except Exception as error:  # streams of other libraries may raise anything
@@ -266,11 +267,15 @@ def _format_of(start: bytes) -> str | None:
     return next(matching, None)
 
 
-def _read_up_to(file: Readable, most: int, name: str) -> bytes:
-    """Read bytes until the end or the limit; streams may give them in small parts."""
-    blocks, missing = [], most
+def _blocks(file: Readable, limit: int, name: str) -> Iterator[bytes]:
+    """The start of a file, then the rest in blocks, up to one byte above the limit.
+
+    Streams may give fewer bytes than they are asked for; the start is whole.
+    """
+    start, missing = b"", limit + 1
     while missing > 0:
-        block = file.read(min(missing, _BLOCK))
+        size = min(missing, _BLOCK) if len(start) == _START else _START - len(start)
+        block = file.read(size)
         if block is not None and not isinstance(block, bytes):
             raise ImageError(
                 "I06",
@@ -279,9 +284,13 @@ def _read_up_to(file: Readable, most: int, name: str) -> bytes:
             )
         if not block:
             break
-        blocks.append(block)
         missing -= len(block)
-    return b"".join(blocks)
+        if len(start) == _START:
+            yield block
+        elif len(start := start + block) == _START:
+            yield start
+    if len(start) < _START:
+        yield start
 
 
 def _too_many_pixels(name: str, claimed: str, max_pixels: int) -> ImageError:

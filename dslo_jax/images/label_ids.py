@@ -13,7 +13,7 @@ from jaxtyping import Integer
 from PIL import Image
 
 from dslo_jax.errors import ImageError
-from dslo_jax.images.formats import decoded
+from dslo_jax.images.formats import MAX_PIXELS, decoded
 from dslo_jax.images.reading import read_file
 
 
@@ -24,11 +24,14 @@ _LOSSY = ("jpeg", "tiff_jpeg", "webp")
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 
 
-def read_label_ids(path: Path) -> Integer[np.ndarray, "height width"]:
+def read_label_ids(
+    path: Path, *, max_pixels: int = MAX_PIXELS
+) -> Integer[np.ndarray, "height width"]:
     """Read the class ids of a mask.
 
     Args:
         path: A PNG, BMP or TIFF, with a palette or grey, of 1 to 16 bits.
+        max_pixels: Upper limit of height times width, checked before decoding.
 
     Returns:
         The stored numbers, ``uint8`` or ``uint16``: palette indices or grey values,
@@ -40,8 +43,13 @@ def read_label_ids(path: Path) -> Integer[np.ndarray, "height width"]:
             (``I07``).
     """
     name = f"the mask {str(path)!r}"
-    content = read_file(path)
-    ids, _ = decoded(content, name, lambda image: _ids(image, content, name))
+    content = read_file(path, max_pixels=max_pixels)
+    ids, _ = decoded(
+        content,
+        name,
+        lambda image: _ids(image, content, name),
+        max_pixels=max_pixels,
+    )
     return ids
 
 

@@ -132,16 +132,16 @@ def read_photo(
         )
     file: Any = source
     if isinstance(source, bytes | bytearray):
-        file, name = io.BytesIO(source), f"an image of {len(source)} bytes"
+        name, content = f"an image of {len(source)} bytes", bytes(source)
     elif callable(getattr(source, "read", None)) and not isinstance(source, Findable):
         name = f"the {type(source).__name__}"
+        content = read_encoded(file, name, max_pixels=max_pixels)
     else:
         if page != 0 or not upright:
             raise ValueError("`page` and `upright` are for files and bytes alone")
         if isinstance(source, Findable):
             return source.read(max_pixels=max_pixels)
         return _photo_in_memory(source, max_pixels)
-    content = read_encoded(file, name, max_pixels=max_pixels)
     return photo_of(
         content, name, None, max_pixels=max_pixels, page=page, upright=upright
     )

@@ -210,6 +210,9 @@ def test_metadata_are_no_trouble_and_damage_is_told(tmp_path):
     np.testing.assert_array_equal(found, IDS)
     assert "the mask" in refused(tmp_path, content[:-26], "I03")
     refused(tmp_path, b"", "I02")
+    (tmp_path / "mask").write_bytes(content)
+    with pytest.raises(ImageError, match="I04"):
+        read_label_ids(tmp_path / "mask", max_pixels=7)
     with pytest.raises(ImageError, match="I01"):
         read_label_ids(tmp_path / "nowhere.png")
 
