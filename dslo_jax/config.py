@@ -16,6 +16,7 @@ from typing import Any
 
 from dslo_jax.attention.options import AffinityOptions
 from dslo_jax.errors import OptionError
+from dslo_jax.files import read_text
 from dslo_jax.logits.options import ClipOptions
 from dslo_jax.ops.options import SourceOptions, UpsamplingOptions
 from dslo_jax.options import flat_fields
@@ -131,7 +132,7 @@ class SegmenterConfig:
         """
         base = base or cls()
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = read_text(path)
             values = tomllib.loads(text)
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise OptionError("O04", f"cannot read {path}: {error}") from error

@@ -1,5 +1,6 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, and text of people."""
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -124,6 +125,34 @@ def _flush_names(folder: Path) -> None:
             raise
     finally:
         os.close(opened)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read a text file that a person wrote, with any editor.
+
+    Args:
+        path: A file of UTF-8, with or without a byte order mark, or of UTF-16 with one,
+            as some programs of Windows write.
+
+    Returns:
+        The text, without the mark; line ends as they are.
+
+    Raises:
+        OSError: The file cannot be read.
+        UnicodeDecodeError: It is no such text.
+    """
+    return utf8_of(Path(path).read_bytes()).decode()
+
+
+def utf8_of(content: bytes) -> bytes:
+    """The same text as UTF-8 without a byte order mark.
+
+    Raises:
+        UnicodeDecodeError: The content begins as UTF-16 and is not.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16").encode()
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

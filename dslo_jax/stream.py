@@ -146,7 +146,7 @@ class Stream:
         if isinstance(source, Photo):
             return source
         if isinstance(source, images.FoundPhoto):
-            source = source.path
+            return source.read(max_pixels=self._max_pixels)
         return images.read_photo(source, max_pixels=self._max_pixels)
 
     def _solve_batch(

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from dslo_jax.files import atomic_file
+from dslo_jax.files import atomic_file, read_text
 
 
 def test_bytes_then_name_reach_the_disk(tmp_path, monkeypatch):
@@ -56,3 +56,17 @@ def test_a_folder_that_cannot_be_opened_is_no_failure(tmp_path, monkeypatch):
     with atomic_file(tmp_path / "a.txt") as file:
         file.write(b"new")
     assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_of_any_editor(tmp_path, encoding):
+    path = tmp_path / "a.txt"
+    path.write_bytes("é = 1\r\n".encode(encoding))
+    assert read_text(path) == "é = 1\r\n"
+
+
+def test_what_is_no_text(tmp_path):
+    for content in (b"\xff\xfea", b"caf\xe9"):
+        (tmp_path / "a.txt").write_bytes(content)
+        with pytest.raises(UnicodeDecodeError):
+            read_text(tmp_path / "a.txt")

@@ -151,7 +151,7 @@ def differences(
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise _error(path, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -272,12 +272,12 @@ class _Report:
         self.count += 1
         if isinstance(event, Failed):
             self.failures.append(event.error)
-            say(self._console, f"error: {one_line(event.place.path)}: {event.error}")
+            say(self._console, f"error: {one_line(event.place.origin)}: {event.error}")
             return
         self.runs.append(event.result.timings)
         shares = sorted(event.result.reports, key=lambda report: -report.area)
         words = ", ".join(f"{r.name} {r.area:.1%}" for r in shares if r.area > 0)
-        where = f"{one_line(event.place.path)} -> {one_line(event.folder)}"
+        where = f"{one_line(event.place.origin)} -> {one_line(event.folder)}"
         say(results(), f"{where}: {words}")
         for note in event.result.notes:
             say(self._console, f"  note: {note}")

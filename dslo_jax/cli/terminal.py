@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def escaped(text: str) -> str:
     )
 
 
-def one_line(path: Path) -> str:
+def one_line(path: Path | str) -> str:
     """A path on one line; control characters are escaped."""
     return escaped(str(path))
 
@@ -57,14 +58,19 @@ class _Results(Console):
 
 @contextmanager
 def told(console: Console) -> Iterator[None]:
-    """Print the log of this package, such as downloads, as plain lines."""
+    """Print the log of this package, such as downloads, as plain lines.
+
+    Warnings of Pillow are not printed: they name no photo, and are about metadata.
+    """
     handler = _Lines(console)
     logger = logging.getLogger("dslo_jax")
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+            yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)

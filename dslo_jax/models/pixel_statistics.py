@@ -80,7 +80,7 @@ def _stated(folder: Path) -> Fields | None:
 
 def _read_object(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())  # with or without a byte order mark
     except (ValueError, RecursionError) as error:
         raise CheckpointError("W08", f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Int32, Integer, UInt
 from PIL import Image
 
-from dslo_jax.errors import ClassListError, ImageError
+from dslo_jax.errors import ClassListError
 from dslo_jax.files import atomic_file
-from dslo_jax.images.reading import no_such_path, open_image
+from dslo_jax.images.label_ids import read_label_ids
 from dslo_jax.outputs.palette import palette
 
 
@@ -92,7 +92,7 @@ def read_labels(path: str | os.PathLike[str]) -> Int32[np.ndarray, "height width
     """Read the class ids of a label map.
 
     Args:
-        path: A palette or grey PNG of 8 or 16 bits.
+        path: As for ``images.read_label_ids``.
 
     Returns:
         The class ids.
@@ -101,21 +101,7 @@ def read_labels(path: str | os.PathLike[str]) -> Int32[np.ndarray, "height width
         ImageError: The file is missing (``I01``), not an image or damaged (``I02`` to
             ``I05``), or holds colours instead of ids (``I07``).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise no_such_path(path)
-    with path.open("rb") as file:
-        image = open_image(file, repr(str(path)))
-        if image.format != "PNG" or image.mode not in ("P", "L", "I;16"):
-            raise ImageError(
-                "I07",
-                f"{str(path)!r} is a {image.format} in mode {image.mode}, not class "
-                "ids; expected a palette or grey PNG",
-            )
-        try:
-            return np.asarray(image).astype(np.int32)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ImageError("I03", f"{str(path)!r} is damaged: {error}") from error
+    return read_label_ids(Path(path)).astype(np.int32)
 
 
 def class_areas(

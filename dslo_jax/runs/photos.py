@@ -266,7 +266,7 @@ class PhotoRun:
         """Write the outcome of all photos so far."""
         records = ((place, _record(journal, place)) for place in self.found)
         photos = [
-            {"name": place.name, "source": str(place.path), **record}
+            {"name": place.name, "source": place.origin, **record}
             for place, record in records
         ]
         report = {

@@ -137,7 +137,7 @@ def _file_names(folder: Path) -> list[str]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())  # with or without a byte order mark
     except (ValueError, RecursionError) as error:
         raise CheckpointError("W08", f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):

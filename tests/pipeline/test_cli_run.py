@@ -93,7 +93,9 @@ def test_shards_share_a_folder(segment, tmp_path):
 
 def test_a_limit_and_a_list_of_names(run, folder, tmp_path):
     listed = tmp_path / "names.txt"
-    listed.write_bytes(f"\ufeff{folder / '2.png'}\r\n\r\n{folder / '0.png'}\r\n".encode())
+    listed.write_bytes(
+        f"\ufeff{folder / '2.png'}\r\n\r\n{folder / '0.png'}\r\n".encode()
+    )
     names = ("--files-from", listed, "--classes", "cat, sofa", *FAST)
     code, out, _ = run(*names, "--limit", "1")
     assert (code, out.count(" -> ")) == (0, 1)

@@ -22,9 +22,10 @@ from dslo_jax.evaluation.datasets.layouts import (
     list_names,
     not_found,
 )
-from dslo_jax.evaluation.datasets.masks import check_values, read_mask, write_mask
+from dslo_jax.evaluation.datasets.masks import check_values, write_mask
 from dslo_jax.evaluation.metrics import IGNORE
 from dslo_jax.files import atomic_file
+from dslo_jax.images import read_label_ids
 
 
 # Ids of COCO-Stuff in the pixels, 91 things and 91 stuff, less those never used.
@@ -151,7 +152,7 @@ def _recoded(layout: Layout, recoding: _Recoding, root: Path, tree: str) -> _Lab
 
     def recode(name: str) -> np.ndarray:
         path = folder / f"{name}{suffix}"
-        values = read_mask(path)
+        values = read_label_ids(path)
         check_values(values, recoding.known, path)
         return recoding.labels[values]
 

@@ -25,13 +25,14 @@ def find_dataset(
             ``"SegmentationClassAug"`` of VOC; None takes the usual one.
 
     Returns:
-        The data set; nothing was decoded yet.
+        The data set; no photo was decoded yet.
 
     Raises:
         OptionError: There is no such data set or label folder (``O03``), or its files
             are not found; the message lists what is there and what is expected
             (``O07``).
         ClassListError: The class file of a ``"folder"`` is not usable (``C..``).
+        ImageError: The masks of a ``"folder"`` hold nothing but 0 and 255 (``I09``).
     """
     if name in BENCHMARKS:
         return BenchmarkSet(BENCHMARKS[name], root, label_folder=label_folder)

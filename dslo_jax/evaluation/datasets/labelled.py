@@ -11,11 +11,8 @@ from jaxtyping import UInt8
 from dslo_jax.errors import ImageError
 from dslo_jax.evaluation.datasets.masks import read_truth
 from dslo_jax.evaluation.datasets.samples import Sample
-from dslo_jax.images import Photo, open_image, read_photo
+from dslo_jax.images import Photo, read_photo
 from dslo_jax.prompts import ClassList
-
-
-_ORIENTATION = 0x0112  # the EXIF tag that says how to turn the stored pixels
 
 
 class Entry(NamedTuple):
@@ -24,7 +21,7 @@ class Entry(NamedTuple):
     Attributes:
         name: Tells it from the others.
         photo: The photo.
-        mask: The PNG with its truth.
+        mask: The image of ids with its truth.
     """
 
     name: str
@@ -87,7 +84,7 @@ class LabelledPhotos:
 
         Raises:
             ImageError: The photo or the mask is missing (``I01``), no image or damaged
-                (``I02`` to ``I05``), the mask holds colours (``I07``), or it does not
+                (``I02`` to ``I05``), the mask holds no ids (``I07``), or it does not
                 fit the photo or the classes (``I09``).
         """
         entry = self._entries[index]
@@ -106,7 +103,7 @@ class LabelledPhotos:
         upright = read_photo(entry.photo)
         photos = [upright]
         if upright.exif_applied:
-            photos.insert(0, _read_stored(entry.photo))
+            photos.insert(0, read_photo(entry.photo, upright=False))
         fitting = [photo for photo in photos if photo.pixels.shape[:2] == size]
         if not fitting:
             height, width, _ = upright.pixels.shape
@@ -122,14 +119,6 @@ class LabelledPhotos:
                 "and its mask fits it either way; save the photo without one",
             )
         return fitting[0]
-
-
-def _read_stored(path: Path) -> Photo:
-    """Read a photo as its pixels are stored, whatever EXIF says."""
-    with path.open("rb") as file:
-        image = open_image(file, repr(str(path)))
-        image.getexif()[_ORIENTATION] = 1
-        return read_photo(image)._replace(path=path)
 
 
 def _size(path: Path) -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dslo_jax.errors import OptionError
+from dslo_jax.files import read_text
 
 
 _SHOWN = 8  # entries of a folder that an error message lists
@@ -134,7 +135,7 @@ def read_split(path: Path, tree: str) -> list[str]:
     if not path.is_file():
         raise not_found(f"no split file {str(path)!r}; {contents(path.parent)}", tree)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         found = f"the split file {str(path)!r} is no text: {error}"
         raise not_found(found, tree) from error

@@ -1,15 +1,15 @@
-"""Truth as integers in PNG files, and what the integers mean."""
+"""Truth as integers in image files, and what the integers mean."""
 
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from dslo_jax.errors import ImageError
 from dslo_jax.evaluation.metrics import IGNORE
 from dslo_jax.files import atomic_file
-from dslo_jax.images import open_image
+from dslo_jax.images import read_label_ids
 
 
 PLAIN = np.arange(256, dtype=np.uint8)
@@ -22,43 +22,17 @@ The order of mmsegmentation: 0 becomes 255, everything sinks by 1, and 254 becom
 again. So 0 and 255 are both ignored, and a stored 254 is class 253.
 """
 
-
-def read_mask(path: Path) -> UInt8[np.ndarray, "height width"]:
-    """Read the integers of a PNG: palette indices or grey values, never colours.
-
-    Args:
-        path: An 8-bit palette or grey PNG.
-
-    Returns:
-        The values as they are stored.
-
-    Raises:
-        ImageError: The file is missing (``I01``), no image or damaged (``I02`` to
-            ``I05``), or of colours, 16 bits or another kind than PNG (``I07``).
-    """
-    try:
-        with path.open("rb") as file:
-            image = open_image(file, repr(str(path)))
-            if image.format != "PNG" or image.mode not in ("P", "L"):
-                raise ImageError(
-                    "I07",
-                    f"{str(path)!r} is a {image.format} in mode {image.mode}; expected "
-                    "class ids in a palette or grey PNG of 8 bits",
-                )
-            return _decode(image, path)
-    except OSError as error:
-        raise ImageError(
-            "I01", f"cannot open the mask {str(path)!r}: {error.strerror or error}"
-        ) from error
+# Levels that a drawing of two to five classes is painted with, in 8 or 16 bits.
+_SHADES = frozenset([0, 63, 64, 85, 127, 128, 170, 191, 192, 254, 255, 65535])
 
 
 def read_truth(
     path: Path, table: UInt8[np.ndarray, " 256"], num_classes: int
 ) -> UInt8[np.ndarray, "height width"]:
-    """Read a PNG as labels.
+    """Read a mask as labels.
 
     Args:
-        path: An 8-bit palette or grey PNG.
+        path: A palette or grey image, as for ``read_label_ids``.
         table: Class of each stored value, or 255: ``PLAIN`` or ``ZERO_REDUCED``.
         num_classes: Number of classes.
 
@@ -66,16 +40,16 @@ def read_truth(
         Labels from 0 to ``num_classes - 1``, or 255 where the pixel is ignored.
 
     Raises:
-        ImageError: As for ``read_mask``, or a value stands for no class (``I09``).
+        ImageError: As for ``read_label_ids``, or a value stands for no class (``I09``).
     """
-    values = read_mask(path)
+    values = read_label_ids(path)
     known = (table < num_classes) | (table == IGNORE)
     check_values(values, known, path)
     return table[values]
 
 
 def check_values(
-    values: UInt8[np.ndarray, "height width"], known: np.ndarray, path: Path
+    values: Integer[np.ndarray, "height width"], known: np.ndarray, path: Path
 ) -> None:
     """Raise ``ImageError`` (``I09``) unless every stored value is a known one.
 
@@ -84,12 +58,19 @@ def check_values(
         known: For each of the 256 values whether it may occur.
         path: The file, for the message.
     """
-    wrong = np.flatnonzero(np.bincount(values.ravel(), minlength=256) * ~known)
-    if wrong.size:
+    found = present_values(values)
+    wrong = [value for value in found if value > 255 or not known[value]]
+    if wrong:
         raise ImageError(
             "I09",
-            f"{str(path)!r} holds the value {wrong[0]}, expected {_ranges(known)}",
+            f"{str(path)!r} holds the value {wrong[0]}, expected {_ranges(known)}"
+            f"{_guess(found)}",
         )
+
+
+def present_values(values: Integer[np.ndarray, "height width"]) -> list[int]:
+    """The values that occur, in ascending order."""
+    return np.flatnonzero(np.bincount(values.ravel())).tolist()
 
 
 def write_mask(path: Path, labels: UInt8[np.ndarray, "height width"]) -> bool:
@@ -108,7 +89,7 @@ def write_mask(path: Path, labels: UInt8[np.ndarray, "height width"]) -> bool:
         OSError: The disk refuses.
     """
     if path.exists():
-        if not np.array_equal(read_mask(path), labels):
+        if not np.array_equal(read_label_ids(path), labels):
             raise ImageError(
                 "I09",
                 f"{str(path)!r} is there already and holds other labels than the ones "
@@ -120,18 +101,16 @@ def write_mask(path: Path, labels: UInt8[np.ndarray, "height width"]) -> bool:
     return True
 
 
-def _decode(image: Image.Image, path: Path) -> np.ndarray:
-    try:
-        return np.array(image)
-    except Exception as error:  # decoders meet damaged bytes and raise what they like
-        raise ImageError(
-            "I03", f"the mask {str(path)!r} is cut short or damaged: {error}"
-        ) from error
-
-
 def _ranges(known: np.ndarray) -> str:
     """Known values in words: ``0 to 20 or 255``."""
     edges = np.flatnonzero(np.diff(np.pad(known.astype(np.int8), 1)))
     spans = [(first, end - 1) for first, end in edges.reshape(-1, 2)]
     words = [f"{a} to {b}" if b > a else f"{a}" for a, b in spans]
     return " or ".join(words)
+
+
+def _guess(found: list[int]) -> str:
+    """What may have gone wrong with values that stand for no class."""
+    if len(found) > 1 and set(found) <= _SHADES:
+        return "; these seem to be shades of a drawing: save ids instead, as 0, 1, 2"
+    return ""

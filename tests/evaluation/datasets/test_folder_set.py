@@ -106,3 +106,75 @@ def test_photo_that_fits_its_mask_stored_and_turned_is_refused(folder):
     exif[0x0112] = 6
     Image.new("RGB", (6, 8)).save(folder / "images" / "b.jpg", exif=exif)
     assert find_dataset("folder", folder).read(1).photo.exif_applied
+
+
+def write_masks(folder, *masks):
+    for name, values in zip(("a", "b", "c d"), masks, strict=False):
+        save(folder / "masks" / f"{name}.png", np.resize(np.uint8(values), (6, 8)))
+
+
+@pytest.mark.parametrize("masks", [[[0, 255]] * 3, [[255]] * 3, [[0], [0], [0, 255]]])
+def test_black_and_white_masks_are_refused(folder, masks):
+    """The white would be ignored, and with it every class but the first."""
+    write_masks(folder, *masks)
+    message = error_of(folder, errors.ImageError)
+    assert message.startswith("I09")
+    assert "255 is ignored, so that 'cat' never occurs" in message
+    assert "save its id instead" in message
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        [[0, 255], [0, 255], [0, 1, 255]],  # objects with a border, in some photos
+        [[0, 255], [0, 255], [2]],
+        [[1, 255]] * 3,  # one class, and what was left out
+        [[0]] * 3,
+        [[0, 1]] * 3,
+    ],
+)
+def test_borders_that_are_ignored_raise_no_alarm(folder, masks):
+    write_masks(folder, *masks)
+    assert len(list(find_dataset("folder", folder))) == 3
+
+
+def test_a_single_class_may_have_255_beside_it(folder):
+    write_masks(folder, *[[0, 255]] * 3)
+    (folder / "classes.txt").write_text("sky\n")
+    assert len(find_dataset("folder", folder)) == 3
+
+
+def test_masks_of_which_one_is_damaged_are_still_judged(folder):
+    write_masks(folder, *[[0, 255]] * 3)
+    (folder / "masks" / "a.png").write_bytes(b"")
+    assert "I09" in error_of(folder, errors.ImageError)
+
+
+@pytest.mark.parametrize("values", [[0, 128], [0, 128, 255], [0, 127, 255], [255, 170]])
+def test_shades_of_a_drawing_are_told(folder, values):
+    write_masks(folder, values, [0, 1], [0, 1])
+    with pytest.raises(errors.ImageError, match=r"I09.*these seem to be shades"):
+        find_dataset("folder", folder).read(0)
+
+
+def test_ids_that_count_from_1_are_told(folder):
+    write_masks(folder, [1, 2, 3], [1, 2], [1, 2])
+    with pytest.raises(errors.ImageError, match=r"I09.* 3, expected 0 to 2 or 255"):
+        find_dataset("folder", folder).read(0)
+
+
+def test_masks_of_other_kinds(folder):
+    values = np.array(Image.open(folder / "masks" / "a.png"))
+    (folder / "masks" / "a.png").unlink()
+    Image.fromarray(values).save(folder / "masks" / "a.tif")
+    deep = np.array(Image.open(folder / "masks" / "b.png")).astype(np.uint16)
+    Image.fromarray(deep).save(folder / "masks" / "b.png")
+    samples = find_dataset("folder", folder)
+    np.testing.assert_array_equal(samples.read(0).truth, values)
+    np.testing.assert_array_equal(samples.read(1).truth, deep)
+    deep[0, 0] = 300
+    Image.fromarray(deep).save(folder / "masks" / "b.png")
+    with pytest.raises(errors.ImageError, match=r"I09.* 300, expected 0 to 2 or"):
+        samples.read(1)
+    Image.fromarray(values).save(folder / "masks" / "a.bmp")
+    assert "'a.bmp' and 'a.tif' would be masks of one photo" in error_of(folder)
