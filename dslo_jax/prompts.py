@@ -19,7 +19,11 @@ from jaxtyping import Array, Float, Int
 from dslo_jax.errors import ClassListError
 from dslo_jax.outputs.labels import MAX_CLASSES
 from dslo_jax.templates import IMAGENET_TEMPLATES, check_templates
-from dslo_jax.tokens import load_tokenizer as load_tokenizer, tokenize as tokenize
+from dslo_jax.tokens import (
+    LazyTokenizer as LazyTokenizer,
+    load_tokenizer as load_tokenizer,
+    tokenize as tokenize,
+)
 
 
 if TYPE_CHECKING:

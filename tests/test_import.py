@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "files": "",
     "scenes": "",
     "cost.work": "",
+    "cache": "errors files",
     "devices": "errors",
     "images": "errors",
     "options": "errors",
@@ -27,26 +28,29 @@ MAY_IMPORT = {
     "models": "cost.work errors ops weights",
     "prompts": "errors outputs templates tokens",
     "cost": "cost.work models solvers",
-    "empty_prompt": "errors files models prompts weights",
+    "empty_prompt": "cache errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
     "logits": "cost errors models options",
     "attention": "cost empty_prompt errors hub models options weights",
     "bench": "attention cost cost.work errors files models ops solvers",
     "config": "attention errors logits ops options solvers",
     "pairs": "config errors",
-    "pipeline": "attention config errors images logits ops prompts solvers templates",
+    "pipeline": (
+        "attention cache config errors images logits ops prompts solvers templates"
+    ),
     "segmentation": "config errors files images ops outputs pipeline solvers",
     "own_logits": "config errors images pipeline segmentation solvers",
     "segmenter": (
-        "attention config devices errors hub images logits pairs pipeline prompts "
-        "segmentation solvers templates"
+        "attention cache config devices errors hub images logits pairs pipeline "
+        "prompts segmentation solvers templates"
     ),
     "": "config errors ops own_logits segmentation segmenter solvers",
     "evaluation.metrics": "",
     "evaluation.datasets": "errors evaluation.metrics files images prompts scenes",
     "evaluation.sweeps": (
-        "attention config devices errors evaluation.datasets evaluation.metrics files "
-        "hub images logits models ops outputs pairs pipeline prompts solvers"
+        "attention cache config devices errors evaluation.datasets "
+        "evaluation.metrics files hub images logits models ops outputs pairs pipeline "
+        "prompts solvers"
     ),
     "evaluation.reports": (
         "config errors evaluation.datasets evaluation.metrics evaluation.sweeps files "
@@ -63,9 +67,9 @@ MAY_IMPORT = {
         "templates weights"
     ),
     "cli": (
-        "bench config devices errors evaluation evaluation.datasets evaluation.reports "
-        "evaluation.sweeps files hub images options outputs pairs pipeline prompts "
-        "segmentation segmenter solvers templates"
+        "bench cache config devices errors evaluation evaluation.datasets "
+        "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
+        "pipeline prompts segmentation segmenter solvers templates"
     ),
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.

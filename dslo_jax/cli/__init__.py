@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from dslo_jax.cli import ablate, bench, convert, evaluate, segment, weights
+from dslo_jax.cli import ablate, bench, cache, convert, evaluate, segment, weights
 from dslo_jax.cli.terminal import results, say, told
 from dslo_jax.errors import DeviceError, DsloError, OptionError, OutputError
 
@@ -21,6 +21,7 @@ COMMANDS = {
     "eval": evaluate.run,
     "ablate": ablate.run,
     "bench": bench.run,
+    "cache": cache.run,
 }
 _USAGE = """usage: dslo COMMAND ...
 
@@ -32,6 +33,7 @@ _USAGE = """usage: dslo COMMAND ...
   dslo ablate --dataset DATASET --root FOLDER               the tables of the paper
   dslo bench solvers                                        times of the solvers
   dslo bench compare A.json B.json                          compare two such times
+  dslo cache                                                what is kept between runs
 
 dslo COMMAND --help lists the options."""
 
