@@ -53,6 +53,7 @@ class LazyTokenizer:
         self._folder = folder
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        """The token ids of texts, as the tokenizer of transformers gives them."""
         return self._loaded(*args, **options)
 
     @property
