@@ -25,7 +25,7 @@ KINDS = ("compiled", "names")
 
 _PLACE, _SIZE = "DSLO_CACHE", "DSLO_CACHE_SIZE"
 _DEFAULT_SIZE = "2 GB"
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _PRIVATE = 0o700
 
 
@@ -76,14 +76,13 @@ def size_limit() -> int:
         OptionError: The variable is not a size such as ``500 MB`` (``O01``).
     """
     text = os.environ.get(_SIZE, "") or _DEFAULT_SIZE
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text.strip().upper())
-    unit = found[2] if found is None or found[2] in _UNITS else f"{found[2]}B"
-    if found is None or unit not in _UNITS:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    if found is None:
         raise OptionError(
             "O01",
             f"{_SIZE} = {text!r}; expected a size such as '500 MB' or '2 GB'",
         )
-    return int(float(found[1]) * _UNITS[unit])
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def private_folder(kind: str, *below: str) -> Path | None:

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from dslo_jax.cache import folders
 from dslo_jax.cli.terminal import one_line, results, say
@@ -49,12 +48,10 @@ def run(arguments: list[str], errors: Console) -> int:
 
 
 def _show(root: Path, _: str, errors: Console) -> None:
-    table = Table("what", "entries", "size", "folder", box=None, pad_edge=False)
     for kind in folders.KINDS:
         found = folders.content_of(root / kind)
-        size = readable_size(found.size)
-        table.add_row(kind, str(found.files), size, one_line(root / kind))
-    results(soft_wrap=True).print(table)
+        size = f"{found.files} entries, {readable_size(found.size)}"
+        say(results(), f"{kind}: {size}, in {one_line(root / kind)}")
     limit = readable_size(folders.size_limit())
     say(errors, f"at most {limit} are kept (DSLO_CACHE_SIZE); the oldest go first")
 
