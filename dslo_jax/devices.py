@@ -77,12 +77,13 @@ def _no_device(name: str, error: BaseException) -> DeviceError:
     try:
         present = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
     except Exception:  # JAX_PLATFORMS names a backend that is not here
-        present = "nothing"
+        present = "none"
     chosen = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+    missing = "JAX finds no device" if name == "auto" else f"there is no device {name!r}"
     cause = f" with JAX_PLATFORMS={chosen} ({reason})" if chosen else ""
     return DeviceError(
         "D02",
-        f"there is no device {name!r}; {_installed()} see: {present}{cause}. For an "
+        f"{missing}{cause}; devices: {present}; installed: {_installed()}. For an "
         'NVIDIA GPU: pip install "dslo-jax[cuda]"; for the processor: --device cpu, '
         "and JAX_PLATFORMS unset or cpu",
     )

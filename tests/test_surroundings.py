@@ -169,15 +169,7 @@ def test_settings_of_jax_and_the_system_change_nothing(checkpoint, photo, tmp_pa
     limited = ["sh", "-c", 'ulimit -n 32; exec "$@"', "sh"]
     dslo = [sys.executable, "-m", "dslo_jax.cli", *arguments]
     run = subprocess.run(
-        [
-            "sh",
-            "-c",
-            'ulimit -n 32; exec "$@"',
-            "sh",
-            *dslo,
-            "--out",
-            tmp_path / "other",
-        ],
+        [*limited, *dslo, "--out", tmp_path / "other"],
         capture_output=True,
         text=True,
         env=surroundings,
