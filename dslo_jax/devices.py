@@ -79,7 +79,7 @@ def _no_device(name: str, error: BaseException) -> DeviceError:
     except Exception:  # JAX_PLATFORMS names a backend that is not here
         present = "none"
     chosen = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
-    missing = "JAX finds no device" if name == "auto" else f"there is no device {name!r}"
+    missing = f"there is no device {name!r}" if name != "auto" else "JAX has no device"
     cause = f" with JAX_PLATFORMS={chosen} ({reason})" if chosen else ""
     return DeviceError(
         "D02",
@@ -94,7 +94,7 @@ def _installed() -> str:
     found = {
         name: package.version
         for package in importlib.metadata.distributions()
-        if re.match(r"jax(lib|[-_].*(plugin|pjrt))?$|libtpu", name := package.name)
+        if re.match(r"jax(lib|[-_].*(plugin|pjrt))?$|libtpu", name := package.name or "")
     }
     return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
 

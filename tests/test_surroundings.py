@@ -103,7 +103,7 @@ STREAMS = """
             os.close(number)
 
     for change in (unread, full, closed):
-        for numbers in ((1,), (2,), (1, 2)):
+        for numbers in ((1, 2), (2,)):
             for words in sys.argv[1:]:
                 child = os.fork()
                 if child == 0:
@@ -129,7 +129,7 @@ def test_streams_that_nobody_reads_or_are_full_or_closed():
         for line in run.stdout.splitlines()
         if re.match("(unread|full|closed),", line)
     ]
-    assert len(lines) == 3 * 3 * len(COMMANDS), run.stdout + run.stderr
+    assert len(lines) == 3 * 2 * len(COMMANDS), run.stdout + run.stderr
     for change, *numbers, command, code in lines:
         streams, usual = COMMANDS[command]
         broken = set(streams) & set(numbers) and change != "closed"
