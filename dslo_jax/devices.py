@@ -91,11 +91,9 @@ def _no_device(name: str, error: BaseException) -> DeviceError:
 
 def _installed() -> str:
     """JAX and its plugins, with their versions."""
-    found = {
-        name: package.version
-        for package in importlib.metadata.distributions()
-        if re.match(r"jax(lib|[-_].*(plugin|pjrt))?$|libtpu", name := package.name or "")
-    }
+    wanted = re.compile(r"jax(lib|[-_].*(plugin|pjrt))?$|libtpu")
+    packages = importlib.metadata.distributions()
+    found = {p.name: p.version for p in packages if wanted.match(p.name or "")}
     return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
 
 
