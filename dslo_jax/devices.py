@@ -1,5 +1,9 @@
 """The device that the networks run on, and their precision."""
 
+import errno
+import importlib.metadata
+import re
+import traceback
 from typing import Literal, get_args
 
 import jax
@@ -7,6 +11,8 @@ import jax.numpy as jnp
 
 from dslo_jax.errors import DeviceError, OptionError
 
+
+_BACKENDS = "jax._src.xla_bridge"  # the module of JAX that starts devices
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -17,18 +23,78 @@ def find_device(name: str) -> jax.Device:  # pyright: ignore[reportInvalidTypeFo
     Raises:
         DeviceError: There is no such device (``D02``); the message lists the devices.
     """
-    if name == "auto":
-        return jax.devices()[0]
     kind, _, number = name.partition(":")
     try:
-        return jax.devices(kind)[int(number or 0)]
-    except (RuntimeError, IndexError, ValueError) as error:
+        found = jax.devices() if name == "auto" else jax.devices(kind)
+        return found[int(number or 0)]
+    except Exception as error:  # backends raise what they like
+        raise _no_device(name, error) from error
+
+
+def device_error(error: BaseException) -> DeviceError | None:
+    """The error about a device or the machine that is behind an exception.
+
+    Libraries raise such errors with many types and at any place: as the first array is
+    made, in the middle of a computation, as a file is opened.
+
+    Args:
+        error: An exception with its traceback.
+
+    Returns:
+        The error with its remedy; ``None`` if the exception is about something else.
+    """
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    number = error.errno if isinstance(error, OSError) else None
+    if (
+        isinstance(error, MemoryError)
+        or "RESOURCE_EXHAUSTED" in str(error)
+        or number == errno.ENOMEM
+    ):
+        return DeviceError(
+            "D01",
+            f"out of memory ({reason}); try fewer photos or images at once, fewer "
+            "classes, a smaller --affinity-size or --short-side, or half precision",
+        )
+    if number in (errno.EMFILE, errno.ENFILE):
+        return DeviceError(
+            "D03",
+            f"too many open files ({reason}); raise the limit with: ulimit -n 1024",
+        )
+    if number == errno.EAGAIN or "can't start new thread" in reason:
+        return DeviceError(
+            "D03",
+            f"the system starts no more threads or processes ({reason}); raise the "
+            "limit with ulimit -u, or end other programs",
+        )
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if any(frame.f_globals.get("__name__") == _BACKENDS for frame in frames):
+        return _no_device("auto", error)
+    return None
+
+
+def _no_device(name: str, error: BaseException) -> DeviceError:
+    reason = str(error).splitlines()[0] if str(error) else "it names no device here"
+    try:
         present = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
-        raise DeviceError(
-            "D02",
-            f"there is no device {name!r}; jax {jax.__version__} sees: {present}. For "
-            "an NVIDIA GPU install dslo-jax[cuda]",
-        ) from error
+    except Exception:  # JAX_PLATFORMS names a backend that is not here
+        present = "none"
+    chosen = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+    missing = f"there is no device {name!r}" if name != "auto" else "JAX has no device"
+    cause = f" with JAX_PLATFORMS={chosen} ({reason})" if chosen else ""
+    return DeviceError(
+        "D02",
+        f"{missing}{cause}; devices: {present}; installed: {_installed()}. For an "
+        'NVIDIA GPU: pip install "dslo-jax[cuda]"; for the processor: --device cpu, '
+        "and JAX_PLATFORMS unset or cpu",
+    )
+
+
+def _installed() -> str:
+    """JAX and its plugins, with their versions."""
+    wanted = re.compile(r"jax(lib|[-_].*(plugin|pjrt))?$|libtpu")
+    packages = importlib.metadata.distributions()
+    found = {p.name: p.version for p in packages if wanted.match(p.name or "")}
+    return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
 
 
 def network_dtype(

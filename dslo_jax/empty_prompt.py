@@ -16,7 +16,6 @@ bytes of the text encoder's files of weights, and of the full contents of its
 
 import hashlib
 import logging
-import os
 import re
 from pathlib import Path
 
@@ -26,6 +25,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from dslo_jax.cache.folders import root as cache_root
 from dslo_jax.errors import CheckpointError
 from dslo_jax.files import atomic_file
 from dslo_jax.models.clip_text import load_text_encoder
@@ -77,9 +77,11 @@ def load_empty_prompt(folder: Path) -> np.ndarray:
             f"pipeline with its text encoder and its tokenizer",
         )
     cached = _cached(folder)
-    context = _read(cached) if cached.is_file() else None
+    context = _read(cached)
     if context is None:
         context = _encode(folder)
+        if cached is None:
+            return context
         try:
             save_empty_prompt(context, cached)
         except OSError as error:
@@ -129,8 +131,10 @@ def _encode(folder: Path) -> np.ndarray:
         return np.asarray(encoder(jnp.asarray([ids], jnp.int32)))
 
 
-def _read(path: Path) -> np.ndarray | None:
+def _read(path: Path | None) -> np.ndarray | None:
     """The context in a file; ``None`` if the file holds no usable context."""
+    if path is None:
+        return None
     try:
         context = load_file(path)[_TENSOR].astype(np.float32)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError):
@@ -139,18 +143,11 @@ def _read(path: Path) -> np.ndarray | None:
     return context if usable else None
 
 
-def _cache_folder() -> Path:
-    """Folder of the constants that are kept between runs."""
-    if folder := os.environ.get("DSLO_CACHE"):
-        return Path(folder)
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "dslo-jax"
-
-
-def _cached(folder: Path) -> Path:
-    """File in which the context of a pipeline is kept between runs."""
+def _cached(folder: Path) -> Path | None:
+    """File in which the context of a pipeline is kept between runs, if any is."""
+    root = cache_root()
     identity = _hub_identity(folder) or _fingerprint(folder)
-    return _cache_folder() / f"empty-prompt-{identity}.safetensors"
+    return root and root / f"empty-prompt-{identity}.safetensors"
 
 
 def _hub_identity(folder: Path) -> str:

@@ -15,7 +15,9 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
+def atomic_file(
+    path: str | os.PathLike[str], *, flush: bool = True
+) -> Iterator[io.BufferedWriter]:
     """Write a file that appears under its name only when it is complete.
 
     The bytes are written to a hidden file in the same folder, which is flushed to the
@@ -25,6 +27,8 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
 
     Args:
         path: The file to write; an existing one is replaced.
+        flush: Whether to flush to the disk. Without it, a power cut may leave a damaged
+            file, but a killed process cannot.
 
     Yields:
         The hidden file, open for writing.
@@ -38,12 +42,14 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
     try:
         with neighbour.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
         neighbour.replace(path)
     finally:
         neighbour.unlink(missing_ok=True)
-    _flush_names(path.parent)
+    if flush:
+        _flush_names(path.parent)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from dslo_jax.attention import (
     downscaling_of,
     load_affinity,
 )
+from dslo_jax.cache import keep_programs
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.errors import OptionError
@@ -121,6 +122,7 @@ class Segmenter:
         config = config or pair.config
         config = config.with_options(discrepancy=discrepancy, **chosen)
         target = find_device(device)
+        keep_programs(target)
         precision = network_dtype(dtype, target)
         half = precision.itemsize < 4
         checkpoints: dict[str, Checkpoint] = {}
@@ -135,10 +137,8 @@ class Segmenter:
         checkpoints["clip"] = _checkpoint(clip or pair.clip, clip_place)
         with jax.default_device(target):
             logits = load_logits(clip_place, dtype=precision)
-        tokenizer = prompts.load_tokenizer(
-            hub.find_tokenizer(clip_place, logits.vocab_size, offline=offline)
-        )
-        networks = Networks(
+        tokenizer = hub.find_tokenizer(clip_place, logits.vocab_size, offline=offline)
+        networks = Networks.with_kept_names(
             logits,
             tokenizer,
             {"": load_attention},

@@ -9,8 +9,9 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ftfy
 import numpy as np
@@ -39,6 +40,30 @@ def _no_advice() -> Iterator[None]:
         del os.environ[_ADVICE]
         if before is not None:
             os.environ[_ADVICE] = before
+
+
+class LazyTokenizer:
+    """A tokenizer that is loaded when it is first used, because that takes a second.
+
+    Args:
+        folder: As for ``load_tokenizer``.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """The token ids of texts, as the tokenizer of transformers gives them."""
+        return self._loaded(*args, **options)
+
+    @property
+    def eos_token_id(self) -> int:
+        """Id of the end-of-text token."""
+        return self._loaded.eos_token_id
+
+    @cached_property
+    def _loaded(self) -> "CLIPTokenizer":
+        return load_tokenizer(self._folder)
 
 
 def load_tokenizer(folder: Path) -> "CLIPTokenizer":

@@ -19,6 +19,9 @@ os.environ.setdefault(
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 
+# What a test computes must not come from an earlier run.
+os.environ.setdefault("DSLO_CACHE", "")
+
 from pathlib import Path
 
 import jax

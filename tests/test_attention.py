@@ -441,15 +441,6 @@ def test_stored_constant_replaces_the_text_encoder(tmp_path, monkeypatch):
     assert caught.value.code == "W04"
 
 
-def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
-    monkeypatch.delenv("DSLO_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert empty_prompt._cache_folder() == tmp_path / "dslo-jax"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert empty_prompt._cache_folder() == tmp_path / ".cache" / "dslo-jax"
-
-
 def _vocabulary(folder) -> dict[str, int]:
     return json.loads((folder / "tokenizer" / "vocab.json").read_text())
 

@@ -28,14 +28,16 @@ MAY_IMPORT = {
     "models": "cost.work errors ops weights",
     "prompts": "errors outputs templates tokens",
     "cost": "cost.work models solvers",
-    "empty_prompt": "errors files models prompts weights",
+    "empty_prompt": "cache errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
     "logits": "cost errors models ops options",
     "attention": "cost empty_prompt errors hub models options weights",
     "bench": "attention cost cost.work errors files models ops solvers",
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",
-    "pipeline": "attention config errors images logits ops prompts solvers templates",
+    "pipeline": (
+        "attention cache config errors images logits ops prompts solvers templates"
+    ),
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors files images ops outputs pipeline solvers",
     "own_logits": "config errors images pipeline prompts segmentation solvers",

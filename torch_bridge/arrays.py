@@ -26,12 +26,14 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 import torch
+from torch.nn.parameter import is_lazy
 from torch.utils import dlpack
 
 from dslo_jax.errors import DsloError
 
 
 _NARROWED = {torch.int64: torch.int32, torch.uint64: torch.uint32}
+_WITH_ADDRESSES = ("cpu", "cuda")
 _PRECISE = {torch.float64: "float", torch.complex128: "cfloat"}
 
 
@@ -136,15 +138,42 @@ def _owned(shared: torch.Tensor) -> torch.Tensor:
 
 def _check_tensor(tensor: torch.Tensor) -> None:
     """Refuse (``B01``) a tensor without plain memory; the error names the remedy."""
+    if is_lazy(tensor):
+        raise BridgeError("B01", "the module has not run yet; give it an input first")
     if tensor.is_meta:
         fault, remedy = "is on the meta device and holds no values", "materialise it"
     elif tensor.is_nested or tensor.layout is not torch.strided:
         fault, remedy = f"has the layout {tensor.layout}", "call .to_dense() first"
     elif tensor.is_quantized:
         fault, remedy = "is quantised", "call .dequantize() first"
+    elif tensor.device.type in _WITH_ADDRESSES and not _has_memory(tensor):
+        fault = f"is a {type(tensor).__name__} without memory of its own"
+        remedy = (
+            "pass a plain tensor with values, outside FakeTensorMode and torch.func"
+        )
     else:
         return
     raise BridgeError("B01", f"{_describe(tensor)} {fault}; {remedy}")
+
+
+def _has_memory(tensor: torch.Tensor) -> bool:
+    """Whether all values of a tensor lie in memory that belongs to it.
+
+    Fake tensors, wrappers around other tensors, and tensors inside ``torch.func`` have
+    a shape and a device like any other, and no values at their address.
+    """
+    try:
+        storage = tensor.untyped_storage()
+        if storage.device.type not in _WITH_ADDRESSES:
+            return False
+        address = storage.data_ptr()
+    except RuntimeError:
+        return False
+    if tensor.numel() == 0:
+        return True
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    last = tensor.storage_offset() + sum((size - 1) * step for size, step in steps)
+    return address != 0 and (last + 1) * tensor.element_size() <= storage.nbytes()
 
 
 def _check_array(array: jax.Array) -> None:

@@ -1,15 +1,23 @@
 """The command ``dslo``: the only place that prints and sets exit codes."""
 
-import os
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from dslo_jax.cli import ablate, bench, convert, evaluate, segment, weights
-from dslo_jax.cli.terminal import results, say, told
-from dslo_jax.errors import DeviceError, DsloError, OptionError, OutputError
+from dslo_jax.cli import (
+    ablate,
+    bench,
+    cache,
+    convert,
+    evaluate,
+    segment,
+    terminal,
+    weights,
+)
+from dslo_jax.cli.terminal import close_streams, open_streams, results, say, told
+from dslo_jax.devices import device_error
+from dslo_jax.errors import DsloError, OptionError, OutputError
 
 
 PARTIAL, INTERRUPTED, UNREAD, BUG = OutputError.exit_code, 130, 141, 1
@@ -21,6 +29,7 @@ COMMANDS = {
     "eval": evaluate.run,
     "ablate": ablate.run,
     "bench": bench.run,
+    "cache": cache.run,
 }
 _USAGE = """usage: dslo COMMAND ...
 
@@ -32,6 +41,7 @@ _USAGE = """usage: dslo COMMAND ...
   dslo ablate --dataset DATASET --root FOLDER               the tables of the paper
   dslo bench solvers                                        times of the solvers
   dslo bench compare A.json B.json                          compare two such times
+  dslo cache                                                what is kept between runs
 
 dslo COMMAND --help lists the options."""
 
@@ -40,12 +50,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``dslo`` and return the exit code.
 
     0: done. 1: a bug. 2: a bad option. 3: a bad photo or class list. 4: a bad
-    checkpoint. 5: a device that is missing or out of memory. 6: some photos failed, or
-    results could not be written. 7: slower than ``bench compare`` allows. 130:
-    interrupted. 141: the reader of the output has ended.
+    checkpoint. 5: a device that is missing, or a machine without memory, files or
+    threads to spare. 6: some photos failed, or results could not be written. 7: slower
+    than ``bench compare`` allows. 130: interrupted. 141: the reader of the output has
+    ended.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    open_streams()
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except BrokenPipeError:
+        return UNREAD
+    except OSError:  # standard error is full, so nothing can be said
+        return OutputError.exit_code
+    finally:
+        close_streams()
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; every error is printed on standard error.
+
+    Raises:
+        OSError: Standard error cannot be written.
+    """
+    errors = terminal.errors()
     if not arguments or arguments[0] not in COMMANDS:
         wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
         say(results() if wants_help else errors, _USAGE)
@@ -55,29 +82,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return COMMANDS[arguments[0]](arguments[1:], errors)
     except SystemExit as stop:  # the option parser has printed the error
         return stop.code if isinstance(stop.code, int) else OptionError.exit_code
-    except DsloError as error:
-        say(errors, f"error: {error}")
-        return error.exit_code
     except KeyboardInterrupt:
         say(errors, "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes its output when it ends, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNREAD
+        raise
     except Exception as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            say(errors, f"error: {_out_of_memory(error)}")
-            return DeviceError.exit_code
+        known = error if isinstance(error, DsloError) else _of_surroundings(error)
+        if known is not None:
+            say(errors, f"error: {known}")
+            return known.exit_code
         say(errors, traceback.format_exc())
         say(errors, "This is a bug in dslo-jax; please report the lines above.")
         return BUG
 
 
-def _out_of_memory(error: Exception) -> DeviceError:
-    reason = str(error).splitlines()[0] if str(error) else "no more memory"
-    return DeviceError(
-        "D01",
-        f"out of memory ({reason}); try fewer photos or images at once, fewer classes, "
-        "a smaller --affinity-size or --short-side, or half precision",
-    )
+def _of_surroundings(error: Exception) -> DsloError | None:
+    """The error about the machine or the terminal behind an exception, if it is one."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+    if isinstance(error, OSError) and error.errno in full and error.filename is None:
+        return OutputError.cannot_write("standard output", error, remedy="make room")
+    return device_error(error)

@@ -1,8 +1,11 @@
 """The terminal of the commands: output, progress, and interruption by Ctrl-C."""
 
+import contextlib
 import logging
 import math
+import os
 import signal
+import sys
 import threading
 import time
 import unicodedata
@@ -51,7 +54,7 @@ def one_line(path: Path | str) -> str:
     return escaped(str(path))
 
 
-class _Results(Console):
+class _Stream(Console):
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # ``main`` chooses the exit code
 
@@ -87,7 +90,37 @@ class _Lines(logging.Handler):
 
 def results(*, soft_wrap: bool = True) -> Console:
     """The console of results; all other output goes to the console of errors."""
-    return _Results(highlight=False, soft_wrap=soft_wrap)
+    return _Stream(highlight=False, soft_wrap=soft_wrap)
+
+
+def errors() -> Console:
+    """The console of everything but results: progress, notes, errors."""
+    return _Stream(stderr=True, highlight=False, soft_wrap=True)
+
+
+def open_streams() -> None:
+    """Give streams that are closed (``>&-``) a place to go.
+
+    Without this, the next file that is opened would take their number, and what a
+    library prints would be written into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+
+
+def close_streams() -> None:
+    """Drop what could not be written, so that Python does not try again at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(nowhere, stream.fileno())
 
 
 def bar(console: Console) -> Progress:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float
 
 from dslo_jax import prompts
 from dslo_jax.attention import AffinityOptions, AffinitySource
+from dslo_jax.cache import NameStore
 from dslo_jax.errors import OptionError
 from dslo_jax.logits import LogitsSource
 from dslo_jax.pipeline.programs import network_stage
@@ -49,6 +51,7 @@ class Networks:
             affinity.
         downscaling: Pixels per patch of a source that is not loaded, which gives the
             grid of the maps.
+        kept: Features of names that are kept on disk.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Networks:
         affinities: Mapping[str, AffinitySource | Load] | AffinitySource | None = None,
         *,
         downscaling: int = 8,
+        kept: NameStore | None = None,
     ):
         leaves = jax.tree.leaves(nnx.state(logits))
         self.device = next(iter(leaves[0].devices())) if leaves else jax.devices()[0]
@@ -71,8 +75,33 @@ class Networks:
         self._variants: dict[tuple[str, AffinityOptions], OnDevice] = {}
         self._encoders: dict[tuple[str, Hashable], OnDevice] = {}
         self._downscaling = downscaling
+        self._kept = kept
         self._text: dict[tuple[Any, str], Float[np.ndarray, " channels"]] = {}
         self._lock = threading.RLock()  # batches of one stream run in several threads
+
+    @classmethod
+    def with_kept_names(
+        cls, logits: LogitsSource, tokenizer: Path, *args: Any, **options: Any
+    ) -> "Networks":
+        """Networks whose features of names are kept on disk between runs.
+
+        The tokenizer is loaded now, unless it was loaded for such features before.
+
+        Args:
+            logits: A source of logits whose code belongs to this package.
+            tokenizer: Folder of its tokenizer.
+            *args: As for ``Networks``.
+            **options: As for ``Networks``.
+
+        Raises:
+            CheckpointError: The files of the tokenizer are missing (``W08``) or
+                unreadable (``W04``).
+        """
+        device = next(iter(jax.tree.leaves(nnx.state(logits))[0].devices()))
+        kept = NameStore.of(logits, tokenizer, device)
+        loaded_before = kept is not None and kept.is_used
+        load = prompts.LazyTokenizer if loaded_before else prompts.load_tokenizer
+        return cls(logits, load(tokenizer), *args, kept=kept, **options)
 
     def with_affinities(self, more: Mapping[str, AffinitySource]) -> "Networks":
         """These networks with further sources of affinities."""
@@ -81,6 +110,7 @@ class Networks:
             self.tokenizer,
             {**self._affinities, **more},
             downscaling=self._downscaling,
+            kept=self._kept,
         )
 
     @property
@@ -146,22 +176,34 @@ class Networks:
     def embed(
         self, clock: Clock, names: Sequence[str], templates: Any
     ) -> Float[Array, "names channels"]:
-        """Compute features of names; a name is encoded once per set of templates."""
-        new = [name for name in names if (templates, name) not in self._text]
-        if new:
-            stage = network_stage("embed", self.logits.module.stages[0])
+        """Compute features of names; a name is encoded once per set of templates.
+
+        A name is encoded alone, so that its features do not depend on other names.
+        """
+        for name in names:
+            if (templates, name) not in self._text:
+                self._text[templates, name] = self._features(clock, name, templates)
+        return self.put(np.stack([self._text[templates, name] for name in names]))
+
+    def _features(
+        self, clock: Clock, name: str, templates: Any
+    ) -> Float[np.ndarray, " channels"]:
+        texts = find_templates(templates)
+        features = self._kept and self._kept.read(name, texts)
+        if features is None:
             network = self.logits
-            embedded = prompts.embed_names(
+            stage = network_stage("embed", network.module.stages[0])
+            (features,) = prompts.embed_names(
                 lambda ids: stage(
                     clock, network.state, self.put(ids), graph=network.graph
                 ),
                 self.tokenizer,
-                new,
-                find_templates(templates),
+                [name],
+                texts,
             )
-            keys = [(templates, name) for name in new]
-            self._text.update(zip(keys, embedded, strict=True))
-        return self.put(np.stack([self._text[templates, name] for name in names]))
+            if self._kept is not None:
+                self._kept.write(name, texts, features)
+        return features
 
     def put(self, tree: Any) -> Any:
         """Put arrays on the device of the networks."""

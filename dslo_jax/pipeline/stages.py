@@ -162,6 +162,34 @@ def watch() -> Iterator[list[Call]]:
         _watching[:] = [other for other in _watching if other is not calls]
 
 
+class Uncompiled:
+    """The function of a stage in the place of its program, for ``jax.disable_jit``.
+
+    Args:
+        function: The function of the stage.
+        args: Its arguments.
+        static: Its static arguments.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        static: Mapping[str, Hashable],
+    ):
+        self._function, self._static = function, static
+        self.args_info = jax.tree.map(jax.typeof, args), {}
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the function, one operation after another."""
+        with jax.default_matmul_precision("highest"):
+            return self._function(*args, **self._static)
+
+    def cost_analysis(self) -> Mapping[str, float]:
+        """No costs, because nothing is compiled."""
+        return {}
+
+
 class Stage:
     """A function that is compiled once per shape, ahead of its first call.
 
@@ -202,16 +230,21 @@ class Stage:
             tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves),
             tuple(sorted(static.items())),
         )
+        debugged = jax.config.jax_disable_jit  # pyright: ignore[reportAttributeAccessIssue]
         start = time.perf_counter()
         try:
             with self._lock:
-                compiles = key not in self._compiled
+                compiles = key not in self._compiled and not debugged
                 for announce in (clock.announce, *_listening):
                     announce(self.name, compiles)
                 if compiles:
                     start = time.perf_counter()
                     self._compiled[key] = self._compile(args, static)
-            program = self._compiled[key]
+            program = (
+                Uncompiled(self._function, args, static)
+                if debugged
+                else self._compiled[key]
+            )
             for calls in _watching:
                 calls.append(Call(self.name, program, static))
             ready = time.perf_counter()

@@ -20,4 +20,8 @@ from dslo_jax.templates import (
     IMAGENET_TEMPLATES as IMAGENET_TEMPLATES,
     check_templates as check_templates,
 )
-from dslo_jax.tokens import load_tokenizer as load_tokenizer, tokenize as tokenize
+from dslo_jax.tokens import (
+    LazyTokenizer as LazyTokenizer,
+    load_tokenizer as load_tokenizer,
+    tokenize as tokenize,
+)

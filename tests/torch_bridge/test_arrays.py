@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.parameter import UninitializedParameter
 
 from dslo_jax.errors import DsloError
 from torch_bridge import BridgeError, to_jax, to_torch
@@ -219,3 +221,67 @@ def test_bridge_errors_are_errors_of_the_package():
         to_jax(torch.ones(2, device="meta"))
     assert caught.value.code == "B01"
     assert caught.value.exit_code == 3
+
+
+class Wrapper(torch.Tensor):
+    """A tensor that stands for others, as distributed and masked tensors do."""
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        return NotImplemented
+
+
+def fake(*shape):
+    with FakeTensorMode():
+        return torch.ones(shape)
+
+
+def shrunk(size):
+    tensor = torch.ones(3)
+    tensor.untyped_storage().resize_(size)
+    return tensor
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: fake(300, 300),
+        lambda: fake(300, 300).T[::2],
+        lambda: fake(0, 3),
+        lambda: torch.Tensor._make_wrapper_subclass(Wrapper, (3,)),
+        lambda: torch._efficientzerotensor(3),
+        lambda: shrunk(0),
+        lambda: shrunk(8),
+        UninitializedParameter,
+    ],
+    ids=[
+        *("fake", "view of a fake", "empty fake", "wrapper", "zero tensor", "freed"),
+        *("cut short", "not initialised"),
+    ],
+)
+@pytest.mark.parametrize("zero_copy", [False, True])
+def test_tensors_without_values_at_their_address_are_refused(make, zero_copy):
+    with pytest.raises(BridgeError, match="B01"):
+        to_jax(make(), zero_copy=zero_copy)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [torch.func.vmap, torch.func.grad, torch.func.functionalize],
+    ids=lambda transform: transform.__name__,
+)
+def test_tensors_inside_a_transformation_of_torch_are_refused(transform):
+    def convert(tensor):
+        with pytest.raises(BridgeError, match=r"B01.*torch\.func"):
+            to_jax(tensor)
+        return tensor.sum()
+
+    transform(convert)(torch.ones(3))
+
+
+def test_a_subclass_with_values_is_converted():
+    class Named(torch.Tensor):
+        pass
+
+    for tensor in (torch.ones(3).as_subclass(Named), torch.nn.Parameter(torch.ones(3))):
+        np.testing.assert_array_equal(np.asarray(to_jax(tensor)), [1, 1, 1])

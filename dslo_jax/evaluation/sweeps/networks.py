@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from dslo_jax import hub, prompts
+from dslo_jax import hub
 from dslo_jax.attention import (
     AffinityOptions,
     AffinitySource,
@@ -13,6 +13,7 @@ from dslo_jax.attention import (
     fitting_size,
     load_affinity,
 )
+from dslo_jax.cache import keep_programs
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.evaluation.sweeps.cells import Attention
 from dslo_jax.logits import load_logits
@@ -37,6 +38,7 @@ def load_networks(
         DeviceError: The device is absent.
     """
     target = find_device(device)
+    keep_programs(target)
     precision = network_dtype(dtype, target)
     half = precision.itemsize < 4
     place = hub.resolve(pair.clip, "clip", offline=offline, half=half)
@@ -47,7 +49,7 @@ def load_networks(
             attention, dtype=precision, options=pair.config.affinity
         )
     tokenizer = hub.find_tokenizer(place, logits.vocab_size, offline=offline)
-    return Networks(logits, prompts.load_tokenizer(tokenizer), affinity)
+    return Networks.with_kept_names(logits, tokenizer, affinity)
 
 
 def add_attentions(
