@@ -1,4 +1,4 @@
-"""How ``optimal_path`` reads an affinity: static sizes, chosen before compiling."""
+"""The rows of the affinity that ``optimal_path`` reads, chosen before compilation."""
 
 from typing import NamedTuple
 
@@ -10,18 +10,18 @@ from dslo_jax.solvers.discrepancy import Counts
 
 
 class Reading(NamedTuple):
-    """Options of ``optimal_path``; by default all rows are read.
+    """The options ``support`` and ``pairs`` of ``optimal_path``; default: all rows.
 
     Attributes:
-        support: Patches that can carry mass in any class.
-        pairs: Instead, pairs of a class and a patch that can carry mass.
+        support: Greatest number of patches with mass in any class.
+        pairs: Greatest number of pairs of a class and a patch with mass.
     """
 
     support: int | None = None
     pairs: int | None = None
 
     def rows(self, patches: int) -> int:
-        """Rows of the affinity of so many patches that are read; one for each pair."""
+        """Number of rows that are read of an affinity with this number of patches."""
         return self.pairs or self.support or patches
 
 
@@ -34,16 +34,15 @@ def choose_reading(
     step: int = 64,
     platform: str = "cpu",
 ) -> Reading:
-    """The faster of two ways to read as little as possible.
+    """Choose ``support`` or ``pairs``, whichever is faster.
 
     Args:
-        rows: Patches that carry mass in any class.
-        pairs: Pairs of a class and a patch that carries mass in it.
-        classes: Of the image.
-        patches: Of the image.
-        step: Sizes are rounded up to multiples of it, so that images share a
-            compilation.
-        platform: Of the device. Pairs are chosen on ``"cpu"`` alone, where both ways
+        rows: Number of patches with mass in any class.
+        pairs: Number of pairs of a class and a patch with mass in it.
+        classes: Number of classes.
+        patches: Number of patches.
+        step: Both options are multiples of this, so that images share a compilation.
+        platform: Platform of the device. Pairs are chosen on ``"cpu"`` only, where both
             have been measured.
     """
     support = min(_rounded_up(rows, step), patches)
@@ -61,12 +60,12 @@ def reading_of(
     step: int = 64,
     platform: str = "cpu",
 ) -> Reading:
-    """The reading that suits these sources: ``optimal_path(..., **r._asdict())``.
+    """Choose the reading for sources: ``optimal_path(..., **reading._asdict())``.
 
     Args:
-        source: Of one image or of several, whose largest counts decide.
-        step: See ``choose_reading``.
-        platform: Likewise.
+        source: Sources of one image or of several; the largest counts decide.
+        step: As for ``choose_reading``.
+        platform: As for ``choose_reading``.
     """
     counts = Counts.of(source, step=step, platform=platform)
     return choose_reading(**counts._asdict())
