@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 
-from dslo_jax.bench.machine import describe_machine, save_result, stolen_since
+from dslo_jax.bench.machine import describe_machine, stolen_since
 from dslo_jax.bench.noise import noise_of
 from dslo_jax.bench.timing import Effort
+from dslo_jax.files import write_json
 
 
 RESULTS = Path(__file__).parent / "results"
@@ -22,7 +23,7 @@ PHOTO = Path(__file__).parent / "coffee.jpg"
 def save(name: str, result: Mapping[str, Any]) -> Path:
     """Write a result file: ``results/NAME.json``, or the path that the name is."""
     path = Path(name) if name.endswith(".json") else RESULTS / f"{name}.json"
-    save_result(path, result)
+    write_json(path, result, indent=1)
     return path
 
 

@@ -1,13 +1,15 @@
 """Files are written whole or not at all, and survive a power cut."""
 
 import errno
+import json
+import math
 import os
 import stat
 from contextlib import nullcontext
 
 import pytest
 
-from dslo_jax.files import atomic_file
+from dslo_jax.files import atomic_file, write_json
 
 
 def test_bytes_then_name_reach_the_disk(tmp_path, monkeypatch):
@@ -56,3 +58,12 @@ def test_a_folder_that_cannot_be_opened_is_no_failure(tmp_path, monkeypatch):
     with atomic_file(tmp_path / "a.txt") as file:
         file.write(b"new")
     assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
+def test_json_is_strict_and_replaces_no_file_in_vain(tmp_path):
+    path = tmp_path / "result.json"
+    write_json(path, {"rows": [1.5]})
+    assert json.loads(path.read_text()) == {"rows": [1.5]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"rows": [math.nan]})
+    assert json.loads(path.read_text()) == {"rows": [1.5]}

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "errors": "",
     "files": "",
     "scenes": "",
-    "cost.work": "",
+    "work": "",
     "devices": "errors",
     "images": "errors",
     "options": "errors",
@@ -24,14 +24,14 @@ MAY_IMPORT = {
     "ops": "errors options",
     "solvers": "errors options",
     "outputs": "errors files images",
-    "models": "cost.work errors ops weights",
+    "models": "errors ops weights work",
     "prompts": "errors outputs templates tokens",
-    "cost": "cost.work models solvers",
+    "cost": "models solvers work",
     "empty_prompt": "errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
     "logits": "cost errors models options",
     "attention": "cost empty_prompt errors hub models options weights",
-    "bench": "attention cost cost.work errors files models ops solvers",
+    "bench": "attention cost errors models ops solvers work",
     "config": "attention errors logits ops options solvers",
     "pairs": "config errors",
     "pipeline": "attention config errors images logits ops prompts solvers templates",
@@ -54,8 +54,8 @@ MAY_IMPORT = {
     ),
     "evaluation": (
         "attention config cost errors evaluation.datasets evaluation.metrics "
-        "evaluation.reports evaluation.sweeps ops pipeline prompts scenes segmentation "
-        "segmenter solvers"
+        "evaluation.reports evaluation.sweeps files ops pipeline prompts scenes "
+        "segmentation segmenter solvers"
     ),
     "demo": (
         "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "
@@ -71,8 +71,7 @@ MAY_IMPORT = {
 """The rooms of dslo_jax from the ground up, and which of them each may import.
 
 A room is a folder or a file next to the folders; "" is ``dslo_jax`` itself. The folders
-of ``evaluation`` are rooms of their own, and so is ``cost.work``, the numbers that both
-networks and the formulas for them count with.
+of ``evaluation`` are rooms of their own.
 """
 
 

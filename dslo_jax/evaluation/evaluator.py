@@ -16,13 +16,13 @@ from dslo_jax.evaluation.reports.evaluation_result import (
     evaluation_metrics,
     evaluation_timings,
 )
-from dslo_jax.evaluation.reports.result_files import save_result, save_text
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.journal import Journal, Record
 from dslo_jax.evaluation.sweeps.label_maps import LabelMaps
 from dslo_jax.evaluation.sweeps.records import boundaries
 from dslo_jax.evaluation.sweeps.run import OnSkip, Watch, run
 from dslo_jax.evaluation.sweeps.sweep import Sweep
+from dslo_jax.files import write_json, write_text
 
 
 JOURNAL, LABELS = "journal.jsonl", "labels"
@@ -161,11 +161,11 @@ def _write(
 ) -> None:
     """Write the result; the page last, as its examples are read again."""
     try:
-        save_result(out / "metrics.json", metrics)
-        save_result(out / "timings.json", timings)
-        save_text(out / "metrics.md", evaluation_markdown.render(metrics))
+        write_json(out / "metrics.json", metrics, indent=1)
+        write_json(out / "timings.json", timings, indent=1)
+        write_text(out / "metrics.md", evaluation_markdown.render(metrics))
         examples = list(_examples(metrics, samples, labels_of))
-        save_text(out / "index.html", evaluation_page.render(metrics, examples))
+        write_text(out / "index.html", evaluation_page.render(metrics, examples))
     except OSError as error:
         kept = "the journal is kept: the same command continues from it"
         raise OutputError.cannot_write(out, error, kept) from error

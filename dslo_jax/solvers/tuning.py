@@ -37,8 +37,8 @@ PART = 4096
 partial sums, which is exact enough for thousands. More parts take a tenth longer."""
 
 SHARED, SHARED_CLASS = 17.0, 0.39
-"""Microseconds for a shared row of 4096 patches, and for each class in addition. Only the
-ratios to the next two numbers matter."""
+"""Microseconds for a shared row of 4096 patches, and for each class in addition. Only
+the ratios to the next two numbers matter."""
 
 OWNED, OWNED_CLASS = 27.0, 0.065
 """The same for a row that one class owns."""
