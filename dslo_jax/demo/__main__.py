@@ -1,4 +1,4 @@
-"""``python -m dslo_jax.demo``: the main job on scenes whose truth is known, offline."""
+"""``python -m dslo_jax.demo``: segment scenes with known labels, offline."""
 
 import sys
 import time
@@ -26,17 +26,17 @@ from dslo_jax.prompts import ClassList, split_classes
 from dslo_jax.segmenter import Segmenter
 
 
-# A beach at dusk; the classes below call what it shows by other names.
+# A beach at dusk; the classes of ``Demo`` are other names for what it shows.
 _OWN_SEED = 3
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Draw scenes, segment them with the bundled networks, and show how well it went.
+    """Draw scenes, segment them with the bundled networks, and show the results.
 
     Args:
-        seeds: The scenes, by number; the networks have seen none below 10000.
-        classes: What to look for in one more scene: a comma separates classes, a bar
+        seeds: Seeds of the scenes; those below 10000 were not used for training.
+        classes: Classes to look for in one more scene. A comma separates classes, a bar
             separates synonyms.
         out: Folder for the results; open sheet.html there.
     """
@@ -75,7 +75,7 @@ def _run(options: Demo, console: Console) -> None:
 
 
 def _load(status: Status) -> Segment:
-    """The bundled networks, loaded once for all modes."""
+    """Load the bundled networks, once for all modes."""
     status.update("loading")
     segmenter = Segmenter.from_pretrained(
         "demo",
@@ -88,7 +88,7 @@ def _load(status: Status) -> Segment:
 
 
 def _check(options: Demo) -> ClassList:
-    """The classes; raises before anything is loaded."""
+    """Check the options before anything is loaded, and return the classes."""
     held_out = scenes.HELD_OUT_SEEDS
     if not options.seeds or not all(seed in held_out for seed in options.seeds):
         raise OptionError(
@@ -105,7 +105,7 @@ def _check(options: Demo) -> ClassList:
 
 
 def _save(sheet: Sheet, folder: Path, seconds: float) -> None:
-    """The sheet in both forms; of every scene the photo and all results."""
+    """Write the sheet as HTML and PNG, and the photo and all results of each scene."""
     named = [(f"scene-{exhibit.seed}", exhibit) for exhibit in sheet.world]
     for name, exhibit in [*named, ("own-words", sheet.own)]:
         with atomic_file(folder / name / "photo.png") as file:

@@ -1,26 +1,27 @@
-"""CLIP on captions alone: which words go with which picture, never where.
+"""Training of CLIP with captions: names of what a picture shows, without places.
 
 The pictures are windows of scenes at many scales, each with the names of what it shows.
-Three losses, all of them between pictures and sentences:
+There are three losses, all between pictures and sentences:
 
-- the class token against whole captions, as CLIP was trained;
-- every patch must be nearer to sentences about its picture than to sentences about
-  something else (which of them belongs to it, nobody says);
-- every sentence about a picture must have a patch there that is near to it.
+- The class token must match whole captions, as in the training of CLIP.
+- Every patch must be nearer to the sentences about its picture than to other sentences.
+  It is not given which of these sentences belongs to the patch.
+- Every sentence about a picture must have a patch in this picture that is near to it.
 
-Small windows show few things, so the second loss says more there; this is what makes
-the patches tell places apart.
+Small windows show few things, so the second loss contains more information about them.
+This is how patches learn to distinguish places.
 
-The second loss is content if all is called sky where there is sky, and so it ends: what
-is often there takes what it is often seen with. A second stage therefore shares the
-patches out among the names of their windows, to each name about as much as an equal
-part of every window that it is in, and asks for that.
+The second loss is also small if every patch of a picture with sky is called sky, and
+training ends there: frequent names take the patches of the names that they often occur
+with. A second stage therefore distributes the patches of the windows over their names.
+A name gets about an equal part of every window that it is in, and the patches must
+match this distribution.
 
-Small windows say most about places, but a photo is not seen through them, and patches
-that may look far take the names of what is elsewhere. A third stage therefore cuts
-large windows into small tiles, each with its own names, shares out the patches of the
-tiles, and asks for the same of the patches of the whole window: a teacher that looks
-closer, as in CLIPSelf (Wu et al., ICLR 2024).
+Small windows contain most information about places, but photos are large, and with
+global attention patches take names from other places. A third stage therefore cuts
+large windows into small tiles with names of their own and distributes the patches of
+the tiles. The patches of the whole window must match this distribution, too. The tiles
+act as a teacher with a closer view, as in CLIPSelf (Wu et al., ICLR 2024).
 """
 
 import re
@@ -46,8 +47,9 @@ from dslo_jax.templates import IMAGENET_TEMPLATES
 from dslo_jax.weights import read_config, save_module
 
 
-# Small windows cost little and say most about places, so a run begins with them; larger
-# ones teach patches to look around. Steps take the windows of a phase in turn.
+# Small windows cost little and contain most information about places, so a run begins
+# with them. With larger ones patches learn from their surroundings. Steps use the
+# windows of a phase in turn.
 SMALL = (Windows(side=32, count=320, per_scene=32, names=4, tokens=40),)
 MIXED = (
     *SMALL,
@@ -64,12 +66,12 @@ TILED = (
     Windows(side=192, count=10, per_scene=1, names=13, tokens=77, tiles=6),
 )
 
-# Matrices are moved by Muon at a rate of their own, everything else by Adam. Muon
-# needs a third fewer steps to the same loss than AdamW, each a tenth longer.
+# Muon trains the matrices, Adam everything else. For the same loss as AdamW, Muon needs
+# a third fewer steps, and each step takes a tenth longer.
 _MATRIX_RATE, _RATE, _WARM_UP = 0.02, 3e-3, 50
-_SHARING_RATES = 0.5  # relative to those
+_SHARING_RATES = 0.5  # learning rates of the later stages, relative to the first
 _WEIGHT_DECAY = 0.01
-# The step that a stage counts its windows from: no scene is seen in two of them.
+# First step of a stage for the seeds of scenes, so that no two stages share a scene.
 _SHARING_STEP, _TILING_STEP = 100_000, 200_000
 
 
@@ -104,21 +106,18 @@ def configuration(vocabulary: int) -> dict[str, Any]:
 
 
 def words() -> list[str]:
-    """Every word of every caption and template."""
+    """All words of captions and templates."""
     text = " ".join([*IMAGENET_TEMPLATES, *scenes.wordings()]).lower()
     return sorted(set(re.findall("[a-z]+", text)))
 
 
 def clip_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
-    """How the bundled CLIP is trained.
+    """The first stage of the training of CLIP.
 
     Args:
-        folder: Where the tokenizer is written now, and the weights in the end.
-        steps: Of the optimiser.
-        seed: Of weights, windows and sentences.
-
-    Returns:
-        The recipe.
+        folder: Folder for the tokenizer, which is written now, and for the weights.
+        steps: Number of steps.
+        seed: Seed of weights, windows and sentences.
     """
     settings = configuration(write_tokenizer(folder, words()))
 
@@ -145,15 +144,12 @@ def clip_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
 
 
 def sharing_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
-    """The second stage, on what the first has saved.
+    """The second stage, which continues from the first.
 
     Args:
         folder: The CLIP of ``clip_recipe``; its weights are replaced.
-        steps: Of the optimiser.
-        seed: Of windows and sentences.
-
-    Returns:
-        The recipe.
+        steps: Number of steps.
+        seed: Seed of windows and sentences.
     """
     objective = partial(loss, patch_loss=shared_out)
     return _later_stage(
@@ -162,15 +158,12 @@ def sharing_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
 
 
 def tiling_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
-    """The third stage, on what the second has saved.
+    """The third stage, which continues from the second.
 
     Args:
         folder: The CLIP of ``sharing_recipe``; its weights are replaced.
-        steps: Of the optimiser.
-        seed: Of windows and sentences.
-
-    Returns:
-        The recipe.
+        steps: Number of steps.
+        seed: Seed of windows and sentences.
     """
     return _later_stage("tiling", folder, TILED, tiled_loss, _TILING_STEP, steps, seed)
 
@@ -184,7 +177,7 @@ def _later_stage(
     steps: int,
     seed: int,
 ) -> Recipe:
-    """Patches shared out, from the weights in the folder."""
+    """A stage that continues from the weights in the folder."""
 
     def initial() -> nnx.State:
         return nnx.state(load_clip(folder))
@@ -216,7 +209,7 @@ def _recipe(
     relative_rate: float,
     seed: int,
 ) -> Recipe:
-    """What all stages share."""
+    """The recipe of a stage."""
     tokenizer = prompts.load_tokenizer(folder)
     build = partial(_build, settings, seed)
     optimizer = optax.contrib.muon(

@@ -30,16 +30,17 @@ def ablation_result(
     samples: SampleSet,
     circumstances: dict[str, Any],
 ) -> dict[str, Any]:
-    """Everything that was found, as plain values for JSON.
+    """The result of an ablation, as plain values for JSON.
 
-    Where the data set is one of the paper's, ``paper`` holds its figures in percent: at
-    the top what the method reaches there (Table 1), in a table one entry per column of
-    the paper's own (Tables 2 to 4 and Sec. 8), with a figure or None for each row.
+    If the paper has figures for the data set, ``paper`` holds them in percent. At the
+    top these are the scores of the method (Table 1). In a table there is an entry for
+    each column of the paper's table (Tables 2 to 4 and Sec. 8), with a figure or
+    ``None`` for each row.
 
     Args:
-        tables: What was compared.
-        base: What the tables vary.
-        journal: The records of all cells of the tables, on all photos.
+        tables: The tables.
+        base: The configuration that the tables vary.
+        journal: Records of all cells of the tables, on all photos.
         samples: The photos.
         circumstances: From ``describe``.
     """
@@ -70,13 +71,13 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> dict[str, An
     """The scores of one cell over its photos.
 
     Args:
-        records: One per photo.
+        records: The record of each photo.
         classes: Names of the classes.
 
     Returns:
-        Scores, with ``None`` for what no photo tells; or, when the cell had no solution
-        for some photo, only how many failed and why. A score is never made of fewer
-        photos than the others are.
+        The scores; ``None`` for a score that no photo determines. If the cell has no
+        solution for a photo, there are no scores, only the number of failures and the
+        first error, so that all scores are from the same photos.
     """
     failed = [record["error"] for record in records if "error" in record]
     if failed or not records:
@@ -96,7 +97,7 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> dict[str, An
 
 
 def _paper(dataset: str) -> dict[str, Any]:
-    """What the paper reaches on a data set; nothing where it has not been."""
+    """The scores of the paper on a data set; empty if it has none."""
     scores = {
         title: {mode: published(dataset, mode, name) for mode in ("velocity", "path")}
         for name, title in BACKBONES.items()
@@ -134,7 +135,7 @@ def _table(table: Table, dataset: str) -> dict[str, Any]:
 
 
 def _changes(cell: Cell, base: SegmenterConfig) -> dict[str, Any]:
-    """What a cell has that is not as in the base."""
+    """The differences of a cell from the base."""
     usual = base.flat
     flat = cell.config.flat
     changed = {k: v for k, v in flat.items() if k not in usual or v != usual[k]}
