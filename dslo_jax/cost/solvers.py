@@ -133,7 +133,8 @@ def solver_work(
     """
     # By class: a subclass, or another class with the same name, may compute otherwise.
     if type(discrepancy) is Divergence:
-        return kl_work(*num_steps.shape, patches)
+        images, classes = num_steps.shape
+        return kl_work(images, classes, patches)
     if type(discrepancy) is MaximumVelocity:
         rounds = discrepancy.balancing_steps
         return velocity_work(num_steps, patches, rounds=rounds, itemsize=itemsize)

@@ -186,8 +186,7 @@ class OptimalPath(Discrepancy):
         """With the ``support`` or ``pairs`` that is faster for these counts."""
         if not self.wants_counts:
             return self
-        reading = choose_reading(**counts._asdict())
-        return dataclasses.replace(self, **reading._asdict())
+        return dataclasses.replace(self, **choose_reading(counts)._asdict())
 
     @property
     def attempts(self) -> "tuple[OptimalPath, ...]":

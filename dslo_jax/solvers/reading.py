@@ -25,31 +25,18 @@ class Reading(NamedTuple):
         return self.pairs or self.support or patches
 
 
-def choose_reading(
-    *,
-    rows: int,
-    pairs: int,
-    classes: int,
-    patches: int,
-    step: int = 64,
-    platform: str = "cpu",
-) -> Reading:
-    """Choose ``support`` or ``pairs``, whichever is faster.
+def choose_reading(counts: Counts) -> Reading:
+    """Choose ``support`` or ``pairs``, whichever is faster for these counts.
 
-    Args:
-        rows: Number of patches with mass in any class.
-        pairs: Number of pairs of a class and a patch with mass in it.
-        classes: Number of classes.
-        patches: Number of patches.
-        step: Both options are multiples of this, so that images share a compilation.
-        platform: Platform of the device. Pairs are chosen on ``"cpu"`` only, where both
-            have been measured.
+    Both are rounded up to multiples of ``counts.step``. Pairs are chosen on ``"cpu"``
+    only, where both have been measured.
     """
-    support = min(_rounded_up(rows, step), patches)
-    pairs = min(_rounded_up(pairs, step), classes * patches)
+    step, classes = counts.step, counts.classes
+    support = min(_rounded_up(counts.rows, step), counts.patches)
+    pairs = min(_rounded_up(counts.pairs, step), classes * counts.patches)
     shared = support * (tuning.SHARED + tuning.SHARED_CLASS * classes)
     owned = pairs * (tuning.OWNED + tuning.OWNED_CLASS * classes)
-    if platform in tuning.PAIRS_ON and owned < shared:
+    if counts.platform in tuning.PAIRS_ON and owned < shared:
         return Reading(pairs=pairs)
     return Reading(support=support)
 
@@ -64,11 +51,10 @@ def reading_of(
 
     Args:
         source: Sources of one image or of several; the largest counts decide.
-        step: As for ``choose_reading``.
-        platform: As for ``choose_reading``.
+        step: See ``Counts``.
+        platform: See ``Counts``.
     """
-    counts = Counts.of(source, step=step, platform=platform)
-    return choose_reading(**counts._asdict())
+    return choose_reading(Counts.of(source, step=step, platform=platform))
 
 
 def _rounded_up(count: int, step: int) -> int:

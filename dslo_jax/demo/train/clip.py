@@ -28,7 +28,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +111,24 @@ def words() -> list[str]:
     return sorted(set(re.findall("[a-z]+", text)))
 
 
+class _Stage(NamedTuple):
+    """A stage of the training.
+
+    Attributes:
+        name: Name of the recipe.
+        objective: The loss.
+        windows_at: Function of a step to its windows.
+        first_step: First step, for the seeds of scenes.
+        relative_rate: Learning rate, relative to the first stage.
+    """
+
+    name: str
+    objective: Objective
+    windows_at: Callable[[int], Windows]
+    first_step: int = 0
+    relative_rate: float = 1.0
+
+
 def clip_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
     """The first stage of the training of CLIP.
 
@@ -129,18 +147,8 @@ def clip_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
         phase = SMALL if step < _SMALL_SHARE * steps else MIXED
         return phase[step % len(phase)]
 
-    return _recipe(
-        "clip",
-        folder,
-        settings,
-        objective=partial(loss, patch_loss=explained),
-        initial=initial,
-        windows_at=windows_at,
-        first_step=0,
-        steps=steps,
-        relative_rate=1.0,
-        seed=seed,
-    )
+    stage = _Stage("clip", partial(loss, patch_loss=explained), windows_at)
+    return _recipe(stage, folder, settings, initial, steps, seed)
 
 
 def sharing_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
@@ -152,9 +160,8 @@ def sharing_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
         seed: Seed of windows and sentences.
     """
     objective = partial(loss, patch_loss=shared_out)
-    return _later_stage(
-        "sharing", folder, SHARED, objective, _SHARING_STEP, steps, seed
-    )
+    stage = _later_stage("sharing", objective, SHARED, _SHARING_STEP)
+    return _continued(stage, folder, steps, seed)
 
 
 def tiling_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
@@ -165,56 +172,42 @@ def tiling_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
         steps: Number of steps.
         seed: Seed of windows and sentences.
     """
-    return _later_stage("tiling", folder, TILED, tiled_loss, _TILING_STEP, steps, seed)
+    stage = _later_stage("tiling", tiled_loss, TILED, _TILING_STEP)
+    return _continued(stage, folder, steps, seed)
 
 
 def _later_stage(
-    name: str,
-    folder: Path,
-    phase: tuple[Windows, ...],
-    objective: Objective,
-    first_step: int,
-    steps: int,
-    seed: int,
-) -> Recipe:
-    """A stage that continues from the weights in the folder."""
+    name: str, objective: Objective, phase: tuple[Windows, ...], first_step: int
+) -> _Stage:
+    def windows_at(step: int) -> Windows:
+        return phase[step % len(phase)]
+
+    return _Stage(name, objective, windows_at, first_step, _SHARING_RATES)
+
+
+def _continued(stage: _Stage, folder: Path, steps: int, seed: int) -> Recipe:
+    """The recipe of a stage that starts with the weights in the folder."""
 
     def initial() -> nnx.State:
         return nnx.state(load_clip(folder))
 
-    return _recipe(
-        name,
-        folder,
-        read_config(folder),
-        objective=objective,
-        initial=initial,
-        windows_at=lambda step: phase[step % len(phase)],
-        first_step=first_step,
-        steps=steps,
-        relative_rate=_SHARING_RATES,
-        seed=seed,
-    )
+    return _recipe(stage, folder, read_config(folder), initial, steps, seed)
 
 
 def _recipe(
-    name: str,
+    stage: _Stage,
     folder: Path,
     settings: dict[str, Any],
-    *,
-    objective: Objective,
     initial: Callable[[], nnx.State],
-    windows_at: Callable[[int], Windows],
-    first_step: int,
     steps: int,
-    relative_rate: float,
     seed: int,
 ) -> Recipe:
-    """The recipe of a stage."""
     tokenizer = prompts.load_tokenizer(folder)
     build = partial(_build, settings, seed)
+    scale = stage.relative_rate
     optimizer = optax.contrib.muon(
-        rates(relative_rate * _MATRIX_RATE, steps, warm_up=_WARM_UP),
-        adam_learning_rate=rates(relative_rate * _RATE, steps, warm_up=_WARM_UP),
+        rates(scale * _MATRIX_RATE, steps, warm_up=_WARM_UP),
+        adam_learning_rate=rates(scale * _RATE, steps, warm_up=_WARM_UP),
         weight_decay=_WEIGHT_DECAY,
     )
 
@@ -223,10 +216,13 @@ def _recipe(
         save_module(module, folder, settings, dtype=jnp.float16)
 
     def batch(step: int) -> Batch:
-        return draw_batch(tokenizer, windows_at(step), first_step + step, seed)
+        windows = stage.windows_at(step)
+        return draw_batch(tokenizer, windows, stage.first_step + step, seed)
 
-    begin, update = descent(build, objective, optimizer, initial=initial, seed=seed)
-    return Recipe(name, steps, begin, batch, update, save)
+    begin, update = descent(
+        build, stage.objective, optimizer, initial=initial, seed=seed
+    )
+    return Recipe(stage.name, steps, begin, batch, update, save)
 
 
 def _build(settings: dict[str, Any], seed: int) -> Clip:

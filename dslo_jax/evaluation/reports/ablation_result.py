@@ -7,6 +7,7 @@ from typing import Any
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.evaluation.datasets.samples import SampleSet
 from dslo_jax.evaluation.metrics import Confusion
+from dslo_jax.evaluation.reports.evaluation_result import by_class, scores_of
 from dslo_jax.evaluation.reports.paper import (
     BACKBONES,
     paper_columns,
@@ -15,7 +16,7 @@ from dslo_jax.evaluation.reports.paper import (
 )
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.journal import Journal, Record
-from dslo_jax.evaluation.sweeps.records import Completeness, dense, plain
+from dslo_jax.evaluation.sweeps.records import Completeness, dense
 from dslo_jax.evaluation.sweeps.tables import Table
 
 
@@ -86,11 +87,8 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> dict[str, An
     means = {name: statistics.fmean(r[name] for r in records) for name in _MEANS}
     return {
         "photos": len(records),
-        "miou": plain(total.mean_iou),
-        "pixel_accuracy": plain(total.pixel_accuracy),
-        "mean_accuracy": plain(total.mean_accuracy),
-        "weighted_iou": plain(total.weighted_iou),
-        "iou": {name: plain(x) for name, x in zip(classes, total.iou, strict=True)},
+        **scores_of(total),
+        "iou": by_class(classes, total.iou),
         **means,
         "seconds": statistics.median(r["seconds"] for r in records),
     }

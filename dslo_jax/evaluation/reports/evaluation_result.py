@@ -120,13 +120,10 @@ def _scores(records: Mapping[str, Record], titles: Sequence[str]) -> dict[str, A
     total = Confusion(dense([r["counts"] for r in found.values()], len(titles)))
     boundary = boundary_of(list(found.values()), len(titles))
     scores: dict[str, Any] = {
-        "miou": plain(total.mean_iou),
-        "pixel_accuracy": plain(total.pixel_accuracy),
-        "mean_accuracy": plain(total.mean_accuracy),
-        "weighted_iou": plain(total.weighted_iou),
+        **scores_of(total),
         "boundary_iou": plain(boundary.mean_iou),
-        "iou": _by_class(titles, total.iou),
-        "accuracy": _by_class(titles, total.accuracy),
+        "iou": by_class(titles, total.iou),
+        "accuracy": by_class(titles, total.accuracy),
         "confusion": sparse(total.counts),
         "photos": [_photo(name, found[name], len(titles)) for name in found],
     }
@@ -146,5 +143,16 @@ def _photo(name: str, record: Record, num_classes: int) -> dict[str, Any]:
     }
 
 
-def _by_class(titles: Sequence[str], scores: np.ndarray) -> dict[str, float | None]:
+def scores_of(total: Confusion) -> dict[str, float | None]:
+    """The scores of a confusion over all classes."""
+    return {
+        "miou": plain(total.mean_iou),
+        "pixel_accuracy": plain(total.pixel_accuracy),
+        "mean_accuracy": plain(total.mean_accuracy),
+        "weighted_iou": plain(total.weighted_iou),
+    }
+
+
+def by_class(titles: Sequence[str], scores: np.ndarray) -> dict[str, float | None]:
+    """The scores of the classes by their names."""
     return {title: plain(x) for title, x in zip(titles, scores, strict=True)}
