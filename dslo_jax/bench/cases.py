@@ -1,4 +1,4 @@
-"""What can be measured on a drawn scene: discrepancies, upsampling, self-attention."""
+"""Cases to measure on a drawn scene: discrepancies, upsampling, self-attention."""
 
 from collections.abc import Callable
 from functools import partial

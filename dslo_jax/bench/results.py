@@ -20,7 +20,7 @@ _CIRCUMSTANCES = ("started_utc", "command", "load", "peak_memory_bytes")
 
 
 class About(NamedTuple):
-    """What was measured in a row; rows of two files with equal values are compared.
+    """The subject of a row; rows of two files with the same subject are compared.
 
     Attributes:
         solver: Solver or other step that was timed.
@@ -104,7 +104,7 @@ def read_result(path: Path) -> ResultFile:
 
 
 def words_of(about: About) -> str:
-    """What was measured in a row, in words."""
+    """The subject of a row in words."""
     name = "" if about.name == "dslo-jax" else f": {about.name}"
     return f"{about.solver}{name}, {size_of(about)}"
 

@@ -28,7 +28,7 @@ _WAKE_S, _UNHURRIED_S = 0.03, 0.3
 
 
 class Effort(NamedTuple):
-    """How long calls are timed, after the warm-up.
+    """The time that is spent on calls, after the warm-up.
 
     Attributes:
         repeats: Least number of samples of each function.

@@ -107,7 +107,7 @@ def _in_log_domain(problem: Problem, needed: Array, options: Options) -> Solved:
 def _with_one_row(
     problem: Problem, known: Known, usable: Array, options: Options
 ) -> tuple[Bool[Array, " classes"], Solved]:
-    """Which classes have all their mass in one row, and their exact solution."""
+    """True for each class with all its mass in one row, and the exact solution."""
     one = solve_one_row(problem, known, usable.size)
     # The first step is exact, and further steps change nothing.
     steps = options.max_steps if options.tolerance == 0 else 1

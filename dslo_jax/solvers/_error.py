@@ -24,7 +24,7 @@ hundreds of the same size.
 
 
 class Estimate(NamedTuple):
-    """What is known about the convergence of a class; part of the state of a loop.
+    """The convergence of a class as it is known; part of the state of a loop.
 
     Attributes:
         change: Change in the last step, in Hilbert's metric.

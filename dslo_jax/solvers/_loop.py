@@ -38,7 +38,7 @@ Step = Callable[[Any, Any, Array], tuple[Any, Float[Array, "..."]]]
 
 
 class Rule(NamedTuple):
-    """When a class stops.
+    """The conditions under which a class stops.
 
     Attributes:
         max_steps: Greatest number of steps of a class.

@@ -71,7 +71,7 @@ class Options(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known after the rows were read once.
+    """Facts about the rows, found by reading them once.
 
     Attributes:
         shift: Mean cost of each row.
@@ -90,7 +90,7 @@ class Known(NamedTuple):
         lows: Float[Array, " blocks"],
         highs: Float[Array, " blocks"],
     ) -> "Known":
-        """From the smallest and largest logarithm of the kernel in every block."""
+        """Make it from the smallest and largest logarithm of each block."""
         highest = jnp.max(highs)
         log_range = jax.lax.stop_gradient(highest - jnp.min(lows))
         return cls(shift, log_range, jax.lax.stop_gradient(jnp.maximum(highest, 0)))

@@ -183,7 +183,7 @@ class OptimalPath(Discrepancy):
         return self.support is None and self.pairs is None
 
     def fitted(self, counts: Counts) -> "OptimalPath":
-        """With the ``support`` or ``pairs`` that is faster for these counts."""
+        """The same path with ``support`` or ``pairs``, whichever is faster."""
         if not self.wants_counts:
             return self
         return dataclasses.replace(self, **choose_reading(counts)._asdict())

@@ -71,7 +71,7 @@ def maximum_velocity(
     interpolate: bool = True,
     record: bool = False,
 ) -> VelocitySolution:
-    """How soon a Markov chain that starts at a class reaches each patch (Eq. 10-12).
+    """The velocity at which a Markov chain from a class reaches each patch (Eq. 10-12).
 
     With ``"saturation"``, the state is scaled to maximum 1 after every step. A patch
     arrives at the first step where its state exceeds the threshold. The velocity is

@@ -77,7 +77,7 @@ def _tiles(labels: np.ndarray, count: int) -> list[np.ndarray]:
 
 
 def _present(labels: np.ndarray) -> np.ndarray:
-    """Which classes a caption of a picture can mention."""
+    """True for each class that a caption of the picture can mention."""
     return np.isin(scenes.NAMES, scenes.scene_names(labels, min_share=_VISIBLE))
 
 

@@ -121,7 +121,7 @@ class DecoderBlock(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """From latents, after ``post_quant_conv``, to pixels."""
+    """The decoder: latents, after ``post_quant_conv``, to pixels."""
 
     def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
         channels = config.block_out_channels

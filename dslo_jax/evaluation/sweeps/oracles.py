@@ -63,7 +63,7 @@ def class_shares(
 def classes_of(
     truth: UInt8[np.ndarray, "height width"], num_classes: int
 ) -> Bool[np.ndarray, " classes"]:
-    """Which classes have a pixel in a photo."""
+    """True for each class that has a pixel in the photo."""
     return np.bincount(truth[truth != IGNORE], minlength=num_classes) > 0
 
 
