@@ -81,14 +81,14 @@ def read_result(path: Path) -> ResultFile:
     content = _load(path)
     schema = content.get("schema")
     if not isinstance(schema, str):
-        raise _error(path, "is no result of a benchmark: it names no schema")
+        raise _error(path, "is not a result of a benchmark: it has no schema")
     if schema not in SCHEMAS:
         raise _error(path, f"is of schema {schema!r}; known are {', '.join(SCHEMAS)}")
     machine: Any = content.get("machine")
     noise: Any = content.get("noise", {})
     rows: Any = content.get("rows")
     if not isinstance(machine, dict) or not isinstance(noise, dict):
-        raise _error(path, "is damaged: it does not say where it was measured")
+        raise _error(path, "is damaged: it does not describe the machine")
     if not isinstance(rows, list):
         raise _error(path, "is damaged: it has no rows")
     entries: dict[About, Entry] = {}
@@ -98,7 +98,7 @@ def read_result(path: Path) -> ResultFile:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise _error(path, f"is damaged: row {number}: {error!r}") from error
         if known := entries.keys() & found.keys():
-            raise _error(path, f"has two rows about {words_of(known.pop())}")
+            raise _error(path, f"has two rows of {words_of(known.pop())}")
         entries |= found
     return ResultFile(SCHEMAS[schema], machine, noise, entries)
 
@@ -155,16 +155,16 @@ def _load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise _error(path, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise _error(path, "is no JSON: it is not UTF-8 text") from error
+        raise _error(path, "is not JSON: it is not UTF-8 text") from error
     try:
         content = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise _error(path, f"is no JSON, or cut short: {error}") from error
+        raise _error(path, f"is not JSON, or cut short: {error}") from error
     return content if isinstance(content, dict) else {}
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _entries(

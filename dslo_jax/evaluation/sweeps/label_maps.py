@@ -122,7 +122,11 @@ class LabelMaps:
                 key = (cell.key, sample.name)
                 known = journal.records.get(key)
                 if known is None:
-                    raise ImageError("I01", f"{sample.name!r} is not in the journal")
+                    raise ImageError(
+                        "I01",
+                        f"{sample.name!r} is not in the journal; run the evaluation "
+                        "again to measure it",
+                    )
                 failed = "error" in known  # without a solution there are no labels
                 records[key] = known if failed else known | self._compare(cell, sample)
             return records

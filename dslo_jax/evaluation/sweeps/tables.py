@@ -100,8 +100,8 @@ def build_tables(
     if refused:
         raise OptionError(
             "O05",
-            f"table {refused[0]!r} compares choices of a diffusion model, and the "
-            "attention of this model comes from another network",
+            f"table {refused[0]!r} compares choices of a diffusion model, but the "
+            "attention of this model is from another network; leave this table out",
         )
     offer = Offer(layers, attentions)
     return tuple(
