@@ -1,6 +1,6 @@
-"""What reading, scoring and writing cost an evaluation, beside segmenting alone.
+"""Time of an evaluation compared with that of segmentation alone.
 
-The same photos, from files through ``evaluate`` and from memory through
+The same photos are evaluated from files by ``evaluate`` and segmented from memory by
 ``Segmenter.batch``, in turn.
 
     python benchmarks/evaluation.py --photos 64 --repeats 3 --save evaluation-cpu
@@ -41,7 +41,7 @@ def write_photos(folder: Path, count: int, size: tuple[int, int]) -> FolderSet:
 def evaluation(
     networks: Any, samples: FolderSet, options: argparse.Namespace, folder: Path
 ) -> Callable[[], dict[str, Any]]:
-    """A function that evaluates anew and says where the time went."""
+    """A function that evaluates all photos and returns the times of its parts."""
     config = find_pair(options.model).config
     cells = cells_of(config, (options.mode,))
     sweep = Sweep(
@@ -67,7 +67,7 @@ def evaluation(
 
 
 def describe_nothing(batch_size: int) -> dict[str, Any]:
-    """Circumstances that a journal wants, and a benchmark states elsewhere."""
+    """Empty circumstances for a journal; the result file has the real ones."""
     return {
         "device": {"platform": "", "kind": ""},
         "machine": "",

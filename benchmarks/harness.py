@@ -1,4 +1,4 @@
-"""What all benchmarks share: the photo, their options, and the result file."""
+"""Parts of all benchmarks: the photo, their options, and the result file."""
 
 import argparse
 import json
@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 
-from dslo_jax.bench.machine import describe_machine, save_result, stolen_since
+from dslo_jax.bench.machine import describe_machine, stolen_since
 from dslo_jax.bench.noise import noise_of
 from dslo_jax.bench.timing import Effort
+from dslo_jax.files import write_json
 
 
 RESULTS = Path(__file__).parent / "results"
@@ -20,19 +21,19 @@ PHOTO = Path(__file__).parent / "coffee.jpg"
 
 
 def save(name: str, result: Mapping[str, Any]) -> Path:
-    """Write a result file: ``results/NAME.json``, or the path that the name is."""
+    """Write ``results/NAME.json``; a name with the suffix ``.json`` is a path."""
     path = Path(name) if name.endswith(".json") else RESULTS / f"{name}.json"
-    save_result(path, result)
+    write_json(path, result, indent=1)
     return path
 
 
 def read(name: str) -> dict[str, Any]:
-    """A result file of ``results``."""
+    """Read a file of ``results``."""
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def parse_timed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Options of what times PyTorch beside us; ``effort_of`` reads some of them."""
+    """Options of benchmarks that time PyTorch; ``effort_of`` reads some of them."""
     usual = Effort()
     seconds = f"of a size or a row, at least (default: {usual.seconds:g})"
     parser.add_argument("--seconds", type=float, default=usual.seconds, help=seconds)
@@ -43,12 +44,12 @@ def parse_timed(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def effort_of(options: argparse.Namespace) -> Effort:
-    """For how long calls are timed, by the options of ``parse_timed``."""
+    """The effort that the options of ``parse_timed`` ask for."""
     return Effort(options.repeats, options.seconds, options.budget)
 
 
 def parse(parser: argparse.ArgumentParser, *, repeats: int) -> argparse.Namespace:
-    """Options, with those that every measurement has."""
+    """Parse the options, with those of all benchmarks added."""
     parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument(
         "--save", metavar="NAME", help="write results/NAME.json; or a path, to a file"
@@ -57,12 +58,12 @@ def parse(parser: argparse.ArgumentParser, *, repeats: int) -> argparse.Namespac
 
 
 class Record:
-    """What one run has found: printed as it comes, and written if asked to.
+    """The results of a run, printed at once, and written if ``--save`` is given.
 
     Args:
-        schema: Name of what the rows hold.
+        schema: Schema of the result file.
         options: From ``parse``.
-        device: Where it runs; the first unless told.
+        device: Device that is measured; default: the first one.
     """
 
     def __init__(
@@ -84,12 +85,12 @@ class Record:
         words: str,
         times: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """Keep what was measured, and print it in words.
+        """Keep a measurement, and print it.
 
         Args:
             row: Plain values.
-            words: The same for people.
-            times: Of ``Measurement.row``, by what to call them, to judge the noise.
+            words: The same in words.
+            times: Rows of measurements by name, to judge the noise.
         """
         self._times |= times or {}
         machine = self._result["machine"]
@@ -97,15 +98,15 @@ class Record:
         self._keep("rows", row, words)
 
     def pair(self, pair: Mapping[str, Any], words: str) -> None:
-        """Keep how two of the rows compare, and print it."""
+        """Keep the comparison of two rows, and print it."""
         self._keep("pairs", pair, words)
 
     def skip(self, row: Mapping[str, Any], reason: str) -> None:
-        """Keep why something was not measured, and print it."""
+        """Keep the reason why a row was not measured, and print it."""
         self._keep("skipped", {**row, "reason": reason}, f"{row['name']}: {reason}")
 
     def end(self) -> None:
-        """Print what makes the figures doubtful."""
+        """Print the reasons to doubt the figures."""
         for reason in self._result["noise"].values():
             print(f"noise: {reason}", flush=True)
 
@@ -118,7 +119,7 @@ class Record:
 
 
 def _peak_memory() -> int | None:
-    """The most memory that this process has held so far."""
+    """Peak memory of this process, in bytes."""
     if sys.platform == "win32":
         return None
     import resource

@@ -1,4 +1,4 @@
-"""How pictures of the documents are saved."""
+"""Saving of pictures for the documents."""
 
 from pathlib import Path
 
@@ -10,6 +10,6 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def save_picture(figure: Figure, path: Path) -> None:
-    """Write an SVG, the same bytes from the same figures."""
+    """Write an SVG; the same figures give the same bytes."""
     with mpl.rc_context({"svg.hashsalt": "dslo-jax"}):
         figure.savefig(path, metadata={"Date": None})

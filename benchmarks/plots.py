@@ -25,7 +25,7 @@ _CLASSES, _PATCHES = 8, 4096
 
 
 def draw(rows: list[dict[str, Any]], picture: Path) -> None:
-    """Over the patches on the left, the classes on the right; errors below times."""
+    """Draw times and errors: over patches on the left, over classes on the right."""
     figure, panels = plt.subplots(
         4, 2, figsize=(9, 11), layout="constrained", height_ratios=(2, 1, 2, 1)
     )

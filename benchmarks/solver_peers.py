@@ -1,4 +1,4 @@
-"""The same mathematics elsewhere, each library as its documents advise.
+"""The same mathematics in other libraries, used as their documents advise.
 
 Every peer maps (source, affinity) to paths or velocities, [classes, patches]. Those
 that take one class at a time are called in a loop, as their users would.
@@ -21,10 +21,10 @@ EPSILON, STEPS = OptimalPath.epsilon, OptimalPath.max_steps
 THRESHOLD, MAX_STEPS = MaximumVelocity.threshold, MaximumVelocity.max_steps
 ROUNDS = MaximumVelocity.balancing_steps
 MATRICES = 4
-"""N x N arrays in float32 that no peer exceeds, besides the affinity."""
+"""Greatest number of N x N float32 arrays that a peer needs besides the affinity."""
 
 Peer = Callable[[np.ndarray, np.ndarray], Callable[[], object]]
-"""Moves its inputs once, and returns what is timed."""
+"""Function that moves its inputs once, and returns the function to time."""
 
 
 def torch_path(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tensor:
@@ -56,7 +56,7 @@ def torch_path_loop(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tenso
 def torch_path_tricks(
     source: torch.Tensor, affinity: torch.Tensor, tolerance: float = 1e-5
 ) -> torch.Tensor:
-    """PyTorch with all that this project does: rows with mass, 1 - K, early stop."""
+    """PyTorch with our formulation: rows with mass, 1 - K, early stop."""
     rows = (source > 0).any(dim=0).nonzero()[:, 0]
     mass, cost = source[:, rows], affinity[rows]
     kernel = torch.exp((cost.mean() - cost) / EPSILON)
@@ -86,7 +86,7 @@ def torch_velocity_loop(source: torch.Tensor, affinity: torch.Tensor) -> torch.T
 
 
 def torch_velocity_tricks(source: torch.Tensor, affinity: torch.Tensor) -> torch.Tensor:
-    """PyTorch with scaling vectors, columns summed block by block, early leave."""
+    """PyTorch with our formulation: scaling vectors, block sums, shrinking batches."""
     patches = len(affinity)
     blocks = affinity.view(math.gcd(patches, 16), -1, patches)
     row = torch.ones_like(affinity[0])
@@ -133,7 +133,7 @@ def _first_passage(
 
 
 def in_torch(function: Callable[..., torch.Tensor]) -> Peer:
-    """A peer from a function of tensors, on the default device of PyTorch."""
+    """Make a peer from a function of tensors, on the default device of PyTorch."""
 
     def peer(source: np.ndarray, affinity: np.ndarray) -> Callable[[], object]:
         device = torch.get_default_device()
@@ -230,4 +230,4 @@ _VELOCITIES: dict[str, Peer] = {
     "torch, with our formulation": in_torch(torch_velocity_tricks),
 }
 PEERS = {"path": _PATHS, "velocity": _VELOCITIES}
-"""By the name of the discrepancy."""
+"""Peers by the name of the discrepancy."""

@@ -6,12 +6,12 @@
     XLA_PYTHON_CLIENT_PREALLOCATE=false python benchmarks/solvers.py --device gpu
         --peers sizes --patches 1024 4096 9216 16384 --classes 8 21 --save solvers-gpu
 
-On a GPU both libraries share one process, hence the setting that leaves PyTorch memory.
-Every result is compared with float64, and its error stands next to its time.
-Compilation, transfers and the first call are not in the times. What takes longer than
-the budget is timed by one call alone; a peer that would take longer than the limit, by
-what it took at a smaller size, or more memory, is left out and the reason kept. On a
-shared machine only the ratios mean anything.
+On a GPU both libraries share one process, and the setting leaves memory for PyTorch.
+Every result is compared with float64, and its error is stored beside its time. Times do
+not contain compilation, transfers and the first call. If a call takes longer than the
+budget, it is the only sample. A peer is left out, with the reason, if it needs too much
+memory, or if its time at a smaller size predicts more than the limit. On a machine with
+other work, only the ratios are meaningful.
 """
 
 import argparse
@@ -41,13 +41,13 @@ _OURS = "dslo-jax"
 _INPUTS = 2  # N x N arrays that are there anyway: NumPy's, shared with torch, and JAX's
 
 Call = Callable[[], Any]
-"""Returns paths or velocities."""
+"""Function that returns paths or velocities."""
 
 
 def our_calls(
     solver: str, source: np.ndarray, affinity: np.ndarray, *, variants: bool
 ) -> dict[str, Call]:
-    """Our discrepancy as it is; or, of the path, in all variants."""
+    """Our discrepancy; for the path, also its variants."""
     arrays = jnp.asarray(source), jnp.asarray(affinity)
     (device,) = arrays[1].devices()
     default = discrepancy_of(solver)
@@ -70,7 +70,7 @@ def our_calls(
 
 
 class Sweep:
-    """All sizes, from small to large, so that the small ones tell what to leave out.
+    """All sizes in ascending order, so that small ones predict the times of large ones.
 
     Args:
         options: From the command line.
@@ -83,7 +83,7 @@ class Sweep:
         self._rows: list[dict[str, Any]] = []
 
     def run(self) -> None:
-        """Measure, print, and keep it if asked to."""
+        """Measure all sizes."""
         with jax.default_device(self._device):
             self._measure_all()
         self._record.end()
@@ -123,7 +123,7 @@ class Sweep:
     def _calls(
         self, solver: str, source: np.ndarray, affinity: np.ndarray
     ) -> dict[str, Call]:
-        """Ours, and the peers that are wanted and affordable."""
+        """Our calls, and those of the wanted peers that are not left out."""
         classes, patches = source.shape
         variants = self._options.peers != "sizes"
         peers = PEERS[solver]
@@ -143,7 +143,7 @@ class Sweep:
         return calls
 
     def _too_much(self, row: dict[str, Any]) -> str | None:
-        """Why a peer is left out at this size."""
+        """The reason to leave a peer out at this size, or ``None``."""
         needed = 4 * (_INPUTS + MATRICES) * row["patches"] ** 2 / 1e9
         if needed > self._options.memory:
             return f"may need {needed:.1f} GB, limit {self._options.memory:g} GB"

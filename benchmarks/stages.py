@@ -2,10 +2,10 @@
 
     python benchmarks/stages.py --save stages
 
-Upsampling from 64 x 64 patches to 512 x 512 pixels, self-attention of ten heads summed
-up, and the whole way from cosines and affinity to labels. PyTorch runs the reference of
-``torch_bridge``, which states the method plainly: it finds the path of one class after
-the other, except where a row says "torch batched".
+The steps are upsampling from 64 x 64 patches to 512 x 512 pixels, the mean
+self-attention of ten heads, and all steps from cosines and affinity to labels. PyTorch
+runs the reference of ``torch_bridge``, which computes the path of one class after
+another, except in rows with "torch batched".
 """
 
 import argparse
@@ -45,11 +45,11 @@ from torch_bridge.reference.upsample import (
 
 
 Pair = tuple[Callable[[], Any], Callable[[], Any]]
-"""Ours and PyTorch's; both return what is compared."""
+"""Our function and that of PyTorch, whose results are compared."""
 
 
 def upsampling(side: int, classes: int, *, dense: bool) -> Pair:
-    """Maps of the classes, brought to the pixels."""
+    """Upsampling of the maps of all classes."""
     (maps,), (photo,) = draw_maps(side * side, classes, seed=classes)
     ours = ops.dense_bilateral_upsample if dense else ops.joint_bilateral_upsample
     theirs = dense_bilateral_upsample if dense else joint_bilateral_upsample
@@ -85,7 +85,7 @@ def labelling(
     *,
     find_path: Callable[..., torch.Tensor] = optimal_path,
 ) -> Pair:
-    """Cosines and an affinity become labels; about a third of the classes survive."""
+    """All steps from cosines and affinity to labels; a third of the classes survive."""
     rng = np.random.default_rng(0)
     affinity = draw_affinity(side * side)
     names = rng.normal(size=(classes, 512)).astype(np.float32)
@@ -158,7 +158,7 @@ PAIRS: dict[str, Callable[[int], Pair]] = {
 def row_of(
     name: str, pair: Pair, options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, Measurement]]:
-    """Times of both, and how far apart their results are."""
+    """Times of both, and the difference of their results."""
     found = measure(
         dict(zip(("dslo-jax", "torch"), pair, strict=True)),
         effort_of(options),
@@ -182,7 +182,7 @@ def row_of(
 
 
 def main() -> None:
-    """Measure, print a table, and keep it if asked to."""
+    """Measure all pairs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--side", type=int, default=64, help="patches of an axis")

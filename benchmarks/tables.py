@@ -29,7 +29,7 @@ _STAGES = (
 
 
 def provenance(result: dict[str, Any]) -> str:
-    """Where and with what a figure was measured."""
+    """Machine, versions and command of a result."""
     machine = result.get("machine", result)
     versions = machine["versions"]
     load = machine["load"] or 0
@@ -119,7 +119,7 @@ def _solver_lines(rows: list[dict[str, Any]], patches: int) -> list[str]:
 
 
 def _equals(pairs: Sequence[dict[str, Any]]) -> list[str]:
-    """Those whose time cannot be told from ours."""
+    """Rows whose time is not different from ours, by the interval."""
     equals = [
         f"{pair['solver']}: {pair['a']}, "
         f"{words_of_size(pair['patches'], pair['classes'])} ({_interval(pair)})"
@@ -137,7 +137,7 @@ def _interval(pair: dict[str, Any]) -> str:
 
 
 def steps_table() -> str:
-    """What stands around the solvers, next to torch."""
+    """The steps around the solvers, beside torch."""
     result = read("stages")
     pairs = {pair["name"]: pair for pair in result.get("pairs", ())}
     lines = [
@@ -149,7 +149,7 @@ def steps_table() -> str:
         torch, ours = (_milliseconds(times[name]) for name in ("torch", "dslo-jax"))
         is_labels = row["name"].startswith("cosines to labels")
         difference = f"{row['difference']:{'.3%' if is_labels else '.0e'}}"
-        # Of the rounds that both took part in, as its interval is.
+        # From the rounds with both, like its interval.
         pair = pairs.get(row["name"], {"ratio": row["torch_over_this"]})
         faster = _ratio(pair["ratio"])
         if pair.get("interval"):
@@ -165,7 +165,7 @@ def sizes_table() -> str:
 
 
 def processors_table() -> str:
-    """How many times as long PyTorch takes as dslo-jax, on two processors."""
+    """Times of PyTorch divided by those of dslo-jax, on two processors."""
     results = [read(name) for name in ("solver-sizes", "xeon/solver-sizes")]
     ratios = [
         {(_row_of(pair), pair["classes"]): _ratio(pair["ratio"]) for pair in pairs}
@@ -198,12 +198,12 @@ def formats_table() -> str:
     return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
 
 
-# Tables of an ablation that say nothing of a choice: they have their own place.
+# Tables of an ablation that do not compare choices.
 _NO_CHOICES = ("components", "oracles", "grid")
 
 
 def choices_table() -> str:
-    """Every choice of the method on the bundled scenes, a line each."""
+    """Every choice of the method on the bundled scenes, in a line each."""
     result = read("ablation/ablation")
     lines = ["| choice | mIoU in percent |", "|---|---|"]
     for table in result["tables"]:
@@ -219,7 +219,7 @@ def choices_table() -> str:
 
 
 def _groups(columns: list[str]) -> list[tuple[str, int, int]]:
-    """What to call neighbours that differ in their mode alone, and their range."""
+    """Titles and ranges of neighbouring columns that differ only in their mode."""
     groups = []
     for first in range(0, len(columns), 2):
         pair = columns[first : first + 2]
@@ -249,7 +249,7 @@ def _scores(keys: list[str | None], result: dict[str, Any]) -> str:
 
 
 def _photos(result: dict[str, Any]) -> str:
-    """What an ablation was measured on."""
+    """Scenes, device and weights of an ablation."""
     dataset, versions = result["dataset"], result["versions"]
     first = dataset["first_seed"]
     return (
@@ -270,7 +270,7 @@ def _ratio(value: float) -> str:
 
 
 def _or_absent(table: Callable[[], str]) -> str:
-    """The table, or that its figures are still to be measured."""
+    """The table, or a sentence that there is no result yet."""
     try:
         return table()
     except FileNotFoundError as absent:

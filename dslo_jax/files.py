@@ -161,15 +161,34 @@ def utf8_of(content: bytes) -> bytes:
     return content.removeprefix(codecs.BOM_UTF8)
 
 
-def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write a JSON object whole or not at all, indented as in files of Hugging Face.
+def write_json(
+    path: str | os.PathLike[str], content: Mapping[str, Any], *, indent: int = 2
+) -> None:
+    """Write a JSON object whole or not at all.
 
     Args:
         path: The file to write; an existing one is replaced.
         content: Plain values.
+        indent: Spaces for each level; 2 as in files of Hugging Face.
+
+    Raises:
+        ValueError: A number is not finite, which JSON cannot express.
+        OSError: The file cannot be written.
+    """
+    text = json.dumps(dict(content), indent=indent, allow_nan=False)
+    with atomic_file(path) as file:
+        file.write(text.encode() + b"\n")
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text whole or not at all, as UTF-8; lone surrogates become escapes.
+
+    Args:
+        path: The file to write; an existing one is replaced.
+        text: The text.
 
     Raises:
         OSError: The file cannot be written.
     """
     with atomic_file(path) as file:
-        file.write(json.dumps(dict(content), indent=2).encode() + b"\n")
+        file.write(text.encode("utf-8", "backslashreplace"))

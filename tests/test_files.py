@@ -1,13 +1,15 @@
 """Files are written whole or not at all, and survive a power cut."""
 
 import errno
+import json
+import math
 import os
 import stat
 from contextlib import nullcontext
 
 import pytest
 
-from dslo_jax.files import atomic_file, read_text
+from dslo_jax.files import atomic_file, read_text, write_json
 
 
 def test_bytes_then_name_reach_the_disk(tmp_path, monkeypatch):
@@ -70,3 +72,12 @@ def test_what_is_no_text(tmp_path):
         (tmp_path / "a.txt").write_bytes(content)
         with pytest.raises(UnicodeDecodeError):
             read_text(tmp_path / "a.txt")
+
+
+def test_json_is_strict_and_replaces_no_file_in_vain(tmp_path):
+    path = tmp_path / "result.json"
+    write_json(path, {"rows": [1.5]})
+    assert json.loads(path.read_text()) == {"rows": [1.5]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"rows": [math.nan]})
+    assert json.loads(path.read_text()) == {"rows": [1.5]}

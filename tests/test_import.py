@@ -14,52 +14,50 @@ MAY_IMPORT = {
     "errors": "",
     "files": "",
     "scenes": "",
-    "cost.work": "",
+    "work": "",
     "threads": "",
+    "cache": "errors files",
     "devices": "errors",
     "images": "errors files",
     "options": "errors",
     "templates": "errors",
     "tokens": "errors",
     "weights": "errors files",
-    "ops": "errors options",
+    "ops": "options",
     "solvers": "errors options",
     "outputs": "errors files images",
-    "models": "cost.work errors ops weights",
+    "models": "errors ops weights work",
     "prompts": "errors outputs templates tokens",
-    "cost": "cost.work models solvers",
+    "cost": "models solvers work",
     "empty_prompt": "cache errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
-    "logits": "cost errors models ops options",
+    "logits": "cost models ops options",
     "attention": "cost empty_prompt errors hub models options weights",
-    "bench": "attention cost cost.work errors files models ops solvers",
+    "bench": "attention cost errors models ops solvers work",
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",
     "pipeline": (
         "attention cache config errors images logits ops prompts solvers templates"
     ),
     "small_world": "pairs pipeline prompts",
-    "segmentation": "config errors files images ops outputs pipeline solvers",
-    "own_logits": "config errors images pipeline prompts segmentation solvers",
+    "segmentation": "config errors images ops outputs pipeline solvers",
+    "own_logits": "config images pipeline prompts segmentation solvers",
     "stream": (
         "config errors images pairs pipeline prompts segmentation small_world threads"
     ),
     "segmenter": (
-        "attention config devices errors hub images logits pairs pipeline prompts "
-        "segmentation solvers stream templates"
+        "attention cache config devices errors hub images logits pairs pipeline "
+        "prompts segmentation solvers stream templates"
     ),
     "": "config errors ops own_logits segmentation segmenter solvers stream",
-    "runs": (
-        "errors files images outputs prompts segmentation segmenter stream threads"
-    ),
+    "runs": "errors files images outputs prompts segmentation segmenter stream threads",
     "evaluation.metrics": "",
     "evaluation.datasets": (
         "errors evaluation.metrics files images outputs prompts scenes"
     ),
     "evaluation.sweeps": (
-        "attention config devices errors evaluation.datasets evaluation.metrics files "
-        "hub images logits models ops outputs pairs pipeline prompts runs solvers "
-        "threads"
+        "attention cache config devices errors evaluation.datasets evaluation.metrics "
+        "hub logits models ops outputs pairs pipeline prompts runs solvers threads"
     ),
     "evaluation.reports": (
         "config errors evaluation.datasets evaluation.metrics evaluation.sweeps files "
@@ -67,8 +65,8 @@ MAY_IMPORT = {
     ),
     "evaluation": (
         "attention config cost errors evaluation.datasets evaluation.metrics "
-        "evaluation.reports evaluation.sweeps ops pipeline prompts runs scenes "
-        "segmentation segmenter solvers"
+        "evaluation.reports evaluation.sweeps files ops pipeline prompts runs scenes "
+        "segmentation segmenter"
     ),
     "demo": (
         "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "
@@ -76,16 +74,15 @@ MAY_IMPORT = {
         "templates weights"
     ),
     "cli": (
-        "bench config devices errors evaluation evaluation.datasets evaluation.reports "
-        "evaluation.sweeps files hub images options outputs pairs pipeline prompts "
-        "runs segmenter solvers templates"
+        "bench cache config devices errors evaluation evaluation.datasets "
+        "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
+        "pipeline prompts runs segmenter solvers"
     ),
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.
 
 A room is a folder or a file next to the folders; "" is ``dslo_jax`` itself. The folders
-of ``evaluation`` are rooms of their own, and so is ``cost.work``, the numbers that both
-networks and the formulas for them count with.
+of ``evaluation`` are rooms of their own.
 """
 
 

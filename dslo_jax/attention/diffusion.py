@@ -80,16 +80,8 @@ class DiffusionAffinity(AffinitySource):
         Args:
             place: A folder with ``unet/``, ``vae/``, and ``text_encoder/`` with
                 ``tokenizer/`` or ``empty_prompt.safetensors``.
-            dtype: Type of the parameters and of the computation of both networks.
+            dtype: As for ``AffinitySource``.
             options: As for the class.
-
-        Returns:
-            The source of affinities. For full float32, trace it under
-            ``jax.default_matmul_precision("highest")``.
-
-        Raises:
-            CheckpointError: A part is missing, damaged, or not of this kind.
-            OptionError: The network cannot use an option.
         """
         # The configurations are checked before gigabytes of weights are read.
         unet, vae = place / "unet", place / "vae"
@@ -129,16 +121,9 @@ class DiffusionAffinity(AffinitySource):
     def encode(
         self, pixels: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch rows columns 4"]:
-        """Encode photos.
+        """Encode photos to latents: mean of the posterior, times the scaling factor.
 
-        Args:
-            pixels: RGB in [0, 1], ``size`` pixels square.
-
-        Returns:
-            Latents: the mean of the posterior, times the scaling factor.
-
-        Raises:
-            ValueError: The photos have another size.
+        See ``AffinitySource`` for the photos.
         """
         self.require_size(pixels)
         return self.vae(2 * pixels - 1)
@@ -146,17 +131,7 @@ class DiffusionAffinity(AffinitySource):
     def attend(
         self, encoded: Float[Array, "batch rows columns 4"]
     ) -> Float[Array, "batch patches patches"]:
-        """Compute the affinity between latents.
-
-        Args:
-            encoded: The result of ``encode``.
-
-        Returns:
-            Float32 affinity; rows sum to 1.
-
-        Memory:
-            See ``average_attention``.
-        """
+        """The affinity between latents; see ``AffinitySource``."""
         taps = tuple(path + _TAP for path, _ in self.options.layers)
         context = self.context.get_value()
         queries_keys = self.unet(

@@ -47,6 +47,10 @@ class AffinitySource(nnx.Module):
             dtype: Type of the parameters and of the computation.
             options: The attention that is read, and how it is averaged.
 
+        Returns:
+            The source of affinities. For full float32, trace it under
+            ``jax.default_matmul_precision("highest")``.
+
         Raises:
             CheckpointError: The checkpoint is missing, damaged, or not of this kind.
             OptionError: The network cannot use an option.
@@ -85,6 +89,9 @@ class AffinitySource(nnx.Module):
 
         Args:
             encoded: The result of ``encode``.
+
+        Memory:
+            See ``average_attention``.
         """
 
     @abstractmethod

@@ -75,12 +75,8 @@ class TransformerAffinity(AffinitySource):
 
         Args:
             place: A folder or a file, whose ``model_type`` names the network.
-            dtype: Type of the parameters and of the computation.
+            dtype: As for ``AffinitySource``.
             options: As for the class.
-
-        Raises:
-            CheckpointError: The checkpoint is missing, damaged, or not of this kind.
-            OptionError: The network cannot use an option.
         """
         is_vit = model_type_of(read_config(place)) in VIT_TYPES
         return cls((load_vit if is_vit else load_vision)(place, dtype=dtype), options)
@@ -96,16 +92,9 @@ class TransformerAffinity(AffinitySource):
         return self.options.size, self.options.layers
 
     def encode(self, pixels: Float[Array, "batch size size 3"]) -> tuple[QueryKey, ...]:
-        """Compute queries and keys, up to the last of the layers.
+        """Compute the queries of patches and the keys of all tokens, for each layer.
 
-        Args:
-            pixels: RGB in [0, 1], ``size`` pixels square.
-
-        Returns:
-            Queries of the patches and keys of all tokens, for each layer.
-
-        Raises:
-            ValueError: The photos have another size.
+        See ``AffinitySource`` for the photos.
         """
         self.require_size(pixels)
         return self.network.queries_keys(pixels, self.wanted)
@@ -113,17 +102,7 @@ class TransformerAffinity(AffinitySource):
     def attend(
         self, encoded: tuple[QueryKey, ...]
     ) -> Float[Array, "batch patches patches"]:
-        """Compute the affinity between patches.
-
-        Args:
-            encoded: The result of ``encode``.
-
-        Returns:
-            Float32 affinity; rows sum to 1.
-
-        Memory:
-            See ``average_attention``.
-        """
+        """The affinity between patches; see ``AffinitySource``."""
         return self.averaged(encoded)
 
     def with_options(self, options: AffinityOptions) -> "TransformerAffinity":

@@ -1,8 +1,8 @@
-"""Honest times of the solvers, for any machine: ``dslo bench``.
+"""Measurements of the solvers on any machine: ``dslo bench``.
 
-Scenes to solve, truth in float64, calls timed in turn, memory as predicted and as the
-compiler says, and the circumstances that a figure depends on. Peers that need other
-libraries live in ``benchmarks`` and are measured with the same means.
+A measurement has a scene to solve, the true result in float64, calls that are timed in
+turn, the predicted memory beside that of the compiler, and a description of the
+machine. Comparisons with other libraries are in ``benchmarks`` and use the same code.
 """
 
 from dslo_jax.bench.solvers import bench_discrepancy as bench_discrepancy

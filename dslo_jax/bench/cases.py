@@ -1,4 +1,4 @@
-"""What is measured: a discrepancy, upsampling or self-attention on a drawn scene."""
+"""Cases to measure on a drawn scene: discrepancies, upsampling, self-attention."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,13 +30,13 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class Size(NamedTuple):
-    """What a measurement is about.
+    """The size of a case.
 
     Attributes:
-        patches: Of an image; a square number.
-        classes: Of an image.
-        images: Solved by one program.
-        dtype: Of the affinity, or of queries and keys. All else is float32.
+        patches: Number of patches of an image; a square number.
+        classes: Number of classes of an image.
+        images: Number of images that one program solves.
+        dtype: Type of the affinity, or of queries and keys. Everything else is float32.
     """
 
     patches: int
@@ -46,7 +46,7 @@ class Size(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a program returns; steps and status only of discrepancies."""
+    """The result of a program; only discrepancies have steps and status."""
 
     values: jax.Array
     num_steps: jax.Array | None = None
@@ -54,14 +54,14 @@ class Outcome(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What is solved.
+    """Sources and affinities to solve.
 
     Attributes:
-        size: Of what is drawn.
-        sources: ``[images classes patches]``.
-        affinities: ``[images patches patches]``, not narrowed.
-        narrow: The affinities on the device, of the type to measure; without the axis
-            of images if there is one.
+        size: Size of the scene.
+        sources: Class distributions over the patches.
+        affinities: Affinities in float32.
+        narrow: The affinities on the device, in the type to measure; without the axis
+            of images if there is one image.
     """
 
     size: Size
@@ -71,22 +71,23 @@ class Scene(NamedTuple):
 
     @property
     def itemsize(self) -> int:
-        """Bytes of an entry of the affinity that is measured."""
+        """Bytes of an entry of ``narrow``."""
         return self.narrow.dtype.itemsize
 
 
 class Case(NamedTuple):
-    """One thing to measure.
+    """One function to measure, with its arguments.
 
     Attributes:
-        function: Of the arguments, to an ``Outcome``.
-        arguments: On the host or on the device.
-        truth: Makes the values in float64, from arguments that were not narrowed; None
-            where nobody knows them.
-        error: Distance of values from the truth.
-        work: What has to be done, by the steps that were taken, which are zeros where
-            there are none; None where there is no formula.
-        predicted_bytes: Beyond arguments and results; None where nobody predicts it.
+        function: Function of the arguments to an ``Outcome``.
+        arguments: Arguments, on the host or on the device.
+        truth: Function that computes the values in float64, from float32 arguments;
+            ``None`` if there is none.
+        error: Function of the values and the truth to their distance.
+        work: Function of the numbers of steps (zeros for a closed form) to the
+            computation; it returns ``None`` if there is no formula.
+        predicted_bytes: Predicted memory without arguments and results; ``None`` if
+            there is no prediction.
     """
 
     function: Callable[..., Outcome]
@@ -102,12 +103,12 @@ def draw_scene(
     affinities: Float[np.ndarray, "images patches patches"],
     device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
 ) -> Scene:
-    """Sources for affinities, and these on the device.
+    """Draw sources for given affinities, and put the affinities on the device.
 
     Args:
-        size: Of both.
-        affinities: From ``draw_affinity``.
-        device: Where.
+        size: Size of the scene.
+        affinities: From ``draw_affinities``.
+        device: Device of ``narrow``.
     """
     narrow = _shaped(affinities).astype(jnp.dtype(size.dtype), copy=False)
     sources = np.stack(
@@ -117,11 +118,11 @@ def draw_scene(
 
 
 def discrepancy_case(discrepancy: Discrepancy, scene: Scene) -> Case:
-    """A discrepancy as the segmenter asks first: fitted, and the first attempt.
+    """A discrepancy as the segmenter solves it first: fitted, and its first attempt.
 
     Args:
-        discrepancy: Ours, or anybody's.
-        scene: What it is solved on.
+        discrepancy: Any discrepancy.
+        scene: Scene to solve.
     """
     size, itemsize = scene.size, scene.itemsize
     (device,) = scene.narrow.devices()
@@ -147,7 +148,7 @@ def discrepancy_case(discrepancy: Discrepancy, scene: Scene) -> Case:
 
 
 def upsampling_case(size: Size) -> Case:
-    """Maps of all classes, brought to the pixels by their neighbouring patches."""
+    """Upsampling of the maps of all classes to the pixels of a photo."""
     maps, photos = draw_maps(size.patches, size.classes, images=size.images)
     _, height, width, _ = photos.shape
 
@@ -166,7 +167,7 @@ def upsampling_case(size: Size) -> Case:
 
 
 def self_attention_case(size: Size) -> Case:
-    """The affinity from queries and keys; there are no classes yet."""
+    """The affinity from queries and keys; it does not depend on classes."""
     queries, keys = draw_queries_keys(size.patches, images=size.images)
     dtype = jnp.dtype(size.dtype)
 
@@ -193,12 +194,12 @@ def self_attention_case(size: Size) -> Case:
 
 
 def _per_image(solve: Callable[..., Outcome], size: Size) -> Callable[..., Outcome]:
-    """One image as it is, several mapped over."""
+    """The function itself for one image, mapped over several images."""
     return solve if size.images == 1 else jax.vmap(solve)
 
 
 def _shaped(arrays: np.ndarray) -> np.ndarray:
-    """Without the axis of images if there is one."""
+    """The arrays without the axis of images if there is one image."""
     return arrays[0] if len(arrays) == 1 else arrays
 
 

@@ -1,8 +1,9 @@
-"""Whether one thing takes longer than another, and how sure that is.
+"""The ratio of two times, and its confidence interval.
 
 The interval is a percentile bootstrap: samples are drawn again with replacement, and
-the ratio of medians is taken each time. It knows only the noise that the samples have
-seen: noise in bursts longer than a few samples, or another day, is not in it.
+the ratio of medians is computed for each draw. It contains only the noise within the
+samples, not noise that lasts longer than a few samples, and not the difference between
+two days.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from jaxtyping import Float
 
 
 CONFIDENCE = 0.95
-FEWEST = 6  # samples; five lie on one side of the true median 6 times in 100
+FEWEST = 6  # samples; five are on one side of the true median with 6 % probability
 _RESAMPLES = 2000
 _AT_ONCE = 1_000_000  # samples drawn at a time
 
@@ -21,12 +22,12 @@ Verdict = Literal["slower", "faster", "no difference", "too few samples"]
 
 
 class Ratio(NamedTuple):
-    """Median of times over the median of a reference.
+    """The median of times, divided by the median of a reference.
 
     Attributes:
-        value: Above 1 if the times are longer.
-        interval: Ends of the interval, or None of fewer than ``FEWEST`` samples.
-        samples: Of each; the smaller number if they differ.
+        value: The ratio; above 1 if the times are longer.
+        interval: Ends of the interval; ``None`` for fewer than ``FEWEST`` samples.
+        samples: Number of samples of each; the smaller one if they differ.
     """
 
     value: float
@@ -35,7 +36,7 @@ class Ratio(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """What the times are, against the reference."""
+        """Comparison of the times with the reference, in words."""
         if self.interval is None:
             return "too few samples"
         low, high = self.interval
@@ -52,12 +53,12 @@ class Ratio(NamedTuple):
 
     @property
     def words(self) -> str:
-        """As in ``2.1 (2 to 2.3), slower``."""
+        """The ratio in words, such as ``2.1 (2 to 2.3), slower``."""
         ends = self.ends and f" ({self.ends})"
         return f"{self.value:.3g}{ends}, {self.verdict}"
 
     def plain(self) -> dict[str, Any]:
-        """As result files hold it."""
+        """The ratio as plain values, for result files."""
         return {
             "ratio": self.value,
             "interval": None if self.interval is None else list(self.interval),
@@ -69,15 +70,15 @@ class Ratio(NamedTuple):
 def paired_ratio(
     times: Sequence[float], reference: Sequence[float], *, seed: int = 0
 ) -> Ratio:
-    """Compare calls that were timed in turn, by rounds.
+    """Compare calls that were timed in turn.
 
-    Rounds are drawn as they were, with both times, so that a moment that slowed both
-    cancels. Rounds that only one took part in are left out.
+    The bootstrap draws rounds with both times, so that noise that slowed both cancels.
+    Rounds with only one of the times are left out.
 
     Args:
-        times: Of every round, in order; at least one, positive.
-        reference: Of the same rounds.
-        seed: Of the draws.
+        times: Time in each round, in order; at least one, positive.
+        reference: Times of the reference in the same rounds.
+        seed: Seed of the draws.
     """
     rounds = min(len(times), len(reference))
     pairs = np.asarray([times[:rounds], reference[:rounds]], np.float64)
@@ -91,9 +92,9 @@ def unpaired_ratio(
     """Compare samples that were not taken in turn: two runs, or two machines.
 
     Args:
-        times: At least one, positive.
-        reference: As many or not.
-        seed: Of the draws.
+        times: At least one time, positive.
+        reference: Times of the reference, of any number.
+        seed: Seed of the draws.
     """
     rng = np.random.default_rng(seed)
     both = [np.asarray([samples], np.float64) for samples in (times, reference)]
@@ -105,7 +106,7 @@ def unpaired_ratio(
 def _medians(
     rng: np.random.Generator, samples: Float[np.ndarray, "kinds samples"]
 ) -> Float[np.ndarray, "kinds resamples"]:
-    """Medians of samples drawn again; kinds are drawn together."""
+    """Medians of samples that are drawn again, the same draws for all kinds."""
     count = samples.shape[1]
     at_once = max(1, _AT_ONCE // count)
     parts = [
@@ -116,7 +117,7 @@ def _medians(
 
 
 def _sizes(total: int, at_once: int) -> list[int]:
-    """``total`` in parts of ``at_once`` and a rest."""
+    """Divide ``total`` into parts of ``at_once`` and a rest."""
     full, rest = divmod(total, at_once)
     return [at_once] * full + [rest] * (rest > 0)
 

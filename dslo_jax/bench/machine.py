@@ -1,6 +1,5 @@
-"""The circumstances that a figure depends on, and the file that keeps both."""
+"""Description of the machine that a result was measured on."""
 
-import json
 import os
 import platform
 import subprocess
@@ -12,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-
-from dslo_jax.files import atomic_file
 
 
 _PACKAGES = (
@@ -33,13 +30,13 @@ def describe_machine(
     """Device, versions and settings, as plain values.
 
     Args:
-        device: Where the programs run; the first unless told.
+        device: Device that runs the programs; default: the first one.
 
     Returns:
-        ``None`` for whatever this system does not tell. ``load`` is the mean number of
-        processes that wanted to run during the last minute, before the measurement;
-        ``governor`` chooses the clock of the first core; ``ticks`` is for
-        ``stolen_since``.
+        The description, with ``None`` for each value that this system does not provide.
+        ``load`` is the mean number of runnable processes in the minute before the
+        measurement, ``governor`` the policy for the clock of the first core. ``ticks``
+        is for ``stolen_since``.
     """
     used = jax.devices()[0] if device is None else device
     return {
@@ -59,13 +56,14 @@ def describe_machine(
 
 
 def stolen_since(machine: Mapping[str, Any]) -> float | None:
-    """Share of the cores' time that the host of a virtual machine gave to others.
+    """Share of the time of the cores that the host gave to other virtual machines.
 
     Args:
         machine: From ``describe_machine``.
 
     Returns:
-        Between 0 and 1, since then; None where the system does not tell.
+        Share since the description was made, in [0, 1]; ``None`` if the system does not
+        provide it.
     """
     before, now = machine["ticks"], _ticks()
     if before is None or now is None:
@@ -73,24 +71,8 @@ def stolen_since(machine: Mapping[str, Any]) -> float | None:
     return (now["stolen"] - before["stolen"]) / max(now["all"] - before["all"], 1)
 
 
-def save_result(path: Path, result: Mapping[str, Any]) -> None:
-    """Write a result file, whole or not at all.
-
-    Args:
-        path: The file; an existing one is replaced.
-        result: Plain values.
-
-    Raises:
-        ValueError: A number is not finite; JSON has no word for it.
-        OSError: The disk refuses.
-    """
-    text = json.dumps(dict(result), indent=1, allow_nan=False)
-    with atomic_file(path) as file:
-        file.write(text.encode() + b"\n")
-
-
 def _command() -> str:
-    """What was run; of paths of this machine only the last part."""
+    """The command line, with the last part only of absolute paths."""
     program, *words = (_last_part(word) for word in sys.argv)
     spec = sys.modules["__main__"].__spec__
     if spec is not None:
@@ -112,14 +94,14 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of these very files; None where they are installed without git.
+    """The commit of this code; ``None`` if it was installed without git.
 
-    It is "dirty" if what runs has changed since, and not for the results that a
-    benchmark itself writes into the clone.
+    It ends in "-dirty" if code has changed since the commit. Results that a benchmark
+    writes into the clone do not count.
     """
     try:
         if not _git("ls-files", Path(__file__).name):
-            return None  # installed below a clone of something else
+            return None  # installed inside a clone of another project
         commit = _git("describe", "--always", "--exclude=*")
         changed = _git("diff", "--name-only", "HEAD", "--", *_WHAT_RUNS)
         return f"{commit}-dirty" if changed else commit or None
@@ -136,7 +118,7 @@ def _git(*words: str) -> str:
 
 
 def _ticks() -> dict[str, int] | None:
-    """What the cores have done since they started."""
+    """Clock ticks of all cores since the start: all of them, and the stolen ones."""
     try:
         first, *_ = Path("/proc/stat").read_text().splitlines()
     except OSError:
@@ -166,7 +148,7 @@ def _governor() -> str | None:
 
 
 def _cores() -> int | None:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()

@@ -1,4 +1,4 @@
-"""What makes the figures of a run doubtful, told with the figures."""
+"""Reasons to doubt the figures of a run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from dslo_jax.bench.timing import ENOUGH
 
 
-QUIET = 0.5  # a mean of more processes that want to run makes times noisy
+QUIET = 0.5  # mean number of other runnable processes above which times are noisy
 _STOLEN = 0.01
 _SPREAD = 0.05
 
@@ -16,18 +16,17 @@ def noise_of(
     times: Mapping[str, Mapping[str, Any]],
     stolen: float | None = None,
 ) -> dict[str, str]:
-    """Why these figures are not for publication, as far as a run can tell.
+    """List the reasons why these figures should not be published.
 
     Args:
         machine: From ``describe_machine``.
-        times: ``Measurement.row`` of whatever was measured, by what to call it.
+        times: ``Measurement.row`` of everything that was measured, by name.
         stolen: From ``stolen_since``.
 
     Returns:
-        Reasons in words, by a name that stays: ``load``, ``stolen``, ``governor``,
-        ``spread``, ``warm-up`` and ``quick``. Empty if nothing was noticed, which
-        proves nothing: of other work on an accelerator and of its clocks a run knows
-        only what the spread shows.
+        Reasons in words, by stable names: ``load``, ``stolen``, ``governor``,
+        ``spread``, ``warm-up`` and ``quick``. An empty result proves nothing: other
+        work on an accelerator, and its clocks, can be noticed by the spread only.
     """
     found = {}
     load = machine["load"] or 0
@@ -59,7 +58,7 @@ def noise_of(
 
 
 def _some(names: Sequence[str], total: int) -> str:
-    """How many, and the first of them."""
+    """The number of names, and the first of them."""
     if len(names) == total > 1:
         return f"all {total}"
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -1,8 +1,8 @@
-"""The most that this device does in a second, measured in the run that is judged by it.
+"""Peak rates of the device, measured in the same run as the solvers.
 
-Bandwidth depends on how much is read again and again: what fits a cache comes from
-there. It is measured for several working sets, each by programs that only read, as the
-solvers mostly do, and by one that also writes; the best counts.
+Bandwidth depends on the working set, because a small one is read from a cache. It is
+measured for several working sets, each with two programs that only read, as the solvers
+mostly do, and one that also writes. The best of the three counts.
 """
 
 import math
@@ -13,26 +13,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dslo_jax.cost.work import WORD
+from dslo_jax.work import WORD
 
 
 WORKING_SETS = tuple(2**power for power in (20, 22, 24, 26, 28, 30))
-"""Bytes: from the cache of a core to beyond the caches of a large processor."""
+"""Bytes, from the cache of a core to more than the caches of a large processor."""
 
-_LONG_S = 0.05  # beside which calling a program is nothing
-_ENOUGH_S = 0.2  # of such calls, the best of which counts
-_SIDES = (2048, 8192)  # of a product; the larger one where the smaller takes no time
+_LONG_S = 0.05  # least time of a call, much longer than the overhead of calling
+_ENOUGH_S = 0.2  # least time of all calls, the best of which counts
+_SIDES = (2048, 8192)  # sides of matrices; the larger one if the smaller is too fast
 _NO_TIME_S = 0.01
-_TERMS, _ELEMENTS = 16, 2**20  # 4 MiB, and work that hides reading them
+_TERMS, _ELEMENTS = 16, 2**20  # 4 MiB, and enough work to hide reading them
 
 
 class Bandwidth(NamedTuple):
-    """Bytes in a second.
+    """Bytes per second for one working set.
 
     Attributes:
-        working_set_bytes: All that is read or written, again and again.
-        bytes_per_s: The best of three programs.
-        how: Which of them.
+        working_set_bytes: Bytes that are read or written repeatedly.
+        bytes_per_s: Bandwidth of the best of three programs.
+        how: Name of this program.
     """
 
     working_set_bytes: int
@@ -41,13 +41,13 @@ class Bandwidth(NamedTuple):
 
 
 class Peaks(NamedTuple):
-    """What a device was seen to do, in float32.
+    """Peak rates of a device, in float32.
 
     Attributes:
-        flops_per_s: Of a square matrix product at full precision.
-        side: Rows of these matrices.
-        transcendentals_per_s: Exponentials of a few MiB.
-        bandwidths: From the smallest working set to the largest.
+        flops_per_s: FLOPs per second of a square matrix product at full precision.
+        side: Number of rows of these matrices.
+        transcendentals_per_s: Exponentials per second, on a few MiB.
+        bandwidths: Bandwidths from the smallest working set to the largest.
     """
 
     flops_per_s: float
@@ -56,9 +56,10 @@ class Peaks(NamedTuple):
     bandwidths: tuple[Bandwidth, ...]
 
     def bandwidth(self, working_set_bytes: int) -> Bandwidth:
-        """Of the largest set that was measured and is no larger; else the smallest.
+        """The bandwidth of the largest measured set that is not larger than this one.
 
-        A smaller set is read no slower, so that this is a limit.
+        A smaller set is not read more slowly, so this is an upper limit. If all
+        measured sets are larger, it is the bandwidth of the smallest.
         """
         smaller = [
             found
@@ -68,7 +69,7 @@ class Peaks(NamedTuple):
         return smaller[-1] if smaller else self.bandwidths[0]
 
     def plain(self) -> dict[str, Any]:
-        """As result files hold it."""
+        """The peaks as plain values, for result files."""
         return {
             **self._asdict(),
             "bandwidths": [each._asdict() for each in self.bandwidths],
@@ -79,11 +80,14 @@ def measure_peaks(
     device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
     working_sets: Sequence[int] = WORKING_SETS,
 ) -> Peaks:
-    """Measure them; some ten seconds.
+    """Measure the peaks of a device, which takes about ten seconds.
 
     Args:
-        device: Where.
-        working_sets: Bytes, from small to large. Memory: the largest of them.
+        device: Device to measure.
+        working_sets: Sizes in bytes, in ascending order.
+
+    Memory:
+        The largest working set.
     """
     with jax.default_device(device), jax.default_matmul_precision("highest"):
         side, flops = _product_peak()
@@ -112,7 +116,7 @@ def _transcendental_peak() -> float:
 
 
 def _bandwidth(working_set: int) -> Bandwidth:
-    """The best of reading by rows, reading by columns, and ``x <- x / 2 + y``."""
+    """The best bandwidth of reading by rows, by columns, and ``x <- x / 2 + y``."""
     side = math.isqrt(working_set // WORD)
     matrix = jnp.full((side, side), 1 / side, jnp.float32)
     vector = jnp.ones(side, jnp.float32)
@@ -132,9 +136,10 @@ def _seconds(
     start: jax.Array,
     given: jax.Array,
 ) -> float:
-    """Seconds of a step, at best; a program takes as many as make a call long.
+    """The shortest time of a step, in seconds.
 
-    Each step needs the one before, so that none can be left out.
+    A program runs as many steps as are needed for a long call. Each step uses the
+    result of the one before, so that the compiler leaves none out.
     """
 
     @jax.jit

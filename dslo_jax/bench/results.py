@@ -1,4 +1,4 @@
-"""Reading result files back: rows by what they are about, of every version."""
+"""Reading of result files, of all versions."""
 
 import json
 import math
@@ -14,21 +14,21 @@ SCHEMAS = {
     for family in ("solvers", "solver-peers", "stages")
     for version in (1, 2)
 }
-"""What a result must be of to have rows of samples, and the family it belongs to."""
+"""Schemas of results with rows of samples, and the family of each."""
 
 _CIRCUMSTANCES = ("started_utc", "command", "load", "peak_memory_bytes")
 
 
 class About(NamedTuple):
-    """What a row is about.
+    """The subject of a row; rows of two files with the same subject are compared.
 
     Attributes:
-        solver: Or the step that was timed.
-        name: Of the implementation.
-        patches: Of an image; None where nobody says.
-        classes: None where there are none.
-        images: At once.
-        dtype: Of the affinity.
+        solver: Solver or other step that was timed.
+        name: Name of the implementation.
+        patches: Number of patches of an image; ``None`` if the file does not state it.
+        classes: Number of classes; ``None`` if there are no classes.
+        images: Number of images at once.
+        dtype: Type of the affinity.
     """
 
     solver: str
@@ -40,12 +40,12 @@ class About(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What a row says.
+    """The measurement in a row.
 
     Attributes:
-        samples_s: Seconds, in order; one at least.
-        error: From the truth, or from a peer; None where it is not a number, and where
-            there is no truth.
+        samples_s: Times in seconds, in order; at least one.
+        error: Error from the truth or from another implementation; ``None`` if there is
+            no truth, or if the error is not a number.
     """
 
     samples_s: list[float]
@@ -56,9 +56,9 @@ class ResultFile(NamedTuple):
     """A result that can be compared.
 
     Attributes:
-        family: What was measured; results of two families do not compare.
+        family: Family of the schema; results of two families cannot be compared.
         machine: From ``describe_machine``.
-        noise: From ``noise_of``; empty if the version knew of none.
+        noise: From ``noise_of``; empty if the version of the schema has none.
         entries: The rows.
     """
 
@@ -75,20 +75,20 @@ def read_result(path: Path) -> ResultFile:
         path: The file.
 
     Raises:
-        OptionError: ``O04``: it cannot be read, is no result, of a schema that is not
-            known, or damaged.
+        OptionError: The file cannot be read, is not a result, has an unknown schema, or
+            is damaged (``O04``).
     """
     content = _load(path)
     schema = content.get("schema")
     if not isinstance(schema, str):
-        raise _error(path, "is no result of a benchmark: it names no schema")
+        raise _error(path, "is not a result of a benchmark: it has no schema")
     if schema not in SCHEMAS:
         raise _error(path, f"is of schema {schema!r}; known are {', '.join(SCHEMAS)}")
     machine: Any = content.get("machine")
     noise: Any = content.get("noise", {})
     rows: Any = content.get("rows")
     if not isinstance(machine, dict) or not isinstance(noise, dict):
-        raise _error(path, "is damaged: it does not say where it was measured")
+        raise _error(path, "is damaged: it does not describe the machine")
     if not isinstance(rows, list):
         raise _error(path, "is damaged: it has no rows")
     entries: dict[About, Entry] = {}
@@ -98,48 +98,48 @@ def read_result(path: Path) -> ResultFile:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise _error(path, f"is damaged: row {number}: {error!r}") from error
         if known := entries.keys() & found.keys():
-            raise _error(path, f"has two rows about {words_of(known.pop())}")
+            raise _error(path, f"has two rows of {words_of(known.pop())}")
         entries |= found
     return ResultFile(SCHEMAS[schema], machine, noise, entries)
 
 
 def words_of(about: About) -> str:
-    """What a row is about, in one line."""
+    """The subject of a row in words."""
     name = "" if about.name == "dslo-jax" else f": {about.name}"
     return f"{about.solver}{name}, {size_of(about)}"
 
 
 def size_of(about: About) -> str:
-    """Its size in words."""
+    """The size of a row in words."""
     return words_of_size(about.patches, about.classes, about.images, about.dtype)
 
 
 def words_of_size(
     patches: int | None, classes: int | None, images: int = 1, dtype: str | None = None
 ) -> str:
-    """A size in words; arguments as the attributes of ``About``."""
+    """A size in words; the arguments are attributes of ``About``."""
     before = "" if images == 1 else f"{images} images, "
     after = "" if classes is None else f", {words_of_classes(classes)}"
     return f"{before}{patches} patches{after}" + (f", {dtype}" if dtype else "")
 
 
 def words_of_classes(count: int) -> str:
-    """As in ``8 classes``."""
+    """A number of classes in words, such as ``8 classes``."""
     return "1 class" if count == 1 else f"{count} classes"
 
 
 def differences(
     one: Mapping[str, Any], other: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    """In what two machines differ, beside when and by which command they ran.
+    """Find the differences of two machines; start, command and load do not count.
 
     Args:
         one: From ``describe_machine``.
-        other: As well.
+        other: From ``describe_machine``.
 
     Returns:
-        Both values by the path to them, such as ``versions.jax``; None for what only
-        the other says.
+        Both values by their path, such as ``versions.jax``; ``None`` for a value that
+        one of them lacks.
     """
     first, second = dict(_leaves(one)), dict(_leaves(other))
     return {
@@ -155,22 +155,22 @@ def _load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise _error(path, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise _error(path, "is no JSON: it is not UTF-8 text") from error
+        raise _error(path, "is not JSON: it is not UTF-8 text") from error
     try:
         content = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise _error(path, f"is no JSON, or cut short: {error}") from error
+        raise _error(path, f"is not JSON, or cut short: {error}") from error
     return content if isinstance(content, dict) else {}
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _entries(
     family: str, row: Mapping[str, Any], machine: Mapping[str, Any]
 ) -> Iterator[tuple[About, Entry]]:
-    """One entry of a row; a row of steps holds one for each implementation."""
+    """The entries of a row; a row of the family "stages" has one per implementation."""
     if family == "stages":
         side = machine["options"]["side"]
         for name, samples in row["samples_s"].items():

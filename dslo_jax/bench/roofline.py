@@ -1,4 +1,4 @@
-"""How near a solver comes to what the device can do: its work over the peaks."""
+"""The time of a solver compared with the time at the peak rates of the device."""
 
 from typing import Literal, NamedTuple
 
@@ -10,13 +10,13 @@ Bound = Literal["compute", "transcendentals", "memory"]
 
 
 class Roofline(NamedTuple):
-    """A time against the least that the peaks allow.
+    """A time compared with the least time that the peaks allow.
 
     Attributes:
-        seconds_at_peak: Of the resource that takes longest.
-        fraction: Of the peak that was reached: 1 would be perfect.
-        bound: That resource.
-        bandwidth_of_bytes: The working set whose bandwidth was used.
+        seconds_at_peak: Least time of the resource that takes longest.
+        fraction: Share of the peak that was reached; 1 is perfect.
+        bound: The resource that takes longest.
+        bandwidth_of_bytes: Working set whose bandwidth was used, in bytes.
     """
 
     seconds_at_peak: float
@@ -29,9 +29,9 @@ def roofline(work: Work, peaks: Peaks, seconds: float) -> Roofline:
     """Compare a time with the peaks.
 
     Args:
-        work: Done in this time.
-        peaks: Of the same device, measured in the same run.
-        seconds: That it took.
+        work: Computation that was timed.
+        peaks: Peaks of the same device, measured in the same run.
+        seconds: Measured time.
     """
     times = _seconds(work, peaks)
     bound = max(times, key=times.__getitem__)
@@ -44,7 +44,7 @@ def roofline(work: Work, peaks: Peaks, seconds: float) -> Roofline:
 
 
 def _seconds(work: Work, peaks: Peaks) -> dict[Bound, float]:
-    """At the peak of each resource, if nothing else took time."""
+    """Time of each resource at its peak."""
     bandwidth = peaks.bandwidth(work.working_set_bytes).bytes_per_s
     return {
         "compute": work.flops / peaks.flops_per_s,

@@ -7,26 +7,29 @@ from jaxtyping import Float
 
 
 CELL = 8
-"""Pixels of a patch, on each axis."""
+"""Pixels of a patch along each side."""
 
 LAYERS, HEADS, CHANNELS = 2, 5, 64
-"""Of the self-attentions of Stable Diffusion 2 that are averaged: layers, heads of a
-layer, channels of a head."""
+"""Numbers of layers, of heads of a layer, and of channels of a head, as in the
+self-attentions of Stable Diffusion 2 that are averaged."""
 
-_ROWS = 256  # of the affinity at a time: 16384 patches would take 10 GB at once
+_ROWS = 256  # rows that are drawn at once; all rows of 16384 patches would take 10 GB
 
 
 def draw_affinity(
     patches: int, seed: int = 0
 ) -> Float[np.ndarray, "{patches} {patches}"]:
-    """Attention-like rows that sum to 1: five regions, locality, and noise.
+    """Draw an affinity like attention: five regions, locality, and noise.
 
     Args:
-        patches: A square number.
-        seed: Of the scene.
+        patches: Number of patches; a square number.
+        seed: Seed of the scene.
 
     Returns:
-        In float32. Memory: 64 MiB at 4096 patches, 1 GiB at 16384, and some blocks.
+        The affinity in float32; rows sum to 1.
+
+    Memory:
+        64 MiB at 4096 patches, 1 GiB at 16384, and a few blocks of rows.
 
     Raises:
         ValueError: ``patches`` is not a square number.
@@ -53,24 +56,25 @@ def draw_affinity(
 def draw_affinities(
     patches: int, images: int
 ) -> Float[np.ndarray, "{images} {patches} {patches}"]:
-    """One for each image; see ``draw_affinity``."""
+    """Draw an affinity for each image, with the seeds 0, 1, ... (``draw_affinity``)."""
     return np.stack([draw_affinity(patches, seed) for seed in range(images)])
 
 
 def draw_source(
     patches: int, classes: int, seed: int = 0
 ) -> Float[np.ndarray, "{classes} {patches}"]:
-    """Distributions after suppression: 15 % of the patches have a class.
+    """Draw class distributions as they are after suppression.
 
-    Every class has mass in one patch at least, however many classes there are.
+    15 % of the patches have mass in one class, and every class has mass in at least one
+    patch.
 
     Args:
-        patches: Any number.
-        classes: Any number.
-        seed: Of the scene.
+        patches: Number of patches.
+        classes: Number of classes.
+        seed: Seed of the scene.
 
     Returns:
-        In float32; rows sum to 1.
+        The distributions in float32; rows sum to 1.
     """
     rng = np.random.default_rng((seed, classes))
     owner = rng.integers(0, classes, patches)
@@ -88,16 +92,16 @@ def draw_maps(
     Float[np.ndarray, "{images} {classes} h w"],
     Float[np.ndarray, "{images} height width 3"],
 ]:
-    """Maps of the classes on the patches, and photos to bring them to the pixels of.
+    """Draw maps of the classes on the patches, and photos for their upsampling.
 
     Args:
-        patches: A square number.
-        classes: Any number.
-        images: Any number.
-        seed: Of all.
+        patches: Number of patches; a square number.
+        classes: Number of classes.
+        images: Number of images.
+        seed: Seed of maps and photos.
 
     Returns:
-        Noise in [0, 1], in float32; a photo has ``CELL`` pixels for a patch.
+        Noise in [0, 1], in float32; a patch has ``CELL`` x ``CELL`` pixels.
     """
     rng = np.random.default_rng(seed)
     side = math.isqrt(patches)
@@ -108,12 +112,12 @@ def draw_maps(
 def draw_queries_keys(
     patches: int, *, images: int = 1, seed: int = 0
 ) -> Float[np.ndarray, "2 layers {images} {patches} heads channels"]:
-    """Queries and keys of ``LAYERS`` layers: normal noise in float32.
+    """Draw queries and keys of ``LAYERS`` layers: normal noise in float32.
 
     Args:
-        patches: Any number.
-        images: Any number.
-        seed: Of all.
+        patches: Number of patches.
+        images: Number of images.
+        seed: Seed of the noise.
     """
     rng = np.random.default_rng(seed)
     shape = (2, LAYERS, images, patches, HEADS, CHANNELS)

@@ -1,4 +1,4 @@
-"""Solvers at one size: their times, steps, errors, memory, and work."""
+"""Times, steps, errors, memory and computation of solvers at one size."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ from dslo_jax.solvers import Discrepancy, discrepancy_of, registry
 
 SCHEMA = "dslo.bench.solvers.v2"
 SELF_ATTENTION = "self-attention"
-"""The one thing that is measured and knows no classes."""
+"""The one case that has no classes."""
 
 _AROUND: Mapping[str, Callable[[Size], Case]] = {
     "upsampling": upsampling_case,
@@ -37,7 +37,7 @@ _AROUND: Mapping[str, Callable[[Size], Case]] = {
 
 
 def solver_names() -> tuple[str, ...]:
-    """What can be measured by name: every discrepancy, and the steps around them."""
+    """Names of all cases: the discrepancies, and the steps before and after them."""
     return (*registry.DISCREPANCIES, *_AROUND)
 
 
@@ -54,14 +54,14 @@ def measure_solvers(
 
     Args:
         solvers: Some of ``solver_names``.
-        size: At which size.
+        size: Size of the scene.
         affinities: ``[images patches patches]``, from ``draw_affinities``.
-        device: Where.
-        peaks: Of this device.
-        effort: For how long they are timed.
+        device: Device to measure.
+        peaks: Peaks of this device.
+        effort: How long the calls are timed.
 
     Returns:
-        A row for each; see ``bench_discrepancy``.
+        A row for each solver; see ``bench_discrepancy``.
     """
     scene = draw_scene(size, affinities, device)
     cases = {name: _case_of(name, scene) for name in solvers}
@@ -81,32 +81,34 @@ def bench_discrepancy(
     peaks: Peaks | None = None,
     effort: Effort = Effort(),
 ) -> dict[str, Any]:
-    """Measure a discrepancy, ours or your own, as ``dslo bench solvers`` does.
+    """Measure any discrepancy, as ``dslo bench solvers`` does.
 
-    It is fitted to the sources; the first of its ``attempts`` is compiled and timed.
+    The discrepancy is fitted to the sources, and the first of its ``attempts`` is
+    compiled and timed.
 
     Args:
-        discrepancy: With its options.
-        patches: Of an image; a square number.
-        classes: Of an image.
-        images: Solved by one program.
-        dtype: Of the affinity; errors include what narrowing did.
-        device: Where; the first unless told.
-        truth: Maps a source ``[classes patches]`` and an affinity ``[patches patches]``
-            to the values in float64; ours are known for most options.
-        work: Maps the steps taken, ``[images classes]``, to what had to be done; ours
-            is known for most options.
+        discrepancy: Discrepancy to measure.
+        patches: Number of patches of an image; a square number.
+        classes: Number of classes of an image.
+        images: Number of images that one program solves.
+        dtype: Type of the affinity; errors include those of its rounding.
+        device: Device to measure; default: the first one.
+        truth: Function of a source ``[classes patches]`` and an affinity ``[patches
+            patches]`` to the values in float64. Our own discrepancies have one for most
+            options.
+        work: Function of the numbers of steps, ``[images classes]``, to the
+            computation. Our own discrepancies have one for most options.
         peaks: From ``measure_peaks`` on this device; the roofline needs them.
-        effort: For how long it is timed; ten seconds unless told.
+        effort: How long the calls are timed; default: ten seconds.
 
     Returns:
-        Plain values, as in the files of ``dslo bench solvers``: ``median_s`` and other
-        times in seconds; ``error``, the largest distance from the truth, relative to
-        the greatest true value (of our path and velocity, to each value), or None
-        without a truth (``has_truth``) and if any value is not a number;
-        ``num_steps``, None where nothing took a step; ``converged``, a share of all
-        classes; ``memory`` in bytes; and ``roofline``, None without a formula for the
-        work or without peaks.
+        Plain values, as in the files of ``dslo bench solvers``. ``median_s`` and other
+        times are in seconds. ``error`` is the largest distance from the truth, relative
+        to the greatest true value (for our path and velocity, to each value); it is
+        ``None`` without a truth (``has_truth``), or if a value is not a number.
+        ``num_steps`` is ``None`` for a closed form. ``converged`` is a share of all
+        classes. ``memory`` is in bytes. ``roofline`` is ``None`` without a formula for
+        the computation or without peaks.
 
     Raises:
         ValueError: A size is out of range, or the discrepancy has no name.
@@ -157,7 +159,7 @@ def _measured(
     peaks: Peaks | None,
     effort: Effort,
 ) -> list[dict[str, Any]]:
-    """A row for each case, by its name."""
+    """Measure cases in turn; the result has a row for each."""
     programs = {
         name: compile_ahead(case.function, *jax.device_put(case.arguments, device))
         for name, case in cases.items()
@@ -184,7 +186,7 @@ def _row(
         **found.row,
         "error": error,
         "has_truth": case.truth is not None,
-        # A closed form counts no steps.
+        # A closed form has no steps.
         "num_steps": None if steps is None else int(steps.max()) or None,
         "converged": None if converged is None else float(np.mean(converged)),
         "lower_s": program.lower_s,
@@ -197,7 +199,7 @@ def _row(
 
 
 def _error(case: Case, values: np.ndarray) -> float | None:
-    """None without a truth, and if any value is not a number."""
+    """The error; ``None`` without a truth, or if a value is not a number."""
     if case.truth is None:
         return None
     truth = case.truth()
@@ -212,7 +214,7 @@ def _roofline(
     found: Measurement,
     peaks: Peaks | None,
 ) -> dict[str, Any] | None:
-    """Work by our count and the compiler's, and how near the time is to the peaks."""
+    """The computation by our formulas and by the compiler, and the roofline."""
     shape, steps = (size.images, size.classes), found.result.num_steps
     taken = np.zeros(shape, int) if steps is None else np.asarray(steps).reshape(shape)
     work, counts = case.work(taken), program.counts

@@ -1,4 +1,4 @@
-"""How calls are compiled, timed and summed up."""
+"""Compiling and timing of calls, and statistics of their times."""
 
 import statistics
 import time
@@ -10,31 +10,31 @@ import numpy as np
 
 
 Calls = Mapping[str, Callable[[], Any]]
-"""What is timed, by name; each returns when its result is ready."""
+"""Functions to time, by name; each returns when its result is ready."""
 
 
 ENOUGH = 30
-"""Samples; a run with fewer is called quick."""
+"""Number of samples; a run with fewer is called quick."""
 
-_SETTLED, _IN_A_ROW = 0.03, 5  # the last so many samples are within so much
-_WARM_UP_S = 2.0  # whether settled or not
-_FOR_P99 = 500  # samples, of which five are beyond it
-# Before each call of several: the threads of some libraries spin on after theirs, which
-# on two cores made the next program take twice as long.
+_SETTLED, _IN_A_ROW = 0.03, 5  # largest difference of the last samples; their number
+_WARM_UP_S = 2.0  # longest warm-up
+_FOR_P99 = 500  # least number of samples for a 99th percentile; five are above it
+# Pause before a call, if several functions are timed in turn. The threads of some
+# libraries stay busy after a call; on two cores the next program took twice as long.
 _REST_S = 0.05
-# After a rest threads have to wake up: on two virtual cores a call of 15 ms took 23.
-# Calls of that moment do not count; to one that takes long it makes no difference.
+# After a pause, threads have to wake up: on two virtual cores a call of 15 ms took 23.
+# Calls of the next 30 ms do not count, unless a call takes long in any case.
 _WAKE_S, _UNHURRIED_S = 0.03, 0.3
 
 
 class Effort(NamedTuple):
-    """How long calls are timed, after they have warmed up.
+    """The time that is spent on calls, after the warm-up.
 
     Attributes:
-        repeats: Samples of each, at least.
-        seconds: For all samples together, at least.
-        budget: Seconds. What takes longer is not called again; of the others none is
-            repeated when its samples have used the budget up.
+        repeats: Least number of samples of each function.
+        seconds: Least time of all samples together.
+        budget: Greatest time for the samples of a function, in seconds. A function
+            whose first call takes longer is not called again.
     """
 
     repeats: int = ENOUGH
@@ -43,12 +43,12 @@ class Effort(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What the compiler says that a program does; the body of a loop counts once.
+    """The computation of a program as the compiler counts it: loop bodies count once.
 
     Attributes:
-        flops: Additions, multiplications and the like.
-        transcendentals: Exponentials, logarithms and the like.
-        bytes: Read and written.
+        flops: Additions, multiplications and similar operations.
+        transcendentals: Exponentials, logarithms and similar functions.
+        bytes: Bytes that are read and written.
     """
 
     flops: float
@@ -60,12 +60,12 @@ class Program(NamedTuple):
     """A function that was compiled for its arguments, which are on the device.
 
     Attributes:
-        call: Runs it and waits for the result.
-        lower_s: Seconds to trace it.
-        compile_s: Seconds to compile it.
-        temporary_bytes: Memory beyond arguments and results, as the compiler says;
-            None where it says nothing.
-        counts: None where the compiler says nothing.
+        call: Function that runs the program and waits for the result.
+        lower_s: Time of tracing, in seconds.
+        compile_s: Time of compilation, in seconds.
+        temporary_bytes: Memory without arguments and results, by the compiler; ``None``
+            if it does not state it.
+        counts: Computation by the compiler; ``None`` if it does not state it.
     """
 
     call: Callable[[], Any]
@@ -76,15 +76,15 @@ class Program(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """What calling something told.
+    """Result and times of a function.
 
     Attributes:
-        result: Of the first call.
-        first_call_s: Seconds of the first call; the program was compiled before.
-        warm_ups: Calls after the first that do not count.
-        is_settled: True if the last five of these were within 3 % of each other.
-        samples_s: Seconds of the calls that count, in order. Of something that takes
-            longer than the budget: the first call alone.
+        result: Result of the first call.
+        first_call_s: Time of the first call, in seconds; it was compiled before.
+        warm_ups: Number of calls after the first that do not count.
+        is_settled: Whether the last five of these differ by at most 3 %.
+        samples_s: Times of the calls that count, in seconds and in order. If the first
+            call takes longer than the budget, it is the only sample.
     """
 
     result: Any
@@ -105,7 +105,7 @@ class Measurement(NamedTuple):
 
     @property
     def row(self) -> dict[str, Any]:
-        """The times, as result files hold them."""
+        """The times as plain values, for result files."""
         return {
             "median_s": self.median_s,
             "spread": self.spread,
@@ -118,14 +118,15 @@ class Measurement(NamedTuple):
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:
-    """What samples say: their number, smallest, largest, percentiles, and spread.
+    """Statistics of samples.
 
     Args:
-        samples: One at least.
+        samples: At least one sample.
 
     Returns:
-        ``n``, and in the unit of the samples ``min``, ``p50``, ``p90``, ``p99`` (None
-        of fewer than 500), ``mad`` (median distance from the median) and ``max``.
+        The number ``n``, and in the unit of the samples ``min``, ``p50``, ``p90``,
+        ``p99`` (``None`` for fewer than 500 samples), ``mad`` (median distance from the
+        median) and ``max``.
     """
     p50, p90, p99 = np.quantile(samples, (0.5, 0.9, 0.99)).tolist()
     return {
@@ -146,11 +147,12 @@ def _distance(samples: Sequence[float]) -> float:
 
 
 def compile_ahead(function: Callable[..., Any], *arguments: Any) -> Program:
-    """Compile for arguments; matrix products run at the full precision of operands.
+    """Compile a function for its arguments, with the highest matmul precision.
 
     Args:
         function: A pure function of arrays.
-        arguments: Arrays where the program shall run, or their shapes, to compile only.
+        arguments: Arrays on the device of the program; or their shapes, to compile
+            only.
     """
     start = time.perf_counter()
     with jax.default_matmul_precision("highest"):
@@ -176,18 +178,18 @@ def _counts(compiled: jax.stages.Compiled) -> Counts | None:
     if not found:
         return None
     names = ("flops", "transcendentals", "bytes accessed")
-    return Counts(*(found.get(name, 0.0) for name in names))  # 0 is left out
+    return Counts(*(found.get(name, 0.0) for name in names))  # a missing name means 0
 
 
 def measure(calls: Calls, effort: Effort) -> dict[str, Measurement]:
-    """Call each once, then to warm up, and then all in turn.
+    """Call each function once, then until it is warm, and then all in turn.
 
     Args:
-        calls: What to time. Whatever they compile is in their first call.
-        effort: For how long.
+        calls: Functions to time. The first call of a function may compile.
+        effort: How long they are timed.
 
     Returns:
-        What was found, by name.
+        A measurement for each function, by name.
     """
     results, first, affordable = {}, {}, {}
     warm: dict[str, tuple[int, bool]] = {}
@@ -208,10 +210,10 @@ def measure(calls: Calls, effort: Effort) -> dict[str, Measurement]:
 
 
 def warm_up(call: Callable[[], Any]) -> tuple[int, bool]:
-    """Call until the last five took the same within 3 %, or for two seconds.
+    """Call until the last five times differ by at most 3 %, or for two seconds.
 
     Returns:
-        The number of calls, and whether they settled.
+        The number of calls, and whether the times settled.
     """
     samples: list[float] = []
     start = time.perf_counter()
@@ -224,16 +226,16 @@ def warm_up(call: Callable[[], Any]) -> tuple[int, bool]:
 
 
 def interleave(calls: Calls, effort: Effort) -> dict[str, list[float]]:
-    """Time calls in turn, so that a noisy moment hits all of them.
+    """Time functions in turn, so that noise affects all of them.
 
     Args:
-        calls: Warm already.
-        effort: For how long. A call that has used the budget up gets no further sample;
-            one it always gets.
+        calls: Functions that are warm.
+        effort: How long they are timed. Every function has at least one sample; it gets
+            no further sample after its budget is used up.
 
     Returns:
-        All samples in seconds, by name; the first of each are of the same round, and
-        so on.
+        The samples of each function in seconds, by name. Samples with the same index
+        are from the same round.
     """
     samples: dict[str, list[float]] = {name: [] for name in calls}
     spent = dict.fromkeys(calls, 0.0)

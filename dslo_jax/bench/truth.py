@@ -1,14 +1,13 @@
-"""The same mathematics in float64 NumPy, stated plainly: what errors are measured from.
+"""The same mathematics in float64 NumPy, as a reference for errors.
 
-Independent of the solvers, of which only the options are read: kernels as they stand
-in the paper, no subtraction, no blocks. What is exact to leave out is left out: rows
-without mass.
+The code is independent of the solvers and reads only their options. It uses the kernels
+of the paper, without subtraction and without blocks. Only rows without mass are left
+out, which does not change the result.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -34,9 +33,12 @@ def true_path(
     epsilon: float = 0.1,
     max_steps: int = 50,
 ) -> Float[np.ndarray, "classes patches"]:
-    """Eq. 3-8, on the rows with mass. Memory: two float64 copies of these rows.
+    """Eq. 3-8, from the rows with mass.
 
-    At the usual epsilon a class is done before 50 steps, in float64 too.
+    With the usual epsilon a class converges before 50 steps, also in float64.
+
+    Memory:
+        Two float64 copies of the rows with mass.
     """
     rows = np.flatnonzero((source > 0).any(axis=0))
     mass, cost = source[:, rows].astype(np.float64), affinity[rows].astype(np.float64)
@@ -62,7 +64,7 @@ def true_velocity(
     rounds: int = 15,
     max_steps: int = 1000,
 ) -> Float[np.ndarray, "classes patches"]:
-    """Eq. 10-12 by saturation. Memory: a float64 copy of the affinity."""
+    """Eq. 10-12, by saturation. Memory: a float64 copy of the affinity."""
     affinity = affinity.astype(np.float64)
     row = np.ones(len(affinity))
     for _ in range(rounds):
@@ -87,7 +89,7 @@ def true_velocity(
 def true_kl(
     source: Float[np.ndarray, "classes patches"],
 ) -> Float[np.ndarray, "classes patches"]:
-    """``f ln(f / t)`` with a uniform target, 0 where f is 0 (Eq. 2)."""
+    """``f ln(f / t)`` with a uniform target, and 0 where f is 0 (Eq. 2)."""
     wide = source.astype(np.float64)
     ratio = np.where(wide > 0, wide * source.shape[1], 1)
     return wide * np.log(ratio)
@@ -115,7 +117,7 @@ def true_upsampled(
     range_variance: float = 0.1,
     radius: int = 2,
 ) -> Float[np.ndarray, "classes height width"]:
-    """Eq. 23, one neighbour after another; the photo is a multiple of the grid."""
+    """Eq. 23, for each neighbour; the sides of the photo are multiples of the grid."""
     _, h, w = values.shape
     height, width, _ = photo.shape
     photo = photo.astype(np.float64)
@@ -143,7 +145,7 @@ def true_attention(
     queries: Float[np.ndarray, "layers patches heads channels"],
     keys: Float[np.ndarray, "layers patches heads channels"],
 ) -> Float[np.ndarray, "patches patches"]:
-    """Mean self-attention of all heads. Memory: the result, and a block of rows."""
+    """Mean self-attention of all heads. Memory: the result and a block of rows."""
     layers, patches, heads, channels = queries.shape
     total = np.zeros((patches, patches))
     for layer, head in np.ndindex(layers, heads):
@@ -160,23 +162,24 @@ def true_attention(
 def relative_error(
     found: Float[np.ndarray, "..."], truth: Float[np.ndarray, "..."]
 ) -> float:
-    """Largest distance from the truth, each relative to what is true there."""
+    """Largest distance from the truth, relative to the true value at this place."""
     return float(np.max(np.abs(found - truth) / np.abs(truth)))
 
 
 def scaled_error(
     found: Float[np.ndarray, "..."], truth: Float[np.ndarray, "..."]
 ) -> float:
-    """Largest distance from the truth, relative to its largest magnitude."""
+    """Largest distance from the truth, relative to the greatest true magnitude."""
     return float(np.max(np.abs(found - truth)) / np.max(np.abs(truth)))
 
 
 class Truth(NamedTuple):
-    """What a discrepancy is measured against.
+    """The reference for the values of a discrepancy.
 
     Attributes:
-        values: Maps a source and an affinity to ``[classes patches]``, in float64.
-        error: Distance of values from these.
+        values: Function of a source and an affinity to ``[classes patches]``, in
+            float64.
+        error: Function of values and true values to the error.
     """
 
     values: Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -187,23 +190,30 @@ def truth_of(discrepancy: Discrepancy) -> Truth | None:
     """The truth of a discrepancy with its options.
 
     Args:
-        discrepancy: Ours, or anybody's.
+        discrepancy: Any discrepancy.
 
     Returns:
-        None where it is not stated here: for discrepancies of other classes than ours,
-        paths that are normalised, velocities in whole steps, and the other direction of
-        the divergence.
+        The truth; ``None`` where there is none: for discrepancies that are not ours,
+        paths that are normalised, velocities by ``"increment"`` or in whole steps, and
+        the divergence ``"target_to_source"``.
     """
-    stated = _TRUTHS.get(type(discrepancy))
-    return None if stated is None else stated(discrepancy)
-
-
-def _of_path(path: OptimalPath) -> Truth | None:
-    if path.norm != "none":
-        return None
-    steps = max(path.max_steps, OptimalPath.max_steps)  # few are no excuse
-    values = partial(true_path, epsilon=path.epsilon, max_steps=steps)
-    return Truth(values, relative_error)
+    # By class: a subclass, or another class with the same name, may compute otherwise.
+    if type(discrepancy) is OptimalPath and discrepancy.norm == "none":
+        # Too few steps are an error of the discrepancy, not of the truth.
+        steps = max(discrepancy.max_steps, OptimalPath.max_steps)
+        path = partial(true_path, epsilon=discrepancy.epsilon, max_steps=steps)
+        return Truth(path, relative_error)
+    if type(discrepancy) is MaximumVelocity:
+        return _of_velocity(discrepancy)
+    if type(discrepancy) is Divergence and discrepancy.direction == "source_to_target":
+        return Truth(lambda source, _: true_kl(source), scaled_error)
+    if type(discrepancy) is Logits:
+        return Truth(lambda source, _: source.astype(np.float64), scaled_error)
+    if type(discrepancy) is LabelPropagation:
+        return Truth(partial(true_propagation, alpha=discrepancy.alpha), scaled_error)
+    if type(discrepancy) is Fused:
+        return _of_fused(discrepancy)
+    return None
 
 
 def _of_velocity(velocity: MaximumVelocity) -> Truth | None:
@@ -218,23 +228,6 @@ def _of_velocity(velocity: MaximumVelocity) -> Truth | None:
     return Truth(values, relative_error)
 
 
-def _of_kl(divergence: Divergence) -> Truth | None:
-    if divergence.direction != "source_to_target":
-        return None
-    return Truth(lambda source, _: true_kl(source), scaled_error)
-
-
-def _of_logits(_: Logits) -> Truth:
-    return Truth(lambda source, _: source.astype(np.float64), scaled_error)
-
-
-def _of_propagation(walk: LabelPropagation) -> Truth:
-    def values(source: np.ndarray, affinity: np.ndarray) -> np.ndarray:
-        return true_propagation(source, affinity, alpha=walk.alpha)
-
-    return Truth(values, scaled_error)
-
-
 def _of_fused(fused: Fused) -> Truth | None:
     parts = [truth_of(part) for part in (fused.first, fused.second)]
     if None in parts:
@@ -245,16 +238,3 @@ def _of_fused(fused: Fused) -> Truth | None:
         return np.mean([(m - m.min()) / (np.ptp(m) or 1) for m in maps], axis=0)
 
     return Truth(values, scaled_error)
-
-
-# By class, as in ``cost/solvers.py``.
-_TRUTHS: Mapping[type[Discrepancy], Callable[[Any], Truth | None]] = MappingProxyType(
-    {
-        OptimalPath: _of_path,
-        MaximumVelocity: _of_velocity,
-        Divergence: _of_kl,
-        Logits: _of_logits,
-        LabelPropagation: _of_propagation,
-        Fused: _of_fused,
-    }
-)

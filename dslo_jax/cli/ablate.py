@@ -27,11 +27,11 @@ from dslo_jax.evaluation.datasets.samples import SampleSet
 from dslo_jax.evaluation.evaluator import JOURNAL
 from dslo_jax.evaluation.reports import ablation_markdown
 from dslo_jax.evaluation.reports.ablation_result import ablation_result
-from dslo_jax.evaluation.reports.result_files import save_result, save_text
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.run import run as run_sweep
 from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.evaluation.sweeps.tables import TABLES, Table, build_tables
+from dslo_jax.files import write_json, write_text
 from dslo_jax.pairs import Pair
 from dslo_jax.runs.journal import Journal
 from dslo_jax.runs.lock import only_run
@@ -137,8 +137,8 @@ def _measure(
 
 def _save(found: dict[str, Any], options: Ablate) -> None:
     try:
-        save_result(options.out / "ablation.json", found)
-        save_text(options.out / "ablation.md", ablation_markdown.render(found))
+        write_json(options.out / "ablation.json", found, indent=1)
+        write_text(options.out / "ablation.md", ablation_markdown.render(found))
         if options.plots:
             from dslo_jax.evaluation.reports.ablation_plots import draw_tables
 

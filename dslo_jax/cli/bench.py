@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dslo_jax.bench.cases import Dtype, Size
-from dslo_jax.bench.machine import describe_machine, save_result, stolen_since
+from dslo_jax.bench.machine import describe_machine, stolen_since
 from dslo_jax.bench.noise import QUIET, noise_of
 from dslo_jax.bench.peaks import Peaks, measure_peaks
 from dslo_jax.bench.results import words_of_size
@@ -27,6 +27,7 @@ from dslo_jax.cli import bench_compare
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.devices import find_device
 from dslo_jax.errors import OptionError, OutputError
+from dslo_jax.files import write_json
 
 
 _WIDTH = 100  # width of tables when the output is not a terminal
@@ -192,7 +193,7 @@ def _save(path: Path | None, result: dict[str, Any]) -> None:
     if path is None:
         return
     try:
-        save_result(path, result)
+        write_json(path, result, indent=1)
     except OSError as error:
         remedy = "make room there, or choose another file with --save"
         raise OutputError.cannot_write(path, error, remedy=remedy) from error

@@ -1,14 +1,13 @@
-"""What networks and solvers cost: computation and memory, by formulas of our own.
+"""Computation and memory of networks and solvers, by formulas of our own.
 
-One formula for each, which serves the efficiency table of an evaluation, the roofline
-of ``dslo bench``, and whoever wants to know beforehand whether a size fits.
+There is one formula for each. It serves the efficiency table of an evaluation, the
+roofline of ``dslo bench``, and the prediction whether a size fits into memory.
 """
 
-# No formulas of networks: they import ``models``, which import ``cost.work``.
 from dslo_jax.cost.memory import (
     path_bytes as path_bytes,
     solver_bytes as solver_bytes,
     velocity_bytes as velocity_bytes,
 )
 from dslo_jax.cost.solvers import solver_work as solver_work
-from dslo_jax.cost.work import Work as Work
+from dslo_jax.work import Work as Work

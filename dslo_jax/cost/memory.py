@@ -1,10 +1,5 @@
 """Memory that a solver takes beyond its arguments and results, before it runs."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any
-
-from dslo_jax.cost.work import WORD
 from dslo_jax.solvers import (
     Discrepancy,
     MaximumVelocity,
@@ -14,6 +9,7 @@ from dslo_jax.solvers import (
 )
 from dslo_jax.solvers._rows import block_shape, is_gathered_once
 from dslo_jax.solvers.balancing import sum_blocks
+from dslo_jax.work import WORD
 
 
 def path_bytes(
@@ -25,21 +21,21 @@ def path_bytes(
     itemsize: int = WORD,
     images: int = 1,
 ) -> int:
-    """What ``optimal_path`` takes in the domain ``"kernel"``.
+    """Memory of ``optimal_path`` in the domain ``"kernel"``, in bytes.
 
-    Two blocks of the kernel; where not all rows are read, those that are (a row for
-    each of the ``pairs``), or a block of them if they take more than 16 MiB and are not
-    narrower than float32; four arrays ``[classes, patches]``, and three ``[classes,
-    rows]``. Where all rows are read a CPU also widens a bfloat16 affinity, which is not
-    counted.
+    It holds two blocks of the kernel, four arrays ``[classes, patches]``, and three
+    ``[classes, rows]``. If not all rows are read, it also holds the rows that are read
+    (one for each of the ``pairs``); or only a block of them, if they take more than
+    16 MiB and are not narrower than float32. If all rows are read, a CPU also widens a
+    bfloat16 affinity, which is not counted.
 
     Args:
-        classes: Classes of an image.
-        patches: Patches of an image.
+        classes: Number of classes of an image.
+        patches: Number of patches of an image.
         support: As for ``optimal_path``.
         pairs: As for ``optimal_path``.
         itemsize: Bytes of an entry of the affinity.
-        images: Mapped over with ``jax.vmap``.
+        images: Number of images, mapped over with ``jax.vmap``.
     """
     reading = Reading(None if support == patches else support, pairs)
     blocks, rows = block_shape(reading.rows(patches))
@@ -54,16 +50,16 @@ def path_bytes(
 def velocity_bytes(
     classes: int, patches: int, *, itemsize: int = WORD, images: int = 1
 ) -> int:
-    """What ``maximum_velocity`` takes.
+    """Memory of ``maximum_velocity``, in bytes.
 
-    Five arrays ``[classes, patches]``, and the column sums of blocks of rows. An
-    affinity narrower than float32 is widened, and many classes have it transposed.
+    It holds five arrays ``[classes, patches]``, and the column sums of blocks of rows.
+    An affinity narrower than float32 is widened, and for many classes it is transposed.
 
     Args:
-        classes: Classes of an image.
-        patches: Patches of an image.
+        classes: Number of classes of an image.
+        patches: Number of patches of an image.
         itemsize: Bytes of an entry of the affinity.
-        images: Mapped over with ``jax.vmap``.
+        images: Number of images, mapped over with ``jax.vmap``.
     """
     widened = patches**2 if itemsize < WORD else 0
     transposed = patches**2 if classes >= tuning.MANY else 0
@@ -80,51 +76,25 @@ def solver_bytes(
     itemsize: int = WORD,
     images: int = 1,
 ) -> int | None:
-    """What a discrepancy takes.
+    """Memory of a discrepancy, in bytes.
 
     Args:
-        discrepancy: As it is solved with, ``fitted``; of paths one of ``attempts``.
-        classes: Classes of an image.
-        patches: Patches of an image.
+        discrepancy: The fitted discrepancy; for paths, one of the ``attempts``.
+        classes: Number of classes of an image.
+        patches: Number of patches of an image.
         itemsize: Bytes of an entry of the affinity.
-        images: Mapped over with ``jax.vmap``.
+        images: Number of images, mapped over with ``jax.vmap``.
 
     Returns:
-        None where nobody predicts it: for discrepancies of other classes than ours,
-        those that need no affinity, two that are fused, and paths in other domains than
-        ``"kernel"``.
+        The prediction for a velocity, or for a path in the domain ``"kernel"``;
+        ``None`` for everything else.
     """
-    formula = _FORMULAS.get(type(discrepancy))
-    if formula is None:
-        return None
-    return formula(discrepancy, classes, patches, itemsize, images)
-
-
-_Formula = Callable[[Any, int, int, int, int], int | None]
-
-
-def _of_path(
-    path: OptimalPath, classes: int, patches: int, itemsize: int, images: int
-) -> int | None:
-    if path.domain != "kernel":
-        return None
-    return path_bytes(
-        classes,
-        patches,
-        support=path.support,
-        pairs=path.pairs,
-        itemsize=itemsize,
-        images=images,
-    )
-
-
-def _of_velocity(
-    _: MaximumVelocity, classes: int, patches: int, itemsize: int, images: int
-) -> int:
-    return velocity_bytes(classes, patches, itemsize=itemsize, images=images)
-
-
-# By class, as in ``cost/solvers.py``.
-_FORMULAS: Mapping[type[Discrepancy], _Formula] = MappingProxyType(
-    {OptimalPath: _of_path, MaximumVelocity: _of_velocity}
-)
+    sizes = classes, patches
+    # By class, as in ``solver_work``.
+    if type(discrepancy) is MaximumVelocity:
+        return velocity_bytes(*sizes, itemsize=itemsize, images=images)
+    if type(discrepancy) is OptimalPath and discrepancy.domain == "kernel":
+        support, pairs = discrepancy.support, discrepancy.pairs
+        rows = {"support": support, "pairs": pairs}
+        return path_bytes(*sizes, **rows, itemsize=itemsize, images=images)
+    return None

@@ -1,25 +1,25 @@
-"""How much the networks compute, by formulas of our own.
+"""Computation of the networks, by formulas of our own.
 
 A FLOP is an addition or a multiplication; a product of matrices has two for every pair
-of numbers that meet. Products and convolutions are counted, the rest (normalisations,
-activations, softmax: a few percent in full-size networks) is not. A tap of a
-convolution that falls on padding meets no number.
+of numbers that are multiplied. Only products and convolutions are counted; the rest
+(normalisations, activations, softmax) is a few percent in full-size networks. Products
+of a convolution with padding are not counted.
 
 Symbols: N tokens or patches, C channels, L layers, H heads.
 """
 
 from collections.abc import Iterator, Sequence
 
-from dslo_jax.cost.work import WORD, Work, block, product
 from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipConfig, ClipVisionConfig
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAEConfig
 from dslo_jax.models.vit_config import VitConfig
+from dslo_jax.work import WORD, Work, block, product
 
 
-HEAD_PASSES = 4  # scores written and read, the sum of the heads read and written
-SOFTMAX = 7  # scale, largest, minus, sum, divide, weight, add
+HEAD_PASSES = 4  # write and read the scores, read and write the sum of the heads
+SOFTMAX = 7  # scale, maximum, difference, sum, division, weight, sum of the heads
 _SAME, _AFTER, _NONE = (1, 1), (0, 1), (0, 0)
 
 Size = tuple[int, int]
@@ -64,9 +64,9 @@ def vit(
 ) -> Work:
     """A vision transformer up to the queries and keys of its block ``last``.
 
-    As in ``vision``, but for the attention, head by head in a loop, and the end: 4 N
-    C^2 for the queries and keys of N tokens, ``others`` of which are no patches. An
-    MLP has 2 C I weights, 3 C I where one half of its I channels gates another I.
+    As in ``vision``, except that attention is computed head by head in a loop, and that
+    the last block has only queries and keys: 4 N C^2 for N tokens, ``others`` of which
+    are not patches. An MLP has 2 C I weights; with gates (SwiGLU) it has 3 C I.
     """
     size, heads = config.hidden_size, config.num_attention_heads
     tokens, grid = rows * columns + others, config.grid_size
@@ -82,9 +82,10 @@ def vit(
 def vae(config: VAEConfig, height: int, width: int) -> Work:
     """The encoder of the autoencoder.
 
-    Convolutions of 3 x 3, 2 * 9 * C C' a pixel, from 3 channels through two in each
-    residual block (and one of 1 x 1 where the channels change) to 8; between levels one
-    with a stride of 2; one single-head attention, 8 N C^2 + 4 N^2 C, at the bottom.
+    The first convolution has 3 channels, the last one 8. A residual block has two
+    convolutions of 3 x 3, 2 * 9 * C C' for each pixel, and one of 1 x 1 if the number
+    of channels changes. Between levels there is one with a stride of 2, and on the last
+    level an attention with one head, 8 N C^2 + 4 N^2 C.
     """
     size: Size = (height, width)
     channels = config.block_out_channels
@@ -107,9 +108,9 @@ def unet(config: UNetConfig, size: Size, context: int, taps: Sequence[str]) -> W
     """The UNet up to the queries and keys of the last tap.
 
     Residual blocks as in ``vae``, with 2 T C for the time embedding of T channels. A
-    transformer has 2 N C^2 for the way in and out each; 8 N C^2 + 4 N^2 C in its
-    self-attention; 4 N C^2 + 4 M C' C + 4 N M C for M tokens of C' channels of the
-    prompt; and 24 N C^2 in its MLP.
+    transformer has 2 N C^2 for each of its two projections, 8 N C^2 + 4 N^2 C in its
+    self-attention, 4 N C^2 + 4 M C' C + 4 N M C for M tokens of C' channels of the
+    prompt, and 24 N C^2 in its MLP.
     """
     work, missing = Work(), set(taps)
     for path, part in _unet_parts(config, size, context):
@@ -126,9 +127,9 @@ def aggregation(
     """The scores of all heads, averaged: 2 N N' C for each layer.
 
     Args:
-        layers: Heads and channels of each.
+        layers: Number of heads and of channels of each layer.
         patches: N.
-        others: N' - N, tokens that are no patches.
+        others: N' - N, the number of tokens that are not patches.
     """
     tokens = patches + others
     each = (product(patches, c // h, tokens).looped(h) for h, c in layers)
@@ -142,18 +143,18 @@ def averaging(
     images: int = 1,
     itemsize: int = WORD,
 ) -> Work:
-    """All of ``average_attention``: ``aggregation``, the softmax, and the bytes moved.
+    """Computation of ``average_attention``: ``aggregation``, softmax, memory traffic.
 
     Args:
-        layers: Heads and channels of each.
+        layers: Number of heads and of channels of each layer.
         patches: N; all tokens are patches.
-        images: At once.
+        images: Number of images.
         itemsize: Bytes of an entry of queries and keys.
     """
     entries = images * patches**2
     heads = sum(heads for heads, _ in layers)
     channels = sum(channels for _, channels in layers)
-    # At the end every row is summed up and divided by its sum: two reads, one write.
+    # In the end every row is divided by its sum: two reads, one write.
     moved = WORD * entries * (heads * HEAD_PASSES + 3)
     rest = Work(
         flops=entries * (heads * SOFTMAX + 2),
@@ -173,13 +174,13 @@ def convolution(
     stride: int = 1,
     padding: tuple[int, int] = _SAME,
 ) -> Work:
-    """Taps that meet a pixel, times 2 C C'."""
+    """Number of pairs of a tap and a pixel, times 2 C C'."""
     rows, columns = (_taps(length, kernel, stride, padding) for length in size)
     return product(rows * columns, channels, out_channels)
 
 
 def _taps(length: int, kernel: int, stride: int, padding: tuple[int, int]) -> int:
-    """Pairs of an output and a pixel under its kernel, along one axis."""
+    """Number of pairs of an output and a pixel under its kernel, along one axis."""
     before, after = padding
     starts = range(-before, length + after - kernel + 1, stride)
     return sum(min(s + kernel, length) - max(s, 0) for s in starts)
@@ -196,7 +197,7 @@ def _residual(size: Size, channels: int, out_channels: int, time: int = 0) -> Wo
 def _unet_parts(
     config: UNetConfig, size: Size, context: int
 ) -> Iterator[tuple[str, Work]]:
-    """Every self-attention in order, with the work since the one before."""
+    """Every self-attention in order, with the computation since the one before."""
     channels, time = config.block_out_channels, config.time_channels
     last = len(channels) - 1
     pending = product(1, channels[0], time) + product(1, time, time)
@@ -235,7 +236,7 @@ def _unet_parts(
 def _transformer(
     config: UNetConfig, level: int, size: Size, context: int
 ) -> tuple[Work, Work]:
-    """Before queries and keys of the self-attention are known, and after."""
+    """Computation up to the queries and keys of the self-attention, and after them."""
     channels, heads = config.block_out_channels[level], config.heads[level]
     tokens = size[0] * size[1]
     square = product(tokens, channels, channels)

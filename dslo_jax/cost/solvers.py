@@ -1,20 +1,15 @@
-"""How much the solvers compute and move, by formulas of our own.
+"""Computation and memory traffic of the solvers, by formulas of our own.
 
-The counts follow the solvers as they are written: every pass over an array that is too
-large to stay near the processor is counted, a block that is used twice while it is
-there is not. A class counts in the steps it takes itself, though others go on; padding
-counts nowhere. Multiplying and adding count one each. The compiler's own counts are
-no substitute: the body of a loop counts once there, however often it runs.
+The formulas follow the code of the solvers. Every pass over an array that does not fit
+the cache is counted; the second use of a block in the cache is not. A class is counted
+only in the steps that it takes itself, and padding is not counted. A multiplication and
+an addition are one FLOP each. The compiler's counts cannot be used, because it counts
+the body of a loop once, however often it runs.
 """
-
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from dslo_jax.cost.work import WORD, Work
 from dslo_jax.solvers import (
     Discrepancy,
     Divergence,
@@ -22,16 +17,17 @@ from dslo_jax.solvers import (
     OptimalPath,
     Reading,
 )
+from dslo_jax.work import WORD, Work
 
 
-# What a change of a solver changes here: how often it reads its matrix, and what it
-# does to every entry on the way, beside matrix products and exponentials.
+# Numbers that must follow a change of a solver: how often it reads its matrix, and the
+# operations on each entry, without matrix products and exponentials.
 STEP = 4  # (mean - cost) / epsilon, cut off; 1 - K
-STEP_READS = 1  # a block of rows serves both products
-FIRST_STEP = 4  # more: mean, least, greatest; the sum that serves as a product
+STEP_READS = 1  # one read of a block of rows serves both products
+FIRST_STEP = 4  # in addition: mean, least, greatest, and the sum in place of a product
 TRANSPORT = 4  # (mean - cost) / epsilon, cut off; cost * K
-BALANCING_READS = 2  # of the affinity, in a round
-BEFORE_BALANCING_READS = 1  # the smallest entry
+BALANCING_READS = 2  # reads of the affinity in a round
+BEFORE_BALANCING_READS = 1  # for the smallest entry
 CHAIN_STATES = 4  # arrays [classes, patches] read or written in a step
 
 
@@ -42,15 +38,16 @@ def path_work(
     reading: Reading,
     itemsize: int = WORD,
 ) -> Work:
-    """Of ``optimal_path`` in the domain ``"kernel"``.
+    """Computation of ``optimal_path`` in the domain ``"kernel"``.
 
-    A step reads the rows with mass, makes their kernel and multiplies twice with it,
-    but once in the first step; the transport makes it once more and multiplies once.
+    A step reads the rows with mass, computes their kernel, and multiplies by it twice;
+    the first step multiplies once. The transport computes the kernel and multiplies
+    once.
 
     Args:
-        num_steps: Of each class.
-        patches: Of an image.
-        reading: What is read of the affinity.
+        num_steps: Number of steps of each class.
+        patches: Number of patches of an image.
+        reading: Rows of the affinity that are read.
         itemsize: Bytes of an entry of the affinity.
     """
     images, classes = num_steps.shape
@@ -58,11 +55,11 @@ def path_work(
     steps = int(longest.sum())  # the kernel serves all classes
     rows = reading.rows(patches)
     entries = rows * patches
-    # A pair serves one class, and takes part as long as any does.
+    # A pair serves one class, and is computed until the last class stops.
     served = num_steps if reading.pairs is None else longest
     products = 2 * int(served.sum()) - int((served > 0).sum()) + served.size
     flops = steps * STEP + images * (FIRST_STEP + TRANSPORT) + 2 * products
-    # Scalings of rows and columns: those before, and those after.
+    # Scalings of rows and columns, before and after a step.
     states = 2 * classes * (rows + patches) * (steps + images)
     return Work(
         flops=entries * flops,
@@ -79,12 +76,13 @@ def velocity_work(
     rounds: int = 15,
     itemsize: int = WORD,
 ) -> Work:
-    """Of ``maximum_velocity``: rounds of balancing, then the steps of the chain.
+    """Computation of ``maximum_velocity``: rounds of balancing, then the chain.
 
     Args:
-        num_steps: Of each class.
-        patches: Of an image.
-        rounds: Of balancing, each with two products of the affinity and a vector.
+        num_steps: Number of steps of each class.
+        patches: Number of patches of an image.
+        rounds: Rounds of balancing, each with two products of the affinity and a
+            vector.
         itemsize: Bytes of an entry of the affinity; a narrow one is widened first.
     """
     images, classes = num_steps.shape
@@ -104,7 +102,7 @@ def velocity_work(
 
 
 def kl_work(images: int, classes: int, patches: int) -> Work:
-    """Of ``kl_map``: a sum, a logarithm, a difference and a product of every entry."""
+    """Computation of ``kl_map``: sum, logarithm, difference, product for each entry."""
     entries = images * classes * patches
     return Work(
         flops=3 * entries,
@@ -121,50 +119,26 @@ def solver_work(
     *,
     itemsize: int = WORD,
 ) -> Work | None:
-    """What a discrepancy had to do, to solve with these steps.
+    """Computation of a discrepancy that took these steps.
 
     Args:
-        discrepancy: As it was solved with, ``fitted``.
-        num_steps: Of each class; zeros where there are no steps.
-        patches: Of an image.
+        discrepancy: The fitted discrepancy.
+        num_steps: Number of steps of each class; zeros for a closed form.
+        patches: Number of patches of an image.
         itemsize: Bytes of an entry of the affinity.
 
     Returns:
-        None where there is no formula: for discrepancies of other classes than ours;
-        for two that are fused, whose steps are known together only; and for paths in
-        the domain ``"log"``.
+        The computation for a velocity, a divergence, or a path that is not in the
+        domain ``"log"``; ``None`` for everything else.
     """
-    formula = _FORMULAS.get(type(discrepancy))
-    if formula is None:
-        return None
-    return formula(discrepancy, num_steps, patches, itemsize)
-
-
-_Formula = Callable[[Any, np.ndarray, int, int], Work | None]
-
-
-def _of_path(
-    path: OptimalPath, num_steps: np.ndarray, patches: int, itemsize: int
-) -> Work | None:
-    if path.domain == "log":
-        return None
-    reading = Reading(path.support, path.pairs)
-    return path_work(num_steps, patches, reading=reading, itemsize=itemsize)
-
-
-def _of_velocity(
-    velocity: MaximumVelocity, num_steps: np.ndarray, patches: int, itemsize: int
-) -> Work:
-    rounds = velocity.balancing_steps
-    return velocity_work(num_steps, patches, rounds=rounds, itemsize=itemsize)
-
-
-def _of_kl(_: Divergence, num_steps: np.ndarray, patches: int, __: int) -> Work:
-    images, classes = num_steps.shape
-    return kl_work(images, classes, patches)
-
-
-# By class and not by name: a discrepancy that bears the name of ours may do other work.
-_FORMULAS: Mapping[type[Discrepancy], _Formula] = MappingProxyType(
-    {OptimalPath: _of_path, MaximumVelocity: _of_velocity, Divergence: _of_kl}
-)
+    # By class: a subclass, or another class with the same name, may compute otherwise.
+    if type(discrepancy) is Divergence:
+        images, classes = num_steps.shape
+        return kl_work(images, classes, patches)
+    if type(discrepancy) is MaximumVelocity:
+        rounds = discrepancy.balancing_steps
+        return velocity_work(num_steps, patches, rounds=rounds, itemsize=itemsize)
+    if type(discrepancy) is OptimalPath and discrepancy.domain != "log":
+        reading = Reading(discrepancy.support, discrepancy.pairs)
+        return path_work(num_steps, patches, reading=reading, itemsize=itemsize)
+    return None

@@ -1,1 +1,1 @@
-"""The main job on drawn scenes, with small networks that were trained on them."""
+"""Segmentation of drawn scenes with small networks that were trained on such scenes."""

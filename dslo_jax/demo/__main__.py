@@ -1,4 +1,4 @@
-"""``python -m dslo_jax.demo``: the main job on scenes whose truth is known, offline."""
+"""``python -m dslo_jax.demo``: segment scenes with known labels, offline."""
 
 import sys
 import time
@@ -26,7 +26,7 @@ from dslo_jax.prompts import ClassList, classes_of_options
 from dslo_jax.segmenter import Segmenter
 
 
-# A beach at dusk; the classes call what it shows by other names.
+# A beach at dusk; the classes are other names for what it shows.
 _OWN_SEED = 3
 _OWN_CLASSES = (
     "heavens, peak, ocean, beach, ship, picket fence, hot-air balloon, bird, sunshine"
@@ -35,12 +35,12 @@ _OWN_CLASSES = (
 
 @dataclass(frozen=True)
 class Demo:
-    """Draw scenes, segment them with the bundled networks, and show how well it went.
+    """Draw scenes, segment them with the bundled networks, and show the results.
 
     Args:
-        seeds: The scenes, by number; the networks have seen none below 10000.
-        classes: What to look for in one more scene: a comma separates classes, a bar
-            separates synonyms. May be given several times. Default: what one scene
+        seeds: Seeds of the scenes; those below 10000 were not used for training.
+        classes: Classes to look for in one more scene. A comma separates classes, a bar
+            separates synonyms; may be given several times. Default: what one scene
             shows, by other names.
         out: Folder for the results; open sheet.html there.
     """
@@ -76,7 +76,7 @@ def _run(options: Demo, console: Console) -> None:
 
 
 def _load(status: Status) -> Segment:
-    """The bundled networks, loaded once for all modes."""
+    """Load the bundled networks, once for all modes."""
     status.update("loading")
     segmenter = Segmenter.from_pretrained(
         "demo",
@@ -89,7 +89,7 @@ def _load(status: Status) -> Segment:
 
 
 def _check(options: Demo) -> ClassList:
-    """The classes; raises before anything is loaded."""
+    """Check the options before anything is loaded, and return the classes."""
     held_out = scenes.HELD_OUT_SEEDS
     if not options.seeds or not all(seed in held_out for seed in options.seeds):
         raise OptionError(
@@ -106,7 +106,7 @@ def _check(options: Demo) -> ClassList:
 
 
 def _save(sheet: Sheet, folder: Path, seconds: float) -> None:
-    """The sheet in both forms; of every scene the photo and all results."""
+    """Write the sheet as HTML and PNG, and the photo and all results of each scene."""
     named = [(f"scene-{exhibit.seed}", exhibit) for exhibit in sheet.world]
     for name, exhibit in [*named, ("own-words", sheet.own)]:
         with atomic_file(folder / name / "photo.png") as file:

@@ -1,8 +1,8 @@
-"""Learn the weights of five self-attentions, and epsilon, from a few labelled scenes.
+"""Learn the weights of five self-attentions, and epsilon, from four labelled scenes.
 
     python -m dslo_jax.demo.learn
 
-A tenth of the patches of each class is the source; its path must find the others.
+The source of each class is a tenth of its patches, and its path must find the others.
 """
 
 from functools import partial
@@ -25,7 +25,7 @@ LAYERS += [f"down_blocks.0.attentions.{k}" for k in range(2)]
 
 
 def read(seeds):
-    """Sources, the affinities of every layer, and what really is in each patch."""
+    """Sources, the affinity of every layer, and the true shares of the classes."""
     source = load_affinity(BUNDLED["demo"] / "diffusion")
     options = partial(AffinityOptions, size=SIDE, timestep=300)
     single = (options(layers=((name, 1.0),)) for name in LAYERS)
@@ -40,7 +40,7 @@ def read(seeds):
 
 
 def loss(parameters, source, layers, shares):
-    """Cross-entropy between the class that sends most to a patch and the true one."""
+    """Cross-entropy between the paths and the true shares of the classes."""
     affinity = jnp.tensordot(jax.nn.softmax(parameters["weights"]), layers, axes=1)
     path = optimal_path(source, affinity, epsilon=jnp.exp(parameters["epsilon"])).path
     return -jnp.mean(jnp.sum(shares * jax.nn.log_softmax(jnp.log(path + 1e-12), 0), 0))

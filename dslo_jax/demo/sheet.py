@@ -1,4 +1,4 @@
-"""What the demo shows: scenes, their truth, and what each mode makes of them."""
+"""The content of the demo: scenes, their true labels, and the results of each mode."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -16,31 +16,31 @@ from dslo_jax.prompts import ClassList, parse_classes
 from dslo_jax.segmentation import Segmentation
 
 
-# Each mode and how it is called. The logits are what CLIP says without the method.
+# The modes and their titles. The logits are those of CLIP, without the method.
 MODES: Mapping[str, str] = {
     "logits": "baseline",
     "path": "path",
     "velocity": "velocity",
 }
 Segment = Callable[[str, np.ndarray, ClassList], Segmentation]
-"""Mode, pixels and classes to a result."""
+"""Function of a mode, pixels and classes to a result."""
 
 WORLD = parse_classes([(each.name, *each.synonyms) for each in scenes.CLASSES])
 COLUMNS = ("photo", "truth", *MODES.values())
-# A shape that scenes come in; one for all, because every shape compiles anew.
+# Height and width of all scenes, because each new size needs a compilation.
 SIZE = (128, 160)
 MAX_MAPS = 6
 
 
 class Exhibit(NamedTuple):
-    """One scene in the eyes of every mode.
+    """One scene with the results of every mode.
 
     Attributes:
-        seed: The scene.
-        truth: Position in ``names`` of what each pixel shows; 255 where it is nothing
-            that was asked for.
+        seed: Seed of the scene.
+        truth: Index in ``names`` of the true class of each pixel; 255 if ``names`` does
+            not have this class.
         names: The classes that were asked for.
-        results: By mode.
+        results: The results by mode.
     """
 
     seed: int
@@ -50,29 +50,29 @@ class Exhibit(NamedTuple):
 
     @property
     def pixels(self) -> UInt8[np.ndarray, "height width 3"]:
-        """The scene as a photo."""
+        """The pixels of the scene."""
         return next(iter(self.results.values())).pixels
 
     @property
     def visible(self) -> list[int]:
-        """Positions in ``names`` of the classes with the most true pixels."""
+        """Indices in ``names`` of the classes with most true pixels, largest first."""
         counts = np.bincount(self.truth.ravel(), minlength=IGNORE)[: len(self.names)]
         largest_first = np.argsort(-counts, kind="stable")[:MAX_MAPS]
         return [int(index) for index in largest_first if counts[index]]
 
     def confusion(self, mode: str) -> Confusion:
-        """The labels of a mode against the truth."""
+        """The confusion of the labels of a mode with the true labels."""
         labels = self.results[mode].labels
         return Confusion.of(self.truth, labels, len(self.names))
 
 
 class StageTime(NamedTuple):
-    """What a stage costs.
+    """The time of a stage.
 
     Attributes:
-        stage: Its name.
-        seconds: Median over the scenes, by mode; absent where a mode has no such stage.
-        compile_seconds: Spent once, in all modes together.
+        stage: Name of the stage.
+        seconds: Median over the scenes, by mode; modes without this stage are absent.
+        compile_seconds: Time of compilation in all modes together.
     """
 
     stage: str
@@ -81,11 +81,11 @@ class StageTime(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """Everything there is to show.
+    """All results of the demo.
 
     Attributes:
-        world: Scenes in which all classes of the world were asked for.
-        own: A scene in which somebody's own words were asked for.
+        world: Scenes with all classes of the drawn world.
+        own: A scene with the classes of the command line.
     """
 
     world: tuple[Exhibit, ...]
@@ -113,20 +113,13 @@ class Sheet(NamedTuple):
         return tuple(_stage_time(stage, runs) for stage in stages)
 
 
-def show(
-    seed: int,
-    classes: ClassList,
-    segment: Segment,
-) -> Exhibit:
+def show(seed: int, classes: ClassList, segment: Segment) -> Exhibit:
     """Draw a scene and segment it in every mode.
 
     Args:
-        seed: Of the scene.
-        classes: What to ask for.
-        segment: Mode, pixels and classes to a result.
-
-    Returns:
-        The exhibit.
+        seed: Seed of the scene.
+        classes: Classes to look for.
+        segment: Function of a mode, pixels and classes to a result.
     """
     scene = scenes.draw_scene(seed, size=SIZE)
     results: dict[str, Segmentation] = {
@@ -138,15 +131,15 @@ def show(
 def translate(
     labels: UInt8[np.ndarray, "height width"], classes: ClassList
 ) -> UInt8[np.ndarray, "height width"]:
-    """The truth of a scene in somebody's own words.
+    """Translate the labels of a scene to other classes.
 
     Args:
         labels: Labels of a scene.
-        classes: Any classes. Those with a name or synonym of a class of the world stand
-            for it; where two do, the first.
+        classes: Any classes. The first class that has a name or synonym of a class of
+            the world stands for it.
 
     Returns:
-        Position in ``classes``; 255 where no class stands for what is seen.
+        Indices in ``classes``; 255 where no class stands for the label.
     """
     meaning = dict(zip(WORLD.names, WORLD.class_of_name, strict=True))
     table = np.full(len(WORLD), IGNORE, np.uint8)
@@ -158,7 +151,7 @@ def translate(
 
 
 def draw_panels(exhibit: Exhibit) -> dict[str, Image.Image]:
-    """The pictures of one row of the sheet, by column, all of one size."""
+    """The pictures of one row of the sheet by column, all of the same size."""
     draw = partial(
         draw_overlay, exhibit.pixels, names=exhibit.names, opacity=0.65, legend=False
     )
@@ -166,7 +159,7 @@ def draw_panels(exhibit: Exhibit) -> dict[str, Image.Image]:
     filled = np.where(known, exhibit.truth, 0)
     photo = draw(labels=filled, opacity=0.0, outlines=False)
     truth = draw(labels=filled)
-    # What was not asked for stays as it is in the photo.
+    # Pixels of other classes look as in the photo.
     unasked = Image.fromarray(~known).convert("L")
     truth.paste(photo, mask=unasked.resize(photo.size, Image.Resampling.NEAREST))
     labelled = {
@@ -177,9 +170,10 @@ def draw_panels(exhibit: Exhibit) -> dict[str, Image.Image]:
 
 
 def draw_map(exhibit: Exhibit, mode: str, index: int) -> Image.Image | None:
-    """The map of one class, from black to the class's colour, one pixel a patch.
+    """Draw the map of a class, a pixel per patch, from black to the class's colour.
 
-    A class that was rejected early has none.
+    Returns:
+        The picture; ``None`` for a class that early rejection dropped.
     """
     result = exhibit.results[mode]
     if result.reports[index].rejected:

@@ -1,4 +1,4 @@
-"""The sheet as one HTML file: pictures inside, no script, nothing fetched."""
+"""The sheet as one HTML file with its pictures inside, without scripts."""
 
 from collections.abc import Mapping
 
@@ -31,25 +31,25 @@ def to_html(sheet: Sheet, footer: str) -> str:
     """Write the sheet as HTML.
 
     Args:
-        sheet: What to show.
-        footer: How it was made.
+        sheet: The results to show.
+        footer: How they were made.
 
     Returns:
         A whole document that needs no other file.
     """
     body = (
         "<h1>Twenty things, found by name</h1>"
-        "<p>Drawn scenes that the bundled networks have not seen before. All twenty "
-        "classes of this small world are asked for in every scene. The baseline is "
-        "the word that CLIP finds likeliest in each patch; <em>path</em> and "
-        "<em>velocity</em> let every patch hear from those that belong to it. The "
-        "networks know this world alone: photographs mean nothing to them.</p>",
+        "<p>Drawn scenes that the bundled networks have not seen in training. All "
+        "twenty classes of this small world are looked for in every scene. The "
+        "baseline is the class that CLIP finds most probable in each patch; "
+        "<em>path</em> and <em>velocity</em> combine patches that belong together. The "
+        "networks know only this drawn world, and no photographs.</p>",
         _scores(sheet.scores),
         _legend(WORLD.titles),
         *map(_exhibit, sheet.world),
         "<h2>In other words</h2>"
-        "<p>The same networks, asked for words of your own (<code>--classes</code>). "
-        "What no word stands for does not count.</p>",
+        "<p>The same networks with words of your own (<code>--classes</code>). Pixels "
+        "of classes without such a word do not count.</p>",
         _legend(sheet.own.names),
         _exhibit(sheet.own),
         "<h2>How long it took</h2>",
@@ -66,8 +66,8 @@ def _scores(scores: Mapping[str, float]) -> str:
     ]
     return (
         f'<div class="scores">{"".join(cells)}</div>'
-        '<p class="pale">mIoU over all scenes below: the overlap of labels and truth, '
-        "as a mean over the classes.</p>"
+        '<p class="pale">mIoU over all scenes below: the mean over the classes of the '
+        "overlap of labels and truth.</p>"
     )
 
 
@@ -90,7 +90,7 @@ def _exhibit(exhibit: Exhibit) -> str:
 
 
 def _maps(exhibit: Exhibit) -> str:
-    """The maps of the largest classes, one row a mode, folded away."""
+    """The maps of the largest classes, folded away; a row for each mode."""
     visible = exhibit.visible
     names = [page.words(exhibit.names[index]) for index in visible]
     rows = [["", *(f"<small>{name}</small>" for name in names)]]

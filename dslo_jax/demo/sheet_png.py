@@ -1,4 +1,4 @@
-"""The sheet as one picture, for places that show no HTML."""
+"""The sheet as one picture, for programs that cannot show HTML."""
 
 from collections.abc import Sequence
 
@@ -33,15 +33,15 @@ def to_image(sheet: Sheet) -> Image.Image:
     """Draw the sheet: strips of equal width, one below the other.
 
     Args:
-        sheet: What to show; the maps are those of the first scene.
+        sheet: The results to show; maps are shown for the first scene only.
     """
     strips = [
         _words("Twenty things, found by name", size=26),
-        _words("Drawn scenes that the bundled networks have not seen before", _PALE),
+        _words("Drawn scenes that the networks have not seen in training", _PALE),
         _legend(WORLD.titles),
         _head(sheet),
         *map(_row, sheet.world),
-        _words("The same, asked for in other words"),
+        _words("The same networks with other words"),
         _legend(sheet.own.names),
         _row(sheet.own),
         _words("The maps behind the labels of the first scene"),
@@ -71,7 +71,7 @@ def _words(
 
 
 def _legend(names: Sequence[str]) -> Image.Image:
-    """Names with their colours, as many on a line as fit."""
+    """Names with their colours, in as many lines as needed."""
     font = ImageFont.load_default(_TEXT)
     places, left, line = [], 0, 0
     for name in names:
@@ -120,7 +120,7 @@ def _row(exhibit: Exhibit) -> Image.Image:
 
 
 def _maps(exhibit: Exhibit) -> Image.Image:
-    """The maps of the largest classes: one row a mode, one column a class."""
+    """The maps of the largest classes: a row for each mode, a column for each class."""
     image, draw = _strip(_LINE + len(MODES) * (_MAP[1] + _GAP))
     font = ImageFont.load_default(_TEXT - 2)
     for column, index in enumerate(exhibit.visible):

@@ -1,4 +1,4 @@
-"""A byte-level tokenizer in CLIP's file layout, for checkpoints made on the spot."""
+"""A byte-level tokenizer in the file layout of CLIP, for small networks."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -21,15 +21,16 @@ def write_tokenizer(
     Args:
         folder: Created when missing.
         words: Lower-case words that become single tokens.
-        size: Length of the vocabulary; unused entries fill it up, and the two special
+        size: Length of the vocabulary, filled up with unused entries; the two special
             tokens come last. As short as possible when ``None``.
-        pad_token: What fills a row of tokens.
+        pad_token: Token that pads a text.
 
     Returns:
         The length of the vocabulary.
 
     Raises:
-        ValueError: ``size`` is too small for the bytes, the words and two more.
+        ValueError: ``size`` is too small for the bytes, the words and two special
+            tokens.
     """
     symbols = _byte_symbols()
     tokens = [*symbols, *(symbol + "</w>" for symbol in symbols)]
@@ -59,11 +60,11 @@ def write_tokenizer(
 
 
 def _merges(words: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs that make every word whole, the most urgent first.
+    """Pairs of symbols whose merges make each word a single token, in order of rank.
 
-    A pair of one word may tear another apart. So what the pairs so far make of a word
-    is what further ones put together; being less urgent, they leave the words before
-    it whole.
+    A pair for one word may also be merged in another word. So each word is first
+    encoded with the earlier pairs, and new pairs join the pieces that are left. New
+    pairs have lower ranks, so earlier words stay whole.
     """
     ranks: dict[tuple[str, str], int] = {}
     for word in words:
@@ -75,7 +76,7 @@ def _merges(words: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _pieces(parts: list[str], ranks: Mapping[tuple[str, str], int]) -> list[str]:
-    """What byte-pair encoding makes of a word."""
+    """Encode a word with byte pairs: merge the pair of highest rank, repeatedly."""
     while pairs := [pair for pair in pairwise(parts) if pair in ranks]:
         urgent = min(pairs, key=ranks.__getitem__)
         merged = []
@@ -89,10 +90,10 @@ def _pieces(parts: list[str], ranks: Mapping[tuple[str, str], int]) -> list[str]
 
 
 def _byte_symbols() -> list[str]:
-    """A printable character for each of the 256 bytes.
+    """A printable character for each of the 256 bytes, in the order of CLIP.
 
-    Printable bytes of Latin-1 stand for themselves and come first; the others borrow
-    the characters from 256 on. CLIP's own vocabulary has this order.
+    Printable bytes of Latin-1 come first and stand for themselves. The others have the
+    characters from 256 on.
     """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]

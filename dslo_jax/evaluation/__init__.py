@@ -1,4 +1,4 @@
-"""Measuring the method on photos with truth: data sets, sweeps, scores, reports."""
+"""Evaluation on photos with true labels: data sets, sweeps, scores, reports."""
 
 from dslo_jax.evaluation.datasets import (
     convert as convert,

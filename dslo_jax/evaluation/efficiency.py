@@ -1,12 +1,12 @@
-"""``python -m dslo_jax.evaluation.efficiency``: what a photo costs, part by part.
+"""``python -m dslo_jax.evaluation.efficiency``: computation and time of each stage.
 
-The efficiency table of the paper's Sec. 8, for the networks and machine at hand.
+This is the efficiency table of the paper (Sec. 8) for your networks on your machine.
 
-FLOPs stand there twice: by the formulas of ``dslo_jax.cost``, and by the compiler's
-analysis of the very programs that ran. The compiler counts additions and
-multiplications of every kind, but the body of a loop once, however often it turns; so a
-third column has our formulas counted that way, and the two must agree. Parameters are
-counted in the networks, times are those of the segmenter.
+The table has FLOPs by the formulas of ``dslo_jax.cost``, and by the compiler for the
+programs that ran. The compiler counts all additions and multiplications, but the body
+of a loop only once. Another column therefore has our formulas with the body of each
+loop counted once, which must agree with the compiler. Parameters are counted in the
+networks, and times are those of the segmenter.
 """
 
 import math
@@ -43,18 +43,18 @@ _ORDER += ("logits", "solver", "labels")
 
 
 def measure(segmenter: Segmenter, photo: Any, classes: Classes) -> dict[str, Any]:
-    """Segment a photo and say what each part of it costs.
+    """Segment a photo, and measure the computation and time of each stage.
 
     Args:
-        segmenter: Words that it has met before cost nothing.
+        segmenter: A segmenter; classes that it has segmented before need no text stage.
         photo: As for the segmenter.
         classes: As for the segmenter.
 
     Returns:
-        Plain values: ``components``, each with ``flops`` and ``flops_once`` (see
-        ``cost.Work``) by formula, ``compiler_flops``, ``parameters`` and ``seconds``
-        (median of three runs; of one for the words), ``None`` where there is no such
-        thing; and the circumstances.
+        Plain values: the circumstances and ``components``. Each component has by
+        formula ``flops`` and ``flops_once`` (see ``cost.Work``), ``compiler_flops``,
+        ``parameters``, and ``seconds`` (median of three runs; one run for the text). A
+        value is ``None`` where there is none.
     """
     with watch() as calls:
         result = segmenter(photo, classes)
@@ -95,7 +95,7 @@ def measure(segmenter: Segmenter, photo: Any, classes: Classes) -> dict[str, Any
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """The costs as Markdown, and those that the paper states for itself.
+    """The components as a Markdown table, and the table of the paper.
 
     Args:
         found: From ``measure``.
@@ -118,7 +118,7 @@ def table(found: Mapping[str, Any]) -> str:
             each[field] for each in found["components"] if each["name"] != "text"
         ]
         totals[field] = sum(number for number in numbers if number is not None)
-    totals["flops_once"] = None  # not known for all
+    totals["flops_once"] = None  # not known for all components
     for each in (*found["components"], totals):
         cells = [
             "" if each[field] is None else f"{each[field] / unit:.3f}"
@@ -129,11 +129,11 @@ def table(found: Mapping[str, Any]) -> str:
         [
             *lines,
             "",
-            "Text is encoded once for a list of classes, not for every photo. A "
-            "program of unet holds the aggregation: its time and the compiler's count "
-            "are those of both. The compiler counts the body of a loop once, and all "
-            "additions and multiplications; the formulas of networks count those of "
-            "products.",
+            "Text is encoded once for a list of classes, not for every photo. The "
+            "program of unet includes the aggregation, and so do its time and the "
+            "count of the compiler. The compiler counts all additions and "
+            "multiplications, but the body of a loop once; the formulas of networks "
+            "count only those of products.",
             "",
             *_quoted("efficiency"),
             "",
@@ -144,7 +144,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def _quoted(name: str) -> list[str]:
-    """A table of the paper, as theirs."""
+    """A table of the paper, with its source."""
     quoted = paper_tables()[name]
     lines = [
         f"The paper's own figures ({quoted.citation}). {quoted.caption}:",
@@ -161,7 +161,7 @@ def _quoted(name: str) -> list[str]:
 def _work(
     segmenter: Segmenter, calls: Sequence[Call], result: Segmentation
 ) -> dict[str, Work | None]:
-    """The formulas for what was called, by component."""
+    """Computation of the stages that were called, by formula."""
     logits = segmenter.networks.logits.module
     found: dict[str, Any] = {}
     for call in calls:
@@ -182,7 +182,7 @@ def _work(
 
 
 def _solver_work(call: Call, result: Segmentation) -> Work | None:
-    """None where there is no formula for the discrepancy."""
+    """Computation of the solver; ``None`` without a formula for the discrepancy."""
     patches = call.arguments[0].shape[-1]
     steps = [report.num_steps for report in result.reports if not report.rejected]
     taken = np.array([steps], int)
@@ -190,7 +190,7 @@ def _solver_work(call: Call, result: Segmentation) -> Work | None:
 
 
 def _label_work(call: Call) -> Work | None:
-    """None for dense upsampling."""
+    """Computation of the upsampling; ``None`` for dense upsampling."""
     values, _, guide = call.arguments
     if not isinstance(guide, ops.GuideCells):
         return None
@@ -205,14 +205,14 @@ def _label_work(call: Call) -> Work | None:
 
 
 def _numbers(work: Work | None) -> dict[str, int | None]:
-    """What is not known is None."""
+    """FLOPs of a component; ``None`` where they are not known."""
     if work is None:
         return {"flops": None, "flops_once": None}
     return {"flops": work.flops, "flops_once": work.once or None}
 
 
 def _parameters(segmenter: Segmenter) -> dict[str, int]:
-    """Numbers that were learned, by component."""
+    """Number of parameters of each component."""
     modules = dict(segmenter.networks.logits.module.networks())
     affinity = _affinity(segmenter)
     modules |= affinity.networks() if affinity else {}
@@ -227,7 +227,7 @@ def _parameters(segmenter: Segmenter) -> dict[str, int]:
 
 
 def _affinity(segmenter: Segmenter) -> AffinitySource | None:
-    """The source of affinities, if the discrepancy has a use for one."""
+    """The source of affinities, if the discrepancy needs one."""
     config = segmenter.config
     if not config.discrepancy.needs_affinity:
         return None
@@ -236,14 +236,15 @@ def _affinity(segmenter: Segmenter) -> AffinitySource | None:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Say what a photo costs.
+    """Measure the computation and time of each stage for one photo.
 
     Args:
         model: A pair of networks, as for ``dslo segment``.
         mode: Discrepancy that is turned into labels.
-        photo: A photo; a drawn scene without one.
-        classes: A comma separates classes, a bar separates synonyms; may be given
-            several times. Default: those of the drawn scenes.
+        photo: A photo; default: a drawn scene.
+        classes: Classes to look for. A comma separates classes, a bar separates
+            synonyms; may be given several times. Default: the classes of the drawn
+            scenes.
     """
 
     model: str = "demo"

@@ -1,4 +1,4 @@
-"""An evaluation: a sweep with one cell per mode, and the files that come of it."""
+"""An evaluation: a sweep with one cell for each mode, and its result files."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,19 +16,19 @@ from dslo_jax.evaluation.reports.evaluation_result import (
     evaluation_metrics,
     evaluation_timings,
 )
-from dslo_jax.evaluation.reports.result_files import save_result, save_text
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.label_maps import LabelMaps
 from dslo_jax.evaluation.sweeps.records import boundaries
 from dslo_jax.evaluation.sweeps.run import OnSkip, Watch, run
 from dslo_jax.evaluation.sweeps.sweep import Sweep
+from dslo_jax.files import write_json, write_text
 from dslo_jax.runs.journal import Journal, Record
 
 
 JOURNAL, LABELS = "journal.jsonl", "labels"
-"""Names inside the folder of an evaluation."""
+"""Names in the folder of an evaluation."""
 
-_EXAMPLES = 3  # at either end: the worst and the best
+_EXAMPLES = 3  # number of worst photos, and of best photos
 
 LabelsOf = Callable[[Sample], np.ndarray | None]
 
@@ -50,28 +50,28 @@ def evaluate(
     on_skip: OnSkip | None = None,
     strict: bool = False,
 ) -> dict[str, Any]:
-    """Measure what is missing, and write the result.
+    """Measure the cells that are not in the journal, and write the results.
 
-    However often this is interrupted and called again, it ends in the same bytes of
-    ``metrics.json``; times are in ``timings.json``.
+    If this is interrupted and called again, any number of times, ``metrics.json`` has
+    the same bytes. Times are in ``timings.json``.
 
     Args:
-        sweep: Of these cells.
+        sweep: Sweep with these cells.
         samples: The photos.
-        cells: What to measure, by mode.
-        journal: Of this evaluation, with a header from ``header_of``.
-        out: Gets metrics.json, metrics.md, index.html and timings.json.
-        save_labels: Also save every label map, as a PNG below ``out / "labels"``.
-        watch: Told of the progress.
-        on_skip: Told of photos that cannot be read.
-        strict: Stop at the first photo that cannot be read.
+        cells: The cell of each mode.
+        journal: Journal of this evaluation, with a header from ``header_of``.
+        out: Folder of metrics.json, metrics.md, index.html and timings.json.
+        save_labels: Whether to save every label map as a PNG in ``out / "labels"``.
+        watch: Called with the progress.
+        on_skip: Called with photos that cannot be read.
+        strict: Whether to stop at the first photo that cannot be read.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        OutputError: The disk refuses; what was measured is kept.
-        DsloError: A photo cannot be read, when ``strict``.
+        OutputError: A file cannot be written; the journal is kept.
+        DsloError: A photo cannot be read, and ``strict`` is true.
     """
     num_classes = len(samples.classes)
     maps = LabelMaps(out / LABELS, cells, num_classes)
@@ -102,8 +102,8 @@ def evaluate(
     )
     last_run = spent._asdict() | {"seconds": time.perf_counter() - start}
     metrics = evaluation_metrics(cells, journal.records, samples, journal.header)
-    timings = evaluation_timings(cells, journal.records, samples)
-    _write(out, metrics, timings | {"last_run": last_run}, samples, labels_of)
+    timings = evaluation_timings(cells, journal.records, samples, last_run)
+    _write(out, metrics, timings, samples, labels_of)
     return metrics
 
 
@@ -116,24 +116,24 @@ def rescore(
     watch: Watch | None = None,
     on_skip: OnSkip | None = None,
 ) -> dict[str, Any]:
-    """Score the label maps that an evaluation has saved; no network is needed.
+    """Score the label maps that an evaluation has saved, without networks.
 
-    The result is that of the evaluation, as long as label maps and truth are the same.
-    What the solver did, such as dropping a class, is taken from the journal.
+    The result is that of the evaluation if label maps and true labels are the same.
+    Numbers about the solver, such as dropped classes, are taken from the journal.
 
     Args:
-        samples: The photos with their truth.
-        cells: What was measured, by mode.
-        journal: Of the evaluation.
-        out: Its folder; as for ``evaluate``.
+        samples: The photos with their true labels.
+        cells: The cell of each mode.
+        journal: Journal of the evaluation.
+        out: Folder of the evaluation; as for ``evaluate``.
         watch: As for ``evaluate``.
-        on_skip: Told of photos whose truth or label maps cannot be read.
+        on_skip: Called with photos whose true labels or label maps cannot be read.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        OutputError: The disk refuses.
+        OutputError: A file cannot be written.
     """
     maps = LabelMaps(out / LABELS, cells, len(samples.classes))
     first = next(iter(cells.values()))
@@ -141,14 +141,8 @@ def rescore(
     records = maps.rescore(samples, journal, watch=watch, on_skip=on_skip)
     last_run = {"photos": len(samples), "seconds": time.perf_counter() - start}
     metrics = evaluation_metrics(cells, records, samples, journal.header)
-    timings = evaluation_timings(cells, records, samples)
-    _write(
-        out,
-        metrics,
-        timings | {"last_run": last_run},
-        samples,
-        lambda sample: maps.read(first, sample.name),
-    )
+    timings = evaluation_timings(cells, records, samples, last_run)
+    _write(out, metrics, timings, samples, lambda each: maps.read(first, each.name))
     return metrics
 
 
@@ -159,13 +153,13 @@ def _write(
     samples: SampleSet,
     labels_of: LabelsOf,
 ) -> None:
-    """Write the result; the page last, as its examples are read again."""
+    """Write the results; the page is last, because its examples are read again."""
     try:
-        save_result(out / "metrics.json", metrics)
-        save_result(out / "timings.json", timings)
-        save_text(out / "metrics.md", evaluation_markdown.render(metrics))
+        write_json(out / "metrics.json", metrics, indent=1)
+        write_json(out / "timings.json", timings, indent=1)
+        write_text(out / "metrics.md", evaluation_markdown.render(metrics))
         examples = list(_examples(metrics, samples, labels_of))
-        save_text(out / "index.html", evaluation_page.render(metrics, examples))
+        write_text(out / "index.html", evaluation_page.render(metrics, examples))
     except OSError as error:
         kept = "the journal is kept: the same command continues from it"
         raise OutputError.cannot_write(out, error, kept) from error
@@ -174,7 +168,7 @@ def _write(
 def _examples(
     metrics: Mapping[str, Any], samples: SampleSet, labels_of: LabelsOf
 ) -> Iterator[Example]:
-    """The worst photos of the first mode, then the best; those that can be read."""
+    """The worst and the best photos of the first mode, as far as they can be read."""
     photos = next(iter(metrics["results"].values()))["photos"]
     ranked = sorted(
         (photo for photo in photos if photo["miou"] is not None),

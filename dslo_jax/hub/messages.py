@@ -41,6 +41,11 @@ def is_about_download(error: Exception) -> bool:
     return isinstance(error, CheckpointError | OSError) or library in _LIBRARIES
 
 
+def reason_of(error: CheckpointError) -> str:
+    """The message of an error, without its code."""
+    return str(error).removeprefix(f"[{error.code}] ")
+
+
 def explain(error: Exception, mirror: Mirror) -> CheckpointError:
     """Translate an error of huggingface_hub or of the network for people.
 
@@ -110,7 +115,7 @@ def no_mirror(
     """
     codes = {error.code for error in errors.values()}
     code = codes.pop() if len(codes) == 1 else "W12"
-    reasons = dict.fromkeys(_without_code(error) for error in errors.values())
+    reasons = dict.fromkeys(map(reason_of, errors.values()))
     if name not in PRESETS:
         return CheckpointError(
             code,
@@ -163,10 +168,6 @@ def _way_on(
         f"and add to your command: {option} models/{name}",
         _MEANWHILE,
     ]
-
-
-def _without_code(error: CheckpointError) -> str:
-    return str(error).removeprefix(f"[{error.code}] ")
 
 
 def _reason(error: Exception, status: int | None) -> str:

@@ -14,7 +14,13 @@ from dslo_jax.empty_prompt import knows_empty_prompt
 from dslo_jax.errors import CheckpointError
 from dslo_jax.hub.download import check_hashes, fetch
 from dslo_jax.hub.folders import check_folder, in_half
-from dslo_jax.hub.messages import explain, is_about_download, no_mirror, not_cached
+from dslo_jax.hub.messages import (
+    explain,
+    is_about_download,
+    no_mirror,
+    not_cached,
+    reason_of,
+)
 from dslo_jax.hub.presets import PRESETS, Kind, Mirror, Preset
 from dslo_jax.hub.repositories import (
     cached_folder,
@@ -84,7 +90,7 @@ def resolve(
         except CheckpointError as error:
             if error.code != "W01":
                 raise
-            missing = str(error).removeprefix("[W01] ")
+            missing = reason_of(error)
             continue
         if half or offline or name not in PRESETS or not in_half(folder, preset.kind):
             return folder

@@ -5,7 +5,7 @@ from pathlib import Path
 from dslo_jax.errors import CheckpointError
 from dslo_jax.hub.download import fetch
 from dslo_jax.hub.folders import has_tokenizer
-from dslo_jax.hub.messages import explain, is_about_download
+from dslo_jax.hub.messages import explain, is_about_download, reason_of
 from dslo_jax.hub.presets import PRESETS
 from dslo_jax.hub.repositories import (
     TOKENIZER_FILES,
@@ -62,8 +62,7 @@ def find_tokenizer(
     except Exception as error:
         if not is_about_download(error):
             raise
-        reason = str(explain(error, mirrors[-1])).split("] ", 1)[1]
-        raise _no_tokenizer(folder, reason) from error
+        raise _no_tokenizer(folder, reason_of(explain(error, mirrors[-1]))) from error
 
 
 def _no_tokenizer(folder: Path, reason: str) -> CheckpointError:

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dslo_jax.cost.work import Work, block, product
 from dslo_jax.models.clip_config import ClipVisionConfig
 from dslo_jax.models.clip_layers import (
     EncoderLayer,
@@ -25,6 +24,7 @@ from dslo_jax.models.clip_layers import (
     attention_weights,
     weighted_mean,
 )
+from dslo_jax.work import Work, block, product
 
 
 Tokens = Float[Array, "batch tokens channels"]

@@ -8,13 +8,12 @@ files after it are not read and may have any content.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TypeVar
 
-from dslo_jax.errors import CheckpointError
 from dslo_jax.models.clip_config import ClipVisionConfig
 from dslo_jax.models.config_fields import Fields, is_number
+from dslo_jax.weights import read_object
 
 
 Config = TypeVar("Config", bound=ClipVisionConfig)
@@ -70,22 +69,12 @@ def _stated(folder: Path) -> Fields | None:
         path = folder / name
         if not path.is_file():
             continue
-        fields = Fields(_read_object(path), path)
+        fields = Fields(read_object(path), path)
         if part is None:
             return fields
         if fields.values.get(part) is not None:
             return fields.part(part)
     return None
-
-
-def _read_object(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_bytes())  # with or without a byte order mark
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError("W08", f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError("W08", f"{path} is not a JSON object")
-    return content
 
 
 def _rescale_factor(fields: Fields) -> float:

@@ -1,4 +1,4 @@
-"""A small drawn world with exact truth: its classes, its scenes, and words for them."""
+"""A small drawn world with exact labels: its classes, scenes and captions."""
 
 from dslo_jax.scenes.captions import caption as caption, wordings as wordings
 from dslo_jax.scenes.classes import (

@@ -1,4 +1,4 @@
-"""A canvas that knows what it shows: exact coverage, colour and label of every pixel.
+"""A canvas with the exact coverage, colour and label of every pixel.
 
 Everything is a union of polygons, rasterised in integers (vertices at 1/64 pixel, four
 rows of samples a pixel, exact coverage along each row), so that a drawing is the same
@@ -117,7 +117,7 @@ def stroke(start: Point, end: Point, width: Number) -> Contour:
 
 
 class Canvas:
-    """Colours and labels of a picture in the making.
+    """Colours and labels of a picture that is being drawn.
 
     A pixel takes the label of the front-most shape that covers more than half of it,
     and the mixture of the colours by coverage.
@@ -182,7 +182,7 @@ class Canvas:
         grain: Int[np.ndarray, "height width"] | None = None,
         opacity: int = 256,
     ) -> None:
-        """Paint where ``coverage`` (0 ... 256, its corner at top, left) says."""
+        """Paint by ``coverage`` (0 ... 256), whose corner is at ``top``, ``left``."""
         rows, columns = coverage.shape
         area = (slice(top, top + rows), slice(left, left + columns))
         colour = np.array(rgb, np.int32)
@@ -201,7 +201,7 @@ class Canvas:
         name: str | None = None,
         grain: Int[np.ndarray, "height width"] | None = None,
     ) -> None:
-        """Paint all that lies below a curve of heights in 1/64 pixel."""
+        """Paint everything below a curve of heights in 1/64 pixel."""
         top = min(max(int(curve.min()) // _FINE, 0), self.height)
         rows = _FINE * np.arange(top + 1, self.height + 1)[:, None]
         coverage = np.minimum(np.maximum(rows - curve[None], 0), _FINE) * _ROWS
@@ -209,7 +209,7 @@ class Canvas:
             self.fill_area(top, 0, coverage, rgb, name, grain)
 
     def name_at(self, x: Number, y: Number) -> str:
-        """What is seen at a point, pulled into the picture when it lies outside."""
+        """The class at a point; a point outside is moved into the picture."""
         row = min(max(int(y), 0), self.height - 1)
         return self._names[self.labels[row, min(max(int(x), 0), self.width - 1)]]
 
@@ -265,7 +265,7 @@ class Pen:
         self._fill(colour, contours, self.name, grain, 256)
 
     def veil(self, rgb: Rgb, opacity: int, *contours: Contour) -> None:
-        """Colour what is there without owning it: shadows, halos, foam."""
+        """Colour pixels without changing their labels: shadows, halos, foam."""
         self._fill(rgb, contours, None, None, opacity)
 
     def shadow(self, radius: Number) -> None:

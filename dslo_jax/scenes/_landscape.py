@@ -1,4 +1,4 @@
-"""Sky, mountains and ground: what a scene is before anything stands in it."""
+"""Sky, mountains and ground: a scene without things."""
 
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from dslo_jax.scenes._textures import (
 
 
 class View(NamedTuple):
-    """Where the camera looks.
+    """The view of the camera.
 
     Args:
         horizon: Height of the horizon in pixels; above 0 nothing of the sky is seen.
@@ -108,7 +108,7 @@ def choose_light(rng: np.random.Generator) -> Light:
 
 
 def choose_view(rng: np.random.Generator, height: int) -> View:
-    """Sky over ground; now and then nothing but sky, or nothing but ground."""
+    """Sky over ground; sometimes only sky, or only ground."""
     look = rng.random()
     bands = pick(rng, _BANDS)
     if look < 0.07:
@@ -140,7 +140,7 @@ def draw_sky(rng: np.random.Generator, canvas: Canvas, horizon: Number) -> None:
 
 
 def draw_sun_or_moon(rng: np.random.Generator, canvas: Canvas, horizon: Number) -> None:
-    """Whatever stands in the sky at this time of day, or nothing."""
+    """Draw the sun, the moon or neither, depending on the time of day."""
     sun, moon = {
         "dawn": (0.6, 0.2),
         "noon": (0.6, 0.08),

@@ -1,4 +1,4 @@
-"""What people make, drawn in its own coordinates (see ``Pen``).
+"""Things that people make, drawn in their own coordinates (see ``Pen``).
 
 The foot of a thing is at (0, 0), y points up, and it looks to the right.
 """
@@ -69,7 +69,7 @@ def draw_house(pen: Pen, rng: np.random.Generator) -> None:
     if rng.random() < 0.6:
         side = half * between(rng, 0.3, 0.6)
         pen.fill(mix(wall, BLACK, 30), box(side, high, side + 11, top + 6))
-    # Up into the roof: where parts only touch, no part owns the pixels between them.
+    # Up into the roof: parts that only touch would leave pixels between them.
     pen.fill(wall, box(-half, 0, half, high + 3), grain=grain)
     eaves = half + 8
     tiles = planks(size, corner, course, 40)

@@ -1,4 +1,4 @@
-"""What grows and lives, drawn in its own coordinates (see ``Pen``).
+"""Plants and animals, drawn in their own coordinates (see ``Pen``).
 
 The foot of a thing is at (0, 0), y points up, and it looks to the right.
 """
@@ -37,7 +37,7 @@ _LEAVES: tuple[Rgb, ...] = (
     (216, 170, 48),
     (232, 158, 184),
 )
-# Where the puffs of a round tree are, and their radius.
+# Position and radius of the puffs of a round tree.
 _CROWN = ((0, 66, 27), (-20, 56, 19), (20, 56, 19), (-13, 76, 18), (14, 76, 18))
 
 

@@ -1,4 +1,4 @@
-"""Where things stand: on ground that suits them, smaller the further away they are."""
+"""The places of things: on suitable ground, and smaller the further away they are."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -22,7 +22,7 @@ _TRIES = 16
 
 
 class Thing(NamedTuple):
-    """How a thing is placed.
+    """The rules for placing a thing.
 
     Args:
         draw: Callable[[Pen, np.random.Generator], None]s it with a pen.
@@ -107,7 +107,7 @@ def _find_places(
 def _choose(
     rng: np.random.Generator, things: Mapping[str, Thing]
 ) -> Iterator[tuple[str, Thing]]:
-    """Each kind by its own chance, so that no thing tells of another."""
+    """Choose each kind with its own probability, independently of the others."""
     for name, thing in things.items():
         if rng.random() < thing.chance:
             several = rng.random() < 0.5

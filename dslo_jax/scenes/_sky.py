@@ -1,4 +1,4 @@
-"""What is in the sky, drawn in its own coordinates (see ``Pen``)."""
+"""Things in the sky, drawn in their own coordinates (see ``Pen``)."""
 
 import numpy as np
 

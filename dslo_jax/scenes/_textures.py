@@ -1,4 +1,4 @@
-"""What surfaces look like: common colours, and grains.
+"""The surfaces of things: common colours, and grains.
 
 A grain says how bright each pixel of a surface is relative to its colour, in 1/256. It
 covers a whole canvas and is computed in integers.
@@ -47,7 +47,7 @@ def smooth_noise(rng: np.random.Generator, size: Size, cell: Size, depth: int) -
 def line_noise(
     rng: np.random.Generator, width: int, cell: int, depth: int
 ) -> Int[np.ndarray, " width"]:
-    """Noise of one row: the outline of hills and shores, in whatever ``depth`` is."""
+    """Noise of one row, for outlines of hills and shores, in the unit of ``depth``."""
     return smooth_noise(rng, (1, width), (1, cell), depth)[0].astype(np.int64)
 
 
@@ -107,6 +107,6 @@ def planks(size: Size, corner: Point, course: int, depth: int) -> Grain:
 def _between_cells(
     length: int, cell: int
 ) -> tuple[Int[np.ndarray, " length"], Int[np.ndarray, " length"]]:
-    """Cell of each pixel, and how far into it (0 ... 255)."""
+    """The cell of each pixel, and the position of the pixel in it (0 ... 255)."""
     position = np.arange(length) * 256 // cell
     return position // 256, position % 256

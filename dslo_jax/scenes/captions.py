@@ -1,4 +1,4 @@
-"""Sentences about scenes: what is seen, never where."""
+"""Sentences about scenes, with the names of things and without their places."""
 
 from collections.abc import Sequence
 

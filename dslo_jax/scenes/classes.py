@@ -1,4 +1,4 @@
-"""The classes of the drawn world, and what labels say of them."""
+"""The classes of the drawn world, and their labels."""
 
 from typing import Literal, NamedTuple
 
@@ -45,7 +45,7 @@ CLASSES: tuple[SceneClass, ...] = (
     SceneClass("balloon", ("hot-air balloon",), "a", "thing"),
 )
 NAMES: tuple[str, ...] = tuple(each.name for each in CLASSES)
-# What counts as background where a benchmark has one, as in a 21-class protocol.
+# Classes that count as background in a protocol with a background class.
 BACKGROUND: tuple[str, ...] = tuple(c.name for c in CLASSES if c.kind == "stuff")
 FOREGROUND: tuple[str, ...] = tuple(c.name for c in CLASSES if c.kind == "thing")
 

@@ -1,4 +1,4 @@
-"""Procedural scenes with exact truth: a small world in which everything is measurable.
+"""Procedural scenes with exact labels.
 
 A seed is a scene for ever: the same pixels and labels on every machine and in every
 release with the same ``VERSION``. Whoever changes what is drawn raises ``VERSION``.
@@ -29,7 +29,7 @@ from dslo_jax.scenes.classes import NAMES
 VERSION = 1
 HELD_OUT_SEEDS = range(10_000)
 FIRST_TRAINING_SEED = HELD_OUT_SEEDS.stop
-# Height and width of a scene whose size is left to its seed.
+# Heights and widths of scenes whose size is chosen by the seed.
 SIZES: tuple[tuple[int, int], ...] = (
     (112, 144),
     (112, 160),
@@ -44,7 +44,7 @@ _SMALLEST_SIDE = 32
 
 
 class Scene(NamedTuple):
-    """A scene, or a crop of one, and its truth.
+    """A scene, or a crop of one, and its labels.
 
     Args:
         pixels: RGB, 0 ... 255.

@@ -1,9 +1,9 @@
-"""The heart: discrepancies between class logits and the uniform distribution.
+"""Discrepancies between class logits and the uniform distribution.
 
-Pure functions of arrays, all classes of an image at once, under ``jit`` and ``vmap``.
-Every solution says for each class how many steps it took, how large the error is,
-whether it converged, and why it ended. A ``Discrepancy`` is one of them as a value,
-with its options: ``OptimalPath(epsilon=0.05).solve(source, affinity)``.
+The solvers are pure functions of arrays that run under ``jit`` and ``vmap``, for all
+classes of an image at once. A solution states for each class the number of steps, the
+error, whether it converged, and the reason why it ended. A ``Discrepancy`` is a solver
+with its options as one value: ``OptimalPath(epsilon=0.05).solve(source, affinity)``.
 """
 
 from dslo_jax.solvers._domains import Domain as Domain

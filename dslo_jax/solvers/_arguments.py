@@ -1,4 +1,4 @@
-"""Checks of arguments before anything is traced, and the one cast at the boundary."""
+"""Checks of arguments before tracing, and the conversion of arrays."""
 
 import math
 from numbers import Integral
@@ -13,13 +13,13 @@ from dslo_jax.solvers.solution import Reason, choose_reason
 
 
 def require_positive(name: str, value: Any, remedy: str) -> None:
-    """Refuse zero, negative values, NaN, infinity, and what is no number."""
+    """Refuse everything but a positive finite number."""
     if not 0 < _as_number(value) < math.inf:
         raise ValueError(f"`{name}` is {value!r}, expected a number > 0; {remedy}")
 
 
 def require_tolerance(value: Any) -> None:
-    """Refuse negative values, NaN, infinity, and what is no number."""
+    """Refuse everything but a finite number of at least 0."""
     if not 0 <= _as_number(value) < math.inf:
         raise ValueError(
             f"`tolerance` is {value!r}, expected a number >= 0; "
@@ -28,7 +28,7 @@ def require_tolerance(value: Any) -> None:
 
 
 def require_threshold(value: Any) -> None:
-    """Refuse what is not in (0, 1]."""
+    """Refuse everything but a number in (0, 1]."""
     if not 0 < _as_number(value) <= 1:
         raise ValueError(
             f"`threshold` is {value!r}, expected a number in (0, 1]; the paper uses 0.3"
@@ -36,13 +36,13 @@ def require_threshold(value: Any) -> None:
 
 
 def require_steps(name: str, value: Any) -> None:
-    """Refuse less than one step, and fractions of one."""
+    """Refuse everything but a whole number of at least 1."""
     if not isinstance(value, Integral) or value < 1:
         raise ValueError(f"`{name}` is {value!r}, expected an integer >= 1")
 
 
 def _as_number(value: Any) -> float:
-    """NaN for what is none."""
+    """The value as a float; NaN if it is no number."""
     try:
         return math.nan if isinstance(value, str) else float(value)
     except TypeError:
@@ -50,18 +50,18 @@ def _as_number(value: Any) -> float:
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a word that is not on the list."""
+    """Refuse a value that is not one of the choices."""
     if value not in choices:
         raise ValueError(f"`{name}` is {value!r}, expected one of {choices}")
 
 
 def as_arrays(*arrays: Any) -> tuple[Array, ...]:
-    """On the device. NumPy's float64 becomes float32 unless JAX is told to keep it."""
+    """Convert to JAX arrays; float64 is kept only if ``jax_enable_x64`` is on."""
     return tuple(map(jnp.asarray, arrays))
 
 
 def require_source(source: Array) -> None:
-    """Refuse anything but [classes, patches] with at least one of each."""
+    """Refuse a source that is not [classes, patches] with at least one of each."""
     if source.ndim != 2 or 0 in source.shape:
         raise ValueError(
             f"`source` has shape {source.shape}, expected [classes, patches] with at "
@@ -80,7 +80,7 @@ def require_affinity(affinity: Array, source: Array) -> None:
 
 
 def require_given(affinity: Array | np.ndarray | None) -> Array | np.ndarray:
-    """The affinity of a discrepancy that reads it."""
+    """The affinity, for a discrepancy that needs it; refuse ``None``."""
     if affinity is None:
         raise ValueError(
             "`affinity` is None, expected [patches, patches]: this discrepancy reads it"
@@ -89,13 +89,13 @@ def require_given(affinity: Array | np.ndarray | None) -> Array | np.ndarray:
 
 
 def compute_dtype(*arrays: Array) -> DTypeLike:
-    """float32, whatever the networks used; float64 if that is what came."""
+    """Type of the computation: float64 if an array has it, otherwise float32."""
     wide = any(array.dtype == jnp.float64 for array in arrays)
     return jnp.float64 if wide else jnp.float32
 
 
 def find_fault(source: Float[Array, "classes patches"]) -> Int32[Array, " classes"]:
-    """Why a class cannot be solved; ``CONVERGED`` if its values are a distribution."""
+    """The reason why each class cannot be solved; ``CONVERGED`` for a distribution."""
     total = jnp.sum(source, axis=1)  # finite only if every entry is
     return choose_reason(
         (~jnp.isfinite(total), Reason.SOURCE_NOT_FINITE),

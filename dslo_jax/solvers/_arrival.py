@@ -1,4 +1,4 @@
-"""When a patch has arrived, and what of it a step of the chain has to remember."""
+"""The criteria by which a patch arrives, and the state that they need."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,9 +8,11 @@ from jaxtyping import Array, Float
 
 
 class Walk(NamedTuple):
-    """State of the chain; ``arrival`` is infinite until a patch arrives.
+    """State of the chain: classes and patches, in the order that suits the chain.
 
-    Classes and patches, in the order that suits the chain.
+    Attributes:
+        state: Mass of each class in each patch.
+        arrival: Steps until each patch arrived; infinite until then.
     """
 
     state: Float[Array, "..."]
@@ -18,18 +20,18 @@ class Walk(NamedTuple):
 
 
 Arrive = Callable[[Array, Walk, Array], tuple[Walk, Float[Array, " classes"]]]
-"""Maps the new state, the walk and the steps so far to the next walk and its error."""
+"""Function of the new state, the walk and ``num_steps`` to the next walk and error."""
 
 
 def begin_saturation(mass: Array, patch_axis: int, threshold: float) -> Walk:
-    """Before the first step: what starts above the threshold is there."""
+    """The walk before the first step: patches above the threshold have arrived."""
     peak = jnp.max(mass, axis=patch_axis, keepdims=True)
     state = mass / jnp.where(peak > 0, peak, 1)
     return Walk(state, jnp.where(state > threshold, 0, jnp.full_like(state, jnp.inf)))
 
 
 def by_saturation(patch_axis: int, threshold: float, interpolate: bool) -> Arrive:
-    """A patch arrives as its state, scaled to maximum 1, exceeds the threshold."""
+    """A patch arrives when its state, scaled to maximum 1, exceeds the threshold."""
 
     def arrive(state: Array, walk: Walk, num_steps: Array) -> tuple[Walk, Array]:
         peak = jnp.max(state, axis=patch_axis)
@@ -40,7 +42,7 @@ def by_saturation(patch_axis: int, threshold: float, interpolate: bool) -> Arriv
         if interpolate:
             gain = jnp.where(taken == 0, 1 - threshold, state - walk.state)
             gain = jnp.where(arrives, gain, 1)  # 0 would make gradients NaN
-            # Rounding must not put a patch ahead of the step before.
+            # Despite rounding, no patch may arrive before the previous step.
             arrival -= jnp.minimum((state - threshold) / gain, 1)
         walk = Walk(state, jnp.where(arrives, arrival, walk.arrival))
         missing = share_missing(walk, patch_axis)
@@ -50,7 +52,7 @@ def by_saturation(patch_axis: int, threshold: float, interpolate: bool) -> Arriv
 
 
 def by_increment(patch_axis: int, threshold: float) -> Arrive:
-    """A patch arrives as a step moves it by no more than the threshold."""
+    """A patch arrives when a step moves its state by at most the threshold."""
 
     def arrive(state: Array, walk: Walk, num_steps: Array) -> tuple[Walk, Array]:
         is_still = jnp.abs(state - walk.state) <= threshold
@@ -65,6 +67,6 @@ def by_increment(patch_axis: int, threshold: float) -> Arrive:
 
 
 def share_missing(walk: Walk, patch_axis: int) -> Float[Array, " classes"]:
-    """Share of the patches that have not arrived."""
+    """Share of the patches of each class that have not arrived."""
     missing = jnp.isinf(walk.arrival).astype(walk.state.dtype)
     return jnp.mean(missing, axis=patch_axis)

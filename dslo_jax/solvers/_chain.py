@@ -1,7 +1,7 @@
-"""The Markov chain of all classes, which leave it as they arrive (Eq. 10).
+"""The Markov chain of all classes; a class leaves it when it has arrived (Eq. 10).
 
-A step is ``((state * row) @ A) * column``. The states of few classes lie classes first,
-those of many patches first.
+A step is ``((state * row) @ A) * column``. States are ``[classes, patches]`` for few
+classes and ``[patches, classes]`` for many.
 """
 
 from typing import NamedTuple
@@ -12,28 +12,27 @@ from jaxtyping import Array, Bool, Float
 
 from dslo_jax.solvers import tuning
 from dslo_jax.solvers._arrival import Arrive, Walk
-from dslo_jax.solvers._loop import Progress, begin, is_running, iterate
+from dslo_jax.solvers._loop import Progress, Rule, begin, iterate
 from dslo_jax.solvers._products import multiply
 from dslo_jax.solvers.balancing import Scalings
 
 
 _REST = 8
-"""Units of rounding by which a state of 1 may move in a step of a chain at rest."""
+"""Largest move of a chain at rest in one step, in rounding errors of 1."""
 
 
 class FewChain(NamedTuple):
-    """The transition as it is applied to few classes."""
+    """The transition for few classes."""
 
     affinity: Float[Array, "patches patches"]
     row: Float[Array, " patches"]
     column: Float[Array, " patches"]
 
     patch_axis = 1
-    """Of the states."""
 
     def advance(self, state: Float[Array, "classes patches"]) -> Array:
         # On a CPU the product takes half the time if its thin factor lies in memory
-        # transposed, and the barrier keeps it so. (A `.T` behind it would not do.)
+        # transposed, and only a transposition before the barrier is kept.
         thin = jax.lax.optimization_barrier((state * self.row[None]).T)
         precision = jax.lax.Precision.HIGHEST
         moved = jnp.einsum("pc,pq->cq", thin, self.affinity, precision=precision)
@@ -41,10 +40,10 @@ class FewChain(NamedTuple):
 
 
 class ManyChain(NamedTuple):
-    """The transition as it is applied to many classes.
+    """The transition for many classes.
 
     A CPU multiplies by the transposed affinity up to twice as fast, if the number of
-    classes is a multiple of those that its product takes at once.
+    classes is a multiple of ``tuning.WIDTH``.
     """
 
     transposed: Float[Array, "patches patches"]
@@ -52,7 +51,6 @@ class ManyChain(NamedTuple):
     column: Float[Array, " patches"]
 
     patch_axis = 0
-    """Of the states."""
 
     def advance(self, state: Float[Array, "patches classes"]) -> Array:
         _, classes = state.shape
@@ -63,28 +61,29 @@ class ManyChain(NamedTuple):
 
 
 Chain = FewChain | ManyChain
-"""Either form; both say where their patches are."""
+"""Either form; ``patch_axis`` is the axis of the patches in its states."""
 
 
 def chain_of(
     affinity: Float[Array, "patches patches"], scalings: Scalings, classes: int
 ) -> Chain:
-    """The form that is faster for so many classes."""
+    """The form of the chain that is faster for this number of classes."""
     if classes < tuning.MANY:
         return FewChain(affinity, *scalings)
     return ManyChain(jax.lax.optimization_barrier(affinity.T), *scalings)
 
 
 def run(arrive: Arrive, chain: Chain, progress: Progress, max_steps: int) -> Progress:
-    """Run the chain; a class that has arrived leaves the matrix product.
+    """Run the chain until every class has arrived.
 
-    Some classes need many more steps than others. Whenever those still on their way
-    fit the next smaller size, only they go on.
+    Some classes need many more steps than others. When the number of classes that still
+    run is at most the next size in ``tuning.STAGES``, only these stay in the matrix
+    product.
     """
     classes = progress.error.size
     patches = progress.state.arrival.size // classes
-    tolerance = 0.5 / patches  # the share is zero
-    class_axis = 1 - chain.patch_axis
+    # No patch is missing if the share of missing patches is below this.
+    rule = Rule(max_steps, 0.5 / patches, class_axis=1 - chain.patch_axis)
 
     def step(chain: Chain, walk: Walk, num_steps: Array) -> tuple[Walk, Array]:
         return arrive(chain.advance(walk.state), walk, num_steps)
@@ -92,29 +91,21 @@ def run(arrive: Arrive, chain: Chain, progress: Progress, max_steps: int) -> Pro
     sizes = [classes, *(size for size in tuning.STAGES if size < classes)]
     ids = jnp.arange(classes)
     for smaller in [*sizes[1:], 0]:
-        where = ids if class_axis == 0 else (..., ids)
+        where = ids if rule.class_axis == 0 else (..., ids)
         part = jax.tree.map(lambda leaf, where=where: leaf[where], progress)
-        part = iterate(
-            step,
-            chain,
-            part,
-            max_steps=max_steps,
-            tolerance=tolerance,
-            leave_at=smaller,
-            class_axis=class_axis,
-        )
+        part = iterate(step, chain, part, rule._replace(leave_at=smaller))
         progress = jax.tree.map(
             lambda leaf, new, where=where: leaf.at[where].set(new), progress, part
         )
-        active = is_running(progress, max_steps=max_steps, tolerance=tolerance)
-        ids = jnp.argsort(~active)[:smaller]
+        ids = jnp.argsort(~rule.is_running(progress))[:smaller]
     return progress
 
 
 def is_at_rest(chain: Chain, final: Progress) -> Bool[Array, " classes"]:
-    """Whether one more step would change nothing, of the classes with patches missing.
+    """Whether one more step changes nothing, for each class with missing patches.
 
-    A loop of one step, or of none if no patch is missing.
+    The step is a loop of at most one step, so that it is left out if no patch is
+    missing.
     """
     axis = chain.patch_axis
 
@@ -129,5 +120,5 @@ def is_at_rest(chain: Chain, final: Progress) -> Bool[Array, " classes"]:
     largest = jnp.max(state, axis=axis, keepdims=True)
     state /= jnp.where(largest > 0, largest, 1)
     start = begin(state, jnp.where(is_missing, jnp.inf, jnp.nan).astype(state.dtype))
-    last = iterate(step, chain, start, max_steps=1, tolerance=0.0, class_axis=1 - axis)
+    last = iterate(step, chain, start, Rule(1, 0.0, class_axis=1 - axis))
     return last.error <= _REST * jnp.finfo(state.dtype).eps

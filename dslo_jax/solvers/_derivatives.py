@@ -1,7 +1,7 @@
-"""Derivatives that a loop does not have, refused in words instead of by JAX.
+"""Clear errors for the derivatives that a loop does not have.
 
-A loop has a reverse mode of its own (``_loop``), and JAX allows no forward mode beside
-it. What it would say speaks of ``custom_vjp``, which helps nobody.
+The loop has a reverse mode of its own (``_loop``), and JAX allows no forward mode
+beside it. The error of JAX speaks of ``custom_vjp``, which a caller has never seen.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def once_only(tree: Any) -> Any:
 
 
 def _over_floats(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply it to what can have a gradient; the rest stays as it is."""
+    """Apply the function to the leaves that can have a gradient."""
     return jax.tree.map(
         lambda leaf: (
             function(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
@@ -54,8 +54,8 @@ def _refuse_forward(*_: Any, **__: Any) -> Any:
     raise NotImplementedError(_FORWARD)
 
 
-# The identity on tangents. Reverse mode transposes it and never runs it; forward mode
-# runs it, at once, compiled, or for many tangents together.
+# The identity on tangents. Reverse mode transposes it and never runs it. Forward mode
+# runs it: directly, compiled, or for a batch of tangents.
 _tangent = Primitive("backward_only_tangent")
 _tangent.def_abstract_eval(lambda leaf: leaf)
 ad.deflinear2(_tangent, lambda cotangent, _: [cotangent])
@@ -63,7 +63,7 @@ _tangent.def_impl(_refuse_forward)
 mlir.register_lowering(_tangent, _refuse_forward)
 batching.primitive_batchers[_tangent] = _refuse_forward
 
-# The identity on what is differentiated.
+# The identity on the arrays that are differentiated.
 _guard = Primitive("backward_only")
 _guard.def_abstract_eval(lambda leaf: leaf)
 _guard.def_impl(lambda leaf: leaf)

@@ -1,4 +1,4 @@
-"""A problem is solved with the kernel, or in the log domain where the kernel fails."""
+"""The two ways to solve a transport problem: with the kernel, or in the log domain."""
 
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -22,24 +22,15 @@ from dslo_jax.solvers._log_domain import (
 from dslo_jax.solvers._loop import Progress, choose, has_converged
 from dslo_jax.solvers._one_row import solve_one_row
 from dslo_jax.solvers._rows import Problem
-from dslo_jax.solvers._scaling import Known, scale, transport
+from dslo_jax.solvers._scaling import Known, Options, scale, transport
 from dslo_jax.solvers.solution import Reason, choose_reason
 
 
 Domain = Literal["auto", "kernel", "log"]
 
 
-class Options(NamedTuple):
-    """When the steps end, where they are taken, and what is kept; see ``sinkhorn``."""
-
-    max_steps: int
-    tolerance: float
-    domain: str
-    record: bool = False
-
-
 class Solved(NamedTuple):
-    """What either domain finds; a class that failed has no mass anywhere."""
+    """The result of either domain; a class that failed has no mass in any patch."""
 
     row_log: Float[Array, "classes blocks rows"]
     column_log: Float[Array, "classes targets"]
@@ -51,8 +42,8 @@ class Solved(NamedTuple):
 
 
 def require_options(epsilon: Any, options: Options) -> None:
-    """Refuse what is out of range."""
-    # A traced epsilon has no value yet; it is judged when it has one.
+    """Refuse options that are out of range."""
+    # A traced epsilon has no value yet; `prepare` checks it when it has one.
     if not isinstance(epsilon, jax.core.Tracer):
         require_positive("epsilon", epsilon, "the paper uses 0.1")
     require_steps("max_steps", options.max_steps)
@@ -63,7 +54,7 @@ def require_options(epsilon: Any, options: Options) -> None:
 def solve(
     problem: Problem, fault: Int32[Array, " classes"], options: Options
 ) -> Solved:
-    """Solve every class without a ``fault``, which is the ``Reason`` of the others."""
+    """Solve every class whose ``fault`` is ``CONVERGED``; others keep it as reason."""
     usable = fault == Reason.CONVERGED.value
     solved = _solve(problem, usable, options)
     return solved._replace(
@@ -88,14 +79,8 @@ def _solve(
 
 
 def _with_kernel(problem: Problem, usable: Array, options: Options) -> Solved:
-    final, known = scale(
-        problem,
-        usable,
-        max_steps=options.max_steps,
-        tolerance=options.tolerance,
-        record=options.record,
-    )
-    # What an overflow left must reach neither the result nor a gradient.
+    final, known = scale(problem, usable, options)
+    # Numbers that overflowed must reach neither the result nor a gradient.
     failed = jnp.isnan(final.error)
     nothing = jax.tree.map(jnp.zeros_like, final.state)
     state = choose(failed, nothing, final.state)
@@ -110,14 +95,7 @@ def _with_kernel(problem: Problem, usable: Array, options: Options) -> Solved:
 def _in_log_domain(problem: Problem, needed: Array, options: Options) -> Solved:
     known = look(problem)
     has_one_row, exact = _with_one_row(problem, known, needed, options)
-    final, path = scale_logs(
-        problem,
-        known,
-        needed & ~has_one_row,
-        max_steps=options.max_steps,
-        tolerance=options.tolerance,
-        record=options.record,
-    )
+    final, path = scale_logs(problem, known, needed & ~has_one_row, options)
     nothing = jax.tree.map(lambda leaf: jnp.full_like(leaf, NOTHING), final.state)
     state = choose(jnp.isnan(final.error), nothing, final.state)
     reason = _reason(final, known, options, Reason.EPSILON_TOO_SMALL)
@@ -129,9 +107,9 @@ def _in_log_domain(problem: Problem, needed: Array, options: Options) -> Solved:
 def _with_one_row(
     problem: Problem, known: Known, usable: Array, options: Options
 ) -> tuple[Bool[Array, " classes"], Solved]:
-    """The classes whose mass lies in one row, and their solution, which is known."""
+    """True for each class with all its mass in one row, and the exact solution."""
     one = solve_one_row(problem, known, usable.size)
-    # Its first step is exact; more, if asked for, change nothing.
+    # The first step is exact, and further steps change nothing.
     steps = options.max_steps if options.tolerance == 0 else 1
     error = jnp.full(usable.size, jnp.finfo(one.path.dtype).eps, one.path.dtype)
     reason = choose_reason(
@@ -151,7 +129,7 @@ def _with_one_row(
 def _reason(
     final: Progress, known: Known, options: Options, failure: Reason
 ) -> Int32[Array, " classes"]:
-    """Of every class; ``failure`` where finite costs could not be solved."""
+    """The reason of each class; ``failure`` where it failed with finite costs."""
     is_finite = jnp.all(jnp.isfinite(known.shift))
     is_stalled = final.state.estimate.is_stalled & (options.tolerance > 0)
     return choose_reason(
@@ -166,5 +144,5 @@ def _reason(
 def by_steps(
     history: Float[Array, "classes steps"] | None,
 ) -> Float[Array, "steps classes"] | None:
-    """Steps first, as results have it."""
+    """The history with the axis of the steps first."""
     return None if history is None else history.T

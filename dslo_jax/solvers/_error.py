@@ -1,9 +1,9 @@
-"""How far scalings are from the solution, told from how they change step by step.
+"""Estimate of the error of scalings, from their change in every step.
 
-A step contracts Hilbert's metric, so what is left after a change is at most
-``change * k / (1 - k)`` (Banach). Rounding adds an error of its own to every step,
-which the steps that follow contract in the same way. ``docs/solvers/theory.md`` derives
-both.
+A step is a contraction in Hilbert's metric with a factor ``k``, so the distance that is
+left after a change is at most ``change * k / (1 - k)`` (Banach). Every step also adds a
+rounding error, which later steps contract in the same way. ``docs/solvers/theory.md``
+derives both.
 """
 
 from typing import NamedTuple
@@ -15,22 +15,23 @@ from jaxtyping import Array, Bool, Float
 
 
 _NEAR = 2.0
-"""Largest change whose ratio to the next one tells how fast the steps converge.
+"""Largest change whose ratio to the next one is used to estimate the convergence.
 
-A change is a logarithm. From far away the steps are not yet linear: where costs span
-1000 epsilon, a change of 900 was followed by one of 0.14, and that by hundreds alike.
+A change is a difference of logarithms. Far from the solution, ratios mean nothing:
+where costs span 1000 epsilon, a change of 900 was followed by one of 0.14, and then by
+hundreds of the same size.
 """
 
 
 class Estimate(NamedTuple):
-    """What the steps of a class have told so far; part of the state of a loop.
+    """The convergence of a class as it is known; part of the state of a loop.
 
     Attributes:
-        change: Of the last step, in Hilbert's metric.
-        previous: Of the step before; infinite before there is one.
-        rounding: By how much rounding alone may change the scalings in a step.
-        ratio: Of a change to the one before, as far as rounding lets it be seen; 1 as
-            long as nothing is known.
+        change: Change in the last step, in Hilbert's metric.
+        previous: Change in the step before; infinite if there was none.
+        rounding: Change that rounding alone may cause in a step.
+        ratio: Ratio of a change to the one before it, as far as rounding allows to
+            observe it; 1 while nothing is known.
     """
 
     change: Float[Array, "..."]
@@ -40,22 +41,22 @@ class Estimate(NamedTuple):
 
     @property
     def is_stalled(self) -> Bool[Array, "..."]:
-        """True where the changes are rounding errors, and no longer get smaller."""
+        """Whether the changes are rounding errors and no longer decrease."""
         return (self.change <= self.rounding) & (self.change >= self.previous)
 
     def after(
         self, change: Float[Array, "..."], rounding: Float[Array, "..."]
     ) -> "Estimate":
-        """With one more step.
+        """The estimate after one more step.
 
-        Each change is known up to ``rounding``, and so their ratio lies in an interval;
-        the ratio of the steps before is kept where it lies in it. Among rounding errors
-        the interval holds everything, and the ratio stays what it was before.
+        Each change is known up to ``rounding``, so the ratio of two changes lies in an
+        interval. The ratio of the earlier steps is kept if it lies in this interval.
+        If the changes are rounding errors, the interval contains every ratio.
         """
-        # Nothing in here has a gradient; that of a root would be infinite at 0.
+        # Without gradients: that of a square root is infinite at 0.
         last, change, rounding = jax.lax.stop_gradient((self, change, rounding))
         least = jnp.maximum(change - rounding, 0) / (last.change + rounding)
-        # From far away a ratio tells nothing, unless the step arrived at once.
+        # Far from the solution a ratio means nothing, unless this step reached it.
         tells = (last.change <= _NEAR) | (change <= rounding)
         divisor = jnp.minimum(last.change, _NEAR) - rounding
         tells &= divisor > 0
@@ -65,15 +66,16 @@ class Estimate(NamedTuple):
         return Estimate(change, last.change, rounding, ratio)
 
     def error(self, log_range: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The distance that is left, and what rounding adds to it.
+        """Estimate the distance to the solution, rounding included.
 
-        A kernel whose logarithm spans ``r`` contracts by a factor of at most
-        ``k = tanh(r / 2)`` (Birkhoff); then k / (1 - k) = (exp(r) - 1) / 2. Scalings of
-        columns are sums over the kernel, so that any two are at most ``2 r`` apart.
+        A kernel whose logarithms have the range ``r`` contracts by a factor of at most
+        ``k = tanh(r / 2)`` (Birkhoff); then k / (1 - k) = (exp(r) - 1) / 2. Column
+        scalings are sums over the kernel, so any two differ by at most ``2 * r``.
 
-        The ratio of two changes is the factor of a whole step, two applications of the
-        kernel. The first ratio, from an arbitrary start, was up to 7 times smaller than
-        the later ones on our scenes; its root counts on one application only.
+        The ratio of two changes is the factor of a whole step, which applies the kernel
+        twice. Its square root, the factor of one application, is used out of caution:
+        the first ratio, from an arbitrary start, was up to 7 times smaller than the
+        later ones on our scenes.
         """
         factor = jnp.sqrt(self.ratio)
         is_known = factor < 1
@@ -86,7 +88,7 @@ class Estimate(NamedTuple):
 
 
 def begin_estimate(shape: tuple[int, ...], dtype: DTypeLike) -> Estimate:
-    """Before any step."""
+    """The estimate before the first step."""
     zeros = jnp.zeros(shape, dtype)
     return Estimate(
         zeros, jnp.full(shape, jnp.inf, dtype), zeros, jnp.ones(shape, dtype)

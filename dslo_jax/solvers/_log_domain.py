@@ -1,8 +1,8 @@
-"""Scaling in the log domain: slower, one class at a time, at any epsilon (Eq. 8).
+"""Scaling in the log domain: slower, one class at a time, for any epsilon (Eq. 8).
 
-Where the kernel would under- or overflow, or ``sum(v) - E @ v`` cancel, the logarithms
-of the scalings are iterated instead: every product with the kernel becomes a
-logarithm of a sum of exponentials.
+It is used where the kernel underflows or overflows, or where ``sum(v) - E @ v`` loses
+too many digits. The loop computes the logarithms of the scalings: every product with
+the kernel becomes a logarithm of a sum of exponentials.
 """
 
 from typing import Any, NamedTuple
@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dslo_jax.solvers._error import Estimate, begin_estimate
-from dslo_jax.solvers._loop import Progress, begin, iterate, recorded
+from dslo_jax.solvers._loop import Progress, Rule, begin, iterate, recorded
 from dslo_jax.solvers._rows import Block, Problem
-from dslo_jax.solvers._scaling import Known, mean_cost
+from dslo_jax.solvers._scaling import Known, Options, mean_cost
 
 
 NOTHING = -1e30
-"""Logarithm of no mass: finite, for the gradient of an infinite one is NaN."""
+"""Logarithm of no mass. It is finite, because infinity would make gradients NaN."""
 
 
 class LogScalings(NamedTuple):
@@ -33,25 +33,22 @@ def scale_logs(
     problem: Problem,
     known: Known,
     needed: Bool[Array, " classes"],
-    *,
-    max_steps: int,
-    tolerance: float,
-    record: bool,
+    options: Options,
 ) -> tuple[Progress, Float[Array, "classes targets"]]:
-    """Run Eq. 8 for the classes that need it; the others cost nothing.
+    """Run Eq. 8 for the classes in ``needed``; the others take no time.
 
     Returns:
         The logarithms of the scalings with their status, and the paths (Eq. 3). A
-        class that was not needed, or failed, has error NaN and path 0.
+        class that is not needed or fails has error NaN and path 0.
     """
-    # Beyond this the exponents are rounded by more than 1: nothing would be right.
+    # Beyond this the exponents are rounded by more than 1, and no digit is right.
     needed &= known.log_range * jnp.finfo(known.shift.dtype).eps < 1
 
     def solve(one: tuple[Array, Array]) -> tuple[Progress, Array]:
         mass, needed = one
         start = _begin(problem, mass, needed)
-        start = recorded(start, max_steps) if record else start
-        final = _scale(problem, known, mass, start, max_steps, tolerance)
+        start = recorded(start, options.max_steps) if options.record else start
+        final = _scale(problem, known, mass, start, options)
         return final, _transport(problem, known, final)
 
     masses = problem.by_class(problem.source, needed.size)
@@ -59,7 +56,7 @@ def scale_logs(
 
 
 def look(problem: Problem) -> Known:
-    """What the rows tell before any step."""
+    """Read the rows once, before the first step."""
 
     def visit(_: None, block: Block) -> tuple[None, tuple[Array, Array, Array]]:
         rows = problem.read(block)
@@ -87,8 +84,7 @@ def _scale(
     known: Known,
     mass: Float[Array, "blocks rows"],
     start: Progress,
-    max_steps: int,
-    tolerance: float,
+    options: Options,
 ) -> Progress:
     def step(
         given: tuple[Problem, Known, Array], state: LogScalings, _: Array
@@ -107,14 +103,7 @@ def _scale(
         error = jnp.where(jnp.isfinite(change), error, jnp.nan)
         return LogScalings(row, column, estimate), error
 
-    return iterate(
-        step,
-        (problem, known, mass),
-        start,
-        max_steps=max_steps,
-        tolerance=tolerance,
-        gives_up=lambda state: state.estimate.is_stalled,
-    )
+    return iterate(step, (problem, known, mass), start, options.rule)
 
 
 def _largest(logs: Float[Array, "..."], where: Bool[Array, "..."]) -> Array:
@@ -149,7 +138,7 @@ def _update(
 def _transport(
     problem: Problem, known: Known, final: Progress
 ) -> Float[Array, " targets"]:
-    """``sum_i plan_ij cost_ij``, by a loop of one step or, if not needed, of none."""
+    """``sum_i plan_ij cost_ij``, by a loop of one step; of none for a failed class."""
 
     def step(
         given: tuple[Problem, Known, LogScalings], reached: Array, _: Array
@@ -170,9 +159,9 @@ def _transport(
 
     start = begin(jnp.zeros_like(final.state.column), final.error)
     given = problem, known, final.state
-    return iterate(step, given, start, max_steps=1, tolerance=0.0).state
+    return iterate(step, given, start, Rule(1, 0.0)).state
 
 
 def log_or_nothing(mass: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The logarithm of what is positive, ``NOTHING`` of what is not."""
+    """The logarithm of each positive number, and ``NOTHING`` for all others."""
     return jnp.where(mass > 0, jnp.log(jnp.where(mass > 0, mass, 1)), NOTHING)

@@ -1,8 +1,8 @@
-"""A class with mass in one row alone: the marginals fix its plan, whatever the cost.
+"""The exact solution of a class whose mass lies in one row.
 
-Each column gets all of its mass from that row, so that ``plan_j = target_j`` and the
-path is ``target_j * cost_j``. Suppression leaves hopeless classes a single patch, and
-where that patch attends sharply the kernel would lose its digits.
+Every column gets all of its mass from this row, so that ``plan_j = target_j``, and the
+path is ``target_j * cost_j``. This is common, because suppression leaves an improbable
+class one patch. If this patch has sharp attention, the kernel would lose digits.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from dslo_jax.solvers._scaling import Known
 
 
 class OneRow(NamedTuple):
-    """What holds for the classes that have one row; of the others nothing is right."""
+    """The solution of classes with one row; other classes have meaningless values."""
 
     holds: Bool[Array, " classes"]
     row_log: Float[Array, "classes blocks rows"]
@@ -26,10 +26,7 @@ class OneRow(NamedTuple):
 
 
 def solve_one_row(problem: Problem, known: Known, classes: int) -> OneRow:
-    """The logarithms of the scalings that Eq. 8 gives in its first step, and the path.
-
-    The product that they scale with is a sum of positive numbers, taken in logarithms.
-    """
+    """The logarithms of the scalings after the first step of Eq. 8, and the path."""
     mass = problem.by_class(problem.source, classes)
     flat = mass.reshape(classes, -1)
     carries = flat > 0
@@ -40,7 +37,7 @@ def solve_one_row(problem: Problem, known: Known, classes: int) -> OneRow:
     total = jnp.sum(flat, axis=1)
     row = log_or_nothing(total) - jax.nn.logsumexp(exponent, axis=1)
     column = log_or_nothing(problem.target)[None] - row[:, None] - exponent
-    # Beyond this the exponents are rounded by more than 1; nor if a cost is not finite.
+    # Otherwise exponents are rounded by more than 1, or a cost is not finite.
     is_exact = known.log_range * jnp.finfo(flat.dtype).eps < 1
     return OneRow(
         (jnp.sum(carries, axis=1) == 1) & is_exact,

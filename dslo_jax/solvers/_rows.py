@@ -1,10 +1,10 @@
 """The rows of the cost that a solver reads, and their products with all classes.
 
-A row without mass has scaling 0 and is needed nowhere. Those that are read are either
-*shared*, each by all classes, and met by matrix products; or each is *owned* by one
-class, once for every class that has mass in it, and met by that class alone. The last
-axis of what a row holds, ``holders``, has all classes in the first case, and one entry
-in the second.
+A row without mass has scaling 0 and is not needed. The rows that are read are either
+*shared* or *owned*. A shared row is used by all classes, in matrix products. An owned
+row is used by one class alone; if several classes have mass in the same patch, its row
+is read once for each of them. Arrays with numbers of the rows have the last axis
+``holders``: all classes for shared rows, one entry for owned rows.
 """
 
 from typing import NamedTuple
@@ -21,20 +21,20 @@ from dslo_jax.solvers.solution import Reason, choose_reason
 
 
 class Block(NamedTuple):
-    """Some rows, one block of a scan or all of them; see ``Problem``."""
+    """Rows of one block of a scan, or of all blocks; see ``Problem``."""
 
     index: Array
     owner: Int[Array, "..."] | None
 
 
 class Problem(NamedTuple):
-    """What the loop reads: the rows of the cost that carry mass, in blocks.
+    """The constants of the loop: the rows of the cost with mass, in blocks.
 
     Attributes:
-        cost: All rows; or, gathered, those that carry mass.
-        index: Where the rows of each block are in ``cost``: the first one, if they
-            follow each other, or all, if they are chosen; padding repeats one of them.
-        owner: Class of each row; None if all share it.
+        cost: All rows, or a gathered copy of those with mass.
+        index: Places of the rows of each block in ``cost``: of the first row, if the
+            rows follow each other, otherwise of all rows. Padding repeats a row.
+        owner: Class of each owned row; None for shared rows.
         source: Row marginals; 0 in the padding.
         target: Column marginals.
         epsilon: The regulariser.
@@ -49,11 +49,11 @@ class Problem(NamedTuple):
 
     @property
     def blocks(self) -> Block:
-        """What a scan goes over; ``read`` makes rows of it."""
+        """The blocks for a scan, each to be read by ``read``."""
         return Block(self.index, self.owner)
 
     def read(self, block: Block) -> Float[Array, "rows targets"]:
-        """Rows of the cost. Chosen ones are gathered whenever they are needed."""
+        """Read the rows of a block; rows that do not follow each other are gathered."""
         if self.index.ndim == 2:
             rows = self.cost[block.index]
         else:
@@ -62,7 +62,7 @@ class Problem(NamedTuple):
         return rows.astype(self.source.dtype)
 
     def rows_at(self, place: Int[Array, " places"]) -> Float[Array, "places targets"]:
-        """Single rows, by their number among all that are read."""
+        """Read single rows, by their numbers among all rows of all blocks."""
         index = self.index.reshape(-1)[place] if self.index.ndim == 2 else place
         return self.cost[index].astype(self.source.dtype)
 
@@ -75,7 +75,7 @@ class Problem(NamedTuple):
     def extremes(
         self, cost: Float[Array, "rows targets"], shift: Float[Array, " rows"]
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Smallest and largest exponent, which have no gradient."""
+        """Smallest and largest exponent, without gradients."""
         ends = jax.lax.stop_gradient((jnp.max(cost, axis=1), jnp.min(cost, axis=1)))
         low, high = (self.exponent(end[:, None], shift) for end in ends)
         return jnp.min(low), jnp.max(high)
@@ -83,7 +83,7 @@ class Problem(NamedTuple):
     def by_class(
         self, held: Float[Array, "blocks rows holders"], classes: int
     ) -> Float[Array, "classes blocks rows"]:
-        """What rows hold, for every class; 0 for one that has no part in a row."""
+        """Numbers of the rows for every class; 0 where a class does not own a row."""
         if self.owner is None:
             return jnp.moveaxis(held, 2, 0)
         is_owner = self.owner[None] == jnp.arange(classes)[:, None, None]
@@ -105,7 +105,7 @@ def prepare(
     epsilon: float | Float[Array, ""],
     reading: Reading,
 ) -> tuple[Problem, Int32[Array, " classes"]]:
-    """Choose what the loop reads, and say why which classes cannot be solved."""
+    """Prepare what the loop reads, and the reason of classes that cannot be solved."""
     dtype = compute_dtype(source, cost)
     if target is None:
         target = jnp.full(cost.shape[1], 1 / cost.shape[1], dtype)
@@ -135,8 +135,8 @@ def prepare(
     is_whole = reading == Reading() and index.size == patches
     narrow = cost.dtype != dtype
     if is_whole or is_gathered_once(index.size, cost.shape[1], is_narrow=narrow):
-        # Rows that follow each other are sliced: a scan over the blocks of several
-        # images would copy them.
+        # Rows that follow each other are sliced. A scan over blocks of the cost itself
+        # would copy it if there are several images.
         cost = cost if is_whole else cost[index.reshape(-1)]
         index = jnp.arange(0, index.size, index.shape[1])
     fault = choose_reason((usable & ~fits, Reason.TOO_MANY_ROWS), otherwise=fault)
@@ -144,20 +144,20 @@ def prepare(
 
 
 def is_gathered_once(rows: int, targets: int, *, is_narrow: bool) -> bool:
-    """Whether so many rows are gathered together, and not block by block when read."""
-    # Gathered later, a narrow cost would be widened by the compiler as a whole.
+    """Whether all rows are gathered at once, or block by block when they are read."""
+    # If a narrow cost were gathered later, the compiler would widen all of it.
     return is_narrow or rows * targets <= tuning.GATHERED_AT_ONCE
 
 
 def _rows_with_mass(
     source: Float[Array, "classes patches"], support: int | None
 ) -> tuple[Int[Array, "blocks rows"], Int[Array, ""]]:
-    """The rows in which any class has mass, in blocks, and how many there are."""
+    """The rows in which any class has mass, in blocks, and their number."""
     patches = source.shape[1]
     if support is None:
         return _in_blocks(jnp.arange(patches)), jnp.asarray(patches)
     carries = jnp.any(source > 0, axis=0)
-    # Padding repeats a row that is read anyway: others may hold anything.
+    # Padding repeats a row that is read anyway; other rows may contain anything.
     (index,) = jnp.nonzero(carries, size=support, fill_value=jnp.argmax(carries))
     return _in_blocks(index), jnp.sum(carries)
 
@@ -165,16 +165,16 @@ def _rows_with_mass(
 def _pairs_with_mass(
     source: Float[Array, "classes patches"], pairs: int
 ) -> tuple[Int[Array, "blocks rows"], Int[Array, "blocks rows"], Int[Array, ""]]:
-    """Row and class of every mass, in blocks, and how many there are."""
+    """Row and class of every pair with mass, in blocks, and the number of pairs."""
     carries = (source > 0).astype(source.dtype)
     counts = jnp.sum(carries, axis=0).astype(jnp.int32)
     ends = jnp.cumsum(counts, dtype=jnp.int32)
     number = jnp.arange(pairs, dtype=jnp.int32)
     number = jnp.minimum(number, ends[-1] - 1)  # padding repeats the last
     index = jnp.searchsorted(ends, number, side="right")
-    # The classes of that row to pass over.
+    # Number of earlier pairs of the same row.
     before = number - (ends[index] - counts[index])
-    # The classes up to each one that have mass there; far faster than `cumsum`.
+    # Number of classes up to each class with mass there; far faster than `cumsum`.
     up_to = jnp.tril(jnp.ones((len(source),) * 2, source.dtype))
     passed = multiply(up_to, carries[:, index])
     owner = jnp.sum(passed <= before.astype(passed.dtype)[None], axis=0)
@@ -183,26 +183,26 @@ def _pairs_with_mass(
 
 
 def _in_blocks(rows: Int[Array, " rows"]) -> Int[Array, "blocks rows_of_block"]:
-    """Padded with the last one."""
+    """Divide rows into blocks; padding repeats the last row."""
     blocks, count = block_shape(rows.size)
     padded = jnp.pad(rows, (0, blocks * count - rows.size), mode="edge")
     return padded.reshape(blocks, count)
 
 
 def block_shape(rows: int) -> tuple[int, int]:
-    """Blocks that so many rows are cut into, and the rows of each, padding included."""
+    """Number of blocks, and of the rows in each block with padding."""
     blocks = -(-rows // tuning.BLOCK_ROWS)
     return blocks, -(-rows // blocks)
 
 
 Owner = Int[Array, " rows"] | None
-"""Of the rows of one block."""
+"""Class of each row of one block; None for shared rows."""
 
 
 def of_rows(
     of_class: Float[Array, " classes"], owner: Owner
 ) -> Float[Array, "_ holders"]:
-    """A number of each class, for what rows hold."""
+    """Numbers of the classes, arranged for the rows."""
     return of_class[None] if owner is None else of_class[owner][:, None]
 
 
@@ -211,7 +211,7 @@ def onto_rows(
     column: Float[Array, "classes targets"],
     owner: Owner,
 ) -> Float[Array, "rows holders"]:
-    """``matrix @ column``, of each row for those who hold it."""
+    """``matrix @ column``, for each row and its holders."""
     if owner is None:
         return _matmul(matrix, column.T)
     precision = jax.lax.Precision.HIGHEST
@@ -225,33 +225,33 @@ def onto_columns(
     matrix: Float[Array, "rows targets"],
     owner: Owner,
 ) -> Float[Array, "classes targets"]:
-    """``reached + row @ matrix``, for each class with the rows that it holds."""
+    """``reached + row @ matrix``, for each class and the rows that it holds."""
     if owner is None:
         return reached + _matmul(row.T, matrix)
-    # Without the barrier a CPU multiplies in its loop over the rows, 5 times slower.
+    # Without the barrier the CPU program multiplies row by row, 5 times slower.
     return reached.at[owner].add(jax.lax.optimization_barrier(row * matrix))
 
 
 def sum_on_rows(
     matrix: Float[Array, "rows targets"],
 ) -> Float[Array, "rows 1"]:
-    """Of every row, by a product: the other uses of a matrix are products."""
+    """The sum of every row, by a product like the other uses of the matrix."""
     return _matmul(matrix, jnp.ones((matrix.shape[1], 1), matrix.dtype))
 
 
 def least_of_class(
     held: Float[Array, "rows holders"], owner: Owner, classes: int
 ) -> Float[Array, " classes"]:
-    """The smallest number that each class holds."""
+    """The smallest number of each class."""
     if owner is None:
         return jnp.min(held, axis=0)
     return jnp.full(classes, jnp.inf, held.dtype).at[owner].min(held[:, 0])
 
 
 def _matmul(left: Float[Array, "m k"], right: Float[Array, "k n"]) -> Array:
-    """The product; with a vector, the sum of those with its two halves.
+    """The product; a product with a vector is computed for each half of it, and added.
 
-    A CPU takes as long for both as for one, which it sums up less exactly.
+    A CPU takes the same time for both ways, and the sum in halves is more exact.
     """
     if left.shape[0] == 1:
         halves = in_parts(left[0], 2)

@@ -1,14 +1,15 @@
 """Scaling a Gibbs kernel to the marginals of every class (Eq. 6-8).
 
-Three identities carry this file; ``docs/solvers/theory.md`` derives them.
+The code uses three identities, which ``docs/solvers/theory.md`` derives.
 
-* ``K @ v = sum(v) - E @ v`` with ``E = 1 - K``: a cost that is small against epsilon
-  makes ``E`` small, so nothing cancels and few steps reach the float32 limit.
-* A row without mass has scaling 0 and is needed nowhere (``_rows``).
+* ``K @ v = sum(v) - E @ v`` with ``E = 1 - K``. If the cost is small compared with
+  epsilon, ``E`` is small, so its rounding errors are small, and few steps reach the
+  limit of float32.
+* A row without mass has scaling 0 and is not needed (``_rows``).
 * ``sum_i plan_ij cost_ij = column_j * (row @ (cost * K))_j``.
 
-``K`` is recomputed from the cost, one block of rows at a time, wherever it is needed:
-no second N x N array is held, and a block stays in cache.
+``K`` is recomputed from the cost, one block of rows at a time, wherever it is needed.
+No second N x N array is held, and a block stays in the cache.
 """
 
 import math
@@ -20,7 +21,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dslo_jax.solvers._error import Estimate, begin_estimate
-from dslo_jax.solvers._loop import Progress, begin, choose, iterate, note, recorded
+from dslo_jax.solvers._loop import (
+    Progress,
+    Rule,
+    begin,
+    choose,
+    iterate,
+    note,
+    recorded,
+)
 from dslo_jax.solvers._rows import (
     Owner,
     Problem,
@@ -33,16 +42,41 @@ from dslo_jax.solvers._rows import (
 
 
 _LOSS = 1e-5
-"""Relative error by cancellation from which on a class is left to the log domain."""
+"""Relative loss by cancellation above which a class needs the log domain."""
+
+
+class Options(NamedTuple):
+    """Options of ``sinkhorn`` and ``optimal_path``; see there.
+
+    Attributes:
+        max_steps: Greatest number of steps.
+        tolerance: Error at which a class stops.
+        domain: ``"auto"``, ``"kernel"`` or ``"log"``.
+        record: Whether the errors of all steps are kept.
+    """
+
+    max_steps: int
+    tolerance: float
+    domain: str
+    record: bool = False
+
+    @property
+    def rule(self) -> Rule:
+        """The rule of the loop, in either domain."""
+        return Rule(
+            self.max_steps,
+            self.tolerance,
+            gives_up=lambda state: state.estimate.is_stalled,
+        )
 
 
 class Known(NamedTuple):
-    """What the first look at the rows tells.
+    """Facts about the rows, found by reading them once.
 
     Attributes:
         shift: Mean cost of each row.
-        log_range: Span of the logarithm of the kernel.
-        log_highest: The largest logarithm of the kernel, at least 0.
+        log_range: Range of the logarithms of the kernel.
+        log_highest: Largest logarithm of the kernel, at least 0.
     """
 
     shift: Float[Array, "blocks rows"]
@@ -56,7 +90,7 @@ class Known(NamedTuple):
         lows: Float[Array, " blocks"],
         highs: Float[Array, " blocks"],
     ) -> "Known":
-        """From the extremes of the logarithm of the kernel in every block."""
+        """Make it from the smallest and largest logarithm of each block."""
         highest = jnp.max(highs)
         log_range = jax.lax.stop_gradient(highest - jnp.min(lows))
         return cls(shift, log_range, jax.lax.stop_gradient(jnp.maximum(highest, 0)))
@@ -71,22 +105,19 @@ class Scalings(NamedTuple):
 
 
 def mean_cost(cost: Float[Array, "rows targets"]) -> Float[Array, " rows"]:
-    """Mean of each row. It does not change the plan, and so it has no gradient."""
+    """Mean of each row, without a gradient, because it does not change the plan."""
     return jax.lax.stop_gradient(jnp.mean(cost, axis=1))
 
 
 def scale(
     problem: Problem,
     usable: Bool[Array, " classes"],
-    *,
-    max_steps: int,
-    tolerance: float,
-    record: bool,
+    options: Options,
 ) -> tuple[Progress, Known]:
     """Run Eq. 8 from column scaling 1.
 
-    A class whose kernel over- or underflows, or whose subtraction loses too many
-    digits, ends with error NaN: the kernel cannot solve it.
+    A class whose kernel overflows or underflows, or whose subtraction loses too many
+    digits, ends with error NaN: it cannot be solved with the kernel.
     """
     classes = usable.size
 
@@ -110,25 +141,17 @@ def scale(
         return _finish(problem, row, reached, lost, state, known)
 
     start, known = _first_step(problem, usable)
-    if record:
-        first = recorded(start, max_steps)
+    if options.record:
+        first = recorded(start, options.max_steps)
         noted = note(first.history, start.error, start.num_steps - 1, usable)
         start = first._replace(history=noted)
-    final = iterate(
-        step,
-        (problem, known),
-        start,
-        max_steps=max_steps,
-        tolerance=tolerance,
-        gives_up=lambda state: state.estimate.is_stalled,
-    )
-    return final, known
+    return iterate(step, (problem, known), start, options.rule), known
 
 
 def _first_step(
     problem: Problem, usable: Bool[Array, " classes"]
 ) -> tuple[Progress, Known]:
-    """From column scaling 1, whose product with the kernel all classes share."""
+    """The first step: all classes share the product of the kernel and ones."""
     blocks, rows, _ = problem.source.shape
     classes, targets = usable.size, problem.target.size
     dtype = problem.target.dtype
@@ -161,17 +184,17 @@ def _sweep(
     visit: Callable[..., tuple[Array, Array, Any]],
     *given: Array,
 ) -> tuple[Array, Array, Any]:
-    """One step of Eq. 8 in one sweep over the blocks, up to the new column scaling.
+    """Take one step of Eq. 8 in one pass over the blocks, without the column scaling.
 
     Args:
-        problem: What is read.
-        classes: How many there are.
-        visit: Maps rows of the cost, their owners, and what is given for them, to
-            ``E``, the new row scaling, and anything else.
-        given: Block by block.
+        problem: Rows that are read.
+        classes: Number of classes.
+        visit: Function of the rows of a block, their owners and their part of ``given``
+            to ``E``, the new row scaling, and any further result.
+        given: Arrays with numbers of the rows, in blocks.
 
     Returns:
-        The new row scaling; its product with ``E``; anything else.
+        The new row scaling, its product with ``E``, and the further results.
     """
 
     @jax.checkpoint
@@ -203,22 +226,22 @@ def _finish(
     change = _log_spread(ratio)
     lost_by_columns = _lost(row_total, jnp.min(_where(target, kernel_row), axis=1))
     lost_by_any = jnp.maximum(jnp.max(lost, axis=0), lost_by_columns)
-    # The logarithms of the kernel that matter are rounded as well.
+    # The logarithms of the kernel are rounded, too.
     rounding = lost_by_any + jnp.finfo(column.dtype).eps * known.log_highest
     estimate = state.estimate.after(change, rounding)
-    # An infinite change is an overflow; it must not pass for a large error.
+    # An infinite change is an overflow, not a large error.
     is_exact = jnp.isfinite(change) & (lost_by_any <= _LOSS)
     error = jnp.where(is_exact, estimate.error(known.log_range), jnp.nan)
     return Scalings(row, column, estimate), jax.lax.stop_gradient(error)
 
 
 def kernel(exponent: Float[Array, "rows targets"]) -> Array:
-    """Finite: the gradient of an infinite one is NaN."""
+    """The kernel, kept finite, because infinity would make gradients NaN."""
     return jnp.exp(jnp.minimum(exponent, _log_limit(exponent.dtype)))
 
 
 def _log_limit(dtype: jnp.dtype) -> float:
-    """Above it sums over the kernel may overflow."""
+    """Logarithm above which sums over the kernel may overflow."""
     return 0.9 * math.log(jnp.finfo(dtype).max)
 
 
@@ -227,22 +250,22 @@ def _log_spread(ratio: Float[Array, "classes targets"]) -> Float[Array, " classe
 
 
 def _divide(mass: Array, reached: Array) -> Array:
-    """0 where there is no mass, or none is reached: infinity would break gradients."""
+    """The quotient; 0 where ``reached`` is 0: infinity would make gradients NaN."""
     is_reached = reached > 0
     return jnp.where(is_reached, mass / jnp.where(is_reached, reached, 1), 0)
 
 
 def _where(mass: Array, reached: Array) -> Array:
-    """What is reached where there is mass, elsewhere infinity."""
+    """``reached`` where there is mass, and infinity elsewhere."""
     return jnp.where(mass > 0, reached, jnp.inf)
 
 
 def _lost(
     total: int | Float[Array, " classes"], least: Float[Array, " classes"]
 ) -> Float[Array, " classes"]:
-    """Largest relative error of ``sum(v) - E @ v``, which rounds at ``sum(v)``.
+    """Largest relative error of ``sum(v) - E @ v`` by the rounding of ``sum(v)``.
 
-    Infinite where a mass was not reached, and so has scaling 0.
+    It is infinite where a mass is not reached and therefore has scaling 0.
     """
     eps = jnp.finfo(least.dtype).eps
     return jax.lax.stop_gradient(eps * total / jnp.maximum(least, 0))

@@ -1,7 +1,7 @@
 """Balancing an affinity: rows and columns scaled until they sum to 1 (Eq. 11).
 
-The transition ``diag(row) A diag(column)`` is never formed: a round of balancing works
-on the two scaling vectors.
+The transition ``diag(row) A diag(column)`` is never formed. A round of balancing
+changes only the two vectors of scalings.
 """
 
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from dslo_jax.solvers._arguments import (
 )
 from dslo_jax.solvers._loop import (
     Progress,
+    Rule,
     begin,
     has_converged,
     iterate,
@@ -29,15 +30,15 @@ from dslo_jax.solvers.solution import Reason, choose_reason
 
 
 class Transition(NamedTuple):
-    """A transition matrix in row-vector convention, ``state @ T``, as its scalings.
+    """The scalings of a transition matrix ``T``, which is applied as ``state @ T``.
 
     Attributes:
         row_scaling: Factor of each row of the affinity; 0 for a row of zeros.
         column_scaling: Factor of each column; 0 for a column of zeros.
-        num_steps: Rounds taken, each of columns, then rows.
+        num_steps: Number of rounds; a round scales the columns, then the rows.
         error: Largest distance of a column sum from 1 (the rows sum to 1). NaN if
-            the affinity has a row or column of zeros, or a value that is negative
-            or not finite: no doubly stochastic form exists.
+            the affinity cannot be balanced: it has a row or column of zeros, or a value
+            that is negative or not finite.
         converged: True if ``error`` is a number at most ``tolerance``.
         reason: Why the rounds ended, a ``Reason``.
         history: With ``record``, the error after each round; NaN after the last.
@@ -78,15 +79,15 @@ def doubly_stochastic(
 ) -> Transition:
     """Balance an affinity by iterative proportional fitting (Eq. 11).
 
-    A round divides the columns by their sums, then the rows by theirs. Attention is
-    far from balanced after the paper's 15 rounds, and more rounds change it: the
-    number belongs to the definition, so nothing stops the rounds by default.
+    A round divides the columns by their sums, then the rows by their sums. Attention is
+    far from balanced after the paper's 15 rounds, and more rounds change the result.
+    The number of rounds is a part of the method, so by default no tolerance stops them.
 
     Args:
         affinity: Non-negative, with positive row and column sums.
         max_steps: Number of rounds, or the cap on it.
-        tolerance: Stops when no column sum is further than this from 1; 0 runs
-            exactly ``max_steps``.
+        tolerance: Greatest ``error`` at which the rounds stop; 0 runs exactly
+            ``max_steps`` rounds.
         record: Also return the error after every round.
 
     Returns:
@@ -148,7 +149,7 @@ class Scalings(NamedTuple):
 
     @property
     def exist(self) -> Bool[Array, ""]:
-        """False if a row or column cannot be scaled to sum 1."""
+        """Whether every row and column can be scaled to sum 1."""
         return (jnp.min(self.row) > 0) & (jnp.min(self.column) > 0)
 
 
@@ -167,10 +168,10 @@ def _balance(
     is_widened: bool,
     record: bool = False,
 ) -> tuple[Progress, Int32[Array, ""]]:
-    """Eq. 11 on the scaling vectors: two passes over the affinity a round.
+    """Run Eq. 11 on the scalings; a round reads the affinity twice.
 
     Returns:
-        The scalings, and what is wrong with the affinity's values: a ``Reason``.
+        The scalings, and the ``Reason`` if the affinity has unusable values.
     """
 
     def step(affinity: Array, state: _Balance, _: Array) -> tuple[_Balance, Array]:
@@ -180,11 +181,11 @@ def _balance(
         return _Balance(scalings, sums), jnp.where(scalings.exist, error, jnp.nan)
 
     least = jnp.min(affinity)
-    usable = least >= 0  # not if it is NaN
-    # From the affinity, not constant: with a vector that images share, vmap would copy
+    usable = least >= 0  # false for NaN
+    # Computed from the affinity: with a constant vector, vmap over images would copy
     # their affinities into one matrix.
     ones = jnp.full(affinity.shape[0], usable).astype(affinity.dtype)
-    # What was widened would be widened again for a product of blocks.
+    # A product of blocks would widen the affinity a second time.
     sums = jnp.sum(affinity, axis=0) if is_widened else _column_sums(affinity, ones)
     start = _Balance(Scalings(ones, ones), sums)
     error = jnp.where(usable, jnp.asarray(jnp.inf, ones.dtype), jnp.nan)
@@ -195,16 +196,16 @@ def _balance(
     )
     start = begin(start, error)
     start = recorded(start, max_steps) if record else start
-    final = iterate(step, affinity, start, max_steps=max_steps, tolerance=tolerance)
+    final = iterate(step, affinity, start, Rule(max_steps, tolerance))
     return final, fault
 
 
 def scale(
     affinity: Float[Array, "patches patches"], rounds: int, *, is_widened: bool
 ) -> tuple[Scalings, Int32[Array, ""]]:
-    """The scalings after so many rounds, and why there are none: a ``Reason``.
+    """The scalings after a number of rounds, and the ``Reason`` if there are none.
 
-    How far the columns then are from balanced would take another pass.
+    Their error is not computed, because that would read the affinity once more.
     """
     last, fault = _balance(affinity, rounds - 1, 0.0, is_widened=is_widened)
     scalings = _next_scalings(affinity, last.state.column_sums)
@@ -216,7 +217,7 @@ def scale(
 def _next_scalings(
     affinity: Float[Array, "patches patches"], column_sums: Float[Array, " patches"]
 ) -> Scalings:
-    """A round of Eq. 11: divide the columns by their sums, then the rows by theirs."""
+    """One round of Eq. 11: scale the columns by their sums, then the rows."""
     column = _reciprocal(column_sums)
     return Scalings(_reciprocal(_row_sums(affinity, column)), column)
 
@@ -224,10 +225,11 @@ def _next_scalings(
 def _column_sums(
     affinity: Float[Array, "patches patches"], row: Float[Array, " patches"]
 ) -> Float[Array, " patches"]:
-    """``row @ affinity``, the sum of the products of blocks of rows.
+    """``row @ affinity``, computed for blocks of rows and added.
 
-    A CPU adds rows up one after another: thousands of them in float32 are off by 1e-5,
-    and 30 such sums make a chain of 40 steps wrong in its third digit.
+    A CPU adds rows one after another. In float32, the sum of thousands of rows has an
+    error of 1e-5, and after 30 such sums a chain of 40 steps is wrong in the third
+    digit.
     """
     blocks = sum_blocks(row.size)
     affinity = affinity.reshape(blocks, -1, row.size)
@@ -236,7 +238,7 @@ def _column_sums(
 
 
 def sum_blocks(patches: int) -> int:
-    """Number of blocks of rows whose column sums are added up."""
+    """Number of blocks of rows for ``_column_sums``."""
     sizes = range(min(tuning.SUMMED_ROWS, patches), patches + 1)
     return patches // next(size for size in sizes if patches % size == 0)
 
@@ -244,11 +246,12 @@ def sum_blocks(patches: int) -> int:
 def _row_sums(
     affinity: Float[Array, "patches patches"], column: Float[Array, " patches"]
 ) -> Float[Array, " patches"]:
-    """``affinity @ column``; of long rows, the sum of the products with its parts.
+    """``affinity @ column``; long rows are computed in parts and added.
 
-    A CPU adds up the entries of a row in parts as wide as its vectors, which is exact
-    enough for thousands of them. More parts take a tenth longer; without them the
-    worst velocity of 171 classes over 9216 patches was off by 5e-4 of itself, not 7e-5.
+    A CPU adds the entries of a row in several partial sums, which is exact enough for
+    thousands of entries. With more entries, parts take a tenth longer; without them,
+    the largest relative error of 171 velocities over 9216 patches was 5e-4 instead of
+    7e-5.
     """
     count = -(-column.size // tuning.PART)
     if count == 1:
@@ -259,5 +262,5 @@ def _row_sums(
 def _reciprocal(sums: Float[Array, " patches"]) -> Float[Array, " patches"]:
     """1 / sums, and 0 for a sum that is zero or not finite."""
     is_number = (sums > 0) & jnp.isfinite(sums)
-    # 1 / 0 would make gradients NaN, although nobody reads it.
+    # 1 / 0 would make gradients NaN, even where its value is not used.
     return jnp.where(is_number, 1 / jnp.where(is_number, sums, 1), 0)

@@ -1,4 +1,4 @@
-"""A discrepancy as a value: which mathematics turns sources into maps, with options."""
+"""The base class of discrepancies: a solver and its options as one value."""
 
 import abc
 from collections.abc import Mapping
@@ -12,16 +12,18 @@ from dslo_jax.solvers.solution import Solution
 
 
 class Counts(NamedTuple):
-    """How much of the sources carries mass: numbers that are known before compiling.
+    """Sizes of sources, and how many of their entries have mass.
+
+    The counts are taken on the host, to choose static sizes before compilation. For
+    several images, each count is that of the image with most.
 
     Attributes:
-        rows: Patches that carry mass in any class; of several images, the most.
-        pairs: Pairs of a class and a patch that carries mass in it; likewise.
-        classes: Of an image.
-        patches: Of an image.
-        step: Sizes are rounded up to multiples of it, so that images share a
-            compilation.
-        platform: Of the device: ``"cpu"``, ``"gpu"`` or ``"tpu"``.
+        rows: Number of patches with mass in any class.
+        pairs: Number of pairs of a class and a patch with mass in it.
+        classes: Number of classes of an image.
+        patches: Number of patches of an image.
+        step: Chosen sizes are multiples of this, so that images share a compilation.
+        platform: Platform of the device: ``"cpu"``, ``"gpu"`` or ``"tpu"``.
     """
 
     rows: int
@@ -39,12 +41,12 @@ class Counts(NamedTuple):
         step: int = 64,
         platform: str = "cpu",
     ) -> "Counts":
-        """Those of one image or of several, counted on the host.
+        """Count the mass in the sources of one image or of several.
 
         Args:
             source: Class distributions over the patches.
-            step: See ``Counts``.
-            platform: Likewise.
+            step: As the attribute.
+            platform: As the attribute.
         """
         carries = np.asarray(source) > 0
         return cls(
@@ -58,11 +60,11 @@ class Counts(NamedTuple):
 
 
 class Discrepancy(abc.ABC):
-    """Between the distributions of classes and the uniform one: a map for each class.
+    """Discrepancy of class distributions from the uniform one: a map for each class.
 
     Subclasses are frozen dataclasses whose fields are their options, so that they are
-    hashable and can be static arguments of ``jax.jit``. One of your own needs a
-    ``name`` and ``solve``:
+    hashable and can be static arguments of ``jax.jit``. Your own subclass needs a
+    ``name`` and the method ``solve``:
 
         @dataclass(frozen=True)
         class Propagation(Discrepancy):
@@ -73,42 +75,43 @@ class Discrepancy(abc.ABC):
     """
 
     name: ClassVar[str]
-    """Its key in ``DISCREPANCIES``."""
+    """The key in ``DISCREPANCIES``."""
 
     flat_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """The fields that are options for people, and what they are called on the command
-    line, in files and in results."""
+    """The names of fields on the command line, in files and in results. Fields without
+    such a name can be set in Python only."""
 
     @property
     def needs_affinity(self) -> bool:
-        """Whether ``solve`` reads the affinity; without, it may be ``None``."""
+        """Whether ``solve`` reads the affinity; if not, it may be ``None``."""
         return True
 
     @property
     def takes_logits(self) -> bool:
-        """Whether ``source`` is the logits themselves, and no distributions."""
+        """Whether ``source`` holds the logits themselves instead of distributions."""
         return False
 
     @property
     def wants_counts(self) -> bool:
-        """Whether ``fitted`` makes use of counts, which cost a transfer to the host."""
+        """Whether ``fitted`` uses counts, which need a transfer to the host."""
         return False
 
     def fitted(self, counts: Counts) -> "Discrepancy":
-        """The same discrepancy with sizes that suit these sources.
+        """The same discrepancy with static sizes for sources of these counts.
 
-        Its values are the same for all sources with no larger counts; the class says
-        ``Reason.TOO_MANY_ROWS`` for others.
+        The values do not change. Classes of sources with greater counts end with
+        ``Reason.TOO_MANY_ROWS``.
         """
         del counts
         return self
 
     @property
     def attempts(self) -> "tuple[Discrepancy, ...]":
-        """What to solve with, one after the other, until every class is solved.
+        """Discrepancies to solve with, one after another, until every class is solved.
 
-        For programs that look at each result on the host: a later attempt is compiled
-        only if it is needed. The last one gives what this discrepancy itself gives.
+        They are for programs that check each result on the host, so that a later
+        attempt is compiled only if it is needed. The last attempt gives the result of
+        this discrepancy itself.
         """
         return (self,)
 

@@ -29,26 +29,26 @@ def kl_map(
     target: Float[Array | np.ndarray, " patches"] | None = None,
     direction: Direction = "source_to_target",
 ) -> Float[Array, "classes patches"]:
-    """What each patch adds to the divergence of a class from the target.
+    """The contribution of each patch to the divergence of a class from the target.
 
-    The direction matters. ``"source_to_target"``, f ln(f / t), grows with f from
-    f = t / e on, and is 0 where f is 0. ``"target_to_source"``, t ln(t / f), is the
-    paper's Eq. 2 to the letter; it *falls* as f grows, so that argmax over classes
-    picks the worst one. It is infinite at f = 0; there f is read as the smallest
-    normal number of the type, which gives the largest value, and a finite one.
+    The direction matters. ``"source_to_target"``, f ln(f / t), increases with f where
+    f > t / e, and is 0 where f is 0. ``"target_to_source"``, t ln(t / f), is Eq. 2 as
+    the paper prints it. It *decreases* as f increases, so that argmax over classes
+    chooses the worst class. It is infinite at f = 0. There f is replaced by the
+    smallest normal number of the type, which gives the largest finite value.
 
     Args:
         source: Class distributions over the patches, at least 0.
-        target: The degenerate distribution; default uniform with mass 1.
-        direction: Which of the two to compute.
+        target: Target distribution; uniform with mass 1 if it is not given.
+        direction: Direction of the divergence.
 
     Returns:
-        One map per class, in nats; never NaN. A class that is not a distribution
-        (a negative or non-finite value, no mass), and any class where the target is
-        not one, has a map of zeros.
+        One map per class, in nats, never NaN. The map of a class that is not a
+        distribution (it has a negative or non-finite value, or no mass) is 0. All maps
+        are 0 if the target is not a distribution.
 
     Raises:
-        ValueError: A shape or the direction is unknown.
+        ValueError: A shape does not fit, or the direction is unknown.
 
     Example:
         >>> values = kl_map(jnp.asarray([[1.0, 0.0, 0.0, 0.0]]))
@@ -100,7 +100,7 @@ class Divergence(Discrepancy):
 
     @property
     def needs_affinity(self) -> bool:
-        """False: every patch is looked at alone."""
+        """False: the value of a patch depends on this patch alone."""
         return False
 
     def solve(

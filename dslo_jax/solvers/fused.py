@@ -19,10 +19,10 @@ class Fused(Discrepancy):
 
     Args:
         first: Any discrepancy.
-        second: Another one.
+        second: Any discrepancy.
 
     Raises:
-        ValueError: One takes logits and the other distributions.
+        ValueError: One takes logits, and the other takes distributions.
     """
 
     name: ClassVar[str] = "fused"
@@ -39,26 +39,26 @@ class Fused(Discrepancy):
 
     @property
     def needs_affinity(self) -> bool:
-        """Whether either does."""
+        """Whether one of the two needs it."""
         return self.first.needs_affinity or self.second.needs_affinity
 
     @property
     def takes_logits(self) -> bool:
-        """Whether both do."""
+        """Whether both take logits."""
         return self.first.takes_logits
 
     @property
     def wants_counts(self) -> bool:
-        """Whether either does."""
+        """Whether one of the two wants them."""
         return self.first.wants_counts or self.second.wants_counts
 
     def fitted(self, counts: Counts) -> "Fused":
-        """Both, fitted."""
+        """Both discrepancies, fitted."""
         return Fused(self.first.fitted(counts), self.second.fitted(counts))
 
     @property
     def attempts(self) -> "tuple[Fused, ...]":
-        """The attempts of both, side by side."""
+        """Pairs of the attempts of both; the shorter list repeats its last one."""
         first, second = self.first.attempts, self.second.attempts
         count = max(len(first), len(second))
         pairs = zip(
@@ -75,12 +75,12 @@ class Fused(Discrepancy):
     ) -> Solution:
         """Solve both.
 
-        A class that either could not solve counts as not solved, and so does a row of
-        zeros (see ``Discrepancy.solve``).
+        A class that one of them did not solve is not solved, and so is a row of zeros
+        (see ``Discrepancy.solve``).
 
         Returns:
-            The mean map; the steps of both together; the greater error, though the two
-            may measure different things; and the reason of the first that did not
+            The mean map; the sum of the steps; the greater error, although the two may
+            define errors differently; and the reason of the first that did not
             converge.
         """
         first = self.first.solve(source, affinity)
@@ -100,7 +100,7 @@ class Fused(Discrepancy):
 def _unit(
     value: Float[Array, "classes patches"], which: Bool[Array, " classes"]
 ) -> Float[Array, "classes patches"]:
-    """Scaled to [0, 1] over these classes; a constant becomes 0."""
+    """The maps scaled to [0, 1] over the classes in ``which``; constants become 0."""
     low = jnp.min(value, where=which[:, None], initial=jnp.inf)
     high = jnp.max(value, where=which[:, None], initial=-jnp.inf)
     return (value - low) / jnp.where(high > low, high - low, 1)

@@ -14,18 +14,18 @@ from dslo_jax.solvers.solution import Reason, Solution, choose_reason
 
 @dataclass(frozen=True)
 class Logits(Discrepancy):
-    """What came, unchanged. It has no options."""
+    """The logits, unchanged. This discrepancy has no options."""
 
     name: ClassVar[str] = "logits"
 
     @property
     def needs_affinity(self) -> bool:
-        """False: nothing is propagated."""
+        """False: patches do not affect each other."""
         return False
 
     @property
     def takes_logits(self) -> bool:
-        """True: distributions would lose how sure one class is next to another."""
+        """True: in distributions, the probabilities of classes do not compare."""
         return True
 
     def solve(
@@ -33,7 +33,7 @@ class Logits(Discrepancy):
         source: Float[Array | np.ndarray, "classes patches"],
         affinity: Float[Array | np.ndarray, "patches patches"] | None = None,
     ) -> Solution:
-        """Give the logits back, of any sign, in float32 at least.
+        """Return the logits, of any sign, as float32 or float64.
 
         A class with a NaN or infinite logit is not solved. The affinity is not read.
         """

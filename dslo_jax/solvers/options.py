@@ -1,8 +1,9 @@
-"""Which discrepancy is solved for, and the options of every one that has a name.
+"""The choice of a discrepancy, and the options of all discrepancies with a name.
 
-The options of a discrepancy are the fields of its class that carry a flat name. They
-are kept for all of them, chosen or not: a configuration file may hold options of the
-path and of the velocity, and the command line then says which of the two is wanted.
+The options of a discrepancy are the fields of its class with a flat name. The options
+of all discrepancies are kept, not only those of the chosen one: a configuration file
+may hold options of the path and of the velocity, and the command line chooses one of
+them.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from dslo_jax.solvers.path import OptimalPath
 from dslo_jax.solvers.registry import DISCREPANCIES
 
 
-# What differs from the defaults of the classes: for a label map a path is scaled to
+# Options that differ from the defaults of the class: for labels, paths are scaled to
 # [0, 1].
 _CHOSEN = {"path": OptimalPath(norm="minmax")}
 _DEFAULTS = tuple(
@@ -28,14 +29,14 @@ _DEFAULTS = tuple(
 
 @dataclass(frozen=True)
 class SolverOptions:
-    """Which discrepancy is turned into labels, and the options of each.
+    """The discrepancy that is turned into labels, and the options of all.
 
     Args:
         mode: Discrepancy that is turned into labels: maximum ``velocity`` (Eq. 12),
             optimal ``path`` (Eq. 3), both ``fused``, ``kl`` (Eq. 2), or the ``logits``
             themselves (the baseline).
-        known: The discrepancies that ``mode`` may name. ``fused`` goes without saying:
-            it consists of the path and the velocity.
+        known: Discrepancies that ``mode`` may name. ``fused`` need not be among them:
+            it is made of the path and the velocity.
 
     Raises:
         OptionError: ``mode`` names none of them (``O03``).
@@ -72,16 +73,16 @@ class SolverOptions:
         return flat
 
     def replaced(self, values: Mapping[str, Any]) -> "SolverOptions":
-        """The same, but for options given by flat names; others are passed over.
+        """The same with other options by flat names; unknown names are ignored.
 
         Raises:
-            OptionError: A value is refused.
+            OptionError: A value is out of range or of another type.
         """
         known = tuple(_replaced(each, values) for each in self.known)
         return SolverOptions(values.get("mode", self.mode), known)
 
     def with_discrepancy(self, discrepancy: Discrepancy) -> "SolverOptions":
-        """The same, with this discrepancy in the place of the one of its name.
+        """The same, with this discrepancy in place of the one with its name.
 
         Raises:
             OptionError: It has no name (``O03``).
@@ -97,7 +98,7 @@ class SolverOptions:
 
 
 def named_fields(kind: type[Discrepancy]) -> dict[str, dataclasses.Field]:
-    """The fields of a discrepancy that are options for people, by their flat names."""
+    """The fields of a discrepancy with a flat name, by this name."""
     if not kind.flat_names:
         return {}
     fields = {field.name: field for field in dataclasses.fields(kind)}  # pyright: ignore
@@ -105,7 +106,7 @@ def named_fields(kind: type[Discrepancy]) -> dict[str, dataclasses.Field]:
 
 
 def _replaced(discrepancy: Any, values: Mapping[str, Any]) -> Any:
-    """The discrepancy with some options, whose ranges it checks itself."""
+    """The discrepancy with other options; its class checks their ranges."""
     fields = named_fields(type(discrepancy))
     own = {
         field.name: _typed(flat, values[flat], field.type)
@@ -122,7 +123,7 @@ def _replaced(discrepancy: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
-    """The value, as a float where one is wanted, if it is of this kind at all."""
+    """Check the type of a value, and convert it to a float where one is wanted."""
     check_type(name, value, kind)
     if kind is float:
         check_range(name, value, -MAX_FLOAT, MAX_FLOAT)

@@ -20,12 +20,12 @@ from dslo_jax.solvers._arguments import (
 )
 from dslo_jax.solvers._domains import (
     Domain,
-    Options,
     by_steps,
     require_options,
     solve,
 )
 from dslo_jax.solvers._rows import prepare
+from dslo_jax.solvers._scaling import Options
 from dslo_jax.solvers.discrepancy import Counts, Discrepancy
 from dslo_jax.solvers.reading import Reading, choose_reading
 from dslo_jax.solvers.solution import Reason, Solution
@@ -69,35 +69,35 @@ def optimal_path(
 ) -> PathSolution:
     """Cost of the optimal transport that arrives at each patch (Eq. 3-8).
 
-    The affinity itself is the cost (Eq. 5), so a patch gets much where the source
-    attends to it: the path is close to ``source @ affinity / N``. Gradients reach
-    source, affinity and epsilon, those of rows that are not read being 0.
+    The affinity itself is the cost (Eq. 5), so the path is high in patches to which the
+    source attends: it is close to ``source @ affinity / N``. Source, affinity and
+    epsilon have gradients; they are 0 for rows of the affinity that are not read.
 
     Args:
         source: Class distributions over the patches; scaled to sum 1.
-        affinity: Attention from patch (row) to patch (column), not rescaled: with
-            entries stretched to [0, 1] the same formula avoids similar patches.
+        affinity: Attention from patch (row) to patch (column). Do not scale it to
+            [0, 1]: the formula would then prefer dissimilar patches.
         epsilon: Regulariser, > 0. May be traced.
         max_steps: Cap on the number of Sinkhorn steps.
         tolerance: Stops a class whose ``error`` is at most this; 0 runs exactly
             ``max_steps``.
-        norm: The paper's undefined Norm. over the patches of a class: ``"none"``;
-            ``"sum"`` to 1; ``"max"`` to maximum 1; ``"minmax"`` to [0, 1], where a
-            constant path becomes 0.
-        support: Most patches that can carry mass in any class; only that many rows
-            of the affinity are read. None reads all of them, and so does the number
-            of patches. The result is the same, for rows without mass never matter; if
-            more patches carry mass, every class gets ``error`` NaN and is not
-            converged.
-        pairs: Instead of ``support``, most pairs of a class and a patch with mass.
-            Every pair is then a row of its own, and the time grows with their number
-            instead of with that of the classes: for many classes that share few
-            patches. With more pairs, too, every class gets ``error`` NaN.
+        norm: Norm. of Eq. 3, which the paper does not define, over the patches of a
+            class: ``"none"``; ``"sum"``, to sum 1; ``"max"``, to maximum 1;
+            ``"minmax"``, to [0, 1], where a constant path becomes 0.
+        support: Greatest number of patches with mass in any class. Only this number of
+            rows of the affinity is read; ``None`` reads all. The result is the same,
+            because rows without mass do not change it. If more patches have mass, every
+            class has ``error`` NaN.
+        pairs: Greatest number of pairs of a class and a patch with mass, instead of
+            ``support``. One row is read for each pair, so the time depends on the
+            number of pairs and hardly on that of the classes. This is faster for many
+            classes that share few patches. If there are more pairs, every class has
+            ``error`` NaN.
         domain: See ``sinkhorn``.
-        record: Likewise.
+        record: See ``sinkhorn``.
 
     Returns:
-        Paths and status of each class; see ``sinkhorn`` for what makes NaN.
+        Paths and status of each class. ``sinkhorn`` lists what makes ``error`` NaN.
 
     Raises:
         ValueError: A shape or an option is out of range.
@@ -110,9 +110,10 @@ def optimal_path(
 
     Memory:
         Two blocks of 256 rows: 8 MiB together at N = 4096, 32 MiB at N = 16384. With
-        ``support``, or where blocks do not divide the rows evenly, also the rows that
-        are read, if they take up to 16 MiB, or else a third block. Of an affinity
-        narrower than float32 they are gathered in any case, as narrow as they are.
+        ``support`` or ``pairs``, or if blocks do not divide the rows evenly, also a
+        copy of the rows that are read, if it takes up to 16 MiB; otherwise a third
+        block. The rows of an affinity narrower than float32 are always copied, in their
+        own type.
     """
     source, affinity = as_arrays(source, affinity)
     require_source(source)
@@ -123,7 +124,7 @@ def optimal_path(
     options = Options(max_steps, tolerance, domain, record)
     _require_options(epsilon, options, norm, reading)
     if support == patches:
-        reading = Reading()  # all rows are read, and none has to be gathered
+        reading = Reading()  # all rows are read, so none needs to be gathered
     problem, fault = prepare(source, affinity, None, epsilon, reading)
     solved = solve(problem, fault, options)
     return PathSolution(
@@ -141,13 +142,13 @@ class OptimalPath(Discrepancy):
     """The optimal path (Eq. 3) as a discrepancy; its fields are those of the function.
 
     Args:
-        epsilon: See ``optimal_path``, and for all other options.
+        epsilon: As for ``optimal_path``, like all other options.
         max_steps: Cap on the number of Sinkhorn steps.
         tolerance: Error that ends a class; 0 runs exactly ``max_steps``.
-        norm: The paper's undefined Norm. over the patches of a class.
-        domain: See ``sinkhorn``; of ``"auto"`` the kernel is the first of ``attempts``.
-        support: Set by ``fitted``, unless it or ``pairs`` is set already.
-        pairs: Likewise.
+        norm: Norm. of Eq. 3 over the patches of a class.
+        domain: As for ``sinkhorn``; for ``"auto"``, ``attempts`` has the kernel first.
+        support: ``fitted`` sets this or ``pairs``, if neither is set.
+        pairs: See ``support``.
 
     Raises:
         ValueError: An option is out of range.
@@ -182,17 +183,16 @@ class OptimalPath(Discrepancy):
         return self.support is None and self.pairs is None
 
     def fitted(self, counts: Counts) -> "OptimalPath":
-        """With the ``support`` or ``pairs`` that is faster for these counts."""
+        """The same path with ``support`` or ``pairs``, whichever is faster."""
         if not self.wants_counts:
             return self
-        reading = choose_reading(**counts._asdict())
-        return dataclasses.replace(self, **reading._asdict())
+        return dataclasses.replace(self, **choose_reading(counts)._asdict())
 
     @property
     def attempts(self) -> "tuple[OptimalPath, ...]":
-        """In the domain ``"auto"`` the kernel alone comes first.
+        """For the domain ``"auto"``, the kernel alone, then both domains.
 
-        Logarithms take as long to compile as all the rest, and few classes need them.
+        The log domain doubles the time of compilation, and few classes need it.
         """
         if self.domain != "auto":
             return (self,)

@@ -29,7 +29,7 @@ from dslo_jax.solvers._arguments import (
     require_steps,
     require_tolerance,
 )
-from dslo_jax.solvers._loop import begin, has_converged, iterate
+from dslo_jax.solvers._loop import Rule, begin, has_converged, iterate
 from dslo_jax.solvers.discrepancy import Discrepancy
 from dslo_jax.solvers.solution import Reason, Solution, choose_reason
 
@@ -38,15 +38,16 @@ from dslo_jax.solvers.solution import Reason, Solution, choose_reason
 class LabelPropagation(Discrepancy):
     """Mass of a random walk that starts at a class and restarts there.
 
-    A step is ``p = (1 - alpha) * f + alpha * p @ A``. It shrinks the distance from the
-    limit by ``alpha``, so ``alpha / (1 - alpha)`` times the last change bounds what is
-    left: that is ``error``, a share of the mass of the class.
+    A step is ``p = (1 - alpha) * f + alpha * p @ A``. It multiplies the distance from
+    the limit by at most ``alpha``. Therefore ``alpha / (1 - alpha)`` times the last
+    change is a bound for the distance that is left. This bound is ``error``, a share of
+    the mass of the class.
 
     Args:
         alpha: Weight of the neighbours, in [0, 1); the walk takes
             ``alpha / (1 - alpha)`` steps on average before it restarts.
         max_steps: Cap on the number of steps.
-        tolerance: ``error`` that ends a class; 0 runs exactly ``max_steps``.
+        tolerance: ``error`` at which a class stops; 0 runs exactly ``max_steps``.
 
     Raises:
         ValueError: An option is out of range.
@@ -65,7 +66,7 @@ class LabelPropagation(Discrepancy):
         if not 0 <= self.alpha < 1:
             raise ValueError(
                 f"`alpha` is {self.alpha}, expected a number in [0, 1); 0 is the "
-                "source itself, near 1 all classes become alike"
+                "source itself, and near 1 the maps of all classes become equal"
             )
         require_steps("max_steps", self.max_steps)
         require_tolerance(self.tolerance)
@@ -75,7 +76,7 @@ class LabelPropagation(Discrepancy):
         source: Float[Array | np.ndarray, "classes patches"],
         affinity: Float[Array | np.ndarray, "patches patches"] | None = None,
     ) -> Solution:
-        """Walk until the map of every class is known to the tolerance.
+        """Walk until the error of every class is at most the tolerance.
 
         Args:
             source: Class distributions over the patches; scaled to sum 1.
@@ -88,7 +89,7 @@ class LabelPropagation(Discrepancy):
             ValueError: A shape does not fit.
 
         Memory:
-            No N x N array for a float32 affinity; a narrower one is widened once.
+            No N x N array for a float32 affinity; the widened copy of a narrower one.
         """
         source, affinity = as_arrays(source, require_given(affinity))
         require_source(source)
@@ -102,13 +103,8 @@ class LabelPropagation(Discrepancy):
         sums = jnp.sum(affinity, axis=1)
         given = start, affinity, 1 / jnp.where(sums > 0, sums, 1)
         error = jnp.where(usable, jnp.inf, jnp.nan).astype(dtype)
-        final = iterate(
-            self._step,
-            given,
-            begin(start, error),
-            max_steps=self.max_steps,
-            tolerance=self.tolerance,
-        )
+        rule = Rule(self.max_steps, self.tolerance)
+        final = iterate(self._step, given, begin(start, error), rule)
         converged = has_converged(final.error, self.tolerance)
         reason = choose_reason(
             (~usable, fault),
@@ -120,7 +116,7 @@ class LabelPropagation(Discrepancy):
     def _step(
         self, given: tuple[Array, Array, Array], state: Array, _: Array
     ) -> tuple[Array, Array]:
-        """One step of the walk, and what is left to go at most."""
+        """One step of the walk, and the bound for the distance from the limit."""
         start, affinity, row_scaling = given
         highest = jax.lax.Precision.HIGHEST
         moved = jnp.matmul(state * row_scaling[None], affinity, precision=highest)
@@ -132,7 +128,7 @@ class LabelPropagation(Discrepancy):
 def _find_fault(
     source: Float[Array, "classes patches"], affinity: Float[Array, "patches patches"]
 ) -> Int32[Array, " classes"]:
-    """Why a class cannot be solved; ``CONVERGED`` where it can."""
+    """The reason why each class cannot be solved; ``CONVERGED`` where it can."""
     sums = jnp.sum(affinity, axis=1)
     return choose_reason(
         (find_fault(source) != Reason.CONVERGED.value, find_fault(source)),

@@ -1,4 +1,4 @@
-"""How ``optimal_path`` reads an affinity: static sizes, chosen before compiling."""
+"""The rows of the affinity that ``optimal_path`` reads, chosen before compilation."""
 
 from typing import NamedTuple
 
@@ -10,47 +10,33 @@ from dslo_jax.solvers.discrepancy import Counts
 
 
 class Reading(NamedTuple):
-    """Options of ``optimal_path``; by default all rows are read.
+    """The options ``support`` and ``pairs`` of ``optimal_path``; default: all rows.
 
     Attributes:
-        support: Patches that can carry mass in any class.
-        pairs: Instead, pairs of a class and a patch that can carry mass.
+        support: Greatest number of patches with mass in any class.
+        pairs: Greatest number of pairs of a class and a patch with mass.
     """
 
     support: int | None = None
     pairs: int | None = None
 
     def rows(self, patches: int) -> int:
-        """Rows of the affinity of so many patches that are read; one for each pair."""
+        """Number of rows that are read of an affinity with this number of patches."""
         return self.pairs or self.support or patches
 
 
-def choose_reading(
-    *,
-    rows: int,
-    pairs: int,
-    classes: int,
-    patches: int,
-    step: int = 64,
-    platform: str = "cpu",
-) -> Reading:
-    """The faster of two ways to read as little as possible.
+def choose_reading(counts: Counts) -> Reading:
+    """Choose ``support`` or ``pairs``, whichever is faster for these counts.
 
-    Args:
-        rows: Patches that carry mass in any class.
-        pairs: Pairs of a class and a patch that carries mass in it.
-        classes: Of the image.
-        patches: Of the image.
-        step: Sizes are rounded up to multiples of it, so that images share a
-            compilation.
-        platform: Of the device. Pairs are chosen on ``"cpu"`` alone, where both ways
-            have been measured.
+    Both are rounded up to multiples of ``counts.step``. Pairs are chosen on ``"cpu"``
+    only, where both have been measured.
     """
-    support = min(_rounded_up(rows, step), patches)
-    pairs = min(_rounded_up(pairs, step), classes * patches)
+    step, classes = counts.step, counts.classes
+    support = min(_rounded_up(counts.rows, step), counts.patches)
+    pairs = min(_rounded_up(counts.pairs, step), classes * counts.patches)
     shared = support * (tuning.SHARED + tuning.SHARED_CLASS * classes)
     owned = pairs * (tuning.OWNED + tuning.OWNED_CLASS * classes)
-    if platform in tuning.PAIRS_ON and owned < shared:
+    if counts.platform in tuning.PAIRS_ON and owned < shared:
         return Reading(pairs=pairs)
     return Reading(support=support)
 
@@ -61,15 +47,14 @@ def reading_of(
     step: int = 64,
     platform: str = "cpu",
 ) -> Reading:
-    """The reading that suits these sources: ``optimal_path(..., **r._asdict())``.
+    """Choose the reading for sources: ``optimal_path(..., **reading._asdict())``.
 
     Args:
-        source: Of one image or of several, whose largest counts decide.
-        step: See ``choose_reading``.
-        platform: Likewise.
+        source: Sources of one image or of several; the largest counts decide.
+        step: See ``Counts``.
+        platform: See ``Counts``.
     """
-    counts = Counts.of(source, step=step, platform=platform)
-    return choose_reading(**counts._asdict())
+    return choose_reading(Counts.of(source, step=step, platform=platform))
 
 
 def _rounded_up(count: int, step: int) -> int:

@@ -1,4 +1,4 @@
-"""Every discrepancy by its name: what a command line or a file can ask for."""
+"""All discrepancies by name, for the command line and for files."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -27,11 +27,11 @@ DISCREPANCIES: Mapping[str, type[Discrepancy]] = MappingProxyType(
 
 
 def discrepancy_of(name: str, **options: Any) -> Discrepancy:
-    """Build a discrepancy from its name, as files and commands spell it.
+    """Build a discrepancy from its name and options.
 
     Args:
         name: One of ``DISCREPANCIES``.
-        options: Its fields; those left out have their defaults.
+        options: Fields of its class; fields that are left out have their defaults.
 
     Raises:
         ValueError: The name or an option is unknown, or a value is out of range.

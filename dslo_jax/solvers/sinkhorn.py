@@ -1,7 +1,7 @@
 """Entropic optimal transport to a target that all classes share (Eq. 6-8).
 
-The plan ``diag(row) K diag(column)`` is never formed; ``_scaling`` and ``_log_domain``
-say how, and ``docs/solvers/theory.md`` why that is exact.
+The plan ``diag(row) K diag(column)`` is never formed (``_scaling``, ``_log_domain``).
+``docs/solvers/theory.md`` derives why the result is exact.
 """
 
 from typing import NamedTuple
@@ -13,14 +13,13 @@ from jaxtyping import Array, Bool, Float, Int, Int32
 from dslo_jax.solvers._arguments import as_arrays, require_source
 from dslo_jax.solvers._domains import (
     Domain,
-    Options,
     by_steps,
     require_options,
     solve,
 )
 from dslo_jax.solvers._log_domain import NOTHING
 from dslo_jax.solvers._rows import prepare
-from dslo_jax.solvers._scaling import mean_cost
+from dslo_jax.solvers._scaling import Options, mean_cost
 from dslo_jax.solvers.reading import Reading
 from dslo_jax.solvers.solution import Reason
 
@@ -29,16 +28,16 @@ class SinkhornSolution(NamedTuple):
     """Potentials of the transport plans, one plan per class.
 
     The plan of class ``c`` is ``exp((row_potential[c, i] + column_potential[c, j] -
-    cost[i, j]) / epsilon)``. Adding a constant to all rows and taking it from all
-    columns changes nothing.
+    cost[i, j]) / epsilon)``. It does not change if a constant is added to all row
+    potentials and subtracted from all column potentials.
 
     Attributes:
         row_potential: ``epsilon * log(mu)`` of Eq. 8, in units of the cost; minus
             infinity where the class carries no mass.
         column_potential: ``epsilon * log(nu)``; minus infinity where the target is 0.
-        num_steps: Steps taken, each one an update of both.
-        error: Estimated relative error of the scalings (see ``sinkhorn``); NaN where
-            a class could not be solved, and then both potentials are minus infinity.
+        num_steps: Number of steps; a step updates both potentials.
+        error: Estimated relative error of the scalings (see ``sinkhorn``). NaN where a
+            class could not be solved; both potentials are then minus infinity.
         converged: True where ``error`` is a number at most ``tolerance``.
         reason: Why the class ended, a ``Reason``.
         history: With ``record``, the error after each step; NaN after the last.
@@ -66,14 +65,14 @@ def sinkhorn(
 ) -> SinkhornSolution:
     """Scale a Gibbs kernel to the given marginals, for all classes at once (Eq. 6-8).
 
-    A step updates the row scaling, then the column scaling, from column scaling 1.
-    Change is measured in Hilbert's metric, the spread of ``log(new / old)`` over the
-    columns, in which a step is a contraction. ``error`` estimates how far, in this
-    metric, the scalings are from the solution: Banach's ``change * k / (1 - k)`` with
-    ``k`` from the ratio of changes, and the rounding errors of the steps, which add up
-    in the same way. It is no bound: on a grid of costs and epsilons the true error was
-    at most 4 times as large from the third step on (``docs/solvers/theory.md``).
-    Gradients reach source, cost, target and epsilon: they are those of the steps taken.
+    The first column scaling is 1. A step updates the row scaling, then the column
+    scaling. Distances are measured in Hilbert's metric, ``max - min`` of
+    ``log(new / old)`` over the columns, in which a step is a contraction. ``error``
+    estimates the distance of the scalings from the solution: Banach's
+    ``change * k / (1 - k)`` with ``k`` from the ratio of changes, and the rounding
+    errors of all steps. It is no bound: on a grid of costs and epsilons, from the third
+    step on, the true error was at most 4 times as large (``docs/solvers/theory.md``).
+    Source, cost, target and epsilon have gradients, those of the steps taken.
 
     Args:
         source: Row marginals, at least 0; scaled to the mass of ``target``.
@@ -84,21 +83,23 @@ def sinkhorn(
         max_steps: Cap on the number of steps.
         tolerance: Stops a class whose ``error`` is at most this. 0 runs exactly
             ``max_steps``, as the paper does.
-        domain: ``"kernel"`` multiplies with the kernel; a class for which it under- or
-            overflows, or cancellation costs more than 1e-5, has ``error`` NaN, unless
-            all of its mass lies in one row, where the plan is known.
-            ``"log"`` adds logarithms: any epsilon, but one class after another and
-            tens of times slower. ``"auto"`` takes to ``"log"`` what ``"kernel"``
-            cannot solve.
-        record: Also return the error after every step.
+        domain: ``"kernel"`` multiplies with the kernel. A class has ``error`` NaN if
+            the kernel underflows or overflows or cancellation loses more than 1e-5,
+            unless all of its mass lies in one row, where the plan is known. ``"log"``
+            adds logarithms: it works for any epsilon, one class after another, and is
+            tens
+                of
+            times slower. ``"auto"`` solves in the log domain the classes that the
+            kernel cannot solve.
+        record: Whether to return the error after every step.
 
     Returns:
-        Potentials and status of each class. A class whose steps change nothing but
-        rounding errors ends before ``max_steps``: its ``reason`` is
-        ``Reason.STALLED`` where its ``error`` is above the tolerance. A class without
-        mass, or with a value that is negative or not finite, has ``error`` NaN; so have
-        all classes if a cost is not finite, a traced ``epsilon`` not positive, or
-        smaller than what float32 can tell apart (the costs span more than 2^23 of it).
+        Potentials and status of each class. A class stops early when its steps change
+        only rounding errors; its ``reason`` is ``Reason.STALLED`` if its ``error`` is
+        above the tolerance. A class without mass, or with a value that is negative or
+        not finite, has ``error`` NaN. All classes have ``error`` NaN if a cost is not
+        finite, or if a traced ``epsilon`` is not positive or too small for float32 (the
+        range of the costs is greater than 2^23 epsilon).
 
     Raises:
         ValueError: A shape or an option is out of range.
@@ -110,9 +111,9 @@ def sinkhorn(
         (True, (1, 3))
 
     Memory:
-        Two blocks of 256 rows, 8 MiB together at N = 4096, 32 MiB at N = 16384; where
-        blocks do not divide the rows evenly, also a copy of a cost of up to 16 MiB,
-        or a third block.
+        Two blocks of 256 rows: 8 MiB together at N = 4096, 32 MiB at N = 16384. If
+        blocks do not divide the rows evenly, also a copy of a cost of up to 16 MiB, or
+        a third block.
     """
     source, cost = as_arrays(source, cost)
     require_source(source)

@@ -1,4 +1,4 @@
-"""What every discrepancy returns: a value for each class, and what became of it."""
+"""The result of a discrepancy: a map for each class, and its status."""
 
 import enum
 from typing import NamedTuple
@@ -8,10 +8,11 @@ from jaxtyping import Array, Bool, Float, Int, Int32
 
 
 class Reason(enum.IntEnum):
-    """Why a class ended as it did, each with a ``sentence`` for people.
+    """The reason why a class ended, with a ``sentence`` that explains it.
 
-    Up to ``DISCONNECTED`` the class has a value, whose ``error`` is a number. From
-    ``NO_MASS`` on it was not solved: its value is 0, and its ``error`` NaN.
+    Up to ``DISCONNECTED`` the class was solved: it has a value, and its ``error`` is a
+    number. From ``NO_MASS`` on it was not solved: its value is 0, and its ``error`` is
+    NaN.
 
     Example:
         >>> Reason(4).name, Reason(4).sentence
@@ -21,7 +22,7 @@ class Reason(enum.IntEnum):
     sentence: str
 
     def __new__(cls, number: int, sentence: str):
-        """A member is its number; the sentence comes with it."""
+        """Make a member from its number and its sentence."""
         member = int.__new__(cls, number)
         member._value_ = number
         member.sentence = sentence
@@ -79,16 +80,16 @@ class Reason(enum.IntEnum):
 
 
 class Solution(NamedTuple):
-    """What a ``Discrepancy`` found, class by class.
+    """The result of a ``Discrepancy`` for each class.
 
     Attributes:
         value: Discrepancy of each class in each patch: high where a patch belongs to
             the class; 0 for a class that was not solved.
-        num_steps: Steps taken.
-        error: As the discrepancy defines it; 0 in closed form, NaN for a class that
-            was not solved.
+        num_steps: Number of steps.
+        error: Error as the discrepancy defines it; 0 for a closed form, NaN for a class
+            that was not solved.
         converged: True where ``reason`` is ``Reason.CONVERGED``.
-        reason: Why the class ended; ``Reason(int(reason[c])).sentence`` says it.
+        reason: A ``Reason``; ``Reason(int(reason[c])).sentence`` explains it.
     """
 
     value: Float[Array, "classes patches"]
@@ -103,7 +104,7 @@ class Solution(NamedTuple):
         value: Float[Array, "classes patches"],
         fault: Int32[Array, " classes"] | None = None,
     ) -> "Solution":
-        """A solution in closed form: no steps, error 0.
+        """The solution of a closed form: no steps, and error 0.
 
         Args:
             value: Discrepancy of each class in each patch.

@@ -1,4 +1,4 @@
-"""The maximum velocity: how soon a chain reaches each patch (Eq. 10-12)."""
+"""The maximum velocity: how soon a Markov chain reaches each patch (Eq. 10-12)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,10 +41,10 @@ class VelocitySolution(NamedTuple):
     """Velocities (Eq. 12).
 
     Attributes:
-        velocity: High where a patch arrives early; 0 for a class that could not be
+        velocity: High in patches that arrive early; 0 for a class that could not be
             solved.
-        arrival: Steps until each patch arrives; ``max_steps`` where it did not.
-        num_steps: Steps of the chain.
+        arrival: Steps until each patch arrives; ``max_steps`` if it does not arrive.
+        num_steps: Number of steps of the chain.
         error: Share of the patches that did not arrive, or NaN.
         converged: True where every patch arrived.
         reason: Why the class ended, a ``Reason``.
@@ -71,40 +71,40 @@ def maximum_velocity(
     interpolate: bool = True,
     record: bool = False,
 ) -> VelocitySolution:
-    """How soon a Markov chain that starts at a class reaches each patch (Eq. 10-12).
+    """The velocity at which a Markov chain from a class reaches each patch (Eq. 10-12).
 
-    ``"saturation"``: the state is scaled to maximum 1 after every step; a patch
-    arrives at the first step where its state exceeds the threshold, and the velocity
-    is 1 / (1 + steps), so a patch that starts above it has velocity 1. Between two
-    steps the arrival is interpolated linearly; before the first step the state is
-    taken to be ``1 - threshold`` below what it becomes, since a suppressed patch
-    starts at 0 whatever it is.
+    With ``"saturation"``, the state is scaled to maximum 1 after every step. A patch
+    arrives at the first step where its state exceeds the threshold. The velocity is
+    1 / (1 + steps), so a patch that starts above the threshold has velocity 1. Between
+    two steps the arrival is interpolated linearly. In the first step the increase of
+    the state counts as ``1 - threshold``, because a suppressed patch starts at 0.
 
-    ``"increment"``: Eq. 12 to the letter. The state is not scaled; a patch arrives at
-    the first step that moves it by no more than the threshold, and the velocity is
-    1 / steps. As a distribution over thousands of patches hardly moves by 0.3
-    anywhere, all velocities are then 1. Kept for the record.
+    With ``"increment"``, Eq. 12 is used as the paper prints it. The state is not
+    scaled. A patch arrives at the first step that changes its state by at most the
+    threshold, and the velocity is 1 / steps. A distribution over thousands of patches
+    changes nowhere by 0.3, so all velocities are 1. This criterion is here for
+    comparison only.
 
     Args:
         source: Class distributions over the patches; only ``"increment"`` depends
             on their scale.
         affinity: Non-negative attention from patch (row) to patch (column).
-        threshold: The paper's tau, in (0, 1]. No scaled state exceeds 1: there,
-            ``"saturation"`` leaves every patch at the cap.
-        criterion: When a patch has arrived.
-        balancing_steps: Rounds of ``doubly_stochastic``.
-        max_steps: Cap on the steps of the chain. A patch that cannot be reached
-            stays at the cap, and makes its class run this long.
-        interpolate: False gives whole steps and many ties. ``"increment"`` has whole
-            steps in any case.
-        record: Also return the error after every step.
+        threshold: The paper's tau, in (0, 1]. With 1 and ``"saturation"`` no patch
+            arrives, because no scaled state exceeds 1.
+        criterion: Condition for the arrival of a patch.
+        balancing_steps: Number of rounds of ``doubly_stochastic``.
+        max_steps: Greatest number of steps of the chain. A patch that cannot be reached
+            has this arrival, and its class takes this number of steps.
+        interpolate: Whether arrivals are interpolated. Without, they are whole steps,
+            with many ties. ``"increment"`` never interpolates.
+        record: Whether to return the error after every step.
 
     Returns:
         Velocities and status of each class. A class without mass, or with a value
-        that is negative or not finite, has ``error`` NaN; so have all classes if
-        the affinity cannot be balanced. Gradients reach source and affinity through
-        the balancing and the interpolated arrivals: they are those of the steps
-        taken, and 0 for whole steps.
+        that is negative or not finite, has ``error`` NaN. All classes have ``error``
+        NaN if the affinity cannot be balanced. Source and affinity have gradients
+        through the balancing and the interpolated arrivals, those of the steps taken.
+        Without interpolation they are 0.
 
     Raises:
         ValueError: A shape or an option is out of range.
@@ -116,9 +116,9 @@ def maximum_velocity(
         [1.0, 0.26]
 
     Memory:
-        Below 32 classes no N x N array for a float32 affinity; from there on one, its
-        transposed copy. A narrower affinity is widened once. Such an array takes
-        64 MiB at N = 4096, 1 GiB at N = 16384.
+        No N x N array for a float32 affinity and fewer than 32 classes. For 32 classes
+        or more, the transposed copy of the affinity; for a narrower affinity, its
+        widened copy. Such an array takes 64 MiB at N = 4096, 1 GiB at N = 16384.
     """
     source, affinity = as_arrays(source, affinity)
     require_source(source)
@@ -164,11 +164,11 @@ class MaximumVelocity(Discrepancy):
     """The maximum velocity (Eq. 12) as a discrepancy, with the function's options.
 
     Args:
-        threshold: See ``maximum_velocity``, and for all other options.
-        criterion: When a patch has arrived.
-        balancing_steps: Rounds of ``doubly_stochastic``.
-        max_steps: Cap on the steps of the chain.
-        interpolate: False gives whole steps and many ties.
+        threshold: As for ``maximum_velocity``, like all other options.
+        criterion: Condition for the arrival of a patch.
+        balancing_steps: Number of rounds of ``doubly_stochastic``.
+        max_steps: Greatest number of steps of the chain.
+        interpolate: Whether arrivals are interpolated.
 
     Raises:
         ValueError: An option is out of range.
@@ -228,7 +228,7 @@ def _velocities(
     *,
     is_turned: bool,
 ) -> VelocitySolution:
-    """1 / (first + arrival), with ``max_steps`` for what did not arrive."""
+    """1 / (first + arrival), with arrival ``max_steps`` if a patch did not arrive."""
     arrival, history = final.state.arrival, final.history
     arrival = arrival.T if is_turned else arrival
     if history is not None and not is_turned:

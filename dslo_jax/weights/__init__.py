@@ -10,5 +10,6 @@ from dslo_jax.weights.place import (
     config_source as config_source,
     open_weights as open_weights,
     read_config as read_config,
+    read_object as read_object,
     side_folder as side_folder,
 )

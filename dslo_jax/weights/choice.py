@@ -15,7 +15,7 @@ _FAMILIES = (
     (("pytorch_model", "diffusion_pytorch_model"), ".bin"),
     (("open_clip_pytorch_model",), ".bin"),
 )
-# Of a file that counts whatever its name, if no other of its folder has it.
+# Suffixes of a file that may have any name, if no other file of the folder has them.
 _LONE = tuple(dict.fromkeys(each.lone for each in FORMATS if each.lone))
 _PLAIN_FIRST = ("", ".fp16", ".bf16")
 _HALF_FIRST = (".fp16", ".bf16", "")

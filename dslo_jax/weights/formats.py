@@ -24,8 +24,8 @@ class Format(NamedTuple):
         name: What errors call it.
         is_it: Whether a file is of this format, from its first 256 bytes and its size.
         read: Lists the tensors of a file; raises ``CheckpointError``.
-        lone: How a file is called that is taken for the weights of its folder whatever
-            its name, if it is the only one; empty where the name has to be known.
+        lone: Suffix of files that may have any name: the only file with this suffix in
+            a folder holds its weights. Empty where only known names count.
     """
 
     name: str

@@ -9,8 +9,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import NamedTuple
 
-from dslo_jax.errors import CheckpointError
-from dslo_jax.weights.stored import DTYPES, StoredTensor, Table
+from dslo_jax.weights.stored import DTYPES, StoredTensor, Table, damage_in
 
 
 _MAX_DEPTH = 64
@@ -55,11 +54,8 @@ def read_msgpack(path: Path) -> Table:
         CheckpointError: The file is damaged, or holds more than maps of arrays
             (``W04``).
     """
-    with path.open("rb") as file:
-        try:
-            return _Walk(path, file, path.stat().st_size).table()
-        except (ValueError, EOFError) as error:
-            raise CheckpointError("W04", f"{path} is damaged: {error}") from error
+    with path.open("rb") as file, damage_in(path):
+        return _Walk(path, file, path.stat().st_size).table()
 
 
 class _Walk:
@@ -141,10 +137,10 @@ class _Walk:
 
     def _tag(self) -> _Tag:
         byte = self._read(1)[0]
-        if (
-            byte < 0x80 or byte >= 0xE0
-        ):  # a small number; a negative one is not a length
-            return _Tag("integer", byte) if byte < 0x80 else _Tag("negative", 0)
+        if byte < 0x80:
+            return _Tag("integer", byte)
+        if byte >= 0xE0:  # a small negative number, which is no length
+            return _Tag("negative", 0)
         if byte < 0xC0:
             kind = "map" if byte < 0x90 else "list" if byte < 0xA0 else "str"
             return _Tag(kind, byte & (0x1F if kind == "str" else 0x0F))
@@ -164,11 +160,11 @@ class _Walk:
     def _read(self, count: int) -> bytes:
         data = self._file.read(count)
         if len(data) != count:
-            raise EOFError("it is cut short")
+            raise ValueError("it is cut short")
         return data
 
     def _skip(self, count: int) -> None:
         position = self._file.tell() + count
         if position > self._size:
-            raise EOFError("it is cut short")
+            raise ValueError("it is cut short")
         self._file.seek(position)

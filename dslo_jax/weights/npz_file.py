@@ -1,8 +1,8 @@
 """NumPy's ``.npz``: a zip file with an array in each entry, stored or compressed.
 
-An array begins with a header, a Python dictionary as text. It is matched against the
-one way in which NumPy writes it, and never evaluated; arrays of objects, which are
-pickles, have no way to be matched.
+An array begins with a header, a Python dictionary as text. The header is compared with
+the one form that NumPy writes, and never evaluated. Arrays of objects are pickles, and
+refused.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 
 from dslo_jax.errors import CheckpointError
 from dslo_jax.weights.packed import Packed, unpack
-from dslo_jax.weights.stored import DTYPES, StoredTensor, Table
+from dslo_jax.weights.stored import DTYPES, StoredTensor, Table, damage_in
 from dslo_jax.weights.zip_directory import ZipEntry, read_directory
 
 
@@ -55,21 +55,16 @@ def read_npz(path: Path) -> Table:
             pickle of objects (``W05``).
     """
     size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            entries = read_directory(file, size)
-            if len(entries) > _MAX_TENSORS:
-                raise ValueError(f"it has {len(entries)} arrays, too many for weights")
-            if sum(each.unpacked for each in entries.values()) > _MAX_GROWTH * size:
-                raise ValueError(f"it unpacks to over {_MAX_GROWTH} times its size")
-            return {
-                _name(key): _tensor(file, path, key, entry)
-                for key, entry in entries.items()
-            }
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise CheckpointError("W04", f"{path} is damaged: {error}") from error
+    with path.open("rb") as file, damage_in(path):
+        entries = read_directory(file, size)
+        if len(entries) > _MAX_TENSORS:
+            raise ValueError(f"it has {len(entries)} arrays, too many for weights")
+        if sum(each.unpacked for each in entries.values()) > _MAX_GROWTH * size:
+            raise ValueError(f"it unpacks to over {_MAX_GROWTH} times its size")
+        return {
+            _name(key): _tensor(file, path, key, entry)
+            for key, entry in entries.items()
+        }
 
 
 def _name(key: str) -> str:
@@ -81,7 +76,7 @@ def _name(key: str) -> str:
 def _tensor(
     file: BufferedIOBase, path: Path, key: str, entry: ZipEntry
 ) -> StoredTensor:
-    """Where the numbers of an entry lie; only its header is read."""
+    """Find the numbers of an entry; only its header is read."""
     if not entry.stored and not entry.deflated:
         raise ValueError(f"{key[:40]!r} is packed in a way that NumPy does not use")
     packed = Packed(entry.offset, entry.size) if entry.deflated else None

@@ -15,8 +15,8 @@ class Packed(NamedTuple):
     """A compressed run of a file.
 
     Attributes:
-        start: Where it begins in the file.
-        size: How many bytes it takes there.
+        start: Position of its first byte in the file.
+        size: Number of its bytes in the file.
     """
 
     start: int
@@ -26,22 +26,22 @@ class Packed(NamedTuple):
 def unpack(
     path: Path, packed: Packed, skip: int, count: int
 ) -> UInt8[np.ndarray, " bytes"]:
-    """Bytes of a compressed run; what comes before them is unpacked and let go.
+    """Unpack a part of a compressed run.
 
     Args:
         path: The file.
-        packed: Where the run lies.
-        skip: How many unpacked bytes come before.
-        count: How many are wanted.
+        packed: The run.
+        skip: Number of unpacked bytes before the part; they are thrown away.
+        count: Number of unpacked bytes of the part.
 
     Returns:
-        The bytes; fewer where the run ends before.
+        The bytes; fewer if the run ends before.
 
     Raises:
         ValueError: The run is damaged.
 
     Memory:
-        The result and two MiB, whatever the run would unpack to.
+        The result and two MiB, whatever the size of the unpacked run.
     """
     found = np.empty(count, np.uint8)
     stream = zlib.decompressobj(-zlib.MAX_WBITS)

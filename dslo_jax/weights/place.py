@@ -59,9 +59,9 @@ def read_config(place: Path) -> dict[str, Any]:
     """
     source = config_source(place)
     if source.name == _OPEN_CLIP:
-        return translate_config(_read_object(source), source)
+        return translate_config(read_object(source), source)
     if source.name == _CONFIG:
-        return _read_object(source)
+        return read_object(source)
     return openai_config(_read_place(place))
 
 
@@ -135,7 +135,12 @@ def _file_names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_file())
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object.
+
+    Raises:
+        CheckpointError: It is not JSON, or not an object (``W08``).
+    """
     try:
         content = json.loads(path.read_bytes())  # with or without a byte order mark
     except (ValueError, RecursionError) as error:
@@ -147,7 +152,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _read_shards(index: Path) -> Table:
     """The tensors of a sharded checkpoint."""
-    places = _read_object(index).get("weight_map")
+    places = read_object(index).get("weight_map")
     if not isinstance(places, dict):
         raise CheckpointError("W08", f"{index} is not an index with a 'weight_map'")
     present = _file_names(index.parent)

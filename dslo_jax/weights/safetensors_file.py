@@ -7,7 +7,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from dslo_jax.errors import CheckpointError
-from dslo_jax.weights.stored import DTYPES, StoredTensor, Table
+from dslo_jax.weights.stored import DTYPES, StoredTensor, Table, damage_in
 
 
 _LONGEST_HEADER = 100_000_000  # limit of the safetensors library
@@ -47,7 +47,7 @@ def read_safetensors(path: Path) -> Table:
             )
         text = file.read(length)
     table = {}
-    try:
+    with damage_in(path, SafetensorError):
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_refuse_duplicates)
         with safe_open(path, framework="numpy") as tensors:
             keys = tuple(tensors.keys())
@@ -61,8 +61,6 @@ def read_safetensors(path: Path) -> Table:
                 DTYPES[_TYPES[entry["dtype"]]],
                 tuple(entry["shape"]),
             )
-    except (ValueError, RecursionError, SafetensorError) as error:
-        raise CheckpointError("W04", f"{path} is damaged: {error}") from error
     return table
 
 

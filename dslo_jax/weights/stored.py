@@ -6,6 +6,7 @@ bytes with other strides, so names and layouts are translated without reading nu
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -27,6 +28,22 @@ DTYPES: Mapping[str, np.dtype] = MappingProxyType(
     }
 )
 """The types of number that are read, by their NumPy names."""
+
+
+@contextmanager
+def damage_in(path: Path, *others: type[Exception]) -> Iterator[None]:
+    """Report a file that a reader cannot follow as damaged (``W04``).
+
+    Args:
+        path: The file, to be named in the error.
+        others: Errors of a library that mean the same as a ``ValueError``.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError, *others) as error:
+        raise CheckpointError("W04", f"{path} is damaged: {error}") from error
 
 
 class StoredTensor(NamedTuple):
@@ -102,10 +119,8 @@ class StoredTensor(NamedTuple):
     def _bytes(self, count: int) -> np.ndarray:
         if self.packed is None:
             return np.fromfile(self.path, np.uint8, count=count, offset=self.offset)
-        try:
+        with damage_in(self.path):
             return unpack(self.path, self.packed, self.offset, count)
-        except ValueError as error:
-            raise CheckpointError("W04", f"{self.path} is damaged: {error}") from error
 
 
 Table = dict[str, StoredTensor]

@@ -9,10 +9,9 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
-from dslo_jax.errors import CheckpointError
 from dslo_jax.weights.admitted import Storage
 from dslo_jax.weights.state_dict import locate, storage_of, tensors_of
-from dslo_jax.weights.stored import Table
+from dslo_jax.weights.stored import Table, damage_in
 from dslo_jax.weights.unpickle import unpickle
 
 
@@ -27,13 +26,8 @@ def read_torch_legacy(path: Path) -> Table:
         CheckpointError: The file is damaged or from a big-endian machine (``W04``), or
             its pickle holds more than weights (``W05``).
     """
-    with path.open("rb") as file:
-        try:
-            return _read(file, path)
-        except CheckpointError:
-            raise
-        except ValueError as error:
-            raise CheckpointError("W04", f"{path} is damaged: {error}") from error
+    with path.open("rb") as file, damage_in(path):
+        return _read(file, path)
 
 
 def _read(file: BufferedIOBase, path: Path) -> Table:

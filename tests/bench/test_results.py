@@ -68,15 +68,15 @@ def test_rows_by_what_they_are_about(written):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "is no JSON, or cut short"),
-        (json.dumps(RESULT)[:-9], "is no JSON, or cut short"),
-        ('{"schema": NaN}', "NaN is no JSON"),
-        ("[" * 100_000, "is no JSON, or cut short"),
-        ([RESULT], "names no schema"),
-        ({"classes": ["cat"]}, "names no schema"),
+        ("", "is not JSON, or cut short"),
+        (json.dumps(RESULT)[:-9], "is not JSON, or cut short"),
+        ('{"schema": NaN}', "NaN is not JSON"),
+        ("[" * 100_000, "is not JSON, or cut short"),
+        ([RESULT], "it has no schema"),
+        ({"classes": ["cat"]}, "it has no schema"),
         ({**RESULT, "schema": "dslo.bench.solvers.v9"}, "known are dslo.bench.solvers"),
-        ({**RESULT, "machine": None}, "does not say where"),
-        ({**RESULT, "noise": []}, "does not say where"),
+        ({**RESULT, "machine": None}, "does not describe the machine"),
+        ({**RESULT, "noise": []}, "does not describe the machine"),
         ({**RESULT, "rows": None}, "has no rows"),
         ({**RESULT, "rows": [ROW, 3]}, "row 2"),
         ({**RESULT, "rows": [{**ROW, "samples_s": []}]}, "expected seconds"),
@@ -86,7 +86,7 @@ def test_rows_by_what_they_are_about(written):
         ({**RESULT, "rows": [{**ROW, "patches": [64]}]}, "row 1"),
         ({**RESULT, "rows": [{**ROW, "error": "small"}]}, "row 1"),
         ({**RESULT, "rows": [{"solver": "path"}]}, "row 1"),
-        ({**RESULT, "rows": [ROW, ROW]}, "has two rows about path, 64 patches"),
+        ({**RESULT, "rows": [ROW, ROW]}, "has two rows of path, 64 patches"),
     ],
 )
 def test_what_is_no_result_is_refused(written, content, words):

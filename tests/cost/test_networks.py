@@ -10,7 +10,6 @@ from flax import nnx
 
 from dslo_jax.attention import average_attention
 from dslo_jax.cost import Work, networks
-from dslo_jax.cost.work import product
 from dslo_jax.models.clip import Clip
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from dslo_jax.models.query_key import QueryKey
@@ -20,6 +19,7 @@ from dslo_jax.models.vae import VAE, VAEConfig
 from dslo_jax.models.vit import Vit
 from dslo_jax.models.vit_config import VitConfig
 from dslo_jax.ops import Patches
+from dslo_jax.work import product
 
 
 CLIP = ClipConfig(

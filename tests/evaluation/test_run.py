@@ -22,8 +22,8 @@ from dslo_jax.evaluation.reports import ablation_plots
 from dslo_jax.evaluation.reports.ablation_markdown import render
 from dslo_jax.evaluation.reports.ablation_plots import draw_tables
 from dslo_jax.evaluation.reports.ablation_result import ablation_result, summarise
-from dslo_jax.evaluation.reports.result_files import save_result
 from dslo_jax.evaluation.sweeps.run import run
+from dslo_jax.files import write_json
 from dslo_jax.pipeline import programs
 
 
@@ -168,7 +168,7 @@ def test_a_cell_that_failed_somewhere_has_no_score(finished, tables):
 
 def test_a_result_is_strict_json(finished, tmp_path):
     _, found = finished
-    save_result(tmp_path / "ablation.json", found)
+    write_json(tmp_path / "ablation.json", found)
     text = (tmp_path / "ablation.json").read_text()
     assert "NaN" not in text
     assert json.loads(text) == json.loads(json.dumps(found))

@@ -127,6 +127,7 @@ def test_small_epsilon_in_the_log_domain():
             epsilon=1e-3,
             max_steps=100_000,
             tolerance=1e-6,
+            domain="log",
         )
     assert exact.converged.all()
     moved = np.asarray(found.column_potential, np.float64) - np.asarray(

@@ -14,7 +14,7 @@ from dslo_jax.solvers import (
     optimal_path,
     sinkhorn,
 )
-from dslo_jax.solvers._loop import begin, iterate
+from dslo_jax.solvers._loop import Rule, begin, iterate
 from solvers import oracles
 
 
@@ -253,7 +253,7 @@ def test_memory_does_not_grow_with_the_steps(x64):
             return jnp.tanh(state @ matrix), jnp.ones(8)
 
         progress = begin(start, jnp.full(8, jnp.inf))
-        final = iterate(step, jnp.eye(64), progress, max_steps=max_steps, tolerance=0.0)
+        final = iterate(step, jnp.eye(64), progress, Rule(max_steps, 0.0))
         return final.state.sum()
 
     def memory(max_steps):

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from dslo_jax.solvers import Reading, choose_reading, reading_of
+from dslo_jax.solvers import Counts, Reading, choose_reading, reading_of
 
 
 def choose(**counts):
     defaults = {"rows": 600, "pairs": 600, "classes": 171, "patches": 4096}
-    return choose_reading(**defaults | counts)
+    return choose_reading(Counts(**defaults | counts))
 
 
 def test_many_classes_that_share_few_patches_are_read_by_pairs():

@@ -48,11 +48,6 @@ def write_entries(
             file.writestr(name, data)
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "pytorch_model.bin"
-
-
 # ---- zip -----------------------------------------------------------------------------
 
 

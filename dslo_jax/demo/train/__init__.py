@@ -1,1 +1,1 @@
-"""How the bundled checkpoint is trained: captions for CLIP, denoising for the UNet."""
+"""Training of the bundled networks: CLIP with captions, the UNet by denoising."""

@@ -1,4 +1,4 @@
-"""``python -m dslo_jax.demo.train FOLDER``: the bundled checkpoint from nothing."""
+"""``python -m dslo_jax.demo.train FOLDER``: train the bundled networks."""
 
 import argparse
 import sys
@@ -16,15 +16,15 @@ from dslo_jax.demo.train.recipe import Recipe
 
 
 def main() -> int:
-    """Train, or go on with a training that was interrupted; returns the exit code."""
+    """Train, or continue an interrupted training; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dslo_jax.demo.train")
-    parser.add_argument("folder", type=Path, help="gets clip, diffusion and runs")
+    parser.add_argument("folder", type=Path, help="folder for clip, diffusion and runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART"
     )
     parser.add_argument(
-        "--share", type=float, default=1.0, help="of the steps, for a trial"
+        "--share", type=float, default=1.0, help="share of the steps, for a trial"
     )
     options = parser.parse_args()
     report = partial(Console(stderr=True, highlight=False).print, markup=False)
@@ -39,7 +39,7 @@ def main() -> int:
     return 0
 
 
-# In this order: what has the folder of the one before goes on from it.
+# In the order of training; a part with the folder of an earlier one continues from it.
 PARTS: dict[str, tuple[Callable[..., Recipe], str, int]] = {
     "clip": (clip_recipe, "clip", 4000),
     "sharing": (sharing_recipe, "clip", 1000),

@@ -1,33 +1,34 @@
-"""CLIP on captions alone: which words go with which picture, never where.
+"""Training of CLIP with captions: names of what a picture shows, without places.
 
 The pictures are windows of scenes at many scales, each with the names of what it shows.
-Three losses, all of them between pictures and sentences:
+There are three losses, all between pictures and sentences:
 
-- the class token against whole captions, as CLIP was trained;
-- every patch must be nearer to sentences about its picture than to sentences about
-  something else (which of them belongs to it, nobody says);
-- every sentence about a picture must have a patch there that is near to it.
+- The class token must match whole captions, as in the training of CLIP.
+- Every patch must be nearer to the sentences about its picture than to other sentences.
+  It is not given which of these sentences belongs to the patch.
+- Every sentence about a picture must have a patch in this picture that is near to it.
 
-Small windows show few things, so the second loss says more there; this is what makes
-the patches tell places apart.
+Small windows show few things, so the second loss contains more information about them.
+This is how patches learn to distinguish places.
 
-The second loss is content if all is called sky where there is sky, and so it ends: what
-is often there takes what it is often seen with. A second stage therefore shares the
-patches out among the names of their windows, to each name about as much as an equal
-part of every window that it is in, and asks for that.
+The second loss is also small if every patch of a picture with sky is called sky, and
+training ends there: frequent names take the patches of the names that they often occur
+with. A second stage therefore distributes the patches of the windows over their names.
+A name gets about an equal part of every window that it is in, and the patches must
+match this distribution.
 
-Small windows say most about places, but a photo is not seen through them, and patches
-that may look far take the names of what is elsewhere. A third stage therefore cuts
-large windows into small tiles, each with its own names, shares out the patches of the
-tiles, and asks for the same of the patches of the whole window: a teacher that looks
-closer, as in CLIPSelf (Wu et al., ICLR 2024).
+Small windows contain most information about places, but photos are large, and with
+global attention patches take names from other places. A third stage therefore cuts
+large windows into small tiles with names of their own and distributes the patches of
+the tiles. The patches of the whole window must match this distribution, too. The tiles
+act as a teacher with a closer view, as in CLIPSelf (Wu et al., ICLR 2024).
 """
 
 import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +47,9 @@ from dslo_jax.templates import IMAGENET_TEMPLATES
 from dslo_jax.weights import read_config, save_module
 
 
-# Small windows cost little and say most about places, so a run begins with them; larger
-# ones teach patches to look around. Steps take the windows of a phase in turn.
+# Small windows cost little and contain most information about places, so a run begins
+# with them. With larger ones patches learn from their surroundings. Steps use the
+# windows of a phase in turn.
 SMALL = (Windows(side=32, count=320, per_scene=32, names=4, tokens=40),)
 MIXED = (
     *SMALL,
@@ -64,12 +66,12 @@ TILED = (
     Windows(side=192, count=10, per_scene=1, names=13, tokens=77, tiles=6),
 )
 
-# Matrices are moved by Muon at a rate of their own, everything else by Adam. Muon
-# needs a third fewer steps to the same loss than AdamW, each a tenth longer.
+# Muon trains the matrices, Adam everything else. For the same loss as AdamW, Muon needs
+# a third fewer steps, and each step takes a tenth longer.
 _MATRIX_RATE, _RATE, _WARM_UP = 0.02, 3e-3, 50
-_SHARING_RATES = 0.5  # relative to those
+_SHARING_RATES = 0.5  # learning rates of the later stages, relative to the first
 _WEIGHT_DECAY = 0.01
-# The step that a stage counts its windows from: no scene is seen in two of them.
+# First step of a stage for the seeds of scenes, so that no two stages share a scene.
 _SHARING_STEP, _TILING_STEP = 100_000, 200_000
 
 
@@ -104,21 +106,36 @@ def configuration(vocabulary: int) -> dict[str, Any]:
 
 
 def words() -> list[str]:
-    """Every word of every caption and template."""
+    """All words of captions and templates."""
     text = " ".join([*IMAGENET_TEMPLATES, *scenes.wordings()]).lower()
     return sorted(set(re.findall("[a-z]+", text)))
 
 
+class _Stage(NamedTuple):
+    """A stage of the training.
+
+    Attributes:
+        name: Name of the recipe.
+        objective: The loss.
+        windows_at: Function of a step to its windows.
+        first_step: First step, for the seeds of scenes.
+        relative_rate: Learning rate, relative to the first stage.
+    """
+
+    name: str
+    objective: Objective
+    windows_at: Callable[[int], Windows]
+    first_step: int = 0
+    relative_rate: float = 1.0
+
+
 def clip_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
-    """How the bundled CLIP is trained.
+    """The first stage of the training of CLIP.
 
     Args:
-        folder: Where the tokenizer is written now, and the weights in the end.
-        steps: Of the optimiser.
-        seed: Of weights, windows and sentences.
-
-    Returns:
-        The recipe.
+        folder: Folder for the tokenizer, which is written now, and for the weights.
+        steps: Number of steps.
+        seed: Seed of weights, windows and sentences.
     """
     settings = configuration(write_tokenizer(folder, words()))
 
@@ -130,98 +147,67 @@ def clip_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
         phase = SMALL if step < _SMALL_SHARE * steps else MIXED
         return phase[step % len(phase)]
 
-    return _recipe(
-        "clip",
-        folder,
-        settings,
-        objective=partial(loss, patch_loss=explained),
-        initial=initial,
-        windows_at=windows_at,
-        first_step=0,
-        steps=steps,
-        relative_rate=1.0,
-        seed=seed,
-    )
+    stage = _Stage("clip", partial(loss, patch_loss=explained), windows_at)
+    return _recipe(stage, folder, settings, initial, steps, seed)
 
 
 def sharing_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
-    """The second stage, on what the first has saved.
+    """The second stage, which continues from the first.
 
     Args:
         folder: The CLIP of ``clip_recipe``; its weights are replaced.
-        steps: Of the optimiser.
-        seed: Of windows and sentences.
-
-    Returns:
-        The recipe.
+        steps: Number of steps.
+        seed: Seed of windows and sentences.
     """
     objective = partial(loss, patch_loss=shared_out)
-    return _later_stage(
-        "sharing", folder, SHARED, objective, _SHARING_STEP, steps, seed
-    )
+    stage = _later_stage("sharing", objective, SHARED, _SHARING_STEP)
+    return _continued(stage, folder, steps, seed)
 
 
 def tiling_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
-    """The third stage, on what the second has saved.
+    """The third stage, which continues from the second.
 
     Args:
         folder: The CLIP of ``sharing_recipe``; its weights are replaced.
-        steps: Of the optimiser.
-        seed: Of windows and sentences.
-
-    Returns:
-        The recipe.
+        steps: Number of steps.
+        seed: Seed of windows and sentences.
     """
-    return _later_stage("tiling", folder, TILED, tiled_loss, _TILING_STEP, steps, seed)
+    stage = _later_stage("tiling", tiled_loss, TILED, _TILING_STEP)
+    return _continued(stage, folder, steps, seed)
 
 
 def _later_stage(
-    name: str,
-    folder: Path,
-    phase: tuple[Windows, ...],
-    objective: Objective,
-    first_step: int,
-    steps: int,
-    seed: int,
-) -> Recipe:
-    """Patches shared out, from the weights in the folder."""
+    name: str, objective: Objective, phase: tuple[Windows, ...], first_step: int
+) -> _Stage:
+    def windows_at(step: int) -> Windows:
+        return phase[step % len(phase)]
+
+    return _Stage(name, objective, windows_at, first_step, _SHARING_RATES)
+
+
+def _continued(stage: _Stage, folder: Path, steps: int, seed: int) -> Recipe:
+    """The recipe of a stage that starts with the weights in the folder."""
 
     def initial() -> nnx.State:
         return nnx.state(load_clip(folder))
 
-    return _recipe(
-        name,
-        folder,
-        read_config(folder),
-        objective=objective,
-        initial=initial,
-        windows_at=lambda step: phase[step % len(phase)],
-        first_step=first_step,
-        steps=steps,
-        relative_rate=_SHARING_RATES,
-        seed=seed,
-    )
+    return _recipe(stage, folder, read_config(folder), initial, steps, seed)
 
 
 def _recipe(
-    name: str,
+    stage: _Stage,
     folder: Path,
     settings: dict[str, Any],
-    *,
-    objective: Objective,
     initial: Callable[[], nnx.State],
-    windows_at: Callable[[int], Windows],
-    first_step: int,
     steps: int,
-    relative_rate: float,
     seed: int,
 ) -> Recipe:
-    """What all stages share."""
     tokenizer = prompts.load_tokenizer(folder)
     build = partial(_build, settings, seed)
+    scale = stage.relative_rate
     optimizer = optax.contrib.muon(
-        rates(relative_rate * _MATRIX_RATE, steps, warm_up=_WARM_UP),
-        adam_learning_rate=rates(relative_rate * _RATE, steps, warm_up=_WARM_UP),
+        rates(scale * _MATRIX_RATE, steps, warm_up=_WARM_UP),
+        adam_learning_rate=rates(scale * _RATE, steps, warm_up=_WARM_UP),
         weight_decay=_WEIGHT_DECAY,
     )
 
@@ -230,10 +216,13 @@ def _recipe(
         save_module(module, folder, settings, dtype=jnp.float16)
 
     def batch(step: int) -> Batch:
-        return draw_batch(tokenizer, windows_at(step), first_step + step, seed)
+        windows = stage.windows_at(step)
+        return draw_batch(tokenizer, windows, stage.first_step + step, seed)
 
-    begin, update = descent(build, objective, optimizer, initial=initial, seed=seed)
-    return Recipe(name, steps, begin, batch, update, save)
+    begin, update = descent(
+        build, stage.objective, optimizer, initial=initial, seed=seed
+    )
+    return Recipe(stage.name, steps, begin, batch, update, save)
 
 
 def _build(settings: dict[str, Any], seed: int) -> Clip:

@@ -1,4 +1,4 @@
-"""What CLIP is trained on: windows of scenes, and sentences about what they show."""
+"""Training data of CLIP: windows of scenes, and sentences about what they show."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -11,9 +11,9 @@ from dslo_jax.demo.train.recipe import first_seed
 from dslo_jax.templates import IMAGENET_TEMPLATES
 
 
-# Scenes are enlarged like small photos before a network sees them.
+# Scenes are enlarged, as small photos are.
 _ZOOM = (1.0, 1.8)
-# Share of the pixels from which on a caption mentions a class.
+# Least share of the pixels for a class to be mentioned in a caption.
 _VISIBLE = 0.01
 _CAPTIONS, _SENTENCE_TOKENS = 24, 24
 _THINGS = frozenset(scenes.FOREGROUND)
@@ -23,12 +23,12 @@ class Windows(NamedTuple):
     """The pictures of one step.
 
     Attributes:
-        side: Pixels.
-        count: How many.
-        per_scene: How many of them show the same scene.
-        names: The most that a caption mentions.
-        tokens: Enough for such a caption.
-        tiles: Into how many a side is cut; each tile has names of its own.
+        side: Side of a window in pixels.
+        count: Number of windows.
+        per_scene: Number of windows of the same scene.
+        names: Greatest number of names in a caption.
+        tokens: Number of tokens for such a caption.
+        tiles: Number of tiles along each side; each tile has names of its own.
     """
 
     side: int
@@ -42,7 +42,7 @@ class Windows(NamedTuple):
 def draw_batch(
     tokenizer: Any, windows: Windows, step: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """The pictures and sentences of a step.
+    """Draw the pictures and sentences of a step.
 
     Returns:
         ``pixels`` uint8 [windows, side, side, 3]; ``present`` bool [tiles, classes],
@@ -71,28 +71,28 @@ def draw_batch(
 
 
 def _tiles(labels: np.ndarray, count: int) -> list[np.ndarray]:
-    """A square cut into ``count`` x ``count``, row by row."""
+    """Cut a square into ``count`` x ``count`` tiles, row by row."""
     rows = np.array_split(labels, count, axis=0)
     return [tile for row in rows for tile in np.array_split(row, count, axis=1)]
 
 
 def _present(labels: np.ndarray) -> np.ndarray:
-    """Which classes a caption of a picture mentions."""
+    """True for each class that a caption of the picture can mention."""
     return np.isin(scenes.NAMES, scenes.scene_names(labels, min_share=_VISIBLE))
 
 
 def _windows(
     rng: np.random.Generator, windows: Windows, step: int
 ) -> Iterator[scenes.Scene]:
-    """Square windows, several of each scene; no scene is drawn for two steps."""
+    """Draw square windows, several of each scene; no two steps share a scene."""
     first = first_seed(step)
     for index in range(windows.count):
         if index % windows.per_scene == 0:
             scene = scenes.draw_scene(first + index // windows.per_scene)
         zoom = np.exp(rng.uniform(*np.log(_ZOOM)))
         side = min(round(windows.side / zoom), *scene.labels.shape)
-        # Every other window is the one of four that shows most things: left to chance,
-        # small windows show little but sky and ground.
+        # Every second window is the best of four places, because most small windows at
+        # random places show only sky and ground.
         places = [_square(rng, scene, side) for _ in range(1 + index % 2 * 3)]
         rows, columns = max(places, key=partial(_count_things, scene))
         cut, size = scene.pixels[rows, columns], (windows.side, windows.side)
@@ -115,7 +115,7 @@ def _count_things(scene: scenes.Scene, place: tuple[slice, slice]) -> int:
 
 
 def _sentence(name: str, rng: np.random.Generator) -> str:
-    """A class in a caption of its own or, half of the time, in a template."""
+    """A sentence about a class: a caption or, half of the time, a template."""
     if rng.random() < 0.5:
         return scenes.caption([name], rng)
     known = scenes.CLASSES[scenes.NAMES.index(name)]

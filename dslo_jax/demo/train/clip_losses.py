@@ -1,4 +1,4 @@
-"""The losses of CLIP: pictures against sentences, and patches against names."""
+"""The losses of CLIP, between pictures and sentences and between patches and names."""
 
 import math
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from dslo_jax.demo.train.recipe import Metrics, OnDevice
 from dslo_jax.models.clip import Clip, unit
 
 
-# Rounds of sharing out, and how far a round goes to meet the parts: to the full (1),
-# a cloud would take as much of the sky as the sky.
+# Rounds of the distribution, and how strongly a round moves towards equal parts. With
+# 1, a cloud would get as many patches as the sky.
 _SHARING_ROUNDS, _SHARING_FORCE = 8, 0.5
-# Sharpness of the softmax that picks the patches of a sentence.
+# Scale of the softmax that chooses the patches of a sentence.
 _SHARPNESS = 30.0
-_LEAST = 1e-5  # what no share falls below
+_LEAST = 1e-5  # least share
 
 PatchLoss = Callable[[Array, Array], Float[Array, ""]]
-"""From logits [windows, patches, classes] and present [windows, classes] to a loss."""
+"""Function of logits [windows, patches, classes] and present [windows, classes]."""
 
 
 def loss(
     clip: Clip, batch: OnDevice, key: Array, *, patch_loss: PatchLoss
 ) -> tuple[Float[Array, ""], Metrics]:
-    """The sum of the three losses, and each of them; ``key`` is not needed."""
+    """The sum of the three losses, and each loss; ``key`` is not used."""
     del key
     token, patches = _embed_pictures(clip, batch["pixels"])
     sentences = clip.encode_text(batch["sentences"])
@@ -43,7 +43,7 @@ def loss(
 def tiled_loss(
     clip: Clip, batch: OnDevice, key: Array
 ) -> tuple[Float[Array, ""], Metrics]:
-    """The same for the tiles of windows, whose shares the whole windows must match."""
+    """The same losses for tiles, and a loss of the windows with the tiles' shares."""
     del key
     token, patches = _embed_pictures(clip, batch["pixels"])
     per_side = math.isqrt(len(batch["present"]) // len(patches))
@@ -63,7 +63,7 @@ def tiled_loss(
 
 
 def _sum_of(parts: Metrics) -> Float[Array, ""]:
-    """The loss of its parts."""
+    """The sum of the losses."""
     return jnp.stack(list(parts.values())).sum()
 
 
@@ -90,7 +90,7 @@ def _scale(clip: Clip) -> Float[Array, ""]:
 def _cut(
     pixels: Array, per_side: int
 ) -> Shaped[Array, "tiles tile_height tile_width 3"]:
-    """Windows cut into tiles, row by row."""
+    """Cut windows into tiles, row by row."""
     count, side, _, channels = pixels.shape
     split = pixels.reshape(count, per_side, side // per_side, per_side, -1, channels)
     return split.swapaxes(2, 3).reshape(-1, *split.shape[2::2], channels)
@@ -99,7 +99,7 @@ def _cut(
 def _joined(
     share: Float[Array, "tiles tile_patches classes"], per_side: int
 ) -> Float[Array, "windows patches classes"]:
-    """What is known about the patches of tiles, as of the patches of their windows."""
+    """Join the patches of tiles to the patches of their windows."""
     side, classes = math.isqrt(share.shape[1]), share.shape[2]
     grid = share.reshape(-1, per_side, per_side, side, side, classes)
     return grid.swapaxes(2, 3).reshape(len(grid), -1, classes)
@@ -119,7 +119,7 @@ def _embed_pictures(
 def _match(
     logits: Float[Array, "pictures captions"], same: Bool[Array, "pictures captions"]
 ) -> Float[Array, ""]:
-    """CLIP's symmetric loss, where several captions may be true of a picture."""
+    """The symmetric loss of CLIP; several captions may be true of a picture."""
     target = same.astype(jnp.float32)
     target = target / target.sum(axis=1, keepdims=True)
     rows = optax.softmax_cross_entropy(logits, target).mean()
@@ -130,7 +130,7 @@ def explained(
     logits: Float[Array, "windows patches classes"],
     present: Bool[Array, "windows classes"],
 ) -> Float[Array, ""]:
-    """How badly the sentences about a window explain its patches: partial labels."""
+    """Negative log-probability of the names of a window, for its patches."""
     allowed = jnp.where(present[:, None], logits, -jnp.inf)
     log_share = jax.nn.logsumexp(allowed, axis=2) - jax.nn.logsumexp(logits, axis=2)
     return -log_share.mean()
@@ -140,7 +140,7 @@ def shared_out(
     logits: Float[Array, "windows patches classes"],
     present: Bool[Array, "windows classes"],
 ) -> Float[Array, ""]:
-    """Cross-entropy with the shares of the names."""
+    """Cross-entropy of the patches with the shares of the names."""
     return _cross_entropy(shares(logits, present), logits)
 
 
@@ -148,11 +148,11 @@ def shares(
     logits: Float[Array, "windows patches classes"],
     present: Bool[Array, "windows classes"],
 ) -> Float[Array, "windows patches classes"]:
-    """Patches shared out among the names of their window; no gradient goes through.
+    """Distribute patches over the names of their window, without gradients.
 
-    Balanced by rounds of columns and rows, as in optimal transport with a relaxed
-    marginal: towards what the names would have if each had an equal part of every
-    window that mentions it.
+    Rounds of columns and rows balance the shares, as in optimal transport with a
+    relaxed marginal. The goal is that each name has an equal part of every window that
+    mentions it.
     """
     named = present.astype(logits.dtype)
     part = (named / named.sum(axis=1, keepdims=True)).mean(axis=0)
@@ -183,7 +183,7 @@ def found(
     logits: Float[Array, "windows patches classes"],
     present: Bool[Array, "windows classes"],
 ) -> Float[Array, ""]:
-    """How badly the best patches of a window fit each sentence about it."""
+    """Negative log-probability of each sentence in the best patches of its window."""
     log_probability = jax.nn.log_softmax(logits, axis=2)
     picks = jax.nn.softmax(jnp.exp(log_probability) * _SHARPNESS, axis=1)
     fit = (jax.lax.stop_gradient(picks) * log_probability).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Pictures of training curves."""
+"""Plots of training curves."""
 
 import json
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ def plot_curves(curves: Sequence[Path], picture: Path) -> None:
     """Draw the losses of one or more runs over their steps.
 
     Args:
-        curves: One file per run and row of panels. Its lines of JSON hold a step and
-            the mean losses up to it since the line before.
-        picture: A PNG or SVG file, written anew.
+        curves: A file for each run, drawn as a row of panels. Each line is a JSON
+            object with a step and the mean losses since the line before.
+        picture: A PNG or SVG file; an existing one is replaced.
     """
     runs = {curve.stem: read_curve(curve) for curve in curves}
     width = max(len(rows[0]) - 1 for rows in runs.values())
@@ -34,5 +34,5 @@ def plot_curves(curves: Sequence[Path], picture: Path) -> None:
 
 
 def read_curve(curve: Path) -> list[dict[str, int | float]]:
-    """The rows of a curve; every one has a ``step``."""
+    """Read the rows of a curve; each has a ``step``."""
     return [json.loads(line) for line in curve.read_text("utf-8").splitlines()]

@@ -1,8 +1,8 @@
-"""The halves of the two networks that only training needs, and diffusers' layout.
+"""The parts of the UNet and the autoencoder that only training needs.
 
-Segmenting reads self-attentions: it stops before the UNet's output layers and never
-decodes latents. Training needs both, and a folder that holds both is a checkpoint that
-diffusers loads as its own.
+Segmentation reads self-attentions: it stops before the output layers of the UNet, and
+decodes no latents. Training needs the output layers and the decoder. A folder with all
+parts is a checkpoint that diffusers can load.
 """
 
 from collections.abc import Generator
@@ -23,11 +23,11 @@ from dslo_jax.models.vae import VAE, EncoderMidBlock, VAEConfig, residual
 
 TIMESTEPS = 1000
 
-_EPSILON = 1e-6  # of every normalisation of an autoencoder
+_EPSILON = 1e-6  # in all normalisations of an autoencoder
 
 
 class Denoiser(UNet):
-    """A UNet with its output layers: it predicts what the noise schedule asks for.
+    """A UNet with its output layers.
 
     Args:
         config: The shape of the network.
@@ -53,12 +53,12 @@ class Denoiser(UNet):
         Args:
             latents: Noisy latents.
             context: Tokens of the prompt.
-            timesteps: 0 (no noise) ... 999, one for each image; may be traced.
+            timesteps: 0 (no noise) ... 999 for each image; may be traced.
 
         Returns:
             The prediction at every latent.
         """
-        # A table makes the sinusoids of training those of inference, bit for bit.
+        # With a table, the sinusoids are equal to those of inference, bit for bit.
         waves = jnp.asarray(self._waves(), self.conv_in.kernel.dtype)[timesteps]
         time = self.time_embedding.embed(waves)
         sample = _output_of(self._self_attentions(latents, context, time))
@@ -81,7 +81,7 @@ class Denoiser(UNet):
 
 
 def _output_of(blocks: Generator[Any, None, Array]) -> Array:
-    """What a generator returns when nobody stops it."""
+    """Run a generator to its end, and give its return value."""
     while True:
         try:
             next(blocks)
@@ -90,7 +90,7 @@ def _output_of(blocks: Generator[Any, None, Array]) -> Array:
 
 
 class DecoderBlock(nnx.Module):
-    """Residual blocks at one resolution, then twice of it."""
+    """Residual blocks at one resolution, then upsampling by two."""
 
     def __init__(self, config: VAEConfig, index: int, *, rngs: nnx.Rngs):
         levels = config.block_out_channels[::-1]
@@ -121,7 +121,7 @@ class DecoderBlock(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """From latents, after ``post_quant_conv``, to pixels."""
+    """The decoder: latents, after ``post_quant_conv``, to pixels."""
 
     def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
         channels = config.block_out_channels

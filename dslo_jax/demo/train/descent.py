@@ -1,4 +1,4 @@
-"""One step of gradient descent, for every network that is trained here."""
+"""A step of gradient descent, for all networks of the demo."""
 
 import math
 from collections.abc import Callable, Container
@@ -16,14 +16,14 @@ from dslo_jax.demo.train.recipe import Metrics, OnDevice, Progress
 
 
 Objective = Callable[[Any, OnDevice, Array], tuple[Array, Metrics]]
-"""From a module, a batch and a random key to the loss and its parts."""
+"""Function of a module, a batch and a random key to the loss and its parts."""
 
-# The mean reaches back a hundred steps or so: longer, it would lag behind a short run.
+# The average is over about a hundred steps, because runs are short.
 _AVERAGING = 0.99
 
 
 def rates(highest: float, steps: int, *, warm_up: int) -> optax.Schedule:
-    """A learning rate that rises for some steps, at most a tenth, and falls to zero."""
+    """A learning rate that rises for at most ``warm_up`` steps, then falls to 0."""
     warm_up = min(warm_up, steps // 10)
     return optax.warmup_cosine_decay_schedule(0.0, highest, warm_up, steps)
 
@@ -39,11 +39,11 @@ def descent(
     """The first progress and the compiled step of a recipe.
 
     Args:
-        build: Makes the module; only its structure is used.
-        objective: What falls.
-        optimizer: Sees gradients scaled to a length of at most 1.
-        initial: The first parameters.
-        seed: Of the noise of the steps.
+        build: Function that makes the module; only its structure is used.
+        objective: The loss.
+        optimizer: Optimiser; its gradients are scaled to a norm of at most 1.
+        initial: Function that makes the first parameters.
+        seed: Seed of the noise of the steps.
 
     Returns:
         ``begin`` and ``update`` of a ``Recipe``.
@@ -80,16 +80,14 @@ def random_parameters(
     *,
     silent: Container[str] = (),
 ) -> nnx.State:
-    """Parameters of NumPy's noise: JAX would compile a sampler for every shape.
+    """Random parameters from NumPy, because JAX would compile a sampler for each shape.
+
+    The variance is one over the number of inputs. Scales are 1 and biases 0.
 
     Args:
-        build: Makes the module; only its shapes are used.
-        seed: Of the noise. Its variance is one over the number of inputs; scales are
-            1 and biases 0.
-        silent: Names of layers whose kernels start at zero.
-
-    Returns:
-        The parameters.
+        build: Function that makes the module; only its shapes are used.
+        seed: Seed of the noise.
+        silent: Names of layers whose kernels are 0.
     """
     rng = np.random.default_rng(seed)
     leaves = []

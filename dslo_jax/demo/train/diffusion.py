@@ -1,9 +1,9 @@
-"""A small Stable Diffusion on scenes: an autoencoder, then a denoiser of its latents.
+"""Training of a small Stable Diffusion: an autoencoder, then a denoiser of its latents.
 
-Nothing here says where things are. The autoencoder learns to keep its pixels, the
-denoiser to remove noise from its latents, with a caption or without; that the
-self-attention of the latter tells things apart is a side effect, and the one that
-segmentation lives on.
+The training data does not contain the places of things. The autoencoder learns to
+reproduce pixels. The denoiser learns to remove noise from latents, with or without a
+caption. Its self-attention learns to distinguish things as a side effect, and this is
+what segmentation uses.
 """
 
 import math
@@ -45,7 +45,7 @@ from dslo_jax.weights import save_module
 
 
 class Windows(NamedTuple):
-    """The pictures of one step: so many, of this side in pixels."""
+    """The pictures of one step: their side in pixels, and their number."""
 
     side: int
     count: int
@@ -95,24 +95,25 @@ SCHEDULER_CONFIG: dict[str, Any] = {
     "steps_offset": 1,
 }
 
-# Windows of the run in this order, each for an equal share of the steps. Small windows
-# cost little; the last ones are whole photos or most of one.
+# Windows of the run in order, each for an equal share of the steps. Small windows cost
+# little; the last ones show whole photos or most of a photo.
 VAE_SCHEDULE: Schedule = (Windows(64, 8),)
 UNET_SCHEDULE: Schedule = (Windows(64, 16),) * 3 + (Windows(128, 4),)
 
 _WINDOWS_PER_SCENE = 2
-# Scenes become square photos of a side within this range before they are cut.
+# Range of the sides of square photos, from which windows are cut.
 _PHOTO_SIDES = (112, 224)
 
 _WARM_UP, _WEIGHT_DECAY = 100, 0.01
 _KL_WEIGHT = 1e-4
 
-# Captions of the denoiser's windows; some windows have none, for a photo has none.
+# Captions of the windows of the denoiser. Some windows have none, because photos have
+# none.
 _VISIBLE, _NAMES, _TOKENS = 0.01, 8, 56
 _WORDLESS = 0.2
-_LOG_VARIANCE = -6.0  # of the first posterior
-# The last layers of residual branches start at zero, so that a deep network starts as
-# a shallow one.
+_LOG_VARIANCE = -6.0  # of the posterior before training
+# The last layers of residual branches start at 0, so that a deep network starts like a
+# shallow one.
 _SILENT = ("conv2", "proj_out")
 _MEASURED_BATCHES = 16  # for the scale of the latents
 
@@ -128,18 +129,15 @@ def autoencoder_recipe(
     settings: dict[str, Any] = VAE_CONFIG,
     schedule: Schedule = VAE_SCHEDULE,
 ) -> Recipe:
-    """How the bundled autoencoder is trained.
+    """The training of the autoencoder.
 
     Args:
-        folder: The pipeline; gets ``vae``.
-        steps: Of the optimiser.
-        seed: Of weights, windows and noise.
+        folder: Folder of the pipeline; ``vae`` is written there.
+        steps: Number of steps.
+        seed: Seed of weights, windows and noise.
         rate: Highest learning rate.
-        settings: The diffusers configuration, without its scaling factor.
+        settings: Configuration of diffusers, without the scaling factor.
         schedule: Windows of the run.
-
-    Returns:
-        The recipe.
     """
     config = VAEConfig.from_dict(settings)
 
@@ -163,7 +161,8 @@ def autoencoder_recipe(
 
     def initial() -> Any:
         params: Any = random_parameters(build, seed, silent=_SILENT)
-        # Noise as large as the latents would teach the decoder the mean photo first.
+        # With noise as large as the latents, the decoder would first learn a mean
+        # photo.
         bias = np.repeat(np.array([0.0, _LOG_VARIANCE], np.float32), 4)
         params["quant_conv"]["bias"].set_value(jnp.asarray(bias))
         return params
@@ -184,23 +183,20 @@ def denoiser_recipe(
     schedule: Schedule = UNET_SCHEDULE,
     clip: Path | None = None,
 ) -> Recipe:
-    """How the bundled denoiser is trained, once autoencoder and CLIP have been.
+    """The training of the denoiser, after that of the autoencoder and of CLIP.
 
-    As Stable Diffusion does, it reads captions through the text encoder of a CLIP: who
-    is told what a window shows learns which of its places are which.
+    As in Stable Diffusion, captions are read by the text encoder of a CLIP. With the
+    names of what a window shows, the denoiser learns which places belong to which name.
 
     Args:
-        folder: The pipeline; has ``vae``, gets ``unet``, ``scheduler`` and the context
-            of the empty prompt.
-        steps: Of the optimiser.
-        seed: Of weights, windows and noise.
+        folder: Folder of the pipeline with ``vae``; ``unet``, ``scheduler`` and the
+            context of the empty prompt are written there.
+        steps: Number of steps.
+        seed: Seed of weights, windows and noise.
         rate: Highest learning rate.
-        settings: The diffusers configuration.
+        settings: Configuration of diffusers.
         schedule: Windows of the run.
-        clip: The CLIP; None takes the one beside ``folder``.
-
-    Returns:
-        The recipe.
+        clip: Folder of the CLIP; default: ``clip`` next to ``folder``.
     """
     config = UNetConfig.from_dict(settings)
     vae = load_vae(folder / "vae")
@@ -235,12 +231,12 @@ def denoiser_recipe(
 
 
 def windows_at(schedule: Schedule, step: int, steps: int) -> Windows:
-    """The windows of a step: the schedule, spread over the run."""
+    """The windows of a step; the schedule is spread over the run."""
     return schedule[min(step * len(schedule) // steps, len(schedule) - 1)]
 
 
 def draw_batch(windows: Windows, step: int, seed: int) -> Batch:
-    """The pictures of a step: ``pixels``, uint8 [count side side 3]."""
+    """Draw the pictures of a step: ``pixels``, uint8 [count side side 3]."""
     rng = np.random.default_rng((seed, step))
     return {"pixels": np.stack([each.pixels for each in _windows(rng, windows, step)])}
 
@@ -248,7 +244,7 @@ def draw_batch(windows: Windows, step: int, seed: int) -> Batch:
 def draw_captioned(
     tokenizer: Any, windows: Windows, step: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """The same pictures, with ``captions``, int32 [count tokens]."""
+    """Draw the same pictures with ``captions``, int32 [count tokens]."""
     rng = np.random.default_rng((seed, step))
     shown = list(_windows(rng, windows, step))
     captions = [_caption(each, rng) for each in shown]
@@ -259,7 +255,7 @@ def draw_captioned(
 
 
 def _caption(shown: scenes.Scene, rng: np.random.Generator) -> str:
-    """A caption of a window, or none."""
+    """A caption of a window, or an empty one."""
     if rng.random() < _WORDLESS:
         return ""
     names = scenes.scene_names(shown.labels, min_share=_VISIBLE)
@@ -269,7 +265,7 @@ def _caption(shown: scenes.Scene, rng: np.random.Generator) -> str:
 def _windows(
     rng: np.random.Generator, windows: Windows, step: int
 ) -> Iterator[scenes.Scene]:
-    """Windows of square photos, several of each; no scene is drawn for two steps."""
+    """Draw windows of square photos, several of each; no two steps share a scene."""
     side = windows.side
     first = first_seed(step)
     smallest, largest = _PHOTO_SIDES
@@ -289,18 +285,18 @@ def _windows(
 
 
 def _part(start: int, count: int, scale: float) -> slice:
-    """Where some rows or columns of the square photo were in the scene."""
+    """Rows or columns of the scene for those of the square photo."""
     return slice(int(start * scale), math.ceil((start + count) * scale))
 
 
 def reconstruction(
     autoencoder: Autoencoder, batch: OnDevice, key: Array
 ) -> tuple[Float[Array, ""], Metrics]:
-    """The loss of the autoencoder: what is lost, and what the latents say.
+    """The loss of the autoencoder: error of the pixels, and divergence of the latents.
 
-    The first is the mean absolute error of the pixels and of the differences between
-    neighbours, which keeps edges sharp; the second is the divergence of the posterior
-    from a standard normal distribution, in nats per number of the latents.
+    The error is the mean absolute error of the pixels, and of the differences between
+    neighbours, which makes edges sharp. The divergence is that of the posterior from a
+    standard normal distribution, in nats per number of the latents.
     """
     photos = _normalised(batch["pixels"])
     mean, log_variance = autoencoder.posterior(photos)
@@ -323,8 +319,8 @@ def denoising(
 ) -> tuple[Float[Array, ""], Metrics]:
     """The loss of the denoiser: the squared error of the velocity.
 
-    All amounts of noise are drawn alike. Much of it is what makes a place look for
-    others like it: without any it knows itself well enough.
+    All timesteps have the same probability. With much noise, a place must attend to
+    similar places; without noise, it needs only itself.
     """
     latents = vae(_normalised(batch["pixels"]))
     count = len(latents)
@@ -342,7 +338,7 @@ def add_noise(
     noise: Float[Array, "batch height width 4"],
     timesteps: Array,
 ) -> tuple[Float[Array, "batch height width 4"], Float[Array, "batch height width 4"]]:
-    """Noisy latents, and the velocity that leads from them to noise.
+    """Noisy latents, and their velocity in the sense of v-prediction.
 
     With a + b = 1 at every timestep, the noisy latents are sqrt(a) x + sqrt(b) n and
     the velocity is sqrt(a) n - sqrt(b) x.

@@ -1,4 +1,4 @@
-"""Running a recipe: batches ahead of the device, checkpoints, a curve, resuming."""
+"""Training by a recipe, with checkpoints and a curve; interrupted runs continue."""
 
 import json
 import time
@@ -24,16 +24,17 @@ def train(
     every: int = 200,
     report: Callable[[str], None] = print,
 ) -> Progress:
-    """Run a recipe to its end, from where an earlier run was interrupted if any was.
+    """Run a recipe to its end; continue an earlier run if it was interrupted.
 
     Args:
-        recipe: What to train.
-        folder: Gets ``<name>.npz`` (the progress) and ``<name>.jsonl`` (the curve).
-        every: Steps between two checkpoints; the curve has a row for each.
-        report: Called with a line for each row of the curve.
+        recipe: The training.
+        folder: Folder of ``<name>.npz`` (the progress) and ``<name>.jsonl`` (the
+            curve).
+        every: Steps between two checkpoints; the curve has a row for each checkpoint.
+        report: Called with a line of text for each row of the curve.
 
     Returns:
-        The last progress; ``recipe.save`` has written it.
+        The last progress, which ``recipe.save`` has written.
     """
     progress, done = _resume(recipe, folder)
     sums: dict[str, float] = {}
@@ -58,7 +59,7 @@ def train(
 
 
 def _batches(recipe: Recipe, first: int) -> Iterator[tuple[int, Batch]]:
-    """Steps and their batches, drawn while the device computes."""
+    """The steps and their batches, drawn while the device computes."""
     with ThreadPoolExecutor(1) as pool:
         steps = range(first, recipe.steps)
         waiting = [pool.submit(recipe.batch, step) for step in steps[:_AHEAD]]
@@ -72,7 +73,7 @@ def _batches(recipe: Recipe, first: int) -> Iterator[tuple[int, Batch]]:
 def _write(
     recipe: Recipe, folder: Path, progress: Progress, step: int, row: dict[str, float]
 ) -> None:
-    """The curve first: a row that is written twice is dropped on resuming."""
+    """Write the curve before the progress: a resumed run drops rows after its step."""
     with open(folder / f"{recipe.name}.jsonl", "a", encoding="utf-8") as curve:
         curve.write(json.dumps({"step": step, **row}) + "\n")
     leaves = jax.tree.leaves(jax.device_get(progress))
@@ -81,7 +82,7 @@ def _write(
 
 
 def _resume(recipe: Recipe, folder: Path) -> tuple[Progress, int]:
-    """The progress that was written last, and its step."""
+    """Read the last progress and its step, or begin."""
     folder.mkdir(parents=True, exist_ok=True)
     file, progress = folder / f"{recipe.name}.npz", recipe.begin()
     curve = folder / f"{recipe.name}.jsonl"

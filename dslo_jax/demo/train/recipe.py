@@ -1,4 +1,4 @@
-"""What a training run is made of, whatever it trains."""
+"""The parts of a training run: network, data and loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ Metrics = dict[str, Array]
 
 
 class Progress(NamedTuple):
-    """Everything that a step changes; a pytree of arrays.
+    """The state of a training run; a pytree of arrays.
 
     Attributes:
-        params: What the optimiser moves.
-        average: Exponential moving average of ``params``: what is saved.
-        optimizer: The state of the optimiser.
+        params: Parameters.
+        average: Exponential moving average of ``params``, which is saved in the end.
+        optimizer: State of the optimiser.
     """
 
     params: Any
@@ -34,17 +34,19 @@ class Progress(NamedTuple):
 class Recipe:
     """One network, its data and its loss.
 
-    A batch and the noise of a step depend on the seed and the step alone, so that a
-    run that was interrupted sees what it would have seen.
+    The batch and the noise of a step depend only on the seed and the step, so that an
+    interrupted run gives the same result.
 
     Attributes:
-        name: Of the files that the run writes.
-        steps: How many there are.
-        begin: The progress before the first step.
-        batch: The data of a step, counted from 0; called in another thread.
-        update: One step, compiled: from the progress, the batch and the step, an int32
-            scalar array. The old progress is donated.
-        save: Writes the average, in the layout of Hugging Face.
+        name: Name of the files that the run writes.
+        steps: Number of steps.
+        begin: Function that makes the progress before the first step.
+        batch: Function of a step, counted from 0, to its data; called in another
+            thread.
+        update: Compiled function of the progress, the batch and the step (an int32
+            scalar array) to the next progress and the losses. The old progress is
+            donated.
+        save: Function that writes the average, in the layout of Hugging Face.
     """
 
     name: str
@@ -55,10 +57,10 @@ class Recipe:
     save: Callable[[Progress], None]
 
 
-# Seeds set aside for a step: no scene is drawn for two of them.
+# Number of seeds for each step, so that no two steps share a scene.
 _SCENES_PER_STEP = 64
 
 
 def first_seed(step: int) -> int:
-    """The seed of the first scene of a step; the next ones are its own too."""
+    """The first of the seeds of a step."""
     return scenes.FIRST_TRAINING_SEED + step * _SCENES_PER_STEP

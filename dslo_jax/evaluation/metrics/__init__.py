@@ -1,4 +1,4 @@
-"""How well labels agree with the truth: counts that add up, and scores of them."""
+"""Agreement of labels with true labels: counts of pixels, and scores from them."""
 
 from dslo_jax.evaluation.metrics.boundary import (
     BoundaryCounts as BoundaryCounts,

@@ -1,9 +1,9 @@
-"""Boundary IoU: how well the outlines of regions agree, whatever their insides.
+"""Boundary IoU: the agreement of the outlines of regions.
 
-Cheng et al., "Boundary IoU", CVPR 2021. A class's band is those of its pixels that lie
-within a distance d of another class or of the edge of the photo; the score is the
-intersection over union of the true band and the given one. Counts are exact and add up
-over photos, as those of ``metrics``.
+Cheng et al., "Boundary IoU", CVPR 2021. The band of a class consists of its pixels
+within a distance d of another class or of the edge of the photo. The score is the
+intersection over union of the true band and the predicted band. Counts are exact
+integers, and the counts of several photos can be added.
 """
 
 import math
@@ -20,15 +20,15 @@ from dslo_jax.evaluation.metrics.confusion import (
 )
 
 
-_WIDTH = 0.02  # of a band, as a part of the diagonal; that of the paper
+_WIDTH = 0.02  # width of a band as a share of the diagonal, as in the paper
 
 
 class BoundaryCounts(NamedTuple):
-    """The pixels that the true and the given bands share, and those of either.
+    """Numbers of pixels in the true and the predicted bands of each class.
 
     Attributes:
-        intersection: Pixels of both bands, for each class.
-        union: Pixels of at least one.
+        intersection: Number of pixels in both bands.
+        union: Number of pixels in at least one band.
     """
 
     intersection: Int64[np.ndarray, " classes"]
@@ -36,7 +36,7 @@ class BoundaryCounts(NamedTuple):
 
     @classmethod
     def empty(cls, num_classes: int) -> "BoundaryCounts":
-        """Nothing counted yet."""
+        """Counts of no photo."""
         return cls(np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64))
 
     def __add__(self, other: object) -> "BoundaryCounts":
@@ -53,12 +53,12 @@ class BoundaryCounts(NamedTuple):
 
     @property
     def iou(self) -> Float[np.ndarray, " classes"]:
-        """Boundary IoU of each class; NaN for one that has no band in either."""
+        """Boundary IoU of each class; NaN for a class without pixels in either band."""
         return ratio(self.intersection, self.union)
 
     @property
     def mean_iou(self) -> float:
-        """Mean over the classes that have a band in the truth or in the labels."""
+        """Mean over the classes with pixels in the true or the predicted band."""
         return known_mean(self.iou)
 
 
@@ -67,12 +67,12 @@ def boundary_counts(
     labels: Integer[np.ndarray, "_ _"],
     num_classes: int,
 ) -> BoundaryCounts:
-    """Compare the bands of one photo.
+    """Count the pixels of the bands of one photo.
 
     The distance is that of the paper's code: 2 % of the diagonal in pixels, rounded, at
-    least 1, along rows, columns and diagonals alike; outside of the photo is another
-    class. An ignored pixel belongs to no class and makes no boundary: bands reach
-    across it, and what was predicted there does not matter.
+    least 1. Steps along rows, columns and diagonals have the same length, and the
+    outside of the photo counts as another class. An ignored pixel belongs to no class
+    and makes no boundary, and its predicted label does not matter.
 
     Args:
         truth: True labels, 0 to ``num_classes - 1``; 255 is ignored.
@@ -84,7 +84,7 @@ def boundary_counts(
         ValueError: The shapes differ, or a label is out of range.
 
     Memory:
-        Some ten bytes a pixel, however many classes there are.
+        About ten bytes for each pixel, for any number of classes.
     """
     check_labels(truth, labels, num_classes)
     true, given = (
@@ -106,9 +106,9 @@ def _in_band(
 ) -> Bool[np.ndarray, "height width"]:
     """Whether a pixel has another class, or the outside, within the distance.
 
-    A pixel has none where least and greatest label of its window agree. That says so
-    of the pixels of all classes at once; 255 must be neither the least nor, counted
-    from 1 on with a wrap to 0, the greatest.
+    It has none if the smallest and the greatest label of its window are equal. This is
+    computed for all classes at once. To leave out the ignored label 255, the greatest
+    label is computed from labels + 1, where 255 becomes 0.
     """
     band = labels != IGNORE
     window = 2 * distance + 1
@@ -124,7 +124,7 @@ def _in_band(
 def _slide(
     reduce: np.ufunc, values: UInt8[np.ndarray, "height width"], window: int
 ) -> UInt8[np.ndarray, "_ _"]:
-    """Least or greatest value of every square window that fits, in doubling steps."""
+    """Smallest or greatest value of every square window that fits into the array."""
     for _ in range(2):
         span = 1
         while span < window:

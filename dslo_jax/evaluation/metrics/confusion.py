@@ -1,7 +1,7 @@
 """Segmentation scores from an integer confusion matrix, as mmsegmentation defines them.
 
-Counts are exact and add up: the confusion of a data set is the sum of those of its
-photos, in any order and in any grouping.
+Counts are exact integers: the confusion of a data set is the sum of the confusions of
+its photos, in any order.
 """
 
 import math
@@ -12,21 +12,22 @@ from jaxtyping import Float, Int, Int64, Integer
 
 
 IGNORE = 255
-"""Label of pixels that do not count, whatever was predicted there."""
+"""Label of pixels that do not count, whatever label was predicted."""
 
 
 class Confusion(NamedTuple):
-    """How often each class was taken for each other.
+    """The confusion matrix.
 
     Attributes:
-        counts: Pixels of true class (row) that were given a class (column).
+        counts: Number of pixels of each true class (row) with each predicted class
+            (column).
     """
 
     counts: Int64[np.ndarray, "classes classes"]
 
     @classmethod
     def empty(cls, num_classes: int) -> "Confusion":
-        """Nothing counted yet."""
+        """The confusion of no photo."""
         return cls(np.zeros((num_classes, num_classes), np.int64))
 
     @classmethod
@@ -65,12 +66,12 @@ class Confusion(NamedTuple):
 
     @property
     def iou(self) -> Float[np.ndarray, " classes"]:
-        """Intersection over union of each class; NaN for one that never occurs."""
+        """Intersection over union of each class; NaN for a class that never occurs."""
         return ratio(self._hits, self._true + self._given - self._hits)
 
     @property
     def accuracy(self) -> Float[np.ndarray, " classes"]:
-        """Share of each class's true pixels that were found; NaN where it has none."""
+        """Share of the true pixels of each class with this label; NaN without any."""
         return ratio(self._hits, self._true)
 
     @property
@@ -85,13 +86,13 @@ class Confusion(NamedTuple):
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of the pixels that were labelled right (aAcc)."""
+        """Share of the pixels with the true label (aAcc)."""
         pixels = self.counts.sum()
         return float(self._hits.sum() / pixels) if pixels else math.nan
 
     @property
     def weighted_iou(self) -> float:
-        """Mean of the classes' IoU, weighted with their true pixels (FWIoU)."""
+        """Mean IoU of the classes, weighted by their true pixels (FWIoU)."""
         true = self._true
         seen = true > 0
         if not seen.any():
@@ -138,12 +139,12 @@ def check_labels(truth: np.ndarray, labels: np.ndarray, num_classes: int) -> Non
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Quotient in float64; NaN where there is nothing to divide by."""
+    """Quotient in float64; NaN where ``whole`` is 0."""
     some = whole > 0
     return np.where(some, part / np.where(some, whole, 1), np.nan)
 
 
 def known_mean(values: np.ndarray) -> float:
-    """Mean without NaN; NaN, without a warning, if there is nothing else."""
+    """Mean of the values that are not NaN; NaN, without a warning, if all are."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else math.nan

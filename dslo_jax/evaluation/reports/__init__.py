@@ -1,1 +1,1 @@
-"""What evaluations and ablations found, as plain values, Markdown, pages and plots."""
+"""Results of evaluations and ablations as plain values, Markdown, pages and plots."""

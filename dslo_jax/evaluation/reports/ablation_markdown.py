@@ -3,11 +3,11 @@
 from typing import Any
 
 
-_SAID_ELSEWHERE = ("name", "photos", "sha256")
+_STATED_ELSEWHERE = ("name", "photos", "sha256")
 
 
 def render(result: dict[str, Any]) -> str:
-    """Every table of an ablation, mIoU in percent, the best of each column bold.
+    """All tables of an ablation: mIoU in percent, with the best of each column bold.
 
     Args:
         result: From ``ablation_result``.
@@ -17,7 +17,7 @@ def render(result: dict[str, Any]) -> str:
     chosen = [
         f"{name.replace('_', ' ')} {value}"
         for name, value in dataset.items()
-        if name not in _SAID_ELSEWHERE and value is not None
+        if name not in _STATED_ELSEWHERE and value is not None
     ]
     lines = [
         f"# Ablations on {dataset['name']}: {result['scored']} of "
@@ -36,7 +36,7 @@ def render(result: dict[str, Any]) -> str:
 
 
 def _paper(result: dict[str, Any]) -> list[str]:
-    """What the paper reaches on this data set, if it was there."""
+    """The scores of the paper on this data set, if it has any."""
     if "paper" not in result:
         return []
     scores = "; ".join(
@@ -47,14 +47,14 @@ def _paper(result: dict[str, Any]) -> list[str]:
     part = "" if whole == result["expected"] else f" on {whole} photos"
     return [
         "",
-        f"The paper ({result['paper']['source']}) has{part}: {scores}. Its ablations "
-        "stand beside ours where it prints numbers; Figures 5 and 6 are drawn without, "
-        "but for the velocity of 5 (d).",
+        f"The paper ({result['paper']['source']}) has{part}: {scores}. The numbers of "
+        "its ablations are beside ours. Its Figures 5 and 6 have no numbers, except "
+        "for the velocity of 5 (d).",
     ]
 
 
 def _citations(table: dict[str, Any]) -> list[str]:
-    """Where the columns of the paper come from, and how far they compare."""
+    """Sources of the columns of the paper, and notes on how to compare them."""
     columns = table.get("paper", [])
     if not columns:
         return []
@@ -87,7 +87,7 @@ def _score(cell: dict[str, Any], best: float) -> str:
 
 
 def _details(table: dict[str, Any], cells: dict[str, Any]) -> list[str]:
-    """One line per cell with everything but the IoU of the classes."""
+    """A line for each cell with everything but the IoU of the classes."""
     lines = [
         "| | | mIoU | pixels | lost | false | false area | steps | converged | ties | "
         "ms |",

@@ -1,7 +1,4 @@
-"""The result of an ablation as plots like Figures 5 and 6 of the paper.
-
-They need matplotlib.
-"""
+"""The result of an ablation as plots like Figures 5 and 6; they need matplotlib."""
 
 from pathlib import Path
 from typing import Any
@@ -11,17 +8,17 @@ from dslo_jax.files import atomic_file
 
 
 _INCHES = (5.0, 3.2)
-_LOGARITHMIC = 30.0  # axes whose ends are further apart than this factor
+_LOGARITHMIC = 30.0  # ratio of the ends of an axis above which it is logarithmic
 
 
 def draw_tables(result: dict[str, Any], folder: Path) -> list[Path]:
     """Draw every table of an ablation: curves over numbers, bars over names.
 
-    Where the paper prints figures of its own, bars carry a mark for each.
+    Bars have a mark for each figure of the paper.
 
     Args:
         result: From ``ablation_result``.
-        folder: Gets one PNG file per table.
+        folder: Folder of the PNG files, one for each table.
 
     Returns:
         The files.
@@ -47,7 +44,7 @@ def draw_tables(result: dict[str, Any], folder: Path) -> list[Path]:
             _draw_bars(axes, table, result["cells"])
         axes.set_title(table["title"], fontsize=9)
         axes.tick_params(labelsize=7)
-        # Below the axes, where it hides no bar.
+        # Below the axes, so that it hides no bar.
         figure.legend(loc="outside lower center", ncols=4, fontsize=7)
         files.append(folder / f"{table['name']}.png")
         with atomic_file(files[-1]) as file:
@@ -56,7 +53,7 @@ def draw_tables(result: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def _draw_curves(axes: Any, table: dict[str, Any], cells: dict[str, Any]) -> None:
-    """Draw mIoU over the number that is varied, one curve per column."""
+    """Draw mIoU over the number that is varied, a curve for each column."""
     positions = [row["position"] for row in table["rows"]]
     for index, column in enumerate(table["columns"]):
         axes.plot(positions, _scores(table, cells, index), "o-", label=column)
@@ -68,7 +65,7 @@ def _draw_curves(axes: Any, table: dict[str, Any], cells: dict[str, Any]) -> Non
 
 
 def _draw_bars(axes: Any, table: dict[str, Any], cells: dict[str, Any]) -> None:
-    """Draw mIoU of every row, one bar per column; the first row on top."""
+    """Draw mIoU of every row, a bar for each column; the first row is on top."""
     rows, columns = table["rows"], table["columns"]
     thickness = 0.8 / len(columns)
     for index, column in enumerate(columns):
@@ -85,7 +82,7 @@ def _draw_bars(axes: Any, table: dict[str, Any], cells: dict[str, Any]) -> None:
 def _mark_paper(
     axes: Any, table: dict[str, Any], thickness: float, middle: float
 ) -> None:
-    """Mark the paper's figures: on the bars they belong to, or across all of a row."""
+    """Mark the figures of the paper, on their bars or in the middle of a row."""
     paper = table.get("paper", [])
     side_by_side = len(paper) == len(table["columns"])
     for index, column in enumerate(paper):
@@ -101,7 +98,7 @@ def _mark_paper(
 
 
 def _scores(table: dict[str, Any], cells: dict[str, Any], column: int) -> list[float]:
-    """The mIoU in percent down a column; NaN leaves a gap."""
+    """The mIoU of a column in percent; NaN leaves a gap."""
     found = [
         cells[key] if (key := row["cells"][column]) else {} for row in table["rows"]
     ]

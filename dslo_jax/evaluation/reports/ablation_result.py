@@ -7,6 +7,7 @@ from typing import Any
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.evaluation.datasets.samples import SampleSet
 from dslo_jax.evaluation.metrics import Confusion
+from dslo_jax.evaluation.reports.evaluation_result import by_class, scores_of
 from dslo_jax.evaluation.reports.paper import (
     BACKBONES,
     paper_columns,
@@ -14,7 +15,7 @@ from dslo_jax.evaluation.reports.paper import (
     published,
 )
 from dslo_jax.evaluation.sweeps.cells import Cell
-from dslo_jax.evaluation.sweeps.records import Completeness, dense, plain
+from dslo_jax.evaluation.sweeps.records import Completeness, dense
 from dslo_jax.evaluation.sweeps.tables import Table
 from dslo_jax.runs.journal import Journal, Record
 
@@ -30,16 +31,17 @@ def ablation_result(
     samples: SampleSet,
     circumstances: dict[str, Any],
 ) -> dict[str, Any]:
-    """Everything that was found, as plain values for JSON.
+    """The result of an ablation, as plain values for JSON.
 
-    Where the data set is one of the paper's, ``paper`` holds its figures in percent: at
-    the top what the method reaches there (Table 1), in a table one entry per column of
-    the paper's own (Tables 2 to 4 and Sec. 8), with a figure or None for each row.
+    If the paper has figures for the data set, ``paper`` holds them in percent. At the
+    top these are the scores of the method (Table 1). In a table there is an entry for
+    each column of the paper's table (Tables 2 to 4 and Sec. 8), with a figure or
+    ``None`` for each row.
 
     Args:
-        tables: What was compared.
-        base: What the tables vary.
-        journal: The records of all cells of the tables, on all photos.
+        tables: The tables.
+        base: The configuration that the tables vary.
+        journal: Records of all cells of the tables, on all photos.
         samples: The photos.
         circumstances: From ``describe``.
     """
@@ -70,13 +72,13 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> dict[str, An
     """The scores of one cell over its photos.
 
     Args:
-        records: One per photo.
+        records: The record of each photo.
         classes: Names of the classes.
 
     Returns:
-        Scores, with ``None`` for what no photo tells; or, when the cell had no solution
-        for some photo, only how many failed and why. A score is never made of fewer
-        photos than the others are.
+        The scores; ``None`` for a score that no photo determines. If the cell has no
+        solution for a photo, there are no scores, only the number of failures and the
+        first error, so that all scores are from the same photos.
     """
     failed = [record["error"] for record in records if "error" in record]
     if failed or not records:
@@ -85,18 +87,15 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> dict[str, An
     means = {name: statistics.fmean(r[name] for r in records) for name in _MEANS}
     return {
         "photos": len(records),
-        "miou": plain(total.mean_iou),
-        "pixel_accuracy": plain(total.pixel_accuracy),
-        "mean_accuracy": plain(total.mean_accuracy),
-        "weighted_iou": plain(total.weighted_iou),
-        "iou": {name: plain(x) for name, x in zip(classes, total.iou, strict=True)},
+        **scores_of(total),
+        "iou": by_class(classes, total.iou),
         **means,
         "seconds": statistics.median(r["seconds"] for r in records),
     }
 
 
 def _paper(dataset: str) -> dict[str, Any]:
-    """What the paper reaches on a data set; nothing where it has not been."""
+    """The scores of the paper on a data set; empty if it has none."""
     scores = {
         title: {mode: published(dataset, mode, name) for mode in ("velocity", "path")}
         for name, title in BACKBONES.items()
@@ -134,7 +133,7 @@ def _table(table: Table, dataset: str) -> dict[str, Any]:
 
 
 def _changes(cell: Cell, base: SegmenterConfig) -> dict[str, Any]:
-    """What a cell has that is not as in the base."""
+    """The differences of a cell from the base."""
     usual = base.flat
     flat = cell.config.flat
     changed = {k: v for k, v in flat.items() if k not in usual or v != usual[k]}

@@ -1,7 +1,7 @@
-"""A confusion matrix for people: what was taken for what, in words and as a map.
+"""A confusion matrix as HTML: the most frequent confusions in words, and a map.
 
-The map is drawn as vectors: six classes have their shares written into the cells, 171
-scroll under their names, and every cell says what it is when it is pointed at.
+The map is an SVG. With few classes, shares are written into the cells; with many, the
+cells scroll under their names. Every cell has a tooltip.
 """
 
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ STYLE = """
   .map svg { position: static !important; } }
 """
 MOST_WORDS = 12
-_WRITTEN = 24  # classes up to which shares are written into the cells
-_LEAST_SHARE = 0.002  # below which a cell is left empty
-_LETTER = 7  # width of a letter of a name, pixels, rather too wide than too narrow
-_LONGEST = 22  # letters of a name
-_PRINTED = 680  # pixels, of a sheet of paper
+_WRITTEN = 24  # greatest number of classes with shares in the cells
+_LEAST_SHARE = 0.002  # cells with smaller shares are empty
+_LETTER = 7  # greatest width of a letter of a name, in pixels
+_LONGEST = 22  # greatest number of letters of a name
+_PRINTED = 680  # width of a printed page, in pixels
 
 
 def confusions_in_words(
@@ -41,7 +41,7 @@ def confusions_in_words(
     """The pairs of classes with the most wrong pixels, as a table.
 
     Args:
-        counts: Pixels of true class (row) that were given a class (column).
+        counts: Confusion matrix: true class (row), predicted class (column).
         titles: Names of the classes.
     """
     wrong = counts * ~np.eye(len(counts), dtype=bool)
@@ -67,7 +67,7 @@ def confusion_map(
     """The matrix as a map, every row divided by its sum.
 
     Args:
-        counts: Pixels of true class (row) that were given a class (column).
+        counts: Confusion matrix: true class (row), predicted class (column).
         titles: Names of the classes.
     """
     total = counts.sum(axis=1, keepdims=True)
@@ -96,7 +96,7 @@ def confusion_map(
 
 
 def map_key() -> str:
-    """What the colours of a map mean."""
+    """The legend of the colours of a map."""
     shares = (0.01, 0.05, 0.25, 1.0)
     colours = [
         f"color-mix(in srgb, var(--{kind}) {100 * _strength(share):.0f}%, transparent)"
@@ -110,7 +110,7 @@ def map_key() -> str:
 def _cells(
     shares: Float[np.ndarray, "classes classes"], titles: Sequence[str], cell: int
 ) -> str:
-    """The cells worth seeing, each with a title that shows when it is pointed at."""
+    """The cells that are not empty, each with a tooltip."""
     written = len(titles) <= _WRITTEN
     lines = "".join(
         f"M0 {i * cell}H{len(titles) * cell}M{i * cell} 0V{len(titles) * cell}"
@@ -135,7 +135,7 @@ def _cells(
 
 
 def _strength(share: float) -> float:
-    """Opacity of a share; its root, so that a few percent are still seen."""
+    """Opacity for a share: its square root, so that a few percent are visible."""
     return 0.85 * share**0.5
 
 
@@ -154,7 +154,7 @@ def _corner(margin: int) -> str:
 
 
 def _middle(index: int, cell: int) -> int:
-    """Where the base of the letters goes."""
+    """Position of the base line of letters."""
     return index * cell + cell // 2 + 4
 
 

@@ -3,20 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dslo_jax.evaluation.reports.evaluation_result import SCORES
 from dslo_jax.evaluation.reports.paper import BACKBONES, published
 
 
-_SCORES = {
-    "miou": "mIoU",
-    "pixel_accuracy": "pixel accuracy",
-    "mean_accuracy": "class accuracy",
-    "weighted_iou": "weighted IoU",
-    "boundary_iou": "boundary IoU",
-}
-
-
 def render(metrics: Mapping[str, Any]) -> str:
-    """Scores by mode, by class, and what is missing; all in percent.
+    """Scores by mode and by class, in percent, and the photos without a score.
 
     Args:
         metrics: The content of metrics.json.
@@ -46,7 +38,7 @@ def render(metrics: Mapping[str, Any]) -> str:
 
 
 def _warnings(metrics: Mapping[str, Any]) -> list[str]:
-    """Why the scores are not those of the whole benchmark."""
+    """Reasons why the scores are not those of the whole benchmark."""
     dataset = metrics["dataset"]
     whole = dataset.get("published_photos")
     lines = []
@@ -63,24 +55,24 @@ def _warnings(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _overall(metrics: Mapping[str, Any]) -> list[str]:
-    """One row per mode, with what the paper has on this data set."""
+    """A row for each mode, with the scores of the paper on this data set."""
     name, results = metrics["dataset"]["name"], metrics["results"]
     paper = {
         f"paper, {title}": [published(name, mode, backbone) for mode in results]
         for backbone, title in BACKBONES.items()
     }
     paper = {title: scores for title, scores in paper.items() if any(scores)}
-    titles = [*_SCORES.values(), *paper]
+    titles = [*SCORES.values(), *paper]
     lines = [f"| mode | {' | '.join(titles)} |", "|---" + "|---:" * len(titles) + "|"]
     for index, (mode, found) in enumerate(results.items()):
-        row = [_percent(found[score]) for score in _SCORES]
+        row = [_percent(found[score]) for score in SCORES]
         row += [str(scores[index] or "") for scores in paper.values()]
         lines.append(f"| {mode} | {' | '.join(row)} |")
     return lines
 
 
 def _classes(metrics: Mapping[str, Any]) -> list[str]:
-    """IoU and accuracy of every class; empty where it is in no truth and no label."""
+    """IoU and accuracy of every class; empty for a class that never occurs."""
     results = metrics["results"]
     titles = [f"{mode} {score}" for mode in results for score in ("IoU", "accuracy")]
     lines = [f"| class | {' | '.join(titles)} |", "|---" + "|---:" * len(titles) + "|"]
@@ -99,6 +91,6 @@ def _percent(score: float | None) -> str:
 
 
 def _cell(text: str) -> str:
-    """Words from elsewhere inside a table or a list: on one line, and as they are."""
+    """Text for a table or a list: on one line, with special characters escaped."""
     line = " ".join(str(text).split())
     return "".join(f"\\{char}" if char in r"\`*_[]<>|#" else char for char in line)

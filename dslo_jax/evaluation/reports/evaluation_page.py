@@ -15,6 +15,7 @@ from dslo_jax.evaluation.reports.confusion_html import (
     confusions_in_words,
     map_key,
 )
+from dslo_jax.evaluation.reports.evaluation_result import SCORES
 from dslo_jax.evaluation.reports.paper import BACKBONES, paper_tables, published
 from dslo_jax.evaluation.sweeps.records import dense
 from dslo_jax.outputs import draw_overlay, palette
@@ -48,27 +49,20 @@ details { margin: .5rem 0; }
 @media (max-width: 34rem) { .row { grid-template-columns: 1fr; }
   body { padding: 0 1rem; margin-top: 1.5rem; } th, td { padding-right: 1rem; } }
 """
-# One for each mode, light enough for white and dark enough for black paper.
+# A colour for each mode, visible on white and on black.
 _COLOURS = ("#4a80d9", "#d9782f", "#3d9a6a", "#9a6fc9", "#868b93")
-_SCORES = {
-    "miou": "mIoU",
-    "pixel_accuracy": "pixel accuracy",
-    "mean_accuracy": "mean accuracy",
-    "weighted_iou": "weighted IoU",
-    "boundary_iou": "boundary IoU",
-}
-_LONG_SIDE = 640  # pixels of a picture
+_LONG_SIDE = 640  # of a picture, in pixels
 
 
 class Example(NamedTuple):
     """A photo to show.
 
     Attributes:
-        name: As in the report.
+        name: Name of the photo.
         pixels: The photo.
         truth: True labels; 255 is ignored.
         labels: Predicted labels.
-        miou: Of this photo alone, in [0, 1].
+        miou: mIoU of this photo, in [0, 1].
     """
 
     name: str
@@ -82,11 +76,11 @@ def render(metrics: dict[str, Any], examples: Sequence[Example]) -> str:
     """Write the report.
 
     Args:
-        metrics: In the schema ``dslo.evaluation.v1``.
+        metrics: The content of metrics.json.
         examples: The worst and the best photos, in any order.
 
     Returns:
-        A whole document that needs no other file and loads none.
+        A whole document that loads no other file.
     """
     name = metrics["dataset"]["name"]
     sections = (
@@ -136,21 +130,21 @@ def _headline(results: Mapping[str, Any]) -> str:
     ]
     return (
         f'<div class="scores">{"".join(blocks)}</div>'
-        '<p class="pale">mIoU: the overlap of labels and truth, added up over all '
-        "photos, as a mean over the classes that occur.</p>"
+        '<p class="pale">mIoU: the overlap of labels and truth over all photos, '
+        "averaged over the classes that occur.</p>"
     )
 
 
 def _scores(results: Mapping[str, Any]) -> str:
     rows = [
-        [words(mode), *(percent(found[score]) for score in _SCORES)]
+        [words(mode), *(percent(found[score]) for score in SCORES)]
         for mode, found in results.items()
     ]
-    return table(["", *_SCORES.values()], rows)
+    return table(["", *SCORES.values()], rows)
 
 
 def _gap(dataset: str, results: Mapping[str, Any]) -> str:
-    """The paper's scores on this data set beside ours, if it has any."""
+    """The scores of the paper on this data set beside ours, if it has any."""
     rows = []
     for mode, found in results.items():
         theirs = [published(dataset, mode, backbone) for backbone in BACKBONES]
@@ -163,8 +157,8 @@ def _gap(dataset: str, results: Mapping[str, Any]) -> str:
     heads = [f"paper, {backbone}" for backbone in BACKBONES.values()]
     return (
         "<h2>Beside the paper</h2>"
-        f"<p>mIoU of {citation}, and how far the one measured here is above it (+) or "
-        "below (-), in points.</p>" + table(["", "here", *heads], rows)
+        f"<p>mIoU of {citation}, and the difference of the mIoU measured here, in "
+        "points.</p>" + table(["", "here", *heads], rows)
     )
 
 
@@ -175,7 +169,7 @@ def _distance(ours: float | None, theirs: float | None) -> str:
 
 
 def _classes(results: Mapping[str, Any], titles: Sequence[str]) -> str:
-    """Bars of every class, best first on average; what never occurs is only named."""
+    """Bars of every class, the best first; classes that never occur are only named."""
 
     def rank(title: str) -> float:
         return fmean(_known(found["iou"][title] for found in results.values()))
@@ -209,8 +203,8 @@ def _bars(scores: Sequence[float | None]) -> str:
 
 def _confusions(results: Mapping[str, Any], titles: Sequence[str]) -> str:
     parts = [
-        "<h2>Confusions</h2><p>What was taken for what, by pixels; every row of a map "
-        "adds up to 100 %. Point at a cell to read it.</p>",
+        "<h2>Confusions</h2><p>The predicted classes of the pixels of each true class. "
+        "Every row of a map adds up to 100 %. Point at a cell to read it.</p>",
         map_key(),
     ]
     for index, (mode, found) in enumerate(results.items()):
@@ -224,7 +218,7 @@ def _confusions(results: Mapping[str, Any], titles: Sequence[str]) -> str:
 
 
 def _examples(examples: Sequence[Example], metrics: Mapping[str, Any]) -> str:
-    """The worse half from the worst on, the better half from the best on."""
+    """The worse half, worst first, and the better half, best first."""
     ranked = sorted(examples, key=lambda example: example.miou)
     half = (len(ranked) + 1) // 2
     parts = []
@@ -268,7 +262,7 @@ def _example(example: Example, metrics: Mapping[str, Any]) -> str:
 
 
 def _shrunk(example: Example) -> Example:
-    """An example no larger than it is shown."""
+    """The example, shrunk to the size in which it is shown."""
     height, width = example.truth.shape
     factor = min(1.0, _LONG_SIDE / max(height, width))
     size = max(1, round(factor * width)), max(1, round(factor * height))
@@ -286,7 +280,7 @@ def _shrunk(example: Example) -> Example:
 
 
 def _drawn(example: Example, labels: np.ndarray, titles: Sequence[str]) -> Image.Image:
-    """Labels over the photo, which shows where they are 255."""
+    """Labels drawn over the photo; pixels with the label 255 show the photo."""
     ignored = labels == IGNORE
     filled = np.where(ignored, 0, labels)
     drawn = draw_overlay(example.pixels, filled, titles, opacity=0.65, legend=False)
@@ -307,7 +301,7 @@ def _skipped(skipped: Sequence[Mapping[str, str]]) -> str:
 
 
 def _circumstances(metrics: Mapping[str, Any]) -> str:
-    """What the scores depend on."""
+    """Everything that the scores depend on."""
     facts = {
         **{f"data set: {key}": value for key, value in metrics["dataset"].items()},
         **{f"device: {key}": value for key, value in metrics["device"].items()},

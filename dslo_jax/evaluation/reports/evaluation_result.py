@@ -26,7 +26,16 @@ TIMINGS_SCHEMA = "dslo.evaluation.timings.v1"
 CIRCUMSTANCES = (
     *("device", "machine", "versions", "checkpoint", "batch_size", "precision"),
 )
-"""What of the header of a journal goes into the result."""
+"""Entries of the header of a journal that the result repeats."""
+
+SCORES = {
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "weighted_iou": "weighted IoU",
+    "boundary_iou": "boundary IoU",
+}
+"""Scores of a mode, and their names in reports."""
 
 
 def evaluation_metrics(
@@ -35,20 +44,21 @@ def evaluation_metrics(
     samples: SampleSet,
     circumstances: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything that an evaluation found but for times.
+    """The result of an evaluation without times.
 
-    Sums of integers, and of what the photos have each for themselves, in the order of
-    the data set: equal records give equal bytes, in whatever order they came.
+    Scores are computed from sums of integers, and photos are in the order of the data
+    set, so that equal records give equal bytes, whatever their order.
 
     Args:
-        cells: What was measured, by mode.
-        records: By cell and photo.
+        cells: The cell of each mode.
+        records: Records by cell and photo.
         samples: The photos.
         circumstances: The header of the journal.
 
     Returns:
-        Plain values for strict JSON; scores in [0, 1], ``None`` where no photo tells.
-        A mode without a solution for some photo has no score, and says why.
+        Plain values for strict JSON. Scores are in [0, 1]; ``None`` for a score that no
+        photo determines. A mode without a solution for a photo has no score, but an
+        error.
     """
     keys = [cell.key for cell in cells.values()]
     completeness = Completeness.of(records, keys, samples.names)
@@ -76,9 +86,19 @@ def evaluation_metrics(
 
 
 def evaluation_timings(
-    cells: Mapping[str, Cell], records: Records, samples: SampleSet
+    cells: Mapping[str, Cell],
+    records: Records,
+    samples: SampleSet,
+    last_run: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Seconds of solver and labels per photo, compilation left out."""
+    """Seconds of solver and labels for each photo, without compilation.
+
+    Args:
+        cells: The cell of each mode.
+        records: Records by cell and photo.
+        samples: The photos.
+        last_run: Times of the last run, which are added to the result.
+    """
     timings: dict[str, Any] = {"schema": TIMINGS_SCHEMA, "solver_and_labels": {}}
     for mode, cell in cells.items():
         seconds = {
@@ -90,7 +110,7 @@ def evaluation_timings(
             "median": statistics.median(seconds.values()) if seconds else None,
             "photos": seconds,
         }
-    return timings
+    return timings | {"last_run": dict(last_run)}
 
 
 def _scores(records: Mapping[str, Record], titles: Sequence[str]) -> dict[str, Any]:
@@ -100,13 +120,10 @@ def _scores(records: Mapping[str, Record], titles: Sequence[str]) -> dict[str, A
     total = Confusion(dense([r["counts"] for r in found.values()], len(titles)))
     boundary = boundary_of(list(found.values()), len(titles))
     scores: dict[str, Any] = {
-        "miou": plain(total.mean_iou),
-        "pixel_accuracy": plain(total.pixel_accuracy),
-        "mean_accuracy": plain(total.mean_accuracy),
-        "weighted_iou": plain(total.weighted_iou),
+        **scores_of(total),
         "boundary_iou": plain(boundary.mean_iou),
-        "iou": _by_class(titles, total.iou),
-        "accuracy": _by_class(titles, total.accuracy),
+        "iou": by_class(titles, total.iou),
+        "accuracy": by_class(titles, total.accuracy),
         "confusion": sparse(total.counts),
         "photos": [_photo(name, found[name], len(titles)) for name in found],
     }
@@ -126,5 +143,16 @@ def _photo(name: str, record: Record, num_classes: int) -> dict[str, Any]:
     }
 
 
-def _by_class(titles: Sequence[str], scores: np.ndarray) -> dict[str, float | None]:
+def scores_of(total: Confusion) -> dict[str, float | None]:
+    """The scores of a confusion over all classes."""
+    return {
+        "miou": plain(total.mean_iou),
+        "pixel_accuracy": plain(total.pixel_accuracy),
+        "mean_accuracy": plain(total.mean_accuracy),
+        "weighted_iou": plain(total.weighted_iou),
+    }
+
+
+def by_class(titles: Sequence[str], scores: np.ndarray) -> dict[str, float | None]:
+    """The scores of the classes by their names."""
     return {title: plain(x) for title, x in zip(titles, scores, strict=True)}

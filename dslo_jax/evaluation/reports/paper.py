@@ -1,8 +1,8 @@
-"""What the paper prints, to stand beside what is measured here.
+"""The figures of the paper, to be shown beside measured ones.
 
-The figures are in ``paper.toml``: every number of every table of arXiv 2604.07723v1.
-Its Figures 3, 5 and 6 are drawn without numbers, and so have none here; but what Figure
-5 (d) shows of foundation models, Sec. 8 has as a table.
+``paper.toml`` has all numbers of all tables of arXiv 2604.07723v1. Figures 3, 5 and 6
+of the paper have no numbers; those of Figure 5 (d), on foundation models, are in a
+table of Sec. 8.
 """
 
 import functools
@@ -14,20 +14,21 @@ from typing import NamedTuple
 
 
 BACKBONES = {"clip-b16": "ViT-B/16", "clip-l14": "ViT-L/14"}
-"""The CLIPs of the paper, and what people call them."""
+"""The CLIP networks of the paper, and their usual names."""
 
 
 class PaperRow(NamedTuple):
     """One row of a table of the paper.
 
     Attributes:
-        label: What it is about.
-        figures: By column; those that the paper leaves out are absent.
+        label: Label of the row.
+        figures: Figures by column; those that the paper leaves out are absent.
         average: The printed mean over the columns, if there is one.
-        numeral: The row's number in the paper, such as ``"VI"``, or empty.
-        backbone: The CLIP, ``"clip-b16"`` or ``"clip-l14"``, or empty where all rows of
-            the table share one.
-        mode: ``"path"``, ``"velocity"``, ``"none"``, or empty where the table says it.
+        numeral: Number of the row in the paper, such as ``"VI"``, or empty.
+        backbone: The CLIP, ``"clip-b16"`` or ``"clip-l14"``; empty if all rows of the
+            table have the same.
+        mode: ``"path"``, ``"velocity"`` or ``"none"``; empty if all rows of the table
+            have the same.
     """
 
     label: str
@@ -44,7 +45,7 @@ class PaperTable(NamedTuple):
     Attributes:
         citation: Paper and number of the table.
         caption: What is compared.
-        columns: Data sets (scores are mIoU in percent), or what else is measured.
+        columns: Data sets, with mIoU in percent; or names of other quantities.
         rows: In the order of the paper.
     """
 
@@ -55,13 +56,13 @@ class PaperTable(NamedTuple):
 
 
 class PaperColumn(NamedTuple):
-    """What the paper has for the rows of one of our tables.
+    """The figures of the paper for the rows of one of our tables.
 
     Attributes:
-        title: What to call it beside our columns.
+        title: Title of the column beside ours.
         citation: Paper and number of the table.
-        scores: mIoU in percent, one per row of ours; ``None`` where it has none.
-        note: What has to be known to compare them, or empty.
+        scores: mIoU in percent for each of our rows; ``None`` where there is none.
+        note: Note on how to compare them, or empty.
     """
 
     title: str
@@ -71,12 +72,12 @@ class PaperColumn(NamedTuple):
 
 
 class _Counterpart(NamedTuple):
-    """Which rows of the paper are those of a table of ours.
+    """The tables and rows of the paper that correspond to one of our tables.
 
     Attributes:
-        tables: Of the paper, by what to call their column beside ours.
-        rows: Rows of the paper, by numeral or label, by the labels of ours.
-        note: What has to be known to compare them.
+        tables: Tables of the paper by the titles of their columns beside ours.
+        rows: Numerals or labels of rows of the paper, by the labels of our rows.
+        note: Note on how to compare them.
     """
 
     tables: Mapping[str, str]
@@ -147,8 +148,8 @@ def published(dataset: str, mode: str, backbone: str) -> float | None:
     Args:
         dataset: ``"voc21"``, ``"voc20"``, ``"context60"``, ``"context59"``,
             ``"coco_object"``, ``"coco_stuff"``, ``"cityscapes"`` or ``"ade20k"``.
-        mode: ``"path"``, ``"velocity"`` or ``"fused"``. The rows on ``kl`` and
-            ``logits`` are of a CLIP as it comes, which those modes are not by default.
+        mode: ``"path"``, ``"velocity"`` or ``"fused"``. The rows of the paper on
+            ``kl`` and ``logits`` use the unchanged CLIP, unlike our defaults.
         backbone: ``"clip-b16"`` or ``"clip-l14"``.
 
     Returns:
@@ -177,8 +178,8 @@ def paper_columns(
 
     Returns:
         One or two columns for Tables 2 to 4 on VOC21, COCO-Stuff, Cityscapes and
-        ADE20K; one for the foundation models of Sec. 8, on these and Context60; none
-        for all else.
+        ADE20K; one for the foundation models of Sec. 8 on these and Context60; none for
+        everything else.
     """
     if table not in _COUNTERPARTS:
         return ()

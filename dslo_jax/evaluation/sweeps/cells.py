@@ -1,4 +1,4 @@
-"""One thing to measure: a configuration, and what of it is replaced by the truth."""
+"""A cell of a sweep: a configuration, and steps that are replaced by the truth."""
 
 import hashlib
 import json
@@ -20,9 +20,9 @@ class Attention(NamedTuple):
     """A network whose attention may make the affinity of a cell.
 
     Attributes:
-        label: How people call it.
-        key: Of ``Cell.attention``; empty for the pair's own.
-        size: Its ``affinity_size``, where it is not the pair's own.
+        label: Name in tables.
+        key: Value of ``Cell.attention``; empty for the network of the pair.
+        size: ``affinity_size`` of a network that is not of the pair.
     """
 
     label: str
@@ -35,13 +35,13 @@ class Cell:
     """A configuration to measure; a cell of a table.
 
     Args:
-        config: Every choice of the method.
-        oracles: The steps that are replaced by the truth.
-        attention: Which network's attention makes the affinity, one of
-            ``Networks.affinity_names``; empty for the pair's own.
+        config: All options of the method.
+        oracles: Steps that are replaced by the truth.
+        attention: Name of the network whose attention makes the affinity, one of
+            ``Networks.affinity_names``; empty for the network of the pair.
 
     Raises:
-        ValueError: Both replacements of the map are asked for.
+        ValueError: The oracles contain both ``"map"`` and ``"shares"``.
     """
 
     config: SegmenterConfig
@@ -58,9 +58,9 @@ class Cell:
     def describe(self) -> dict[str, Any]:
         """Everything that the measurement depends on, as plain values.
 
-        The pair's own attention goes without saying, and so does a discrepancy that its
-        flat options describe: cells had these keys before there were others, and
-        journals know them by these. A journal calls the attention ``source``.
+        The attention of the pair is left out, and so is a discrepancy that its flat
+        options describe completely: cells had these keys before there was a choice, and
+        existing journals contain them. A journal calls the attention ``source``.
         """
         config = self.config
         described = {"config": told_of(config), "oracles": sorted(self.oracles)}
@@ -72,16 +72,16 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        """A short name that equal cells share, in this run and in later ones."""
+        """A short name, equal for equal cells in all runs."""
         text = json.dumps(self.describe(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def told_of(config: SegmenterConfig) -> dict[str, Any]:
-    """The flat options that journals hold.
+    """The flat options in a journal.
 
-    Those of a discrepancy that is not chosen change nothing. Only the first three are
-    told of all the same, as journals told of them before there were others.
+    Options of a discrepancy that is not chosen change nothing and are left out. Those
+    of the three oldest discrepancies are kept, because existing journals contain them.
     """
     solver = config.solver
     silent = {
@@ -94,8 +94,8 @@ def told_of(config: SegmenterConfig) -> dict[str, Any]:
 
 
 def _is_flat(config: SegmenterConfig) -> bool:
-    """Whether the flat options say all there is to say of the discrepancy."""
+    """Whether the flat options describe the discrepancy completely."""
     try:
         return SegmenterConfig.of(**config.flat).discrepancy == config.discrepancy
-    except OptionError:  # a person's own has a name that nobody else knows
+    except OptionError:  # a discrepancy of the user has an unknown name
         return False

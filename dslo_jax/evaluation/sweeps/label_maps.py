@@ -1,4 +1,4 @@
-"""Label maps of an evaluation on disk, and what is scored of them without networks."""
+"""Label maps of an evaluation on disk, and scores from them without networks."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,11 +21,11 @@ _AHEAD = 16
 
 
 class LabelMaps:
-    """One PNG of class ids per photo and mode: ``MODE/NAME.png``.
+    """PNG files of class ids, one for each photo and mode: ``MODE/NAME.png``.
 
     Args:
-        folder: Where they are.
-        cells: What was measured, by mode.
+        folder: Folder of the files.
+        cells: The cell of each mode.
         num_classes: Number of classes.
     """
 
@@ -38,15 +38,15 @@ class LabelMaps:
         """The file of one photo.
 
         Raises:
-            ImageError: The name leads out of the folder (``I08``).
+            ImageError: The path is not in the folder (``I08``).
         """
         return self._path(cell.key, name)
 
     def save(self, cell: Cell, name: str, labels: np.ndarray) -> None:
-        """Write a label map, whole or not at all; on the disk when this returns.
+        """Write a label map, whole or not at all, and flush it to the disk.
 
         Raises:
-            OutputError: The disk refuses (``O06``).
+            OutputError: It cannot be written (``O06``).
         """
         path = self.path(cell, name)
         try:
@@ -63,7 +63,7 @@ class LabelMaps:
         return outputs.read_labels(self.path(cell, name))
 
     def forget_missing(self, journal: Journal) -> None:
-        """Have measured again, by the next run, the photos whose label map is gone."""
+        """Remove records without a label map, so that they are measured again."""
         gone = [
             (key, name)
             for (key, name), record in journal.records.items()
@@ -85,11 +85,12 @@ class LabelMaps:
         """Compare the label maps with the truth.
 
         Args:
-            samples: The photos with their truth.
-            journal: Of the run that saved the label maps: what its solver did stays.
-            watch: Told of the progress.
-            on_skip: Told of photos whose truth or label maps cannot be read; they have
-                no record for any mode.
+            samples: The photos with their true labels.
+            journal: Journal of the run that saved the label maps; numbers about its
+                solver are kept.
+            watch: Called with the progress.
+            on_skip: Called with photos whose true labels or label maps cannot be read;
+                they have no record for any mode.
 
         Returns:
             Records by cell and photo, as a journal has them.
@@ -124,8 +125,12 @@ class LabelMaps:
                 key = (cell.key, sample.name)
                 known = journal.records.get(key)
                 if known is None:
-                    raise ImageError("I01", f"{sample.name!r} is not in the journal")
-                failed = "error" in known  # no solution: there never were labels
+                    raise ImageError(
+                        "I01",
+                        f"{sample.name!r} is not in the journal; run the evaluation "
+                        "again to measure it",
+                    )
+                failed = "error" in known  # without a solution there are no labels
                 records[key] = known if failed else known | self._compare(cell, sample)
             return records
 

@@ -1,4 +1,4 @@
-"""The networks of a sweep, loaded once, whatever is swept."""
+"""The networks of a sweep, loaded once for all cells."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,11 +30,11 @@ def load_networks(
     Args:
         pair: From ``find_pair``.
         dtype: As in ``Segmenter.from_pretrained``.
-        device: Likewise.
-        offline: Never ask a hub.
+        device: As in ``Segmenter.from_pretrained``.
+        offline: Whether to open no network connection.
 
     Raises:
-        CheckpointError: A checkpoint is missing, foreign or damaged.
+        CheckpointError: A checkpoint is missing, damaged or of another kind.
         DeviceError: The device is absent.
     """
     target = find_device(device)
@@ -61,25 +61,26 @@ def add_attentions(
     device: str = "auto",
     offline: bool = False,
 ) -> tuple[Networks, tuple[Attention, ...]]:
-    """Load further networks with attention, to compare them with the pair's own.
+    """Load further networks with attention, to compare them with that of the pair.
 
-    The attention of the pair's own CLIP is always one of them. Each sees photos of the
-    size at which it has as many patches as the pair's own, as far as sizes allow.
+    The CLIP of the pair is always one of them. The photo size of each network is chosen
+    so that it has as many patches as the network of the pair, as nearly as possible.
 
     Args:
         networks: From ``load_networks``.
-        pair: Likewise.
-        named: Names, folders or repositories of more networks, by what to call them.
+        pair: The pair of these networks.
+        named: Presets, folders or repositories of further networks, by their names in
+            tables.
         dtype: As in ``Segmenter.from_pretrained``.
-        device: Likewise.
-        offline: Never ask a hub.
+        device: As in ``Segmenter.from_pretrained``.
+        offline: Whether to open no network connection.
 
     Returns:
-        The networks with these, and what tables need to know of each; the
-        pair's own is the last.
+        The networks with the further ones, and the ``Attention`` of each; that of the
+        pair is the last.
 
     Raises:
-        CheckpointError: A checkpoint is missing, foreign or damaged.
+        CheckpointError: A checkpoint is missing, damaged or of another kind.
         DeviceError: The device is absent.
     """
     target = find_device(device)
@@ -108,5 +109,5 @@ def add_attentions(
 
 
 def _name(place: str | Path, otherwise: str) -> str:
-    """A preset's name, or what else to call a checkpoint."""
+    """The name of a preset; ``otherwise`` for other checkpoints."""
     return str(place) if hub.kind_of(str(place)) else otherwise

@@ -1,12 +1,13 @@
-"""Steps replaced by the truth: experiments that show where the ceiling is.
+"""Steps that are replaced by the truth, to find the step that causes errors.
 
-``"classes"``: the classes of the photo survive early rejection, and no others.
-``"seeds"``: the source of a true class is uniform over the cells that are mostly it.
-``"affinity"``: a cell attends evenly to the cells of its own class.
-``"map"``, ``"shares"``: the discrepancy is 1 in the cells that are mostly a class, or
-the share of the cell that is; what upsampling then loses is lost to the grid.
+``"classes"``: exactly the classes of the photo survive early rejection.
+``"seeds"``: the source of a class is uniform over the patches that are mostly this
+class. ``"affinity"``: a patch attends equally to all patches of its own class.
+``"map"``: the discrepancy of a class is 1 in the patches that are mostly this class.
+``"shares"``: the discrepancy of a class is its share of the patch. With this and
+``"map"``, only the upsampling causes errors.
 
-The truth on the grid is that of the area under each cell.
+The truth of a patch is that of the area of the photo under it.
 """
 
 from collections.abc import Hashable, Sequence
@@ -35,23 +36,23 @@ from dslo_jax.prompts import ClassList
 from dslo_jax.solvers import Solution
 
 
-# What leaks from one segment into the others. Nothing else would ever leave a segment,
-# and the balancing needs no more than a positive row.
+# Attention to patches of other segments. It keeps the affinity positive, and is too
+# small for a chain to leave its segment.
 _LEAK = 1e-9
 
 
 def class_shares(
     truth: UInt8[np.ndarray, "height width"], num_classes: int, grid: tuple[int, int]
 ) -> Float[np.ndarray, "classes patches"]:
-    """Share of the area of every cell that belongs to each class.
+    """Share of the area of every patch that belongs to each class.
 
     Args:
         truth: Labels of the pixels; 255 belongs to no class.
         num_classes: Number of classes.
-        grid: Rows and columns of cells.
+        grid: Rows and columns of patches.
 
     Returns:
-        Float32 shares; a cell's sum to 1 less its ignored part.
+        Float32 shares; their sum in a patch is 1 minus its ignored part.
     """
     rows = ops.resize_weights(truth.shape[0], grid[0], "area")
     columns = ops.resize_weights(truth.shape[1], grid[1], "area")
@@ -62,14 +63,14 @@ def class_shares(
 def classes_of(
     truth: UInt8[np.ndarray, "height width"], num_classes: int
 ) -> Bool[np.ndarray, " classes"]:
-    """Which classes have a pixel in a photo."""
+    """True for each class that has a pixel in the photo."""
     return np.bincount(truth[truth != IGNORE], minlength=num_classes) > 0
 
 
 def true_map(
     shares: Float[np.ndarray, "classes patches"],
 ) -> Float[np.ndarray, "classes patches"]:
-    """1 in the cells that are mostly a class, 0 elsewhere and where all is ignored."""
+    """1 in the patches that are mostly a class; 0 elsewhere, and in ignored patches."""
     best = shares.argmax(axis=0)
     one_hot = best == np.arange(len(shares))[:, None]
     return (one_hot & (shares.max(axis=0) > 0)).astype(np.float32)
@@ -78,10 +79,10 @@ def true_map(
 def true_affinity(
     shares: Float[np.ndarray, "classes patches"],
 ) -> Float[np.ndarray, "patches patches"]:
-    """A cell attends evenly to those of its own class, and hardly to others.
+    """The affinity of patches that attend equally to all patches of their class.
 
     Args:
-        shares: From ``class_shares``. Cells that are wholly ignored are a segment.
+        shares: From ``class_shares``. Ignored patches count as one class.
 
     Returns:
         Float32, rows sum to 1.
@@ -96,14 +97,15 @@ def true_seeds(
     source: Float[np.ndarray, "classes patches"],
     shares: Float[np.ndarray, "classes patches"],
 ) -> Float[np.ndarray, "classes patches"]:
-    """The source of every class of the photo, uniform over its cells.
+    """The source of every class of the photo, uniform over its patches.
 
     Args:
-        source: The estimate, kept for classes that the photo does not show.
+        source: The estimated source; it is kept for classes that are not in the photo.
         shares: From ``class_shares``.
 
     Returns:
-        Rows sum to 1. A class without a cell of its own gets the cell it fills most.
+        Sources whose rows sum to 1. A class without a patch of its own has the patch
+        with its largest share.
     """
     cells = true_map(shares)
     lost = (cells.sum(axis=1) == 0) & (shares.max(axis=1) > 0)
@@ -113,15 +115,15 @@ def true_seeds(
 
 
 class InformedBatch(Batch):
-    """A batch of photos some of whose steps know the truth.
+    """A batch of photos with steps that are replaced by the truth.
 
     Args:
         networks: As for ``Batch``.
-        samples: Photos with their truth.
+        samples: Photos with their true labels.
         classes: As for ``Batch``.
-        cell: Says which steps know the truth, and where the affinity comes from.
+        cell: Cell with the steps that are replaced, and the name of the attention.
         size: As for ``Batch``.
-        memory: Likewise.
+        memory: As for ``Batch``.
     """
 
     def __init__(
@@ -147,7 +149,7 @@ class InformedBatch(Batch):
         self._oracles = cell.oracles
 
     def prepared(self, config: SegmenterConfig) -> SolverInput:
-        """As in ``Batch``, corrected by what the truth says of classes and seeds."""
+        """As in ``Batch``, with the true classes and seeds if the cell wants them."""
         told = self._oracles & {"classes", "map", "shares", "seeds"}
         if not told:
             return super().prepared(config)
@@ -155,7 +157,7 @@ class InformedBatch(Batch):
         return self.memory.recall(key, lambda: self._corrected(config))
 
     def affinity(self, config: SegmenterConfig) -> Array | None:
-        """As in ``Batch``, or the true one."""
+        """As in ``Batch``, or the true affinity."""
         if "affinity" not in self._oracles or not config.discrepancy.needs_affinity:
             return super().affinity(config)
         grid = self.grid(config)
@@ -167,7 +169,7 @@ class InformedBatch(Batch):
         return self.memory.recall_last("affinity", ("truth", grid), compute)
 
     def solved_key(self, config: SegmenterConfig) -> tuple[Hashable, ...]:
-        """All that the maps depend on."""
+        """Everything that the maps depend on."""
         return (*super().solved_key(config), self._oracles)
 
     def solve(self, config: SegmenterConfig) -> Solved:
@@ -215,7 +217,7 @@ class InformedBatch(Batch):
 def with_sources(
     given: SolverInput, source: Float[Array, "batch classes patches"]
 ) -> SolverInput:
-    """Other distributions for the solver to start from, and where they have mass."""
+    """The solver input with other sources, whose mass is counted anew."""
     support, kept = programs.count_mass(source > 0, given.active)
     return given._replace(source=source, support=support, kept=kept)
 

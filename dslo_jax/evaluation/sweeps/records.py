@@ -1,4 +1,4 @@
-"""What a journal holds for a photo, and what can be read off while a run goes on."""
+"""Records of photos in a journal, and scores of a run that has not ended."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -16,12 +16,12 @@ Records = Mapping[Key, Record]
 
 
 class Completeness(NamedTuple):
-    """Which photos have a score, and why the others have none.
+    """The photos with a score, and the reasons why others have none.
 
     Attributes:
         expected: Number of photos.
-        scored: Names of those that every cell has measured.
-        skipped: Name and reason of each of the others.
+        scored: Names of the photos that all cells have measured.
+        skipped: Name and reason of each other photo.
     """
 
     expected: int
@@ -32,7 +32,7 @@ class Completeness(NamedTuple):
     def of(
         cls, records: Records, keys: Iterable[str], names: Sequence[str]
     ) -> "Completeness":
-        """Look for the photos of these names under the keys of all cells."""
+        """Check which photos have a record for every cell."""
         keys = tuple(keys)
         done = {name for name in names if all((key, name) in records for key in keys)}
         return cls(
@@ -56,11 +56,11 @@ class Completeness(NamedTuple):
 
 
 class Tally:
-    """The mIoU so far of some cells of a run.
+    """The mIoU of some cells of a run that has not ended.
 
     Args:
-        records: Of the journal; they may grow.
-        keys: What to call each cell, and its key.
+        records: Records of the journal, which may grow.
+        keys: Keys of the cells by their names.
         num_classes: Number of classes.
     """
 
@@ -69,7 +69,7 @@ class Tally:
         self._totals = {key: Confusion.empty(num_classes) for key in keys.values()}
 
     def __call__(self) -> dict[str, float]:
-        """The scores in [0, 1]; NaN as long as there is none."""
+        """The scores in [0, 1] by name; NaN without any photo."""
         new = islice(self._records.items(), self._seen, None)
         for (key, _), record in new:
             self._seen += 1
@@ -80,10 +80,10 @@ class Tally:
 
 
 def compare(sample: Sample, labels: np.ndarray, num_classes: int) -> Record:
-    """The counts that scores are made of: pixels, and those of the boundaries.
+    """Count pixels and boundaries, which determine all scores.
 
     Raises:
-        ValueError: The labels do not fit the truth.
+        ValueError: The labels do not fit the true labels.
     """
     confusion = Confusion.of(sample.truth, labels, num_classes)
     return {
@@ -93,7 +93,7 @@ def compare(sample: Sample, labels: np.ndarray, num_classes: int) -> Record:
 
 
 def boundaries(sample: Sample, labels: np.ndarray, num_classes: int) -> Record:
-    """The counts of the boundaries: class, intersection and union."""
+    """The counts of the boundaries: class, intersection, union."""
     found = boundary_counts(sample.truth, labels, num_classes)
     rows = [
         [index, int(found.intersection[index]), int(union)]
@@ -104,7 +104,7 @@ def boundaries(sample: Sample, labels: np.ndarray, num_classes: int) -> Record:
 
 
 def boundary_of(records: Sequence[Record], num_classes: int) -> BoundaryCounts:
-    """The boundaries of several photos together."""
+    """The sum of the boundaries of several photos."""
     total = BoundaryCounts.empty(num_classes)
     for record in records:
         for index, intersection, union in record["boundary"]:
@@ -114,7 +114,7 @@ def boundary_of(records: Sequence[Record], num_classes: int) -> BoundaryCounts:
 
 
 def sparse(counts: np.ndarray) -> list[list[int]]:
-    """The entries of a confusion matrix that are not zero: true, given, pixels."""
+    """Entries of a confusion matrix that are not 0: true, predicted, pixels."""
     places = np.argwhere(counts)
     return [[int(i), int(j), int(counts[i, j])] for i, j in places]
 
@@ -129,7 +129,7 @@ def dense(entries: Iterable[list[list[int]]], num_classes: int) -> np.ndarray:
 
 
 def plain(value: float) -> float | None:
-    """A score for JSON, which knows no NaN."""
+    """A score for JSON; ``None`` in place of NaN."""
     return None if np.isnan(value) else float(value)
 
 

@@ -1,7 +1,7 @@
-"""The comparisons of the paper, and those that settle what it leaves open, as data.
+"""The comparisons of the paper, and comparisons of choices that it leaves open.
 
-Every table starts from a base configuration and varies one thing. A row is a value of
-that thing; the columns say under what it is measured, mostly in which mode.
+Every table varies one thing of a base configuration. A row is a value of this thing. A
+column is a condition under which it is measured, in most tables a mode.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,12 +24,12 @@ MODES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One value of what a table varies.
+    """A row of a table: one value of the thing that the table varies.
 
     Args:
-        label: How people call it.
-        cells: One per column; ``None`` where there is nothing to measure.
-        position: Where it stands on the axis of a plot; ``None`` for no number.
+        label: Name of the value.
+        cells: The cell of each column; ``None`` where there is nothing to measure.
+        position: Position on the axis of a plot; ``None`` if the value is no number.
     """
 
     label: str
@@ -42,9 +42,9 @@ class Table:
     """A comparison.
 
     Args:
-        name: For files and for ``--tables``.
-        title: What is compared.
-        columns: What each cell of a row is measured under.
+        name: Name of files, and for ``--tables``.
+        title: Title of the table.
+        columns: Names of the conditions.
         rows: The values.
     """
 
@@ -60,11 +60,11 @@ class Table:
 
 
 class Offer(NamedTuple):
-    """What the networks at hand let one compare.
+    """The parts of the loaded networks that tables can compare.
 
     Attributes:
-        layers: Attention modules that an affinity can be made of, in the order down0,
-            down1, up0, up1, up2 of the paper, as far as the network has them.
+        layers: Attention modules for an affinity, in the order down0, down1, up0, up1,
+            up2 of the paper; as many as the network has.
         attentions: Networks whose attention can make the affinity.
     """
 
@@ -79,17 +79,17 @@ def build_tables(
     *,
     attentions: tuple[Attention, ...] = (Attention("base"),),
 ) -> tuple[Table, ...]:
-    """The tables around a base configuration.
+    """Build tables that vary a base configuration.
 
     Args:
-        base: What all tables hold fixed but for what they vary.
-        layers: See ``Offer``; none where the base is no diffusion model.
-        names: Which tables; all of ``TABLES`` that the base allows unless told.
+        base: The configuration.
+        layers: See ``Offer``; empty if the attention is not from a diffusion model.
+        names: Names of tables; default: all tables that are possible for the base.
         attentions: See ``Offer``.
 
     Raises:
         ValueError: A name is unknown.
-        OptionError: A table is of diffusion models alone, and the base is none.
+        OptionError: A table needs a diffusion model (``O05``).
     """
     named = tuple(names)
     unknown = [name for name in named if name not in TABLES]
@@ -100,8 +100,8 @@ def build_tables(
     if refused:
         raise OptionError(
             "O05",
-            f"table {refused[0]!r} compares choices of a diffusion model, and the "
-            "attention of this model comes from another network",
+            f"table {refused[0]!r} compares choices of a diffusion model, but the "
+            "attention of this model is from another network; leave this table out",
         )
     offer = Offer(layers, attentions)
     return tuple(
@@ -124,7 +124,7 @@ def _vary(
     values: Mapping[str, Mapping[str, Any]],
     columns: Mapping[str, Mapping[str, Any]] = MODES,
 ) -> _Build:
-    """Rows that override fields, under columns that override others."""
+    """Rows that change options, under columns that change other options."""
 
     def build(base: SegmenterConfig, _: Offer):
         rows = []
@@ -144,12 +144,12 @@ def _values(
     values: Iterable[Any],
     columns: Mapping[str, Mapping[str, Any]] = MODES,
 ) -> _Build:
-    """Rows that give one field one value each."""
+    """Rows with different values of one option."""
     return _vary({str(value): {field: value} for value in values}, columns)
 
 
 def _sizes(field: str, parts: Iterable[float], unit: int) -> _Build:
-    """Rows that give one field parts and multiples of its value, in whole units."""
+    """Rows with multiples of the base value of one option, rounded to whole units."""
 
     def build(base: SegmenterConfig, offer: Offer):
         sizes = (unit * round(part * base.flat[field] / unit) for part in parts)
@@ -170,10 +170,10 @@ def _number(label: str) -> float | None:
 def _components(base: SegmenterConfig, offer: Offer):
     """Table 2: each row adds one component to the one before.
 
-    The paper's row I has the plain attention of CLIP, and its rows V and VI are those
-    of Table 3 with k-k attention; so both are columns. Early rejection belongs to the
-    pipeline from row II on. The second row is not in the paper: it tells what of the
-    gain is the upsampling's.
+    Row I of the paper has the unchanged attention of CLIP, and rows V and VI have the
+    k-k attention of Table 3, so both attentions are columns. Early rejection is on from
+    row II. The second row is not in the paper; it shows the gain by rejection and
+    upsampling.
     """
     bilinear = {"upsampling": "bilinear"}
     plain = bilinear | {"suppression": "none"}
@@ -193,9 +193,9 @@ def _components(base: SegmenterConfig, offer: Offer):
 
 
 def _foundations(base: SegmenterConfig, offer: Offer):
-    """Other networks' attention, with their usual layers and no noise.
+    """Attention of other networks, with their default layers and without noise.
 
-    The first row is row I of Table 2: the logits of CLIP as it comes.
+    The first row is row I of Table 2: the logits of the unchanged CLIP.
     """
     none: dict[str, Any] = {**_PLAIN_LOGITS, "clip_attention": "vanilla"}
     rows = [Row("none", (Cell(base.with_options(**none)), None))]
@@ -230,7 +230,7 @@ def _layers(base: SegmenterConfig, offer: Offer):
 
 
 def _short(layer: str) -> str:
-    """The paper's name of an attention: down0, ..., up2."""
+    """The name of an attention in the paper: down0, ..., up2."""
     block, _, index = layer.partition(".attentions.")
     return block.split("_")[0] + index
 
@@ -239,7 +239,7 @@ _NMS_THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
 def _suppression(base: SegmenterConfig, offer: Offer):
-    """The readings of the NMS, each at several thresholds; 0 is none at all."""
+    """The variants of the NMS at several thresholds; 0 is no NMS."""
     columns = {
         f"{reading}, {mode}": {"suppression": reading, **choice}
         for reading in ("minmax", "softmax", "relative")
@@ -255,15 +255,15 @@ def _suppression(base: SegmenterConfig, offer: Offer):
 
 
 def _oracles(base: SegmenterConfig, _: Offer):
-    """What the rest would reach if some steps were perfect."""
+    """Scores if some steps were perfect."""
     rows = []
     for choice in _ORACLES:
         cells = []
         for mode in MODES.values():
             config = base.with_options(**mode)
             if "affinity" in choice:
-                # The true chain is at rest after one step within a segment, and leaks
-                # too little for others ever to arrive.
+                # The true chain is at rest after one step within a segment, and patches
+                # of other segments never arrive.
                 config = config.with_options(velocity_steps=4)
             cells.append(Cell(config, frozenset(choice)))
         rows.append(Row(" + ".join(choice) or "none", tuple(cells)))
@@ -271,7 +271,7 @@ def _oracles(base: SegmenterConfig, _: Offer):
 
 
 def _grid(base: SegmenterConfig, _: Offer):
-    """The truth on the grid, brought back to the photo: what the grid itself loses."""
+    """The true map of patches, upsampled to the photo: the loss by the grid."""
     rows = []
     for label, choice in _UPSAMPLINGS.items():
         config = base.with_options(**choice)

@@ -1,4 +1,4 @@
-"""Affinities of photos against diffusers, and the context of the empty prompt."""
+"""Affinities of photos against diffusers and transformers."""
 
 import json
 
@@ -19,127 +19,11 @@ from dslo_jax.attention import (
     AffinitySource,
     DiffusionAffinity,
     TransformerAffinity,
-    average_attention,
     downscaling_of,
     fitting_size,
     load_affinity,
 )
 from dslo_jax.errors import CheckpointError, OptionError
-from dslo_jax.models.query_key import QueryKey
-
-
-def _layers(*heads: int, batch: int = 1, patches: int = 12) -> list[QueryKey]:
-    random = np.random.default_rng(5)
-    return [
-        QueryKey(
-            *(
-                jnp.asarray(
-                    2 * random.standard_normal((batch, patches, count, 7)), "f4"
-                )
-                for _ in range(2)
-            )
-        )
-        for count in heads
-    ]
-
-
-def _loop(layers, weights, temperature: float = 1.0) -> np.ndarray:
-    """The definition of the affinity, one row at a time, in float64."""
-    batch, patches, _, channels = layers[0].query.shape
-    affinity = np.zeros((batch, patches, patches))
-    for (query, key), weight in zip(layers, weights, strict=True):
-        query, key = np.float64(query), np.float64(key)
-        for b, i, h in np.ndindex(batch, patches, query.shape[2]):
-            row = np.exp(key[b, :, h] @ query[b, i, h] / np.sqrt(channels))
-            affinity[b, i] += weight * row / row.sum() / query.shape[2]
-    # The softmax of log A / t is A^(1/t) over its sum.
-    affinity = np.exp(np.log(affinity) / temperature)
-    return affinity / affinity.sum(-1, keepdims=True)
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.65, 2.0])
-def test_average_equals_the_loop(temperature):
-    layers, weights = _layers(3, 2, batch=2), (0.5, 1.5)
-    with jax.default_matmul_precision("highest"):
-        affinity = average_attention(layers, weights, temperature=temperature)
-    expected = _loop(layers, weights, temperature)
-    np.testing.assert_allclose(affinity, expected, rtol=1e-5)
-    np.testing.assert_allclose(affinity.sum(-1), 1, atol=1e-6)
-
-
-def test_half_precision_queries_are_averaged_in_float32():
-    halves = [
-        QueryKey(*(x.astype(jnp.bfloat16) for x in layer)) for layer in _layers(2)
-    ]
-    affinity = average_attention(halves, (1.0,))
-    assert affinity.dtype == jnp.float32
-    np.testing.assert_allclose(affinity, _loop(halves, (1.0,)), rtol=1e-5)
-
-
-def test_scale_of_the_weights_does_not_matter():
-    layers = _layers(2, 2)
-    small = average_attention(layers, (0.1, 0.3))
-    np.testing.assert_allclose(average_attention(layers, (1.0, 3.0)), small, rtol=1e-6)
-    alone = average_attention(layers, (1.0, 0.0))
-    np.testing.assert_allclose(alone, average_attention(layers[:1], (1.0,)), rtol=1e-6)
-
-
-def test_tokens_that_are_no_patches_take_part_in_the_softmax_alone():
-    """Heads that look at them most count least: no softmax over patches does that."""
-    (all_tokens,) = _layers(3, patches=12)
-    others = 4
-    pair = QueryKey(all_tokens.query[:, others:], all_tokens.key)
-    with jax.default_matmul_precision("highest"):
-        found = np.asarray(average_attention([pair], (1.0,)))
-    whole = np.float64(_heads(all_tokens))[:, :, others:, others:]
-    expected = whole.mean(axis=1)
-    expected /= expected.sum(-1, keepdims=True)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    alone = (whole / whole.sum(-1, keepdims=True)).mean(axis=1)
-    assert np.abs(alone - expected).max() > 0.05
-
-
-def _heads(layer: QueryKey) -> np.ndarray:
-    scores = np.einsum("bqhc,bkhc->bhqk", *map(np.float64, layer))
-    weights = np.exp(scores / np.sqrt(layer.query.shape[-1]))
-    return weights / weights.sum(-1, keepdims=True)
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.65])
-def test_memory_is_one_affinity_beside_the_result(temperature):
-    patches = 1024
-    layer = jax.ShapeDtypeStruct((1, patches, 10, 64), jnp.float32)
-
-    def average(layers):
-        return average_attention(layers, (0.5, 0.5), temperature=temperature)
-
-    lowered = jax.jit(average).lower([QueryKey(layer, layer)] * 2)
-    memory = lowered.compile().memory_analysis()
-    affinity = 4 * patches**2
-    assert memory.output_size_in_bytes == affinity
-    # The eighth is one head's queries and keys.
-    assert memory.temp_size_in_bytes <= 1.25 * affinity
-
-
-@pytest.mark.parametrize(
-    ("weights", "temperature", "named"),
-    [
-        ((1.0,), 1.0, "`weights`"),
-        ((0.0, 0.0), 1.0, "`weights`"),
-        ((2.0, -1.0), 1.0, "`weights`"),
-        ((1.0, 1.0), 0.0, "`temperature`"),
-    ],
-)
-def test_senseless_averages_are_refused(weights, temperature, named):
-    with pytest.raises(ValueError, match=named):
-        average_attention(_layers(1, 1), weights, temperature=temperature)
-
-
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory):
-    """A pipeline folder and the networks of diffusers that are in it."""
-    folder = tmp_path_factory.mktemp("pipeline")
-    return folder, diffusion.save_pipeline(folder, seed=21)
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +32,6 @@ def source(pipeline, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DSLO_CACHE", str(tmp_path_factory.mktemp("cache")))
         return load_affinity(pipeline[0], options=AffinityOptions(size=16))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """Nobody's real cache is read or written."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("DSLO_CACHE", str(folder))
-    return folder
 
 
 def test_affinity_equals_diffusers(pipeline):
@@ -255,9 +131,6 @@ def test_context_of_another_width_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="cross_attention_dim 24") as caught:
         load_affinity(tmp_path)
     assert caught.value.code == "W06"
-
-
-# ---- vision transformers -------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -372,73 +245,6 @@ def test_pixels_per_patch_are_known_before_anything_is_loaded(
     assert downscaling_of(pipeline[0]) == 2
     names = ("dino-b8", "dinov2-b14", "clip-b16", "sd2-base", "me/mine", "nowhere")
     assert [downscaling_of(name) for name in names] == [8, 14, 16, 8, 8, 8]
-
-
-# ---- the empty prompt ----------------------------------------------------------------
-
-
-def _refuse(*_, **__):
-    raise AssertionError("the text encoder was loaded")
-
-
-def test_text_encoder_is_loaded_once(pipeline, cache, monkeypatch):
-    folder, _ = pipeline
-    first = empty_prompt.load_empty_prompt(folder)
-    assert first.shape == (1, 77, 32)
-    assert [path.suffix for path in cache.iterdir()] == [".safetensors"]
-    monkeypatch.setattr(empty_prompt, "load_text_encoder", _refuse)
-    np.testing.assert_array_equal(empty_prompt.load_empty_prompt(folder), first)
-
-
-@pytest.mark.parametrize("damage", [b"", b"\x00" * 64, None])
-def test_damaged_cache_entry_is_computed_again(pipeline, cache, damage):
-    folder, _ = pipeline
-    expected = empty_prompt.load_empty_prompt(folder)
-    (entry,) = cache.iterdir()
-    if damage is None:
-        empty_prompt.save_empty_prompt(np.full((1, 77, 32), np.nan), entry)
-    else:
-        entry.write_bytes(damage)
-    np.testing.assert_array_equal(empty_prompt.load_empty_prompt(folder), expected)
-    np.testing.assert_array_equal(empty_prompt._read(entry), expected)
-
-
-def test_another_tokenizer_is_another_constant(pipeline, tmp_path, cache):
-    folder, _ = pipeline
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    (copy / "text_encoder").symlink_to(folder / "text_encoder")
-    diffusion.save_tokenizer(copy / "tokenizer", pad_token="<|endoftext|>")
-    first = empty_prompt.load_empty_prompt(folder)
-    second = empty_prompt.load_empty_prompt(copy)
-    assert len(list(cache.iterdir())) == 2
-    assert np.abs(first - second).max() > 0.01
-
-
-def test_unwritable_cache_is_no_obstacle(pipeline, tmp_path, monkeypatch, caplog):
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    monkeypatch.setenv("DSLO_CACHE", str(blocked / "cache"))
-    assert empty_prompt.load_empty_prompt(pipeline[0]).shape == (1, 77, 32)
-    assert "not cached" in caplog.text
-
-
-def test_stored_constant_replaces_the_text_encoder(tmp_path, monkeypatch):
-    monkeypatch.setattr(empty_prompt, "load_text_encoder", _refuse)
-    with pytest.raises(CheckpointError, match="text_encoder") as caught:
-        empty_prompt.load_empty_prompt(tmp_path)
-    assert caught.value.code == "W01"
-    assert str(tmp_path) in str(caught.value)
-
-    path = tmp_path / empty_prompt.FILE_NAME
-    context = np.random.default_rng(0).standard_normal((1, 4, 3)).astype(np.float32)
-    empty_prompt.save_empty_prompt(context, path)
-    np.testing.assert_array_equal(empty_prompt.load_empty_prompt(tmp_path), context)
-
-    path.write_bytes(b"damaged")
-    with pytest.raises(CheckpointError) as caught:
-        empty_prompt.load_empty_prompt(tmp_path)
-    assert caught.value.code == "W04"
 
 
 def _vocabulary(folder) -> dict[str, int]:

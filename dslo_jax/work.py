@@ -12,16 +12,16 @@ WORD = 4
 
 
 class Work(NamedTuple):
-    """What has to be done. A field is 0 where its amount is not known.
+    """An amount of computation. A field is 0 where its amount is not known.
 
     Attributes:
-        flops: Additions, multiplications, divisions, comparisons.
-        once: The same with the body of every loop counted once, which is how the
-            compiler counts, who does not know how often a loop turns.
-        transcendentals: Exponentials and logarithms, which take a unit of their own or
+        flops: Additions, multiplications, divisions and comparisons.
+        once: FLOPs with the body of every loop counted once. The compiler counts in
+            this way, because it does not know how often a loop runs.
+        transcendentals: Exponentials and logarithms, which need a unit of their own or
             many operations.
-        bytes: Read and written.
-        working_set_bytes: What is passed over again and again.
+        bytes: Bytes that are read and written.
+        working_set_bytes: Bytes that are read or written repeatedly.
     """
 
     flops: int = 0
@@ -31,7 +31,7 @@ class Work(NamedTuple):
     working_set_bytes: int = 0
 
     def __add__(self, other: object) -> "Work":
-        """One after the other; the larger working set counts."""
+        """The sum of both; of the working sets, the larger one."""
         if not isinstance(other, Work):
             return NotImplemented
         return Work(
@@ -43,11 +43,11 @@ class Work(NamedTuple):
         )
 
     def times(self, count: int) -> "Work":
-        """The same several times, each written out in the program."""
+        """The same several times, each of them in the program."""
         return self.looped(count)._replace(once=self.once * count)
 
     def looped(self, count: int) -> "Work":
-        """The body of a loop of so many turns."""
+        """A loop that runs this computation ``count`` times."""
         return Work(
             self.flops * count,
             self.once,
