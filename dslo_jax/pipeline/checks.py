@@ -53,7 +53,7 @@ def check_logits(
 def check_maps(
     solution: Solution,
     order: np.ndarray,
-    is_real: np.ndarray,
+    counts: np.ndarray,
     titles: Sequence[str],
     discrepancy: Discrepancy,
     affinity: AffinityOptions,
@@ -63,7 +63,7 @@ def check_maps(
     Args:
         solution: Maps and status of every photo.
         order: Index of the class of every row of the maps.
-        is_real: False for the rows that are padding.
+        counts: Number of rows of each photo that are not padding.
         titles: Titles of the classes.
         discrepancy: The discrepancy that was solved for.
         affinity: Options of the affinity.
@@ -72,7 +72,7 @@ def check_maps(
         SolverError: A class was not solved (``S03``); the message gives the reason.
     """
     finite = np.isfinite(solution.value).all(axis=-1) & ~np.isnan(solution.error)
-    missing = np.argwhere(~finite & is_real)
+    missing = np.argwhere(~finite & real_rows(order, counts))
     if not len(missing):
         return
     photo, row = missing[0]
@@ -109,6 +109,11 @@ def choose_classes(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, counts
 
 
+def real_rows(order: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """False for the rows of ``order`` that are padding; see ``choose_classes``."""
+    return np.arange(order.shape[1]) < counts[:, None]
+
+
 def count(
     given: SolverInput, order: np.ndarray, counts: np.ndarray, platform: str
 ) -> Counts:
@@ -123,7 +128,7 @@ def count(
     patches = given.source.shape[2]
     support, kept = jax.device_get((given.support, given.kept))
     pairs = np.take_along_axis(kept, order, axis=1)
-    pairs[np.arange(order.shape[1]) >= counts[:, None]] = 0
+    pairs[~real_rows(order, counts)] = 0
     return Counts(
         rows=_row_bucket(int(support.max()), patches),
         pairs=_row_bucket(int(pairs.sum(axis=1).max()), patches),
