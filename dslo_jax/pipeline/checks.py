@@ -13,18 +13,18 @@ from dslo_jax.solvers import Counts, Discrepancy, Fused, Reason, Solution
 
 
 FEWEST_CLASSES = 24
-"""Size for which a solver is compiled at least, if a list has that many classes. Below
-32, the maximum velocity needs no transposed copy of the affinity."""
+"""Smallest number of classes that a solver is compiled for, unless the list is shorter.
+With less than 32, the maximum velocity needs no transposed copy of the affinity. On a
+CPU, 24 classes instead of 8 cost the maximum velocity nothing, and a path of 4096
+patches some milliseconds; another program takes seconds to compile."""
 
 GROWTH = 4
-"""Ratio of a size to the one before. A solver spends little time on padded classes."""
+"""Ratio of each number of classes to the one before."""
 
 FEWEST_ROWS = 256
-"""Number of rows of the affinity that a path is compiled for at least."""
-
 READING_PARTS = 8
-"""A path is compiled for an eighth of all rows at least, and for twice as many, and so
-on."""
+"""A path is compiled for at least so many rows of the affinity, and for at least this
+part of all rows (an eighth). Each further number of rows is twice the one before."""
 
 
 def check_logits(
@@ -53,7 +53,7 @@ def check_logits(
 def check_maps(
     solution: Solution,
     order: np.ndarray,
-    is_real: np.ndarray,
+    counts: np.ndarray,
     titles: Sequence[str],
     discrepancy: Discrepancy,
     affinity: AffinityOptions,
@@ -63,7 +63,7 @@ def check_maps(
     Args:
         solution: Maps and status of every photo.
         order: Index of the class of every row of the maps.
-        is_real: False for the rows that are padding.
+        counts: Number of rows of each photo that are not padding.
         titles: Titles of the classes.
         discrepancy: The discrepancy that was solved for.
         affinity: Options of the affinity.
@@ -72,7 +72,7 @@ def check_maps(
         SolverError: A class was not solved (``S03``); the message gives the reason.
     """
     finite = np.isfinite(solution.value).all(axis=-1) & ~np.isnan(solution.error)
-    missing = np.argwhere(~finite & is_real)
+    missing = np.argwhere(~finite & real_rows(order, counts))
     if not len(missing):
         return
     photo, row = missing[0]
@@ -109,6 +109,11 @@ def choose_classes(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, counts
 
 
+def real_rows(order: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """False for the rows of ``order`` that are padding; see ``choose_classes``."""
+    return np.arange(order.shape[1]) < counts[:, None]
+
+
 def count(
     given: SolverInput, order: np.ndarray, counts: np.ndarray, platform: str
 ) -> Counts:
@@ -123,7 +128,7 @@ def count(
     patches = given.source.shape[2]
     support, kept = jax.device_get((given.support, given.kept))
     pairs = np.take_along_axis(kept, order, axis=1)
-    pairs[np.arange(order.shape[1]) >= counts[:, None]] = 0
+    pairs[~real_rows(order, counts)] = 0
     return Counts(
         rows=_row_bucket(int(support.max()), patches),
         pairs=_row_bucket(int(pairs.sum(axis=1).max()), patches),

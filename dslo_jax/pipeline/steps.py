@@ -192,7 +192,6 @@ class Steps(ABC):
         """Compute the result of ``solved``, without the memory."""
         given = self.prepared(config)
         order, counts = checks.choose_classes(jax.device_get(given.active))
-        is_real = np.arange(order.shape[1]) < counts[:, None]
         affinity = self.affinity(config)
         discrepancy = config.discrepancy
         if discrepancy.wants_counts:
@@ -209,12 +208,13 @@ class Steps(ABC):
         first, *others = discrepancy.attempts
         solution = jax.device_get(solve(discrepancy=first))
         for other in others:
-            unsolved = (np.isnan(solution.error) & is_real).any(axis=1)
+            failed = np.isnan(solution.error) & checks.real_rows(order, counts)
+            unsolved = failed.any(axis=1)
             if unsolved.any():
                 again = jax.device_get(solve(discrepancy=other))
                 solution = _choose_photos(unsolved, again, solution)
         checks.check_maps(
-            solution, order, is_real, self.titles, config.discrepancy, config.affinity
+            solution, order, counts, self.titles, config.discrepancy, config.affinity
         )
         seconds = self.clock.seconds_of("solver") - before
         return Solved(order, counts, solution, seconds)

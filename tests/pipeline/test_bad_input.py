@@ -308,6 +308,7 @@ def test_what_has_no_solution_is_blamed_on_what_was_used(mode):
         checks.check_maps(
             solved,
             np.array([[1, 0]]),
+            np.array([2]),
             ("cat", "sofa"),
             config.discrepancy,
             config.affinity,
