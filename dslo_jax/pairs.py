@@ -95,7 +95,12 @@ def find_pair(name_or_path: str | Path) -> Pair:
 
 
 def _drawn_world(config: SegmenterConfig) -> World:
-    """The world of the bundled networks; its least lead is measured."""
+    """The world of the bundled networks.
+
+    A mean lead below 0.14 was measured for 1 % of 400 drawings (2 to 6 % after JPEG
+    compression, 2 % at half or double the side), 89 % of 19 photographs, 78 % of their
+    crops, and all of 60 pictures of noise; see the card of the networks.
+    """
     return World(
         classes=tuple((each.name, *each.synonyms) for each in scenes.CLASSES),
         config=config.with_options(templates="single"),

@@ -27,20 +27,11 @@ def world_notes(world: World, batch: Batch) -> list[tuple[str, ...]]:
         For each photo its notes; none where everything is known.
     """
     words = _word_notes(world, batch.classes)
-    leads = mean_leads(world, batch)
-    return [
-        words
-        + (
-            (
-                "this is no drawing of the world that these networks know, so its "
-                "labels mean nothing: the best of their words leads by a cosine of "
-                f"{lead:.3f}, in drawings by {world.least_lead} or more",
-            )
-            if lead < world.least_lead
-            else ()
-        )
-        for lead in leads.tolist()
-    ]
+    notes = []
+    for lead in mean_leads(world, batch).tolist():
+        is_drawing = lead >= world.least_lead
+        notes.append(words if is_drawing else (*words, _foreign_note(world, lead)))
+    return notes
 
 
 def mean_leads(world: World, batch: Batch) -> Float[np.ndarray, " photos"]:
@@ -68,6 +59,14 @@ def mean_leads(world: World, batch: Batch) -> Float[np.ndarray, " photos"]:
     logits = logits[: len(batch.photos)]
     second, best = np.moveaxis(np.partition(logits, -2, axis=1)[:, -2:], 1, 0)
     return (best - second).mean(axis=-1)
+
+
+def _foreign_note(world: World, lead: float) -> str:
+    return (
+        "this is no drawing of the world that these networks know, so its labels mean "
+        f"nothing: the best of their words leads by a cosine of {lead:.3f}, in "
+        f"drawings by {world.least_lead} or more"
+    )
 
 
 def _word_notes(world: World, classes: ClassList) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import csv
 import io
+import itertools
 import json
 import re
 
@@ -133,6 +134,7 @@ def test_blank_lines_are_refused_where_labels_are_fixed(path):
         ("id,name\n7,wall\n8,cat", "line 2, has id 7, expected 0"),
         ("id,name\nwall\ncat", "line 2, has no id, expected 0"),
         ('"0","wall"\n"1","cat"', "line 1, begins with an id in quotes"),
+        ('"1","wall"\n"2","cat"', "line 1, begins with an id in quotes"),
         ("0, wall\ncat", "line 2, has no id, expected 1"),
         ("0, wall\n\ncat", "line 3, has no id, expected 1"),
         ("wall\n0 cat\n1 dog", "line 1, has no id, expected 0.*header, remove it"),
@@ -240,11 +242,13 @@ def field(name):
 
 def seem_ids(classes):
     """Whether the names before synonyms have the form of ids, or those of a header."""
-    first = [names[0] if len(names) > 1 else "" for names in classes.synonyms]
+    names = [each[0] for each in classes.synonyms if len(each) > 1]
+    numbers = [int(name) for name in names if re.fullmatch("[0-9]{1,9}", name)]
+    counting = all(b == a + 1 for a, b in itertools.pairwise(numbers))
     words = {name.casefold() for name in classes.synonyms[0]}
-    return all(
-        re.fullmatch(f"0*{label}", name) for label, name in enumerate(first)
-    ) or (len(words) > 1 and words <= ID_WORDS | NAME_WORDS)
+    return (len(numbers) == len(classes) > 1 and counting) or (
+        len(words) > 1 and words <= ID_WORDS | NAME_WORDS
+    )
 
 
 def text_of(classes, separator, ids):

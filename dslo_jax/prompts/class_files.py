@@ -4,6 +4,7 @@
 """
 
 import codecs
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -204,9 +205,11 @@ def _without_ids(lines: Sequence[_Line], path: str) -> tuple[list[_Line], bool]:
     kind = _header_kind(lines[0].text) if lines else None
     ids = [_ID.match(line.text) for line in lines]
     quoted = [_QUOTED_ID.match(line.text) for line in lines]
+    numbers = [int(found[1]) for found in quoted if found]
+    counting = all(b == a + 1 for a, b in itertools.pairwise(numbers))
     if kind == "ids":  # else a number in quotes is a name
         ids = [plain or other for plain, other in zip(ids, quoted, strict=True)]
-    elif lines and all(x and int(x[1]) == label for label, x in enumerate(quoted)):
+    elif len(numbers) == len(lines) > 1 and counting:
         raise ClassListError(
             "C08",
             f"{path}, line {lines[0].number}, begins with an id in quotes, and so do "

@@ -57,7 +57,7 @@ def exhibit(classes=WORLD, seed=SEED, **options) -> Exhibit:
 
 @pytest.fixture(scope="module")
 def sheet() -> Sheet:
-    own = exhibit(split_classes("ocean, <b>dragon</b>, ship"))
+    own = exhibit(split_classes('ocean, "<b>dragon</b>", ship'))
     return Sheet((exhibit(), exhibit(seed=9)), own)
 
 
@@ -180,7 +180,8 @@ class TestPage:
         (["--seeds", "10000"], "O01"),
         (["--seeds", "-1"], "O01"),
         (["--classes", "cat,,dog"], "C01"),
-        (["--classes", ",".join(map(str, range(256)))], "O01"),
+        (["--classes", "cat", "--classes", "dog, cat"], "C02"),
+        (["--classes", ",".join(f"thing {n}" for n in range(256))], "O01"),
     ],
 )
 def test_bad_options_are_told_before_anything_runs(arguments, words, tmp_path, capsys):

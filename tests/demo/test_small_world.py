@@ -1,6 +1,7 @@
 """The bundled networks say which words and photos they do not know."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from dslo_jax.pipeline import Batch
 from dslo_jax.prompts import parse_classes, read_class_file
 
 
-COFFEE = Path(__file__).parents[2] / "benchmarks" / "coffee.jpg"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+COFFEE = BENCHMARKS / "coffee.jpg"
 FOREIGN = "this is no drawing of the world"
 
 
@@ -90,3 +92,12 @@ def test_noise_is_no_drawing(segmenter):
     world = pairs.find_pair("demo").world
     assert max(leads_of(segmenter, [white, smooth])) < world.least_lead
     assert np.isfinite(leads_of(segmenter, [grey])).all()
+
+
+def test_the_card_has_the_measured_rates():
+    measured = json.loads((BENCHMARKS / "results" / "small-world.json").read_text())
+    assert measured["least_lead"] == pairs.find_pair("demo").world.least_lead
+    card = (pairs.BUNDLED["demo"] / "README.md").read_text(encoding="utf-8")
+    for row in measured["rows"]:
+        rate = f"{100 * row['noted']:.3g} %"
+        assert f"| {row['kind']} | {row['pictures']} | {rate} |" in card
