@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "config": "attention errors logits ops options solvers",
     "pairs": "config errors",
     "pipeline": "attention config errors images logits ops prompts solvers templates",
-    "segmentation": "config errors files images ops outputs pipeline solvers",
+    "segmentation": "config errors images ops outputs pipeline solvers",
     "own_logits": "config errors images pipeline segmentation solvers",
     "segmenter": (
         "attention config devices errors hub images logits pairs pipeline prompts "
