@@ -186,9 +186,7 @@ class Segmentation:
             "overlay_png": lambda: outputs.encode_overlay(
                 self.overlay(), lossless=True
             ),
-            "maps": lambda: outputs.encode_maps(
-                dict(zip(self.classes, self.discrepancy, strict=True))
-            ),
+            "maps": lambda: outputs.encode_maps(self._named_maps()),
             "json": lambda: outputs.encode_json(self.summary()),
         }
         chosen = outputs.chosen_files(write)
@@ -269,6 +267,15 @@ class Segmentation:
             data={"class_name": np.array(self.classes)[present]},
         )
 
+    def _named_maps(self) -> dict[str, np.ndarray]:
+        """The maps by class name; a name that occurs again gets its id as well."""
+        maps: dict[str, np.ndarray] = {}
+        for index, (name, values) in enumerate(
+            zip(self.classes, self.discrepancy, strict=True)
+        ):
+            maps[f"{name} (id {index})" if name in maps else name] = values
+        return maps
+
     def _model_facts(self) -> dict[str, Any] | None:
         if self.model is None:
             return None
@@ -280,11 +287,11 @@ class Segmentation:
 
     def _repr_html_(self) -> str:
         """The overlay with a legend, which notebooks show."""
-        areas = {report.name: report.area for report in self.reports}
+        areas = [report.area for report in self.reports]
         overlay = outputs.draw_overlay(
             self.pixels, self.labels, self.classes, legend=False
         )
-        return to_html(overlay, areas, self.notes)
+        return to_html(overlay, self.classes, areas, self.notes)
 
     def __repr__(self) -> str:
         height, width = self.labels.shape

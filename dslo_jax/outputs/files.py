@@ -116,8 +116,7 @@ def encode_maps(maps: Mapping[str, np.ndarray]) -> bytes:
     """Encode named arrays as an NPZ, which ``numpy.load`` reads.
 
     Equal arrays give equal bytes, because the file contains no time. Nothing is
-    compressed: that would take most of the time of a result, and make float32 maps only
-    about a tenth smaller.
+    compressed, because that makes float32 maps only about a tenth smaller.
 
     Args:
         maps: Arrays by name, usually ``[height, width]`` by class. Every name is

@@ -144,10 +144,16 @@ def _smallest(
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """Encode a picture of few colours.
+    """Encode a picture as PNG.
 
-    Run lengths alone (``Z_RLE``) make label maps smaller than the default search for
-    repetitions does, and are faster.
+    Run lengths alone (``Z_RLE``) make label maps and overlays smaller than the default
+    search for repetitions does, and are faster.
+
+    Args:
+        image: In any mode of PNG.
+
+    Returns:
+        The content of a PNG file.
     """
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)

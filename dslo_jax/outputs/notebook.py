@@ -1,6 +1,6 @@
 """A result as HTML, for notebooks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -18,25 +18,31 @@ _SWATCH = (
 
 
 def to_html(
-    overlay: Image.Image, areas: Mapping[str, float], notes: Sequence[str]
+    overlay: Image.Image,
+    names: Sequence[str],
+    areas: Sequence[float],
+    notes: Sequence[str],
 ) -> str:
     """The overlay, the classes by area with their colours, and the notes.
 
     Args:
         overlay: Without a legend; it is made smaller if it is large.
-        areas: Share of the photo by class name, in [0, 1].
+        names: Class names.
+        areas: Share of the photo that each class covers, in [0, 1].
         notes: Remarks, as plain text.
 
     Returns:
         HTML without scripts, in which all names are escaped.
     """
     overlay.thumbnail((_WIDTH, _WIDTH))
-    colours = dict(zip(areas, hex_colours(tuple(areas)), strict=True))
-    shown = [name for name in sorted(areas, key=lambda n: -areas[n]) if areas[name]]
+    classes = sorted(
+        zip(areas, names, hex_colours(names), strict=True), key=lambda each: -each[0]
+    )
+    shown = [each for each in classes if each[0]]
     entries = [
-        f'<span style="{_ENTRY}"><i style="{_SWATCH}; background: {colours[name]}"></i>'
-        f"{words(name)} {areas[name]:.1%}</span>"
-        for name in shown
+        f'<span style="{_ENTRY}"><i style="{_SWATCH}; background: {colour}"></i>'
+        f"{words(name)} {area:.1%}</span>"
+        for area, name, colour in shown
     ]
     absent = len(areas) - len(shown)
     count = "1 class is" if absent == 1 else f"{absent} classes are"

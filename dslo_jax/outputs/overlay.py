@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from dslo_jax.outputs.labels import check_labels
+from dslo_jax.outputs.labels import check_labels, encode_png
 from dslo_jax.outputs.palette import palette
 
 
@@ -124,13 +124,12 @@ def encode_overlay(image: Image.Image, *, lossless: bool = False) -> bytes:
     Returns:
         The content of a file.
     """
-    buffer = io.BytesIO()
     if lossless:
-        image.save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
+        return encode_png(image)
     if max(image.size) > _MAX_JPEG:
         image = image.copy()
         image.thumbnail((_MAX_JPEG, _MAX_JPEG))
+    buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 

@@ -1,6 +1,7 @@
 """The JSON of a result, and its HTML in notebooks."""
 
 import dataclasses
+import io
 import json
 from html.parser import HTMLParser
 from importlib import resources
@@ -134,3 +135,12 @@ def test_the_overlay_in_a_notebook_is_small(result):
         labels=np.zeros((300, 3000), np.int32),
     )
     assert "max-width: 960px" in large._repr_html_()
+
+
+def test_a_name_that_the_list_has_twice(result):
+    """As "bed" in the usual list of COCO-Object: no map and no area is lost."""
+    twice = dataclasses.replace(result, synonyms=(("bed",), ("bed",), ("c",), ("d",)))
+    with np.load(io.BytesIO(twice.files(("maps",))["maps.npz"])) as maps:
+        assert list(maps) == ["bed", "bed (id 1)", "c", "d"]
+        np.testing.assert_array_equal(maps["bed (id 1)"], result.discrepancy[1])
+    assert twice._repr_html_().count(">bed ") == 2
