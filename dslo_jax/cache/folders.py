@@ -140,8 +140,8 @@ def warn_once(place: Path, error: OSError) -> None:
         _warned.add(place)
         logger.warning(
             "the cache is not used, which makes every start slower: %s; `dslo cache "
-            "path` tells its folder, DSLO_CACHE chooses another, and an empty DSLO_CACHE "
-            "switches the cache off",
+            "path` tells its folder, DSLO_CACHE chooses another, and an empty "
+            "DSLO_CACHE switches the cache off",
             error.strerror or error,  # without the path, which is private
         )
 
