@@ -57,7 +57,7 @@ class LazyTokenizer:
         return self._loaded(*args, **options)
 
     @property
-    def eos_token_id(self) -> int:
+    def eos_token_id(self) -> Any:
         """Id of the end-of-text token."""
         return self._loaded.eos_token_id
 

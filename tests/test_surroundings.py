@@ -214,6 +214,7 @@ def test_only_our_own_lines_are_printed_where_torch_is_not_installed(photo, tmp_
     assert all(line.startswith("[0/1] ") for line in run.stderr.splitlines())
 
 
+@pytest.mark.slow
 def test_photos_are_segmented_without_compilation(checkpoint):
     config = SegmenterConfig.of(
         mode="logits", short_side=32, templates="single", upsampling="bilinear"

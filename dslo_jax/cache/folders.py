@@ -109,7 +109,7 @@ def private_folder(kind: str, *below: str) -> Path | None:
         folder = folder.joinpath(*below)
         folder.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(f"{folder} cannot be written")
+            raise PermissionError(f"{folder.name} cannot be written")
     except OSError as error:
         warn_once(above, error)
         return None
@@ -126,7 +126,7 @@ def _make_private(folder: Path) -> None:
         return  # Windows: the folders of a user are private already
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise PermissionError(f"{folder} is not a folder of this user")
+        raise PermissionError(f"{folder.name} is not a folder of this user")
     if stat.S_IMODE(status.st_mode) != _PRIVATE:
         folder.chmod(_PRIVATE)
 
@@ -134,14 +134,15 @@ def _make_private(folder: Path) -> None:
 _warned: set[Path] = set()
 
 
-def warn_once(place: Path, error: Exception) -> None:
+def warn_once(place: Path, error: OSError) -> None:
     """Warn that a place of the cache cannot be used; once per place and process."""
     if place not in _warned:
         _warned.add(place)
         logger.warning(
-            "the cache is not used, which makes every start slower: %s; DSLO_CACHE "
-            "chooses another folder, and an empty DSLO_CACHE switches the cache off",
-            error,
+            "the cache is not used, which makes every start slower: %s; `dslo cache "
+            "path` tells its folder, DSLO_CACHE chooses another, and an empty "
+            "DSLO_CACHE switches the cache off",
+            error.strerror or error,  # without the path, which is private
         )
 
 

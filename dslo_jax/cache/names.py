@@ -67,7 +67,7 @@ class NameStore:
             for path, leaf in jax.tree.leaves_with_path(nnx.state(module)):
                 values = np.ascontiguousarray(jax.device_get(leaf))
                 digest.update(repr((path, values.shape, values.dtype)).encode())
-                digest.update(values.reshape(-1).view(np.uint8))
+                digest.update(values.reshape(-1).view(np.uint8))  # pyright: ignore[reportArgumentType]
         for path in _files(tokenizer, *_TOKENIZER):
             digest.update(path.name.encode())
             digest.update(path.read_bytes())

@@ -114,10 +114,9 @@ def open_streams() -> None:
 def close_streams() -> None:
     """Drop what could not be written, so that Python does not try again at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except OSError:
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(nowhere, stream.fileno())

@@ -83,6 +83,7 @@ def test_a_place_that_cannot_be_written_is_warned_about_once(root, caplog):
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "DSLO_CACHE" in record.getMessage()
+    assert str(root) not in record.getMessage()
 
 
 def test_machines_and_versions_have_folders_of_their_own(monkeypatch):
