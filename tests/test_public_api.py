@@ -50,7 +50,8 @@ NAMES = {
         *("DEFAULT_FILES", "EXPORTS", "FILES", "SCHEMA", "SavedResult"),
         *("chosen_files", "class_areas", "coco", "draw_overlay", "encode_coloured"),
         *("encode_json", "encode_labels", "encode_maps", "encode_overlay"),
-        *("hex_colours", "output_path", "palette", "read_labels", "read_results"),
+        *("SHARDS", "hex_colours", "output_path", "palette", "read_labels"),
+        *("read_results", "write_shards"),
         *("save_labels", "write_export", "write_folder", "write_parquet", "write_tar"),
     ),
     "hub": (

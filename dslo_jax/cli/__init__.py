@@ -11,6 +11,7 @@ from dslo_jax.cli import (
     cache,
     convert,
     evaluate,
+    export,
     segment,
     terminal,
     weights,
@@ -24,6 +25,7 @@ PARTIAL, INTERRUPTED, UNREAD, BUG = OutputError.exit_code, 130, 141, 1
 
 COMMANDS = {
     "segment": segment.run,
+    "export": export.run,
     "weights": weights.run,
     "convert": convert.run,
     "eval": evaluate.run,
@@ -34,6 +36,7 @@ COMMANDS = {
 _USAGE = """usage: dslo COMMAND ...
 
   dslo segment PHOTO... --classes "cat, sofa|couch, wall"   photos to label maps
+  dslo export FORMAT RESULTS TARGET                         results for other programs
   dslo weights                                              list the checkpoints
   dslo weights NAME...                                      download and verify some
   dslo convert DATASET --root FOLDER                        convert labels for dslo eval

@@ -29,6 +29,8 @@ from dslo_jax.outputs.saved import (
     read_results as read_results,
 )
 from dslo_jax.outputs.shards import (
+    SHARDS as SHARDS,
     write_parquet as write_parquet,
+    write_shards as write_shards,
     write_tar as write_tar,
 )

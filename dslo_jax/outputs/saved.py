@@ -54,23 +54,37 @@ def read_results(folder: str | os.PathLike[str]) -> Iterator[SavedResult]:
             or of another version (``O04``).
         ImageError: A label map is missing or damaged (``I01`` ... ``I07``).
     """
+    for name, path in find_results(folder).items():
+        labels = read_labels(path / FILES["labels"])
+        yield SavedResult(name, labels, _read_summary(path / FILES["json"]))
+
+
+def find_results(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """Find all results in a folder and its sub-folders.
+
+    Args:
+        folder: The folder of a run.
+
+    Returns:
+        The folder of each result by its name, in the order of the names.
+
+    Raises:
+        OptionError: There is no result (``O05``).
+    """
     root = Path(folder)
-    found = [
-        path
+    found = {
+        path.parent.relative_to(root).as_posix(): path.parent
         for path in sorted(root.rglob(FILES["json"]))
         # A hidden folder is one that is being written, or was when a run was killed.
         if not any(part.startswith(".") for part in path.relative_to(root).parts)
-    ]
+    }
     if not found:
         raise OptionError(
             "O05",
             f"{os.fspath(folder)!r} holds no results; expected sub-folders with "
             f"{FILES['labels']} and {FILES['json']}",
         )
-    for path in found:
-        name = path.parent.relative_to(root).as_posix()
-        labels = read_labels(path.with_name(FILES["labels"]))
-        yield SavedResult(name, labels, _read_summary(path))
+    return found
 
 
 def all_classes(results: Iterable[SavedResult]) -> tuple[str, ...]:

@@ -4,14 +4,16 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
 from dslo_jax.errors import OptionError
 from dslo_jax.files import atomic_file
 from dslo_jax.outputs.files import FILES
+from dslo_jax.outputs.saved import find_results
 
 
 Shard = Mapping[str, Mapping[str, bytes]]
@@ -100,6 +102,45 @@ def write_parquet(path: str | os.PathLike[str], shard: Shard) -> None:
         pyarrow.parquet.write_table(table, file, compression="zstd")
 
 
+def write_shards(
+    kind: str,
+    results: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    photos: int = 200,
+) -> list[Path]:
+    """Write the finished results of a run into files of many photos each.
+
+    Args:
+        kind: ``"tar"`` or ``"parquet"``; see ``write_tar`` and ``write_parquet``.
+        results: Folder of the run.
+        target: Folder of the files ``shard-000000.tar``, ``shard-000001.tar``, ...
+        photos: Greatest number of photos of a file. All of them are in memory at once.
+
+    Returns:
+        The files.
+
+    Raises:
+        OptionError: The kind is unknown (``O03``), or there are no results (``O05``).
+        OSError: A file cannot be read or written.
+    """
+    if kind not in SHARDS:
+        raise OptionError("O03", f"kind {kind!r}; expected one of {', '.join(SHARDS)}")
+    names = list(find_results(results).items())
+    written = []
+    for number, start in enumerate(range(0, len(names), photos)):
+        path = Path(target) / f"shard-{number:06}.{kind}"
+        chosen = names[start : start + photos]
+        SHARDS[kind](path, {name: _files_of(folder) for name, folder in chosen})
+        written.append(path)
+    return written
+
+
+def _files_of(folder: Path) -> dict[str, bytes]:
+    files = (folder / name for name in FILES.values())
+    return {file.name: file.read_bytes() for file in files if file.is_file()}
+
+
 def _row(name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
     """The columns of one photo."""
     row: dict[str, Any] = {"name": name}
@@ -128,3 +169,9 @@ def _feature(kind: str) -> dict[str, str]:
 
 def _listed(kind: str) -> dict[str, Any]:
     return {"feature": _feature(kind), "_type": "List"}
+
+
+SHARDS: Mapping[str, Callable[[Path, Shard], None]] = MappingProxyType(
+    {"tar": write_tar, "parquet": write_parquet}
+)
+"""The files of many photos by their suffixes."""

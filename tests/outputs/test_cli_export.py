@@ -1,0 +1,43 @@
+import tarfile
+
+import pytest
+
+from dslo_jax import cli
+
+
+@pytest.mark.parametrize("kind", ["coco", "cvat", "labelstudio"])
+def test_a_run_is_exported(run, tmp_path, kind, capsys):
+    target = tmp_path / "export"
+    assert cli.main(["export", kind, str(run), str(target)]) == 0
+    assert capsys.readouterr().out.strip() == str(target)
+    assert any(target.iterdir())
+
+
+def test_files_of_many_photos(run, tmp_path):
+    target = tmp_path / "export"
+    arguments = [str(run), str(target), "--photos", "1"]
+    assert cli.main(["export", "tar", *arguments]) == 0
+    assert cli.main(["export", "parquet", *arguments]) == 0
+    names = sorted(path.name for path in target.iterdir())
+    suffixes = ("parquet", "tar")
+    assert names == [f"shard-00000{i}.{s}" for i in range(2) for s in suffixes]
+    with tarfile.open(target / "shard-000000.tar") as archive:
+        members = archive.getnames()
+    assert "cat%2Epng.labels.png" in members
+    assert not any("deep" in member for member in members)
+
+
+@pytest.mark.parametrize(
+    ("kind", "photos", "words"),
+    [("voc", "2", "'voc' is no format"), ("tar", "0", "--photos 0")],
+)
+def test_options_that_cannot_be_used(run, tmp_path, capsys, kind, photos, words):
+    target = tmp_path / "export"
+    assert cli.main(["export", kind, str(run), str(target), "--photos", photos]) == 2
+    assert words in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_a_folder_without_results(tmp_path, capsys):
+    assert cli.main(["export", "tar", str(tmp_path), str(tmp_path / "export")]) == 2
+    assert "holds no results" in capsys.readouterr().err
