@@ -122,14 +122,14 @@ def find_photos(
     seen: set[tuple[str, Part | None]] = set()
     unique = UniqueNames()
     for path in given:
-        for root, file, part in search.photos_of(os.fspath(path)):
-            key = (os.path.abspath(file), part)
-            if key in seen:
-                continue
-            seen.add(key)
-            name = safe_name(file.relative_to(root))
-            name += part.label if part is not None else ""
-            found.append(FoundPhoto(file, unique(name), part))
+        for file, name, parts in search.photos_of(os.fspath(path)):
+            absolute = os.path.abspath(file)
+            for part in parts:
+                if (absolute, part) in seen:
+                    continue
+                seen.add((absolute, part))
+                label = "" if part is None else part.label
+                found.append(FoundPhoto(file, unique(name + label), part))
     if not found:
         searched = ", ".join(repr(os.fspath(path)) for path in given) or "an empty list"
         hint = "" if recursive else "; to search folders below, use --recursive"
@@ -144,17 +144,17 @@ class _Search(NamedTuple):
     exclude: str | os.PathLike[str] | None
     on_skip: Skip
 
-    def photos_of(self, text: str) -> Iterator[tuple[Path, Path, Part | None]]:
-        """Photos of one argument; each comes with the folder that was searched."""
+    def photos_of(self, text: str) -> Iterator[tuple[Path, str, Iterable[Part | None]]]:
+        """Files of one argument, with a name and the photos in them."""
         if text == "-":
-            yield Path(), Path("stdin"), Stdin()
+            yield Path("stdin"), "stdin", [Stdin()]
             return
         pages = None if os.path.lexists(text) else _PAGES.fullmatch(text)
         path = Path(pages[1] if pages else text)
         named = os.path.lexists(path) and not os.path.isdir(path)
         for root, file in self._files_of(path):
-            for part in self._parts_of(file, pages and pages[2], named):
-                yield root, file, part
+            parts = self._parts_of(file, pages and pages[2], named)
+            yield file, safe_name(file.relative_to(root)), parts
 
     def _parts_of(
         self, file: Path, pages: str | None, named: bool

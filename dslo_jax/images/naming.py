@@ -1,6 +1,7 @@
 """Names of results: safe on any file system, and unique in their list."""
 
 import hashlib
+import itertools
 import os
 import unicodedata
 from pathlib import PurePath
@@ -35,14 +36,18 @@ class UniqueNames:
 
     def __call__(self, name: str) -> str:
         """The name, or the first of ``a~2.jpg``, ``a~3.jpg``, ... that is free."""
+        folded = name.casefold()
+        if folded not in self._last:
+            self._last[folded] = 1
+            return name
         stem, suffix = os.path.splitext(name)
-        free, number = name, self._last.get(name.casefold(), 0)
-        while free.casefold() in self._last:
-            number += 1
+        numbers = itertools.count(self._last[folded] + 1)  # on from the last equal name
+        for number in numbers:
             free = f"{stem}~{number}{suffix}"
-        # The next equal name goes on counting from here.
-        self._last[name.casefold()] = max(number, 1)
-        self._last.setdefault(free.casefold(), 1)
+            if free.casefold() not in self._last:
+                break
+        self._last[folded] = number
+        self._last[free.casefold()] = 1
         return free
 
 
