@@ -78,14 +78,14 @@ def segment_logits(
     ]
     titles = classes or [str(index) for index in range(logits.shape[1])]
     given = _Given(logits, affinity, read, titles)
-    solved = given.solved(config)
+    solved, labelled = given.solved(config), given.labelled(config)
     results = [
         assemble(
             photo,
             tuple(titles),
             solved.order[i, : solved.counts[i]],
             jax.tree.map(lambda leaf, i=i: leaf[i], solved.solution),
-            given.labelled(config, i),
+            labelled[i],
             grid=given.grid(config),
             timings=given.clock.timings,
             config=config,

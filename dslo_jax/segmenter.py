@@ -244,7 +244,7 @@ class Segmenter:
         clock = Clock(self._announce)
         batch = Batch(self.networks, photos, classes, size=batch_size, clock=clock)
         solved = batch.solved(config)
-        labelled = [batch.labelled(config, index) for index in range(len(photos))]
+        labelled = batch.labelled(config)
         return [
             assemble(
                 photo,

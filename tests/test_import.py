@@ -11,17 +11,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
+    "areas": "",
     "errors": "",
     "files": "",
     "scenes": "",
     "cost.work": "",
     "devices": "errors",
-    "images": "errors",
+    "images": "areas errors",
     "options": "errors",
     "templates": "errors",
     "tokens": "errors",
     "weights": "errors files",
-    "ops": "errors options",
+    "ops": "areas errors options",
     "solvers": "errors options",
     "outputs": "errors files images",
     "models": "cost.work errors ops weights",
@@ -34,7 +35,9 @@ MAY_IMPORT = {
     "bench": "attention cost cost.work errors files models ops solvers",
     "config": "attention errors logits ops options solvers",
     "pairs": "config errors",
-    "pipeline": "attention config errors images logits ops prompts solvers templates",
+    "pipeline": (
+        "areas attention config errors images logits ops prompts solvers templates"
+    ),
     "segmentation": "config errors files images ops outputs pipeline solvers",
     "own_logits": "config errors images pipeline segmentation solvers",
     "segmenter": (

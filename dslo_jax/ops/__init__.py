@@ -1,11 +1,5 @@
 """Array steps around the solvers: logits before them, upsampling after them."""
 
-from dslo_jax.ops.cells import (
-    CellLayout as CellLayout,
-    GuideCells as GuideCells,
-    cell_layout as cell_layout,
-    slot_bucket as slot_bucket,
-)
 from dslo_jax.ops.dense import (
     dense_bilateral_labels as dense_bilateral_labels,
     dense_bilateral_upsample as dense_bilateral_upsample,
@@ -18,10 +12,16 @@ from dslo_jax.ops.logits import (
     reject_classes as reject_classes,
     suppress as suppress,
 )
+from dslo_jax.ops.pixels import Canvas as Canvas, label_photos as label_photos
 from dslo_jax.ops.resize import (
     resize as resize,
     resize_positions as resize_positions,
     resize_weights as resize_weights,
+)
+from dslo_jax.ops.tiles import (
+    Tile as Tile,
+    label_tile as label_tile,
+    units_together as units_together,
 )
 from dslo_jax.ops.upsample import (
     bilinear_labels as bilinear_labels,
@@ -29,3 +29,4 @@ from dslo_jax.ops.upsample import (
     joint_bilateral_labels as joint_bilateral_labels,
     joint_bilateral_upsample as joint_bilateral_upsample,
 )
+from dslo_jax.ops.weights import Form as Form, form_of as form_of
