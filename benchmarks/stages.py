@@ -105,12 +105,11 @@ def labelling(
         config=config,
         find_path=find_path,
     )
-    layout = ops.cell_layout(photo.shape[:2], (side, side))
     device = jax.device_put((features[None], names, affinity[None]))
 
     def ours() -> np.ndarray:
         clock = Clock()
-        dense, text, maps = device
+        dense, text, attention = device
         index = jnp.arange(classes, dtype=jnp.int32)
         logits = programs.LOGITS(
             clock, dense, text, index, num_classes=classes, grid=(side, side)
@@ -122,17 +121,17 @@ def labelling(
             counted = checks.count(given, order, jax.default_backend())
             discrepancy = discrepancy.fitted(counted)
         chosen = programs.CHOSEN(clock, given.source, jnp.asarray(order))
-        solved = programs.DISCREPANCY(clock, chosen, maps, discrepancy=discrepancy)
-        folded = layout.fold(photo.astype(np.float32) / 255)
-        labelled = programs.LABELS(
-            clock,
-            solved.value[0],
-            jnp.asarray(counts[0], jnp.int32),
-            jax.device_put(folded),
-            grid=(side, side),
-            options=config.upsampling,
+        solved = programs.DISCREPANCY(
+            clock, chosen, attention, discrepancy=discrepancy
         )
-        return order[0][layout.unfold(np.asarray(labelled.labels))]
+        maps = np.asarray(solved.value[0, : counts[0]]).reshape(-1, side, side)
+        upsampled = ops.joint_bilateral_labels(
+            maps,
+            photo,
+            spatial_variance=config.upsampling.spatial_variance,
+            range_variance=config.upsampling.range_variance,
+        )
+        return order[0][upsampled.labels]
 
     return ours, lambda: theirs().labels
 

@@ -8,11 +8,10 @@ from dslo_jax.cost.work import WORD, Work
 NEIGHBOURS = {"bilateral": 25, "bilinear": 9}
 """Cells that a pixel averages, itself included."""
 
-# What is done for every pixel and neighbour to weigh it. Distances along the columns
-# of pixels are shared by a row of cells and not counted.
+# What is done for every pixel and neighbour to weigh it.
 WEIGHING = {
-    "bilateral": 18,  # distance 4, three colours 4 each, smallest exponent 2
-    "bilinear": 5,  # distance, its magnitude, 1 minus it, at least 0; the product
+    "bilateral": 13,  # product of two places and three colours 10, then 3 additions
+    "bilinear": 9,  # 4 for each of two places: 1 less a distance, at least 0; a product
 }
 
 
@@ -32,7 +31,7 @@ def upsampling_work(
         images: Mapped over.
         classes: Maps of an image.
         patches: Of an image.
-        pixels: Of an image; or the slots that it is folded into.
+        pixels: Of an image.
         method: Bilateral weights take an exponential each, bilinear ones none.
     """
     weights = pixels * NEIGHBOURS[method]

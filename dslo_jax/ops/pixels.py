@@ -213,7 +213,7 @@ class _Writer:
         """Compute the tile, and put its labels in their places."""
         if self._tile is None:
             return
-        found = self._run(self._tile._replace(used=np.int32(self._units)))
+        found = self._run(self._tile._replace(used=np.array(self._units, np.int32)))
         for photo, pieces, first in self._added:
             (height, width), count = pieces.sides, len(pieces.first[0])
             each = -(-height * width // SLOTS)
@@ -259,7 +259,7 @@ class _Writer:
             pixels=np.zeros((UNITS, SLOTS, 3), np.uint8) if has_pixels else None,
             piece=np.zeros(UNITS, np.int32),
             start=np.zeros(UNITS, np.int32),
-            used=np.int32(0),
+            used=np.array(0, np.int32),
             width=np.ones(pieces, np.int32),
             origin=np.zeros((pieces, 2), np.float32),
             step=np.zeros((pieces, 2), np.float32),

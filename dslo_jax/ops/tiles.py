@@ -140,7 +140,7 @@ def _label_units(tile, first, places, variances, form, together):
     maps = average(
         tile.values[piece], inside, neighbour_weights(around, inside, own, form)
     )
-    rows = jnp.arange(maps.shape[1], dtype=jnp.int32)
+    rows = jnp.arange(maps.shape[1], dtype=jnp.int32)[None]
     real = rows < tile.count[piece][:, None]
     labels, tied = jax.vmap(keep_labels)(maps, real)
     return PixelLabels(jnp.take_along_axis(tile.classes[piece], labels, axis=1), tied)
@@ -148,7 +148,8 @@ def _label_units(tile, first, places, variances, form, together):
 
 def _places(tile, piece, start):
     """Row and column of every slot from the centre of its cell: ``[units 2 slots]``."""
-    slot = (start[:, None] + jnp.arange(SLOTS, dtype=jnp.int32)).astype(jnp.float32)
+    slot = start[:, None] + jnp.arange(SLOTS, dtype=jnp.int32)[None]
+    slot = slot.astype(jnp.float32)
     width = tile.width[piece][:, None].astype(jnp.float32)
     # Integers below 2^12, and away from the next one by 1 / (2 width): exact.
     row = jnp.floor((slot + 0.5) / width)
