@@ -121,9 +121,7 @@ def labelling(
             counted = checks.count(given, order, jax.default_backend())
             discrepancy = discrepancy.fitted(counted)
         chosen = programs.CHOSEN(clock, given.source, jnp.asarray(order))
-        solved = programs.DISCREPANCY(
-            clock, chosen, attention, discrepancy=discrepancy
-        )
+        solved = programs.DISCREPANCY(clock, chosen, attention, discrepancy=discrepancy)
         maps = np.asarray(solved.value[0, : counts[0]]).reshape(-1, side, side)
         upsampled = ops.joint_bilateral_labels(
             maps,

@@ -132,9 +132,9 @@ def table(found: Mapping[str, Any]) -> str:
             "Text is encoded once for a list of classes, not for every photo. A "
             "program of unet holds the aggregation: its time and the compiler's count "
             "are those of both. Labels stand there as if every pixel were computed; "
-            "where the maps alone decide, none is. The compiler counts the body of a loop once, and all "
-            "additions and multiplications; the formulas of networks count those of "
-            "products.",
+            "where the maps alone decide, none is. The compiler counts the body of a "
+            "loop once, and all additions and multiplications; the formulas of "
+            "networks count those of products.",
             "",
             *_quoted("efficiency"),
             "",

@@ -112,7 +112,7 @@ def _antialias(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _filter(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.array(image.resize(size[::-1], Image.Resampling.BILINEAR))
+    return np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
 def _two_taps(values: np.ndarray, size: int, *, axis: int) -> np.ndarray:

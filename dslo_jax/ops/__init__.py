@@ -12,7 +12,11 @@ from dslo_jax.ops.logits import (
     reject_classes as reject_classes,
     suppress as suppress,
 )
-from dslo_jax.ops.pixels import Canvas as Canvas, label_photos as label_photos
+from dslo_jax.ops.pixels import (
+    Canvas as Canvas,
+    Colours as Colours,
+    label_photos as label_photos,
+)
 from dslo_jax.ops.resize import (
     resize as resize,
     resize_positions as resize_positions,

@@ -21,7 +21,7 @@ from dslo_jax.ops.weights import steps
 
 
 Run = Callable[[Tile], PixelLabels]
-"""A function that computes a tile and returns NumPy arrays; see ``tiles.label_tile``."""
+"""A function that computes a tile, as NumPy arrays; see ``tiles.label_tile``."""
 
 ROOMS = 8, 32
 """Classes that a piece has room for. Pieces that need more have room for all classes,
@@ -32,6 +32,18 @@ _PIECES = 1 << 14  # divided by the room: pieces of a tile
 _CLOSE = 2.0**-18  # of the greatest value: a difference that float32 sums may lose
 
 
+class Colours(NamedTuple):
+    """The colours of a photo, from 0 to 255.
+
+    Attributes:
+        pixels: The photo.
+        means: Mean of every cell of the grid; see ``areas.area_means``.
+    """
+
+    pixels: UInt8[np.ndarray, "height width 3"]
+    means: Float[np.ndarray, "h w 3"]
+
+
 @dataclass(frozen=True, eq=False)
 class Canvas:
     """A photo whose pixels are to be labelled.
@@ -39,14 +51,12 @@ class Canvas:
     Args:
         values: Maps of the classes on the grid, finite.
         size: Height and width of the photo; may be smaller than the grid.
-        pixels: The photo; None for bilinear labels, like the means.
-        means: Mean colour of every cell, from 0 to 255; see ``areas.area_means``.
+        colours: Its colours; None for bilinear labels.
     """
 
     values: Float32[np.ndarray, "classes h w"]
     size: tuple[int, int]
-    pixels: UInt8[np.ndarray, "height width 3"] | None = None
-    means: Float[np.ndarray, "h w 3"] | None = None
+    colours: Colours | None = None
 
 
 class Outlook(NamedTuple):
@@ -84,7 +94,7 @@ def label_photos(
             for pieces in photo.pieces(below, room):
                 writer.add(photo, pieces)
         writer.flush()
-    return [photo.result for photo in photos]
+    return [PixelLabels(photo.labels, photo.tied) for photo in photos]
 
 
 def find_rivals(values: Float32[np.ndarray, "classes h w"], radius: int) -> Outlook:
@@ -147,18 +157,17 @@ class _Photo:
         self._runs = _runs(height, h), _runs(width, w)
         best, self.rivals = find_rivals(canvas.values, radius)
         self.windows = _windows(canvas.values, radius)
-        self.pixels = None
-        if canvas.pixels is not None:
-            self.pixels = np.ascontiguousarray(canvas.pixels)
-            colours = np.moveaxis(canvas.means / 255, 2, 0).astype(np.float32)
-            self.colours = _windows(colours, radius)
+        self.colours = None
+        if canvas.colours is not None:
+            means = np.moveaxis(canvas.colours.means / 255, 2, 0).astype(np.float32)
+            self.colours = canvas.colours.pixels, _windows(means, radius)
         within = np.pad(np.ones((h, w), bool), radius)
         self.inside = sliding_window_view(within, (2 * radius + 1,) * 2)
         rows, columns = (
             np.repeat(runs.cell, runs.length).astype(np.intp) for runs in self._runs
         )
         labels = best.astype(np.int32).take(columns, axis=1).take(rows, axis=0)
-        self.result = PixelLabels(labels, np.zeros(canvas.size, bool))
+        self.labels, self.tied = labels, np.zeros(canvas.size, bool)
 
     def pieces(self, below: int, room: int) -> Iterator[_Pieces]:
         """The pieces of the cells with more rivals than ``below``, at most ``room``."""
@@ -217,15 +226,17 @@ class _Writer:
         for photo, pieces, first in self._added:
             (height, width), count = pieces.sides, len(pieces.first[0])
             each = -(-height * width // SLOTS)
-            for image, slots in zip(photo.result, found, strict=True):
-                mine = slots[first : first + count * each].reshape(count, -1)
+            for image, slots in zip((photo.labels, photo.tied), found, strict=True):
+                mine = np.asarray(slots)[first : first + count * each].reshape(
+                    count, -1
+                )
                 mine = mine[:, : height * width].reshape(count, height, width)
                 _rectangles(image, height, width)[pieces.first] = mine
         self._added, self._tile = [], None
         self._units = self._count = 0
 
     def _write(self, photo: _Photo, pieces: _Pieces, each: int) -> None:
-        tile = self._tile = self._tile or self._empty(photo.pixels is not None)
+        tile = self._tile = self._tile or self._empty(photo.colours is not None)
         (height, width), cell, count = pieces.sides, pieces.cell, len(pieces.first[0])
         units = slice(self._units, self._units + count * each)
         mine = slice(self._count, self._count + count)
@@ -243,12 +254,13 @@ class _Writer:
         tile.values[mine, : rows.shape[1]] = near.reshape(*rows.shape, -1)
         tile.classes[mine, : rows.shape[1]] = rows
         tile.count[mine] = rivals.sum(axis=1)
-        if photo.pixels is not None:
-            near = photo.colours[:, *cell].reshape(3, count, -1).transpose(1, 2, 0)
+        if photo.colours is not None and tile.pixels is not None:
+            image, means = photo.colours
+            near = means[:, *cell].reshape(3, count, -1).transpose(1, 2, 0)
             own = near[:, near.shape[1] // 2]
             tile.mean[mine], tile.colours[mine] = own, near - own[:, None]
             slots = tile.pixels[units].reshape(count, each * SLOTS, 3)
-            cut = _rectangles(photo.pixels, height, width)[pieces.first]
+            cut = _rectangles(image, height, width)[pieces.first]
             slots[:, : height * width] = cut.reshape(count, -1, 3)
         self._added.append((photo, pieces, units.start))
         self._units, self._count = units.stop, mine.stop

@@ -27,7 +27,7 @@ SLOTS = 64
 UNITS = 4096
 """Units of a tile, a power of two: 262,144 slots."""
 
-_TOGETHER = {"cpu": 1 << 17}
+_TOGETHER = {"cpu": 1 << 18}
 """Numbers that a step of the loop may hold: what the cache of a CPU holds, and as many
 as a tile has on other platforms."""
 _TOGETHER_ELSEWHERE = 1 << 25

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from dslo_jax.areas import area_means
 from dslo_jax.ops.cells import GuideCells, by_rows, cell_layout
 from dslo_jax.ops.labels import PixelLabels
-from dslo_jax.ops.pixels import Canvas, label_photos
+from dslo_jax.ops.pixels import Canvas, Colours, label_photos
 from dslo_jax.ops.resize import resize
 from dslo_jax.ops.tiles import Tile, label_tile, units_together
 from dslo_jax.ops.weights import Form, average, form_of, neighbour_weights, steps
@@ -135,9 +135,8 @@ def joint_bilateral_labels(
     """
     _check(spatial_variance, range_variance, radius)
     chosen = _chosen(values, active)
-    canvas = Canvas(
-        chosen, photo.shape[:2], photo, area_means(photo, chosen.shape[1:])
-    )
+    colours = Colours(photo, area_means(photo, chosen.shape[1:]))
+    canvas = Canvas(chosen, photo.shape[:2], colours)
     form = form_of(spatial_variance, range_variance)
     variances = spatial_variance, range_variance
     return _labels(canvas, active, form, variances, radius)

@@ -238,7 +238,7 @@ class Steps(ABC):
         means = self.memory.recall(
             ("guide", index, grid), partial(area_means, pixels, grid)
         )
-        return ops.Canvas(values, pixels.shape[:2], pixels, means)
+        return ops.Canvas(values, pixels.shape[:2], ops.Colours(pixels, means))
 
     def _dense(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
         """Compute the labels of one photo by dense upsampling."""

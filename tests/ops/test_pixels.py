@@ -11,7 +11,7 @@ from properties import PROPERTY, SEEDS
 
 from dslo_jax.areas import area_means
 from dslo_jax.ops import bilinear_labels, joint_bilateral_labels, pixels, tiles
-from dslo_jax.ops.pixels import Canvas, find_rivals, label_photos
+from dslo_jax.ops.pixels import Canvas, Colours, find_rivals, label_photos
 from dslo_jax.ops.tiles import label_tile
 from dslo_jax.ops.weights import form_of, steps
 
@@ -61,7 +61,7 @@ def in_float64(values, photo, spatial=1.0, colour=0.1, radius=2, *, hat=False):
         inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
         place = row.clip(0, h - 1), column.clip(0, w - 1)
         if hat:
-            shares = np.maximum(1 - abs(y - row), 0) * np.maximum(1 - abs(x - column), 0)
+            shares = (1 - abs(y - row)).clip(0) * (1 - abs(x - column)).clip(0)
             exponent = np.log(np.maximum(shares, 1e-300))
         else:
             exponent = -((y - row) ** 2 + (x - column) ** 2) / spatial
@@ -166,7 +166,7 @@ def counting(tiles_seen, form="product"):
 
 def canvas(values, photo):
     means = area_means(photo, values.shape[1:])
-    return Canvas(values, photo.shape[:2], photo, means)
+    return Canvas(values, photo.shape[:2], Colours(photo, means))
 
 
 def test_photos_of_a_batch_share_a_tile_and_keep_their_labels():
@@ -240,6 +240,6 @@ def test_the_form_of_the_weights_follows_the_variances():
 
 
 def test_units_together_grow_with_the_device_and_shrink_with_the_classes():
-    assert tiles.units_together(8, "cpu") == 32
+    assert tiles.units_together(8, "cpu") == 64
     assert tiles.units_together(256, "cpu") < tiles.units_together(8, "cpu")
     assert tiles.units_together(8, "cuda") == tiles.UNITS
