@@ -106,14 +106,13 @@ def labelling(
         config=config,
         find_path=find_path,
     )
-    layout = ops.cell_layout(photo.shape[:2], (side, side))
     grids = np.array([features.shape[:2]], np.int32)
     photos = PhotoFeatures((features.reshape(-1, 512),), grids)
     device = jax.device_put((photos, names, affinity[None]))
 
     def ours() -> np.ndarray:
         clock = Clock()
-        photos, text, maps = device
+        photos, text, attention = device
         index = jnp.arange(classes, dtype=jnp.int32)
         logits = programs.LOGITS(
             clock, photos, text, index, num_classes=classes, grid=(side, side)
@@ -125,17 +124,15 @@ def labelling(
             counted = checks.count(given, order, counts, jax.default_backend())
             discrepancy = discrepancy.fitted(counted)
         chosen = programs.CHOSEN(clock, given.source, *jax.device_put((order, counts)))
-        solved = programs.DISCREPANCY(clock, chosen, maps, discrepancy=discrepancy)
-        folded = layout.fold(photo.astype(np.float32) / 255)
-        labelled = programs.LABELS(
-            clock,
-            solved.value[0],
-            jnp.asarray(counts[0], jnp.int32),
-            jax.device_put(folded),
-            grid=(side, side),
-            options=config.upsampling,
+        solved = programs.DISCREPANCY(clock, chosen, attention, discrepancy=discrepancy)
+        maps = np.asarray(solved.value[0, : counts[0]]).reshape(-1, side, side)
+        upsampled = ops.joint_bilateral_labels(
+            maps,
+            photo,
+            spatial_variance=config.upsampling.spatial_variance,
+            range_variance=config.upsampling.range_variance,
         )
-        return order[0][layout.unfold(np.asarray(labelled.labels))]
+        return order[0][upsampled.labels]
 
     return ours, lambda: theirs().labels
 

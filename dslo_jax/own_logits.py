@@ -82,14 +82,14 @@ def segment_logits(
         classes = [str(index) for index in range(logits.shape[1])]
     titles = parse_classes(classes, allow_duplicates=True).titles
     given = _Given(logits, affinity, read, titles)
-    solved = given.solved(config)
+    solved, labelled = given.solved(config), given.labelled(config)
     results = [
         assemble(
             photo,
             tuple((title,) for title in titles),
             solved.order[i, : solved.counts[i]],
             jax.tree.map(lambda leaf, i=i: leaf[i], solved.solution),
-            given.labelled(config, i),
+            labelled[i],
             grid=given.grid(config),
             timings=given.clock.timings,
             config=config,

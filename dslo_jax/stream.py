@@ -5,9 +5,11 @@ networks and the solver on a batch, and the caller's thread makes the labels of 
 batch before it. Each step holds a limited number of photos and of their bytes.
 """
 
-from collections.abc import Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -27,6 +29,7 @@ from dslo_jax.threads import map_ahead, windows
 
 R = TypeVar("R")
 _READERS = 4
+_LABELLED = 2**24  # bytes of the pixels of photos that are labelled at once
 _BUDGET = 2**28  # bytes of pixels that each step holds beyond the photos it works on
 
 
@@ -123,9 +126,10 @@ class Stream:
         )
         with closing(solved):
             for batch in solved:
-                batch.reverse()
-                while batch:  # a photo is not kept after its result
-                    yield self._finish(batch.pop())
+                for part in _parts(batch):
+                    finished = deque(self._finish(part))
+                    while finished:  # a result is not kept when the caller has it
+                        yield finished.popleft()
 
     def _embed_names(self) -> None:
         """Embed the names before any photo: an error concerns all photos."""
@@ -188,30 +192,66 @@ class Stream:
             for index, each in enumerate(read)
         ]
 
-    def _finish(self, solved: _Solved | FailedPhoto) -> Segmentation | FailedPhoto:
-        """Make the labels of a photo, and its result."""
-        if isinstance(solved, FailedPhoto):
-            return solved
-        return _failure_or(solved.source, attempt(self._label, solved))
+    def _finish(
+        self, part: Sequence[_Solved | FailedPhoto]
+    ) -> Sequence[Segmentation | FailedPhoto]:
+        """Make the labels of a part of a batch, and the results.
 
-    def _label(self, solved: _Solved) -> Segmentation:
-        batch, index = solved.batch, solved.index
-        config = self._config
+        Where this fails for all, each photo is tried alone.
+        """
+        solved = [each for each in part if isinstance(each, _Solved)]
+        if not solved:
+            return [each for each in part if isinstance(each, FailedPhoto)]
+        together = attempt(self._label, solved)
+        if not isinstance(together, DsloError):
+            return together
+        return [self._finish_alone(each) for each in solved]
+
+    def _finish_alone(self, solved: _Solved) -> Segmentation | FailedPhoto:
+        return _failure_or(solved.source, attempt(lambda: self._label([solved])[0]))
+
+    def _label(self, solved: Sequence[_Solved]) -> list[Segmentation]:
+        batch, config = solved[0].batch, self._config
         batch.clock = Clock(self._announce)
-        labelled = batch.labelled(config, index)
-        maps = batch.solved(config)
-        return assemble(
-            batch.photos[index],
-            self._classes.synonyms,
-            maps.order[index, : maps.counts[index]],
-            jax.tree.map(lambda leaf: leaf[index], maps.solution),
-            labelled,
-            grid=batch.grid(config),
-            timings=(*solved.timings, *batch.clock.timings),
-            config=config,
-            model=self._model,
-            notes=(*self._classes.notes, *solved.notes),
-        )
+        labelled = batch.labelled(config, [each.index for each in solved])
+        maps, clock = batch.solved(config), batch.clock
+        return [
+            assemble(
+                batch.photos[each.index],
+                self._classes.synonyms,
+                maps.order[each.index, : maps.counts[each.index]],
+                jax.tree.map(itemgetter(each.index), maps.solution),
+                labels,
+                grid=batch.grid(config),
+                timings=(*each.timings, *clock.timings),
+                config=config,
+                model=self._model,
+                notes=(*self._classes.notes, *each.notes),
+            )
+            for each, labels in zip(solved, labelled, strict=True)
+        ]
+
+
+def _parts(
+    batch: Iterable[_Solved | FailedPhoto],
+) -> Iterator[list[_Solved | FailedPhoto]]:
+    """Divide a batch into photos that are labelled together, and failures.
+
+    Labels take far more memory than the photo, so large photos are labelled alone.
+    """
+    part: list[_Solved | FailedPhoto] = []
+    for each in batch:
+        total = sum(map(_num_bytes, part)) + _num_bytes(each)
+        if part and (_owner(part[0]) is not _owner(each) or total > _LABELLED):
+            yield part
+            part = []
+        part.append(each)
+    yield part
+
+
+def _owner(item: _Solved | FailedPhoto) -> object:
+    """The batch of a photo, which is another one if the photo was solved alone."""
+    return item.batch if isinstance(item, _Solved) else item
 
 
 def _failure_or(source: Any, result: R | DsloError) -> R | FailedPhoto:

@@ -15,15 +15,16 @@ MAY_IMPORT = {
     "files": "",
     "scenes": "",
     "work": "",
+    "areas": "",
     "threads": "",
     "cache": "errors files",
     "devices": "errors",
-    "images": "errors files",
+    "images": "areas errors files",
     "options": "errors",
     "templates": "errors",
     "tokens": "errors",
     "weights": "errors files",
-    "ops": "options",
+    "ops": "areas options",
     "solvers": "errors options",
     "outputs": "errors files images",
     "models": "errors ops weights work",
@@ -37,7 +38,8 @@ MAY_IMPORT = {
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",
     "pipeline": (
-        "attention cache config errors images logits ops prompts solvers templates"
+        "areas attention cache config errors images logits ops prompts solvers "
+        "templates"
     ),
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images ops outputs pipeline solvers",
@@ -65,7 +67,7 @@ MAY_IMPORT = {
     ),
     "evaluation": (
         "attention config cost errors evaluation.datasets evaluation.metrics "
-        "evaluation.reports evaluation.sweeps files ops pipeline prompts runs scenes "
+        "evaluation.reports evaluation.sweeps files pipeline prompts runs scenes "
         "segmentation segmenter"
     ),
     "demo": (

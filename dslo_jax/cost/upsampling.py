@@ -8,11 +8,10 @@ from dslo_jax.work import WORD, Work
 NEIGHBOURS = {"bilateral": 25, "bilinear": 9}
 """Number of cells of which a pixel is the weighted mean."""
 
-# Operations for the weight of each pixel and cell. Distances along the columns of
-# pixels are shared by a row of cells and not counted.
+# Operations for the weight of each pixel and neighbour.
 WEIGHING = {
-    "bilateral": 18,  # distance 4, three colours 4 each, smallest exponent 2
-    "bilinear": 5,  # distance, its magnitude, 1 minus it, at least 0; the product
+    "bilateral": 13,  # product of two places and three colours 10, then 3 additions
+    "bilinear": 9,  # 4 for each of two places: 1 less a distance, at least 0; a product
 }
 
 
@@ -32,7 +31,7 @@ def upsampling_work(
         images: Number of images.
         classes: Number of maps of an image.
         patches: Number of patches of an image.
-        pixels: Number of pixels of an image, or of the slots that it is folded into.
+        pixels: Number of pixels of an image.
         method: A bilateral weight needs an exponential; a bilinear one does not.
     """
     weights = pixels * NEIGHBOURS[method]

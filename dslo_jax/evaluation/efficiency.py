@@ -23,7 +23,7 @@ import tyro
 from flax import nnx
 from rich.console import Console
 
-from dslo_jax import ops, scenes
+from dslo_jax import scenes
 from dslo_jax.attention import AffinitySource
 from dslo_jax.cost import Work, solver_work
 from dslo_jax.cost.upsampling import upsampling_work
@@ -131,9 +131,10 @@ def table(found: Mapping[str, Any]) -> str:
             "",
             "Text is encoded once for a list of classes, not for every photo. The "
             "program of unet includes the aggregation, and so do its time and the "
-            "count of the compiler. The compiler counts all additions and "
-            "multiplications, but the body of a loop once; the formulas of networks "
-            "count only those of products.",
+            "count of the compiler. Labels are counted as if every pixel were "
+            "computed, although none is where the maps alone decide. The compiler "
+            "counts all additions and multiplications, but the body of a loop once; "
+            "the formulas of networks count only those of products.",
             "",
             *_quoted("efficiency"),
             "",
@@ -176,7 +177,7 @@ def _work(
             case "solver":
                 found["solver"] = _solver_work(call, result)
             case "labels":
-                found["labels"] = _label_work(call)
+                found["labels"] = _label_work(result)
     affinity = _affinity(segmenter)
     return found | (affinity.work() if affinity else {})
 
@@ -189,19 +190,14 @@ def _solver_work(call: Call, result: Segmentation) -> Work | None:
     return solver_work(call.static["discrepancy"], taken, patches)
 
 
-def _label_work(call: Call) -> Work | None:
+def _label_work(result: Segmentation) -> Work | None:
     """Computation of the upsampling; ``None`` for dense upsampling."""
-    values, _, guide = call.arguments
-    if not isinstance(guide, ops.GuideCells):
+    method = result.config.upsampling.upsampling
+    if method == "dense":
         return None
-    classes, *grid = values.shape
-    return upsampling_work(
-        1,
-        classes,
-        math.prod(grid),
-        math.prod(guide.colors.shape[:4]),
-        call.static["options"].upsampling,
-    )
+    _, *grid = result.discrepancy.shape
+    active = sum(not report.rejected for report in result.reports)
+    return upsampling_work(1, active, math.prod(grid), result.labels.size, method)
 
 
 def _numbers(work: Work | None) -> dict[str, int | None]:

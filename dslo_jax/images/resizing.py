@@ -6,19 +6,20 @@ antialiased bilinear filter (image processors of Hugging Face), OpenCV's two-tap
 half-integers and return 8-bit pixels.
 """
 
-import math
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from dslo_jax.areas import area_means
+
 
 ResizeMethod = Literal["antialias", "bilinear", "area"]
 
 MAX_LONG = 2048
 """Upper limit of the longer side of a photo for CLIP, in pixels."""
+_STRIP = 64  # rows of pixels that are filtered at once
 
 
 def resize_photo(
@@ -49,18 +50,16 @@ def resize_photo(
     Raises:
         ValueError: The size or the method is not usable.
     """
-    height, width = size
     if min(size) < 1:
         raise ValueError(f"`size` is {size}, expected a height and width of 1 or more")
     if size == pixels.shape[:2]:
         return pixels.copy()
     if method == "antialias":
-        image = Image.fromarray(np.ascontiguousarray(pixels))
-        return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+        return _antialias(pixels, size)
     if method == "bilinear":
-        resampled = _two_taps(_two_taps(pixels, height, axis=0), width, axis=1)
+        resampled = _two_taps(_two_taps(pixels, size[0], axis=0), size[1], axis=1)
     elif method == "area":
-        resampled = _mean_cells(_mean_cells(pixels, height, axis=0), width, axis=1)
+        resampled = area_means(pixels, size)
     else:
         raise ValueError(
             f"`method` is {method!r}, expected 'antialias', 'bilinear' or 'area'"
@@ -99,6 +98,25 @@ def short_side_size(
     return height, width
 
 
+def _antialias(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pillow's bilinear filter: first the rows, in strips, then the columns.
+
+    Pillow itself filters and rounds in this order, so the result is the same. A strip
+    stays in the cache; Pillow copies a whole photo before it begins.
+    """
+    height, width = size
+    narrow = np.empty((len(pixels), width, 3), np.uint8)
+    for top in range(0, len(pixels), _STRIP):
+        strip = pixels[top : top + _STRIP]
+        narrow[top : top + _STRIP] = _filter(strip, (len(strip), width))
+    return _filter(narrow, (height, width))
+
+
+def _filter(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
 def _two_taps(values: np.ndarray, size: int, *, axis: int) -> np.ndarray:
     """Linear interpolation between the two pixel centres around each new centre."""
     old = values.shape[axis]
@@ -108,22 +126,6 @@ def _two_taps(values: np.ndarray, size: int, *, axis: int) -> np.ndarray:
     share = _along((centre - low).astype(np.float32), axis)
     below = np.take(values, low, axis).astype(np.float32)
     return below + share * (np.take(values, high, axis).astype(np.float32) - below)
-
-
-def _mean_cells(values: np.ndarray, size: int, *, axis: int) -> np.ndarray:
-    """Mean over ``size`` equal cells; a pixel is weighted by its overlap with the cell.
-
-    The loop takes one cell at a time, so that a large photo is read from memory once.
-    """
-    old = values.shape[axis]
-    values = np.moveaxis(values, axis, 0)
-    means = np.empty((size, *values.shape[1:]))
-    for cell, (start, end) in enumerate(pairwise(np.arange(size + 1) * (old / size))):
-        first, last = int(start), min(math.ceil(end), old)
-        pixel = np.arange(first, last)
-        overlap = np.minimum(pixel + 1, end) - np.maximum(pixel, start)
-        means[cell] = np.tensordot(overlap * (size / old), values[first:last], 1)
-    return np.moveaxis(means, 0, axis)
 
 
 def _along(values: np.ndarray, axis: int) -> np.ndarray:

@@ -1,11 +1,5 @@
 """Array steps around the solvers: logits before them, upsampling after them."""
 
-from dslo_jax.ops.cells import (
-    CellLayout as CellLayout,
-    GuideCells as GuideCells,
-    cell_layout as cell_layout,
-    slot_bucket as slot_bucket,
-)
 from dslo_jax.ops.dense import (
     dense_bilateral_labels as dense_bilateral_labels,
     dense_bilateral_upsample as dense_bilateral_upsample,
@@ -23,11 +17,21 @@ from dslo_jax.ops.patches import (
     cut_patches as cut_patches,
     resize_patches as resize_patches,
 )
+from dslo_jax.ops.pixels import (
+    Canvas as Canvas,
+    Colours as Colours,
+    label_photos as label_photos,
+)
 from dslo_jax.ops.resize import (
     position_weights as position_weights,
     resize as resize,
     resize_positions as resize_positions,
     resize_weights as resize_weights,
+)
+from dslo_jax.ops.tiles import (
+    Tile as Tile,
+    label_tile as label_tile,
+    units_together as units_together,
 )
 from dslo_jax.ops.upsample import (
     bilinear_labels as bilinear_labels,
@@ -35,3 +39,4 @@ from dslo_jax.ops.upsample import (
     joint_bilateral_labels as joint_bilateral_labels,
     joint_bilateral_upsample as joint_bilateral_upsample,
 )
+from dslo_jax.ops.weights import Form as Form, form_of as form_of

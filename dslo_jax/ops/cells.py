@@ -1,10 +1,9 @@
 """The pixels of a photo, folded into the cells of a low-resolution grid.
 
 Upsampling from an ``h x w`` grid gives all pixels of one cell the same neighbours. When
-pixels are stored cell by cell, the work becomes a batch of small matrix products, and
-the shapes depend on the *slots* per cell alone. Slots come in few sizes (buckets), so
-that a compiled program serves photos of many sizes. Folding is index arithmetic and
-happens on the host.
+pixels are stored cell by cell, the work becomes a batch of small matrix products.
+Upsampled maps are computed so; labels are computed in tiles (``pixels.py``). Folding is
+index arithmetic and happens on the host.
 """
 
 from dataclasses import dataclass
@@ -39,9 +38,6 @@ class CellAxis(NamedTuple):
 
 class GuideCells(NamedTuple):
     """A photo folded into cells, as upsampling needs it.
-
-    Photos with the same grid and slots have the same shapes and may be stacked into a
-    batch for ``jax.vmap`` or ``jax.lax.map``.
 
     Args:
         colors: RGB in [0, 1] of every slot.
@@ -83,8 +79,7 @@ class CellLayout:
             guide: RGB in [0, 1], float32, of this layout's size.
 
         Returns:
-            The photo by cells. Memory: 12 bytes per slot; slots are at most 2.25 times
-            as many as pixels when a cell holds at least 2 x 2 of them.
+            The photo by cells. Memory: 12 bytes per slot.
 
         Raises:
             ValueError: The photo has another size or is not floating.
@@ -127,36 +122,23 @@ class CellLayout:
         return by_row[..., self.columns.slot_of_pixel]
 
 
-def cell_layout(
-    size: tuple[int, int],
-    grid: tuple[int, int],
-    *,
-    slots: tuple[int, int] | None = None,
-) -> CellLayout:
+def cell_layout(size: tuple[int, int], grid: tuple[int, int]) -> CellLayout:
     """Divide a photo of any size among the cells of a grid.
 
     Args:
         size: ``(height, width)`` of the photo; need not be a multiple of the grid and
             may be smaller.
         grid: ``(h, w)``, cells of the grid.
-        slots: ``(slots_y, slots_x)``; default: the smallest buckets that hold every
-            cell. Pass more to put photos of several sizes into one batch.
 
     Returns:
         The layout.
 
     Raises:
-        ValueError: A length is not positive, or the slots are too few.
+        ValueError: A length is not positive.
     """
     if min(*size, *grid) < 1:
         raise ValueError(f"size and grid must be at least 1, got {size} and {grid}")
-    needed = tuple(-(-size[axis] // grid[axis]) for axis in (0, 1))
-    slots = (slot_bucket(needed[0]), slot_bucket(needed[1])) if slots is None else slots
-    if slots[0] < needed[0] or slots[1] < needed[1]:
-        raise ValueError(
-            f"a photo of {size[0]} x {size[1]} pixels on a grid of {grid[0]} x "
-            f"{grid[1]} cells needs at least {needed} slots per cell, got {slots}"
-        )
+    slots = -(-size[0] // grid[0]), -(-size[1] // grid[1])
     return CellLayout(
         size=size,
         grid=grid,
@@ -164,19 +146,6 @@ def cell_layout(
         rows=_divide(size[0], grid[0], slots[0]),
         columns=_divide(size[1], grid[1], slots[1]),
     )
-
-
-def slot_bucket(needed: int) -> int:
-    """The smallest of 1, 2, 3, 4, 6, 8, 12, 16, 24, ... that is enough.
-
-    Args:
-        needed: Slots that are needed, at least 1.
-
-    Returns:
-        A power of two, or three times one.
-    """
-    power = 1 << (needed - 1).bit_length()
-    return 3 * power // 4 if 4 * needed <= 3 * power and power > 2 else power
 
 
 def check_guide(guide: Shaped[Array | np.ndarray, "height width 3"]) -> None:

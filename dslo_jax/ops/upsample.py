@@ -18,11 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, UInt8
 
+from dslo_jax.areas import area_means
 from dslo_jax.ops.cells import GuideCells, by_rows, cell_layout
-from dslo_jax.ops.labels import PixelLabels, Reduction, keep_labels, keep_maps
+from dslo_jax.ops.labels import PixelLabels
+from dslo_jax.ops.pixels import Canvas, Colours, label_photos
 from dslo_jax.ops.resize import resize
+from dslo_jax.ops.tiles import Tile, label_tile, units_together
+from dslo_jax.ops.weights import Form, average, form_of, neighbour_weights, steps
 
 
 def bilinear_upsample(
@@ -40,29 +44,24 @@ def bilinear_upsample(
     return resize(values, size, "bilinear")
 
 
-@jax.jit
 def bilinear_labels(
-    values: Float[Array, "classes h w"],
-    cells: GuideCells,
-    active: Bool[Array, " classes"] | None = None,
+    values: Float[Array | np.ndarray, "classes h w"],
+    size: tuple[int, int],
+    active: Bool[Array | np.ndarray, " classes"] | None = None,
 ) -> PixelLabels:
-    """Labels of ``bilinear_upsample``, by cells.
+    """Labels of ``bilinear_upsample``, computed as ``joint_bilateral_labels`` are.
 
     Args:
         values: Maps on the patch grid.
-        cells: The folded photo; its colours do not matter.
+        size: ``(height, width)`` of the photo.
         active: Classes that may win; default: all.
 
     Returns:
-        ``[h slots_y w slots_x]`` labels and ties, for ``CellLayout.unfold``.
+        ``[height width]`` labels and ties, on the host.
     """
-
-    def weigh(dy, colors, means):
-        return _hat_weights(dy, cells.dx)
-
     # A pixel needs its own cell and one neighbour on each axis; the weight of the other
     # neighbour is 0. Renormalising at the edge is the same as repeating the edge.
-    return _by_cells(values, cells, active, weigh, 1, keep_labels)
+    return _labels(Canvas(_chosen(values, active), size), active, "hat", (1, 1), 1)
 
 
 def joint_bilateral_upsample(
@@ -74,6 +73,8 @@ def joint_bilateral_upsample(
     radius: int = 2,
 ) -> Float[Array, "classes height width"]:
     """Joint bilateral upsampling over neighbouring cells (Eq. 23).
+
+    Every size of photo is compiled separately.
 
     Args:
         values: Maps on the patch grid.
@@ -96,155 +97,128 @@ def joint_bilateral_upsample(
     maps = _joint(
         values,
         layout.fold(guide),
-        None,
         spatial_variance,
         range_variance,
         radius=radius,
-        reduce=keep_maps,
+        form=form_of(spatial_variance, range_variance),
     )
     return jnp.asarray(layout.unfold(maps))
 
 
 def joint_bilateral_labels(
-    values: Float[Array, "classes h w"],
-    cells: GuideCells,
-    active: Bool[Array, " classes"] | None = None,
+    values: Float[Array | np.ndarray, "classes h w"],
+    photo: UInt8[np.ndarray, "height width 3"],
+    active: Bool[Array | np.ndarray, " classes"] | None = None,
     *,
     spatial_variance: float = 1.0,
     range_variance: float = 0.1,
     radius: int = 2,
 ) -> PixelLabels:
-    """Labels of ``joint_bilateral_upsample``, by cells.
+    """Labels of ``joint_bilateral_upsample``.
 
-    One compiled program serves all photos with the same grid and slots.
+    Cells whose label the maps alone decide cost nothing; the pixels of the others are
+    computed in tiles. The same programs serve photos of all sizes and all variances.
 
     Args:
         values: Maps on the patch grid.
-        cells: The folded photo.
+        photo: The photo, 0 to 255, on the host.
         active: Classes that may win; default: all.
         spatial_variance: As in ``joint_bilateral_upsample``.
         range_variance: As in ``joint_bilateral_upsample``.
         radius: As in ``joint_bilateral_upsample``.
 
     Returns:
-        ``[h slots_y w slots_x]`` labels and ties, for ``CellLayout.unfold``. Memory:
-        5 bytes per slot, and the weights of one row of cells.
+        ``[height width]`` labels and ties, on the host. Other memory: a few MiB.
 
     Raises:
         ValueError: A variance or the radius is not positive.
     """
     _check(spatial_variance, range_variance, radius)
-    return _joint(
-        values,
-        cells,
-        active,
-        spatial_variance,
-        range_variance,
-        radius=radius,
-        reduce=keep_labels,
-    )
+    chosen = _chosen(values, active)
+    colours = Colours(photo, area_means(photo, chosen.shape[1:]))
+    canvas = Canvas(chosen, photo.shape[:2], colours)
+    form = form_of(spatial_variance, range_variance)
+    variances = spatial_variance, range_variance
+    return _labels(canvas, active, form, variances, radius)
 
 
-@partial(jax.jit, static_argnames=("radius", "reduce"))
+def _chosen(values, active) -> np.ndarray:
+    chosen = np.asarray(values, np.float32)
+    return chosen if active is None else chosen[np.asarray(active)]
+
+
+def _labels(canvas, active, form: Form, variances, radius: int) -> PixelLabels:
+    platform = jax.default_backend()
+
+    def run(tile: Tile) -> PixelLabels:
+        together = units_together(tile.classes.shape[1], platform)
+        found = label_tile(
+            tile, np.array(variances, np.float32), form=form, together=together
+        )
+        return jax.device_get(found)
+
+    (found,) = label_photos([canvas], run, radius=radius)
+    if active is None:
+        return found
+    (rows,) = np.nonzero(np.asarray(active))
+    return found._replace(labels=rows.astype(np.int32)[found.labels])
+
+
+@partial(jax.jit, static_argnames=("radius", "form"))
 def _joint(
     values: Float[Array, "classes h w"],
     cells: GuideCells,
-    active: Bool[Array, " classes"] | None,
     spatial_variance: ArrayLike,
     range_variance: ArrayLike,
     *,
     radius: int,
-    reduce: Reduction,
-):
-    def weigh(dy, colors, means):
-        return _bilateral_weights(
-            dy, cells.dx, colors, means, spatial_variance, range_variance
-        )
-
-    return _by_cells(values, cells, active, weigh, radius, reduce)
-
-
-def _by_cells(values, cells, active, weigh, radius, reduce):
+    form: Form,
+) -> Float[Array, "classes h slots_y w slots_x"]:
     """Average neighbouring cells with weights per slot, one row of cells at a time.
 
-    All slots of a cell have the same neighbours, so a cell is one small matrix product.
-    A further map of ones, zero outside the grid like all maps, gives the sum of the
-    weights.
+    All slots of a cell have the same neighbours, so a cell is two small products.
     """
     h, slots_y, w, slots_x, _ = cells.colors.shape
     span = 2 * radius + 1
     border = ((radius, radius), (radius, radius))
-    ones = jnp.ones((1, h, w), jnp.float32)
-    values = jnp.concatenate([values.astype(jnp.float32), ones])
-    values = jnp.pad(values, ((0, 0), *border))
-    # The border has an infinite colour, so that its weights are 0.
-    means = jnp.pad(cells.means, (*border, (0, 0)), constant_values=jnp.inf)
+    inside = np.pad(np.ones((h, w), bool), radius)
+    padded = jnp.pad(values.astype(jnp.float32), ((0, 0), *border))
+    means = jnp.pad(cells.means, (*border, (0, 0)))
     columns = np.arange(w)[:, None] + np.arange(span)
+    spatial = 1 / jnp.sqrt(jnp.float32(spatial_variance))
+    colour = 1 / jnp.sqrt(jnp.float32(range_variance))
+    places = jnp.broadcast_to(steps(radius) * spatial, (w, span**2, 2))
 
     def row(inputs):
-        index, dy, colors = inputs
-        near = lax.dynamic_slice_in_dim(values, index, span, axis=1)[:, :, columns]
-        near_means = lax.dynamic_slice_in_dim(means, index, span)[:, columns]
-        near = near.transpose(2, 0, 1, 3).reshape(w, -1, span * span)
-        weights = weigh(dy, colors.swapaxes(0, 1), near_means.swapaxes(0, 1))
-        sums = jnp.einsum(
-            "wct,wts->wcs", near, weights, precision=lax.Precision.HIGHEST
+        index, dy, colors, own_means = inputs
+
+        def near(table, axis):
+            rows = lax.dynamic_slice_in_dim(table, index, span, axis)
+            return jnp.moveaxis(jnp.take(rows, columns, axis + 1), axis + 1, 0)
+
+        mine = own_means[:, None]  # subtracted first: then little is rounded
+        around = (near(means, 0).reshape(w, -1, 3) - mine) * colour
+        own = (colors.swapaxes(0, 1).reshape(w, -1, 3) - mine) * colour
+        place = jnp.stack(jnp.broadcast_arrays(dy[None, :, None], cells.dx[:, None]), 3)
+        own = jnp.concatenate([place.reshape(w, -1, 2) * spatial, own], axis=2)
+        within = near(jnp.asarray(inside), 0).reshape(w, -1)
+        weights = neighbour_weights(
+            jnp.concatenate([places, around], axis=2),
+            within,
+            own.swapaxes(1, 2),
+            form,
         )
-        maps = sums[:, :-1] / sums[:, -1:]
-        return jax.vmap(reduce, in_axes=(0, None))(maps, active)
+        return average(near(padded, 1).reshape(w, -1, span**2), within, weights)
 
-    rows = lax.map(row, (jnp.arange(h), cells.dy, cells.colors))
-    return jax.tree.map(lambda x: by_rows(x, (slots_y, slots_x)), rows)
-
-
-def _bilateral_weights(dy, dx, colors, means, spatial_variance, range_variance):
-    """Weights ``[w neighbours slots]`` of one row of cells (Eq. 23).
-
-    Args:
-        dy: ``[slots_y]``.
-        dx: ``[w slots_x]``.
-        colors: ``[w slots_y slots_x 3]``.
-        means: ``[w span span 3]``, colours of the neighbours.
-        spatial_variance: Positive.
-        range_variance: Positive.
-    """
-    w, span = means.shape[:2]
-    down, right = _offsets(span, dy, dx)
-    exponent = (down**2 + right**2) / spatial_variance
-    means, colors = means.reshape(w, -1, 3), colors.reshape(w, -1, 3)
-    for channel in range(3):  # a reduction over a last axis of 3 takes twice as long
-        change = means[:, :, None, channel] - colors[:, None, :, channel]
-        exponent += change**2 / range_variance
-    # The greatest weight becomes 1. Otherwise all weights could underflow to 0 when a
-    # variance is small.
-    return jnp.exp(exponent.min(axis=1, keepdims=True) - exponent)
+    rows = lax.map(row, (jnp.arange(h), cells.dy, cells.colors, cells.means))
+    return by_rows(rows, (slots_y, slots_x))
 
 
-def _hat_weights(dy, dx):
-    """Bilinear weights ``[w 9 slots]`` of one row of cells; arguments as above."""
-    down, right = _offsets(3, dy, dx)
-    return jnp.maximum(0, 1 - jnp.abs(down)) * jnp.maximum(0, 1 - jnp.abs(right))
-
-
-def _offsets(span, dy, dx):
-    """Offsets of neighbours from slots, in cells: ``[1 or w, neighbours, slots]``.
-
-    Both directions of the neighbours share one axis, and so do those of the slots:
-    with an axis for each, the loop takes three times as long on a CPU.
-    """
-    steps = jnp.arange(span, dtype=jnp.float32) - span // 2
-    down = jnp.repeat(steps, span)[:, None] - jnp.repeat(dy, dx.shape[1])[None, :]
-    right = jnp.tile(steps, span)[None, :, None] - jnp.tile(dx, dy.size)[:, None, :]
-    return down[None], right
-
-
-def _check(
-    spatial_variance: float, range_variance: float, radius: int | None = None
-) -> None:
+def _check(spatial_variance: float, range_variance: float, radius: int) -> None:
     if spatial_variance <= 0 or range_variance <= 0:
         raise ValueError(
             "variances must be positive, got "
             f"spatial_variance={spatial_variance}, range_variance={range_variance}"
         )
-    if radius is not None and radius < 1:
+    if radius < 1:
         raise ValueError(f"radius must be at least 1, got {radius}")

@@ -2,8 +2,8 @@
 
 Each is a pure function of arrays, compiled once per shape in this process and shared by
 every ``Segmenter``. The axes are ``batch`` (photos), ``names`` (synonyms),
-``classes``, ``active`` (the classes that survive early rejection, and padding),
-``patches`` and ``slots`` (pixels in the cell layout of ``ops.upsample``).
+``classes``, ``active`` (the classes that survive early rejection, and padding) and
+``patches``; labels have the axes of ``ops.tiles``.
 """
 
 from typing import Any, NamedTuple
@@ -192,34 +192,29 @@ def _solve(
     return jax.vmap(discrepancy.solve)(source, affinity)
 
 
-def _label(
+def _label_densely(
     values: Float[Array, "active patches"],
     count: Int32[Array, ""],
-    guide: ops.GuideCells | Float[Array, "height width 3"],
+    guide: Float[Array, "height width 3"],
     *,
     grid: tuple[int, int],
     options: UpsamplingOptions,
 ) -> ops.PixelLabels:
-    """Compute the label of every pixel: a row of ``values``.
+    """Compute the label of every pixel of one photo by dense upsampling.
 
     Args:
         values: Maps of the active classes; rows from ``count`` on are padding.
         count: Number of active classes.
-        guide: The photo, folded into cells; not folded for dense upsampling.
+        guide: The photo, RGB in [0, 1].
         grid: Rows and columns of the maps.
         options: Options of the upsampling.
     """
-    maps = values.reshape(-1, *grid)
-    real = jnp.arange(len(values)) < count
-    spatial, colour = options.spatial_variance, options.range_variance
-    if not isinstance(guide, ops.GuideCells):
-        return ops.dense_bilateral_labels(
-            maps, guide, real, spatial_variance=spatial, range_variance=colour
-        )
-    if options.upsampling == "bilinear":
-        return ops.bilinear_labels(maps, guide, real)
-    return ops.joint_bilateral_labels(
-        maps, guide, real, spatial_variance=spatial, range_variance=colour
+    return ops.dense_bilateral_labels(
+        values.reshape(-1, *grid),
+        guide,
+        jnp.arange(len(values)) < count,
+        spatial_variance=options.spatial_variance,
+        range_variance=options.range_variance,
     )
 
 
@@ -227,7 +222,8 @@ LOGITS = Stage("logits", _match)
 SOURCES = Stage("logits", _prepare)
 CHOSEN = Stage("logits", _choose)
 DISCREPANCY = Stage("solver", _solve)
-LABELS = Stage("labels", _label)
+LABELS = Stage("labels", ops.label_tile)
+DENSE_LABELS = Stage("labels", _label_densely)
 _PARTS = {
     "embed": _encode_text,
     "features": _dense_features,
@@ -253,7 +249,7 @@ def network_stage(part: str, name: str) -> Stage:
 
 def all_stages() -> tuple[Stage, ...]:
     """All stages that exist in this process so far."""
-    own = (LOGITS, SOURCES, CHOSEN, DISCREPANCY, LABELS)
+    own = (LOGITS, SOURCES, CHOSEN, DISCREPANCY, LABELS, DENSE_LABELS)
     return (*_OF_NETWORKS.values(), *own)
 
 

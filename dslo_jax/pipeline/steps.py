@@ -18,6 +18,7 @@ labelled   labels of the pixels                 those of ``solved``, and ``upsam
 ========== ==================================== =====================================
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
@@ -28,15 +29,13 @@ import numpy as np
 from jaxtyping import Array, Int32
 
 from dslo_jax import ops
+from dslo_jax.areas import area_means
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
 from dslo_jax.pipeline import checks, programs
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.solvers import Solution
-
-
-Guide = tuple[ops.GuideCells | np.ndarray, ops.CellLayout]
 
 
 class Solved(NamedTuple):
@@ -171,22 +170,48 @@ class Steps(ABC):
         """Free the memory of all steps before ``solved``, which must have run."""
         self.memory.keep_only(self._maps_key(config))
 
-    def labelled(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
-        """Compute the labels of a photo, as rows of ``solved(config).order``."""
+    def labelled(
+        self, config: SegmenterConfig, which: Sequence[int] | None = None
+    ) -> list[ops.PixelLabels]:
+        """Compute the labels of photos, on the host.
+
+        Args:
+            config: The options of the method.
+            which: Indices of the photos; default: all.
+
+        Returns:
+            For each photo, at its own size: for every pixel a row of
+            ``solved(config).order``, and whether it is tied.
+        """
+        options = config.upsampling
+        chosen = range(len(self.photos)) if which is None else which
+        if options.upsampling == "dense":
+            return [self._dense(config, index) for index in chosen]
         solved, grid = self.solved(config), self.grid(config)
-        folded, layout = self._fold(config, index)
-        labelled = programs.LABELS(
-            self.clock,
-            self.put(solved.solution.value[index]),
-            self.put(np.int32(solved.counts[index])),
-            self.put(folded),
-            grid=grid,
-            options=config.upsampling,
-        )
-        labelled = jax.device_get(labelled)
-        if not isinstance(folded, ops.GuideCells):
-            return labelled
-        return ops.PixelLabels(*map(layout.unfold, labelled))
+        bilinear = options.upsampling == "bilinear"
+        spatial, colour = options.spatial_variance, options.range_variance
+        variances = self.put(np.array([spatial, colour], np.float32))
+        form = "hat" if bilinear else ops.form_of(spatial, colour)
+        elsewhere = 0.0
+
+        def run(tile: ops.Tile) -> ops.PixelLabels:
+            nonlocal elsewhere
+            start = time.perf_counter()
+            together = ops.units_together(tile.classes.shape[1], self.device.platform)
+            found = programs.LABELS(
+                self.clock, self.put(tile), variances, form=form, together=together
+            )
+            elsewhere += time.perf_counter() - start
+            return jax.device_get(found)
+
+        self.clock.announce("fold")
+        start = time.perf_counter()
+        canvases = [
+            self._canvas(solved, index, grid, bilinear=bilinear) for index in chosen
+        ]
+        found = ops.label_photos(canvases, run, radius=1 if bilinear else 2)
+        self.clock.add("fold", time.perf_counter() - start - elsewhere)
+        return found
 
     def solve(self, config: SegmenterConfig) -> Solved:
         """Compute the result of ``solved``, without the memory."""
@@ -219,19 +244,33 @@ class Steps(ABC):
         seconds = self.clock.seconds_of("solver") - before
         return Solved(order, counts, solution, seconds)
 
-    def _fold(self, config: SegmenterConfig, index: int) -> Guide:
-        """Prepare a photo for ``labelled``: folded into cells unless dense."""
-        photo, grid = self.photos[index], self.grid(config)
-        dense = config.upsampling.upsampling == "dense"
+    def _canvas(
+        self, solved: Solved, index: int, grid: tuple[int, int], *, bilinear: bool
+    ) -> ops.Canvas:
+        """A photo with its maps, and with its colours unless bilinear."""
+        maps = solved.solution.value[index, : solved.counts[index]]
+        values = np.asarray(maps, np.float32).reshape(-1, *grid)
+        pixels = self.photos[index].pixels
+        if bilinear:
+            return ops.Canvas(values, pixels.shape[:2])
+        means = self.memory.recall(
+            ("guide", index, grid), partial(area_means, pixels, grid)
+        )
+        return ops.Canvas(values, pixels.shape[:2], ops.Colours(pixels, means))
 
-        def compute() -> Guide:
-            guide = photo.pixels.astype(np.float32) / 255.0
-            layout = ops.cell_layout(guide.shape[:2], grid)
-            if dense:
-                return guide, layout
-            return self.clock.time("fold", layout.fold, guide), layout
-
-        return self.memory.recall(("guide", index, grid, dense), compute)
+    def _dense(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
+        """Compute the labels of one photo by dense upsampling."""
+        solved = self.solved(config)
+        guide = self.photos[index].pixels.astype(np.float32) / 255.0
+        labelled = programs.DENSE_LABELS(
+            self.clock,
+            self.put(solved.solution.value[index]),
+            self.put(np.int32(solved.counts[index])),
+            self.put(guide),
+            grid=self.grid(config),
+            options=config.upsampling,
+        )
+        return jax.device_get(labelled)
 
 
 def _choose_photos(which: np.ndarray, these: Solution, those: Solution) -> Solution:

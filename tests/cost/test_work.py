@@ -9,8 +9,8 @@ import pytest
 
 from dslo_jax.bench.timing import compile_ahead
 from dslo_jax.cost import Work, networks, solver_work, solvers
-from dslo_jax.cost.upsampling import WEIGHING, upsampling_work
-from dslo_jax.ops import upsample
+from dslo_jax.cost.upsampling import NEIGHBOURS, WEIGHING, upsampling_work
+from dslo_jax.ops.weights import neighbour_weights
 from dslo_jax.solvers import (
     Divergence,
     Fused,
@@ -151,20 +151,24 @@ def test_an_attention_as_the_compiler_counts_it():
     assert found.transcendentals == counts.transcendentals
 
 
-def test_weights_of_pixels_as_the_compiler_counts_them():
-    columns, slots = 64, (8, 8)
+@pytest.mark.parametrize(
+    ("form", "method", "features", "exponentials"),
+    [("product", "bilateral", 5, 1), ("hat", "bilinear", 2, 0)],
+)
+def test_weights_of_pixels_as_the_compiler_counts_them(
+    form, method, features, exponentials
+):
+    cells, slots = 64, 256
 
-    def per_weight(counts, weights):
-        return counts.flops / weights, counts.transcendentals / weights
+    def weigh(around, own):
+        inside = jnp.ones(around.shape[:2], bool)
+        return neighbour_weights(around, inside, own, form)
 
-    shapes = (slots[0],), (columns, slots[1])
-    colours = (columns, *slots, 3), (columns, 5, 5, 3)
-    counts = compiled(upsample._bilateral_weights, *shapes, *colours, (), ())
-    found = per_weight(counts, 25 * columns * 64)
-    assert found == (pytest.approx(WEIGHING["bilateral"], rel=0.01), 1)
-    counts = compiled(upsample._hat_weights, *shapes)
-    found = per_weight(counts, 9 * columns * 64)
-    assert found == (pytest.approx(WEIGHING["bilinear"], rel=0.02), 0)
+    shapes = (cells, NEIGHBOURS[method], features), (cells, features, slots)
+    counts = compiled(weigh, *shapes)
+    weights = cells * NEIGHBOURS[method] * slots
+    assert counts.flops / weights == pytest.approx(WEIGHING[method], rel=0.02)
+    assert counts.transcendentals / weights == exponentials
 
 
 def test_maps_and_pixels():
@@ -172,11 +176,11 @@ def test_maps_and_pixels():
     found = upsampling_work(2, 3, 16, 1024)
     weights = 1024 * 25
     assert found.transcendentals == 2 * weights
-    assert found.flops == 2 * (weights * (18 + 2 * 4) + 3 * 1024)
+    assert found.flops == 2 * (weights * (13 + 2 * 4) + 3 * 1024)
     assert found.bytes == 2 * 4 * (9 * 1024 + 3 * 16 + 9 * 1024)
     found = upsampling_work(1, 3, 16, 1024, "bilinear")
     assert found.transcendentals == 0
-    assert found.flops == 1024 * 9 * (5 + 2 * 4) + 3 * 1024
+    assert found.flops == 1024 * 9 * (9 + 2 * 4) + 3 * 1024
 
 
 NUM_STEPS = np.array([[3, 5], [2, 4]])

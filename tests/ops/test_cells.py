@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dslo_jax.ops import CellLayout, cell_layout, slot_bucket
+from dslo_jax.ops.cells import CellLayout, cell_layout
 
 
 LAYOUTS = [  # photo, grid: whole and broken factors, photos smaller than the grid
@@ -63,23 +63,7 @@ def test_means_are_taken_over_the_exact_area(size, grid):
         )
 
 
-def test_buckets_are_powers_of_two_and_three_times_those():
-    buckets = [slot_bucket(n) for n in range(1, 26)]
-    expected = [1, 2, 3, 4, 6, 6, 8, 8, *[12] * 4, *[16] * 4, *[24] * 8, 32]
-    assert buckets == expected
-
-
-def test_photos_of_one_bucket_fold_to_one_shape():
-    shapes = {
-        tuple(part.shape for part in cell_layout(size, (8, 8)).fold(photo(size)))
-        for size in ((57, 90), (64, 96))
-    }
-    assert len(shapes) == 1
-
-
 def test_misuse_is_named():
-    with pytest.raises(ValueError, match=r"needs at least \(5, 9\) slots"):
-        cell_layout((37, 53), (8, 6), slots=(4, 12))
     with pytest.raises(ValueError, match="at least 1"):
         cell_layout((0, 5), (2, 2))
     layout = cell_layout((4, 6), (2, 2))

@@ -13,13 +13,13 @@ from properties import PROPERTY, SEEDS
 from dslo_jax.ops import (
     bilinear_labels,
     bilinear_upsample,
-    cell_layout,
     dense_bilateral_labels,
     dense_bilateral_upsample,
     joint_bilateral_labels,
     joint_bilateral_upsample,
     resize_weights,
 )
+from dslo_jax.ops.cells import cell_layout
 
 
 LAYOUTS = [  # photo, grid: broken and whole factors, photos smaller than the grid
@@ -31,10 +31,6 @@ LAYOUTS = [  # photo, grid: broken and whole factors, photos smaller than the gr
 SIZE, GRID = LAYOUTS[0]
 VARIANCES = st.floats(-6, 2).map(lambda exponent: 10**exponent)
 UPSAMPLERS = [joint_bilateral_upsample, dense_bilateral_upsample]
-BATCHES = [
-    jax.vmap,
-    lambda find: lambda *photos: jax.lax.map(lambda x: find(*x), photos),
-]
 
 
 def inputs(size=SIZE, grid=GRID, classes=3, seed=0):
@@ -132,13 +128,12 @@ def test_dense_options_equal_their_definition():
 
 @pytest.mark.parametrize(("size", "grid"), LAYOUTS[::2])
 def test_bilinear_equals_torch_as_maps_and_as_labels(size, grid):
-    values, guide = inputs(size, grid, classes=12)
+    values, _ = inputs(size, grid, classes=12)
     expected = torch.nn.functional.interpolate(
         torch.tensor(np.asarray(values))[None], size, mode="bilinear"
     )[0].numpy()
     np.testing.assert_allclose(bilinear_upsample(values, size), expected, atol=1e-5)
-    layout = cell_layout(size, grid)
-    labels = layout.unfold(bilinear_labels(values, layout.fold(guide)).labels)
+    labels = bilinear_labels(values, size).labels
     second, first = np.sort(expected, axis=0)[-2:]
     clear = first - second > 1e-5
     assert clear.mean() > 0.99
@@ -214,9 +209,9 @@ def test_labels_and_ties_equal_those_of_the_maps(reading):
     values = values.at[4].set(values[0]).at[3].set(9.0)
     active = jnp.arange(5) != 3
     if reading == "joint":
-        layout = cell_layout(SIZE, GRID)
-        found = joint_bilateral_labels(values, layout.fold(guide), active)
-        labels, tied = layout.unfold(found.labels), layout.unfold(found.tied)
+        photo = np.rint(255 * guide).astype(np.uint8)
+        labels, tied = joint_bilateral_labels(values, photo, active)
+        guide = photo.astype(np.float32) / 255
         maps = np.array(joint_bilateral_upsample(values, guide))
     else:
         labels, tied = dense_bilateral_labels(values, guide, active)
@@ -229,49 +224,6 @@ def test_labels_and_ties_equal_those_of_the_maps(reading):
     assert 0 < np.sum(tied) < np.size(tied)
 
 
-def test_labels_do_not_depend_on_the_bucket():
-    values, guide = inputs()
-    tight, wide = cell_layout(SIZE, GRID), cell_layout(SIZE, GRID, slots=(8, 16))
-    assert tight.slots != wide.slots
-    few, many = (
-        layout.unfold(joint_bilateral_labels(values, layout.fold(guide)).labels)
-        for layout in (tight, wide)
-    )
-    np.testing.assert_array_equal(few, many)
-
-
-def test_photos_of_one_bucket_share_a_program():
-    traces = []
-
-    @jax.jit
-    def find(values, cells):
-        traces.append(None)
-        return joint_bilateral_labels(values, cells)
-
-    for size in (SIZE, (40, 60)):
-        values, guide = inputs(size)
-        find(values, cell_layout(size, GRID).fold(guide))
-    assert len(traces) == 1
-
-
-@pytest.mark.parametrize("batched", BATCHES, ids=["vmap", "map"])
-def test_batches_equal_single_photos(batched):
-    sizes = [SIZE, (40, 60)]
-    layouts = [cell_layout(size, GRID) for size in sizes]
-    singles = [inputs(size, seed=seed) for seed, size in enumerate(sizes)]
-    folded = [
-        layout.fold(guide) for layout, (_, guide) in zip(layouts, singles, strict=True)
-    ]
-    cells = jax.tree.map(lambda *parts: jnp.stack(parts), *folded)
-    values = jnp.stack([values for values, _ in singles])
-    active = jnp.array([[True, True, True], [True, False, True]])
-    found = batched(joint_bilateral_labels)(values, cells, active)
-    for i in range(2):
-        single = joint_bilateral_labels(values[i], folded[i], active[i])
-        for batch, alone in zip(found, single, strict=True):
-            np.testing.assert_array_equal(batch[i], alone)
-
-
 @pytest.mark.usefixtures("x64")
 def test_double_precision_mode_still_computes_in_float32():
     values, guide = inputs()
@@ -279,7 +231,7 @@ def test_double_precision_mode_still_computes_in_float32():
     assert dense_bilateral_upsample(values, guide).dtype == jnp.float32
     cells = cell_layout(SIZE, GRID).fold(guide.astype(np.float64))
     assert {part.dtype for part in cells} == {np.dtype(np.float32)}
-    assert bilinear_labels(values, cells).labels.dtype == jnp.int32
+    assert bilinear_labels(values, SIZE).labels.dtype == jnp.int32
 
 
 def test_misuse_is_named():

@@ -8,7 +8,8 @@ from dslo_jax import SegmenterConfig, prompts
 from dslo_jax.config import option_fields
 from dslo_jax.evaluation import Cell, Sample
 from dslo_jax.evaluation.sweeps.oracles import InformedBatch
-from dslo_jax.images import read_photo
+from dslo_jax.images import read_photo, resize_photo
+from dslo_jax.ops import joint_bilateral_labels
 from dslo_jax.pipeline import Batch, Memory
 from dslo_jax.pipeline.stages import watch
 from dslo_jax.solvers import Discrepancy
@@ -99,7 +100,7 @@ def run(make_batch, memory, config):
         batch = make_batch(memory)
         for step in ("text", "features", "logits", "prepared", "encoded", "affinity"):
             getattr(batch, step)(config)
-        batch.labelled(config, 0)
+        batch.labelled(config)
     text = {"text"} if any(call.stage == "text" for call in calls) else set()
     return memory.computed | text, calls
 
@@ -124,7 +125,10 @@ def test_an_option_changes_the_results_of_its_steps_and_of_no_other(make_batch, 
     computed, calls = run(make_batch, memory, changed)
     assert computed == STEPS[name]
     (labels,) = [call for call in calls if call.stage == "labels"]
-    assert labels.static["options"] == changed.upsampling
+    options = changed.upsampling
+    forms = {"bilateral": "product", "bilinear": "hat"}
+    assert options == labels.static.get("options", options)
+    assert labels.static.get("form") == forms.get(options.upsampling)
     for call in calls:
         if call.stage == "solver":
             asked = call.static["discrepancy"]
@@ -154,7 +158,35 @@ def test_templates_are_encoded_once_for_each_set(networks, make_photo):
 
 def test_dense_upsampling_folds_no_photo(make_batch):
     memory = Watched()
-    run(make_batch, memory, BASE)
     dense = BASE.with_options(upsampling="dense")
-    assert run(make_batch, memory, dense)[0] == {"guide"}
-    assert run(make_batch, memory, dense)[0] == set()
+    assert "guide" not in run(make_batch, memory, dense)[0]
+    assert run(make_batch, memory, BASE)[0] == {"guide"}
+
+
+def test_photos_of_any_sizes_are_labelled_together(networks, make_photo):
+    sizes = [(64, 64), (31, 90), (120, 40)]
+    photos = [read_photo(make_photo(*size, i)) for i, size in enumerate(sizes)]
+    config = BASE.with_options(mode="logits", spatial_variance=0.5, range_variance=0.02)
+    batch = Together(networks, photos, CLASSES, size=3)
+    with watch() as calls:
+        found = batch.labelled(config)
+    assert sum(call.stage == "labels" for call in calls) == 1
+    solved = batch.solved(config)
+    for i, photo in enumerate(photos):
+        maps = solved.solution.value[i, : solved.counts[i]]
+        expected = joint_bilateral_labels(
+            maps.reshape(-1, *batch.grid(config)),
+            photo.pixels,
+            spatial_variance=0.5,
+            range_variance=0.02,
+        )
+        for mine, other in zip(found[i], expected, strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
+class Together(Batch):
+    """A batch whose photos all have the same size for CLIP."""
+
+    def _resized(self, size, method):
+        pixels = [resize_photo(photo.pixels, size) for photo in self.padded]
+        return self.put(np.stack(pixels))

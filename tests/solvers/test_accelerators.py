@@ -39,6 +39,32 @@ def programs():
     yield "path, bfloat16 affinity", SOLVE["path"], (SOURCE, narrow)
     maps, photo = shape(CLASSES, SIDE, SIDE), shape(8 * SIDE, 8 * SIDE, 3)
     yield "dense upsampling", ops.dense_bilateral_upsample, (maps, photo)
+    for form in ("product", "squares", "hat"):
+        label = partial(ops.label_tile, form=form, together=ops.tiles.UNITS)
+        yield f"labels, {form}", label, (tile(form), shape(2))
+
+
+def tile(form):
+    """The shapes of a tile with room for 8 classes."""
+    units, pieces, neighbours = ops.tiles.UNITS, 2048, 9 if form == "hat" else 25
+    whole = partial(shape, dtype=jnp.int32)
+    return ops.Tile(
+        pixels=None
+        if form == "hat"
+        else shape(units, ops.tiles.SLOTS, 3, dtype=jnp.uint8),
+        piece=whole(units),
+        start=whole(units),
+        used=whole(),
+        width=whole(pieces),
+        origin=shape(pieces, 2),
+        step=shape(pieces, 2),
+        mean=shape(pieces, 3),
+        colours=shape(pieces, neighbours, 3),
+        inside=shape(pieces, neighbours, dtype=bool),
+        values=shape(pieces, 8, neighbours),
+        classes=whole(pieces, 8),
+        count=whole(pieces),
+    )
 
 
 def products_of(function, arguments):

@@ -160,10 +160,11 @@ class Sweep:
 def _labels(batch: InformedBatch, cell: Cell, count: int) -> list[Labelled]:
     """The labels of every photo by one cell."""
     solved = batch.solved(cell.config)
+    batch.clock = Clock()
+    found = batch.labelled(cell.config)
+    seconds = batch.clock.seconds_of("labels") / count
     results = []
-    for i in range(count):
-        batch.clock = Clock()
-        labelled = batch.labelled(cell.config, i)
+    for i, labelled in enumerate(found):
         active = solved.order[i, : solved.counts[i]]
         mine = jax.tree.map(itemgetter((i, slice(len(active)))), solved.solution)
         results.append(
@@ -172,8 +173,7 @@ def _labels(batch: InformedBatch, cell: Cell, count: int) -> list[Labelled]:
                 active=active,
                 solved=mine,
                 ties=float(np.mean(labelled.tied)),
-                seconds=solved.seconds / len(batch.padded)
-                + batch.clock.seconds_of("labels"),
+                seconds=solved.seconds / len(batch.padded) + seconds,
             )
         )
     return results
