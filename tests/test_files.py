@@ -7,7 +7,11 @@ from contextlib import nullcontext
 
 import pytest
 
+from dslo_jax import SegmenterConfig
+from dslo_jax.bench import results
 from dslo_jax.files import atomic_file, read_text
+from dslo_jax.models import pixel_statistics
+from dslo_jax.weights import place
 
 
 def test_bytes_then_name_reach_the_disk(tmp_path, monkeypatch):
@@ -70,3 +74,18 @@ def test_what_is_no_text(tmp_path):
         (tmp_path / "a.txt").write_bytes(content)
         with pytest.raises(UnicodeDecodeError):
             read_text(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    "read", [place._read_object, pixel_statistics._read_object, results._load]
+)
+def test_json_of_any_editor(tmp_path, read):
+    (tmp_path / "a.json").write_bytes('{"é": 1}\r\n'.encode("utf-8-sig"))
+    assert read(tmp_path / "a.json") == {"é": 1}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_options_of_any_editor(tmp_path, encoding):
+    (tmp_path / "a.toml").write_bytes('mode = "path"\r\n'.encode(encoding))
+    config = SegmenterConfig.from_toml(tmp_path / "a.toml")
+    assert config.flat["mode"] == "path"
