@@ -9,7 +9,10 @@ from contextlib import nullcontext
 
 import pytest
 
+from dslo_jax import SegmenterConfig
+from dslo_jax.bench import results
 from dslo_jax.files import atomic_file, read_text, write_json
+from dslo_jax.weights import read_object
 
 
 def test_bytes_then_name_reach_the_disk(tmp_path, monkeypatch):
@@ -81,3 +84,16 @@ def test_json_is_strict_and_replaces_no_file_in_vain(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"rows": [math.nan]})
     assert json.loads(path.read_text()) == {"rows": [1.5]}
+
+
+@pytest.mark.parametrize("read", [read_object, results._load])
+def test_json_of_any_editor(tmp_path, read):
+    (tmp_path / "a.json").write_bytes('{"é": 1}\r\n'.encode("utf-8-sig"))
+    assert read(tmp_path / "a.json") == {"é": 1}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_options_of_any_editor(tmp_path, encoding):
+    (tmp_path / "a.toml").write_bytes('mode = "path"\r\n'.encode(encoding))
+    config = SegmenterConfig.from_toml(tmp_path / "a.toml")
+    assert config.flat["mode"] == "path"

@@ -32,9 +32,9 @@ NAMES = {
     "cost": ("Work", "path_bytes", "solver_bytes", "solver_work", "velocity_bytes"),
     "bench": ("Effort", "bench_discrepancy"),
     "prompts": (
-        *("ClassList", "IMAGENET_TEMPLATES", "check_templates", "classes_of_options"),
-        *("embed_names", "load_tokenizer", "parse_classes", "read_class_file"),
-        *("split_classes", "tokenize"),
+        *("ClassList", "IMAGENET_TEMPLATES", "LazyTokenizer", "check_templates"),
+        *("classes_of_options", "embed_names", "load_tokenizer", "parse_classes"),
+        *("read_class_file", "split_classes", "tokenize"),
     ),
     "pipeline": (
         *("Batch", "Memory", "Networks", "ScaledPhoto", "Solved", "SolverInput"),

@@ -208,12 +208,10 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
             offline=options.offline,
             announce=report.stage,
         )
-        places = {
-            "clip": options.clip or pair.clip,
-            "attention": options.attention or pair.attention,
-        }
+        clip = hub.resolve(options.clip or pair.clip, "clip", offline=True)
+        attention = options.attention or pair.attention
         circumstances = describe(
-            [hub.resolve(at, kind, offline=True) for kind, at in places.items()],
+            [clip, hub.resolve(attention, "attention", offline=True)],
             batch_size=options.batch,
             precision=network_dtype(options.precision, device).name,
             device=device,

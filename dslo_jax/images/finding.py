@@ -1,5 +1,6 @@
 """Finding photos in files, folders, globs, archives and tables."""
 
+import contextlib
 import glob
 import itertools
 import logging
@@ -36,7 +37,8 @@ _COMPRESSED_NAME = re.compile(
 _TABLE_NAME = re.compile(r"[^.].*\.parquet", re.IGNORECASE | re.DOTALL)
 _PAGES = re.compile(r"(.+)#([0-9]{1,9}|all)", re.DOTALL)
 _COUNTED = 10**9  # pixels of a page, above which pages are not even counted
-_RUN, _RESULT = "run.json", "segmentation.json"  # what is beside results
+_RESULT = "segmentation.json"
+_RUN = re.compile(r"run(-\d+of\d+)?\.json")  # the report of a run, or of its shard
 
 _logger = logging.getLogger("dslo_jax")
 
@@ -238,9 +240,11 @@ class _Search(NamedTuple):
         )
         if excluded and not is_root:
             return "the output folder"
-        for mark in (_RESULT,) if excluded else (_RESULT, _RUN):
-            if os.path.lexists(folder / mark):
-                return f"results of an earlier run, as it holds {mark}"
+        with contextlib.suppress(OSError):  # told when it is searched
+            for name in os.listdir(folder):
+                is_report = _RUN.fullmatch(name) is not None and not excluded
+                if is_report or name == _RESULT:
+                    return f"results of an earlier run, as it holds {name}"
         return None
 
     def _members(self, file: Path) -> Iterator[Part]:
