@@ -102,6 +102,8 @@ def write_parquet(path: str | os.PathLike[str], shard: Shard) -> None:
 
 def _row(name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
     """The columns of one photo."""
+    # Undecodable bytes of a file name become escapes, as in segmentation.json.
+    name = name.encode("utf-8", "backslashreplace").decode("utf-8")
     row: dict[str, Any] = {"name": name}
     for file_name, content in files.items():
         column, suffix = _KINDS.get(file_name, file_name), Path(file_name).suffix
