@@ -1,5 +1,6 @@
 """Results as a folder in CVAT's format "Segmentation mask 1.1"."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -54,7 +55,7 @@ def write_cvat(
         path.write_bytes(encode_png(Image.fromarray(table[result.labels])))
     names = folder / "ImageSets" / "Segmentation" / "default.txt"
     names.parent.mkdir(parents=True)
-    names.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+    names.write_bytes(os.fsencode("".join(f"{stem}\n" for stem in stems)))
 
 
 def _line(name: str, colour: np.ndarray) -> str:

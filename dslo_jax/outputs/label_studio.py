@@ -103,5 +103,5 @@ def _task(result: SavedResult) -> dict[str, Any]:
         for label in np.unique(result.labels).tolist()
     ]
     prediction = {"model_version": f"dslo-jax {version('dslo-jax')}", "result": strokes}
-    address = f"/data/local-files/?d={quote(result.name)}"
+    address = f"/data/local-files/?d={quote(result.name, errors='surrogateescape')}"
     return {"data": {"image": address}, "predictions": [prediction]}

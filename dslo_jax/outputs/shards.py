@@ -143,6 +143,8 @@ def _files_of(folder: Path) -> dict[str, bytes]:
 
 def _row(name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
     """The columns of one photo."""
+    # Undecodable bytes of a file name become escapes, as in segmentation.json.
+    name = name.encode("utf-8", "backslashreplace").decode("utf-8")
     row: dict[str, Any] = {"name": name}
     for file_name, content in files.items():
         column, suffix = _KINDS.get(file_name, file_name), Path(file_name).suffix

@@ -1,6 +1,7 @@
 """Exports are read by other programs as the labels that they were made of."""
 
 import json
+import os
 import re
 import shutil
 
@@ -11,7 +12,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from dslo_jax.errors import ImageError, OptionError, OutputError
-from dslo_jax.outputs import SavedResult, coco, read_results, write_export
+from dslo_jax.outputs import EXPORTS, SavedResult, coco, read_results, write_export
 from dslo_jax.outputs.label_studio import encode_brush
 
 
@@ -146,6 +147,16 @@ def test_label_studio(run, tmp_path):
     labels = (folder / "labels.xml").read_text(encoding="utf-8")
     assert "猫 &amp; &lt;b&gt;dog&lt;/b&gt;" in labels
     assert len(re.findall("<Label ", labels)) == len(NAMES) + 2
+
+
+def test_a_photo_whose_name_is_not_utf8(result, tmp_path):
+    result.save(tmp_path / "run" / os.fsdecode(b"bad\xff.jpg"))
+    for kind in EXPORTS:
+        write_export(kind, tmp_path / "run", tmp_path / kind)
+    tasks = json.loads((tmp_path / "labelstudio" / "tasks.json").read_text())
+    assert tasks[0]["data"]["image"].endswith("bad%FF.jpg")
+    listed = tmp_path / "cvat" / "ImageSets" / "Segmentation" / "default.txt"
+    assert listed.read_bytes() == b"bad\xff\n"
 
 
 def test_what_cannot_be_exported(run, tmp_path):

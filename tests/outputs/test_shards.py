@@ -3,6 +3,7 @@
 import builtins
 import io
 import json
+import os
 import tarfile
 from urllib.parse import unquote
 
@@ -18,6 +19,9 @@ from dslo_jax.outputs import FILES, write_parquet, write_tar
 def shard(result):
     files = result.files(tuple(FILES))
     return {"deep/cat.v2.jpg": files, "猫 100%.png": result.files(("labels", "json"))}
+
+
+UNDECODABLE = os.fsdecode(b"bad\xff.jpg")
 
 
 def test_a_tar_as_webdataset_groups_it(shard, tmp_path):
@@ -98,6 +102,22 @@ def test_parquet_without_its_package(shard, tmp_path, monkeypatch):
     with pytest.raises(OptionError, match=r"O05.*dslo-jax\[parquet\]"):
         write_parquet(tmp_path / "a.parquet", shard)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_not_utf8(result, tmp_path):
+    write_tar(tmp_path / "a.tar", {UNDECODABLE: result.files(("json",))})
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        assert archive.getnames() == [f"{UNDECODABLE.replace('.', '%2E')}.json"]
+
+
+@pytest.mark.interop
+def test_a_row_whose_name_is_not_utf8(result, tmp_path):
+    import pyarrow.parquet
+
+    write_parquet(tmp_path / "a.parquet", {UNDECODABLE: result.files(("labels",))})
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    assert table.column("name")[0].as_py() == "bad\\udcff.jpg"
+    assert table.column("classes")[0].as_py() is None
 
 
 def test_a_failure_leaves_no_tar(shard, tmp_path):
