@@ -228,7 +228,7 @@ class Segmentation:
             "dslo_jax": version("dslo-jax"),
             "photo": {
                 "path": None if path is None else os.fspath(path),
-                "sha256": getattr(self.photo, "sha256", None),
+                "sha256": self.photo.sha256,
                 "height": height,
                 "width": width,
             },

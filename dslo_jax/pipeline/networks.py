@@ -180,9 +180,10 @@ class Networks:
 
         A name is encoded alone, so that its features do not depend on other names.
         """
-        for name in names:
-            if (templates, name) not in self._text:
-                self._text[templates, name] = self._features(clock, name, templates)
+        with self._lock:
+            for name in names:
+                if (templates, name) not in self._text:
+                    self._text[templates, name] = self._features(clock, name, templates)
         return self.put(np.stack([self._text[templates, name] for name in names]))
 
     def _features(
