@@ -72,7 +72,9 @@ start = time.perf_counter()
 done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
 wall, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
 print(json.dumps({
-    "wall": wall, "cpu": used.ru_utime + used.ru_stime, "peak_mib": used.ru_maxrss / 1024,
+    "wall": wall,
+    "cpu": used.ru_utime + used.ru_stime,
+    "peak_mib": used.ru_maxrss / 1024,
     "programs": done.stderr.count("(once per shape)"),
 }))
 sys.stderr.write(done.stderr)
