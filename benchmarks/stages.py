@@ -107,7 +107,7 @@ def labelling(
         find_path=find_path,
     )
     layout = ops.cell_layout(photo.shape[:2], (side, side))
-    grids = np.array([features.shape[:2]], np.int32)
+    grids = jnp.array([features.shape[:2]], jnp.int32)
     photos = PhotoFeatures((features.reshape(-1, 512),), grids)
     device = jax.device_put((photos, names, affinity[None]))
 

@@ -76,7 +76,7 @@ class VisionEmbeddings(nnx.Module):
     def of_patches(self, patches: Patches) -> Float[Array, "batch tokens channels"]:
         """The same for photos that are cut into patches; padding included."""
         batch, count, side = patches.pixels.shape[:3]
-        strip = patches.pixels.reshape(batch, count * side, side, 3)  # one column
+        strip = jnp.reshape(patches.pixels, (batch, count * side, side, 3))  # a column
         return self._join(self._project(strip)[:, :, 0], self._positions_of(patches))
 
     def positions(self, height: int, width: int) -> Float[Array, "tokens channels"]:
@@ -108,10 +108,11 @@ class VisionEmbeddings(nnx.Module):
         """As ``positions``, for the grid of each photo, which is data."""
         trained = self.position_embedding.embedding[...]
         side = self.config.grid_size
-        is_native = jnp.all(patches.grid == side, axis=1, keepdims=True)
+        grid = jnp.asarray(patches.grid)
+        is_native = jnp.all(grid == side, axis=1, keepdims=True)
         tenths = jnp.where(is_native, 0, _POSITION_TENTHS)
         rows, columns = (
-            position_weights(place, patches.grid[:, axis, None], side, tenths=tenths)
+            position_weights(place, grid[:, axis, None], side, tenths=tenths)
             for axis, place in enumerate(patches.places)
         )
         batch, count, _ = rows.shape
