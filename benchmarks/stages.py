@@ -106,7 +106,7 @@ def labelling(
         config=config,
         find_path=find_path,
     )
-    grids = np.array([features.shape[:2]], np.int32)
+    grids = jnp.array([features.shape[:2]], jnp.int32)
     photos = PhotoFeatures((features.reshape(-1, 512),), grids)
     device = jax.device_put((photos, names, affinity[None]))
 

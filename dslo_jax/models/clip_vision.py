@@ -76,8 +76,7 @@ class VisionEmbeddings(nnx.Module):
     def of_patches(self, patches: Patches) -> Float[Array, "batch tokens channels"]:
         """The same for photos that are cut into patches; padding included."""
         batch, count, side = patches.pixels.shape[:3]
-        pixels = jnp.asarray(patches.pixels)
-        strip = pixels.reshape(batch, count * side, side, 3)  # one column
+        strip = jnp.reshape(patches.pixels, (batch, count * side, side, 3))  # a column
         return self._join(self._project(strip)[:, :, 0], self._positions_of(patches))
 
     def positions(self, height: int, width: int) -> Float[Array, "tokens channels"]:

@@ -69,8 +69,7 @@ def _dense_features(
 
     So whatever comes next is compiled once, and not for every length of sequences.
     """
-    pixels = _unit_range(jnp.asarray(patches.pixels))
-    patches = patches._replace(pixels=pixels)
+    patches = patches._replace(pixels=_unit_range(jnp.asarray(patches.pixels)))
     (features,) = nnx.merge(graph.value, state).features(patches, attention)
     return jnp.pad(features, ((0, longest - len(features)), (0, 0)))
 
