@@ -88,7 +88,7 @@ def test_empty_batch_is_empty(segmenter):
 def test_another_photo_of_the_same_bucket_compiles_nothing(segmenter, make_photo):
     first = segmenter(make_photo(60, 90), CLASSES)
     before = pipeline.num_compilations()
-    again = segmenter(make_photo(58, 87, seed=2), CLASSES)  # same slots, same grid
+    again = segmenter(make_photo(58, 87, seed=2), CLASSES)  # same size for CLIP
     survivors = [
         sum(not report.rejected for report in result.reports)
         for result in (first, again)
