@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 _CHUNK_SIZE = 80  # prompts encoded at once: one name in the 80 templates of CLIP
-_LENGTH_STEP = 8  # prompts are cut to a multiple of this, so that few shapes compile
+_LENGTH_STEP = 16  # prompts are cut to a multiple of this, so that few shapes compile
 
 
 def embed_names(

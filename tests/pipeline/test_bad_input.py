@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from dslo_jax import Segmentation, Segmenter, SegmenterConfig, cli, hub
 from dslo_jax.errors import SolverError
-from dslo_jax.pipeline import checks
+from dslo_jax.pipeline import Batch, checks
 from dslo_jax.solvers import Reason, Solution
 from tests.pipeline.conftest import FAST, QUICK
 
@@ -345,10 +344,14 @@ def test_an_output_folder_that_is_a_file(run, photo, tmp_path):
 
 
 def test_a_read_only_output_folder(run, photo, monkeypatch):
-    def refuse(**_):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    open_file = os.open
 
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    def refuse(path, *arguments, **options):
+        if str(path).endswith(".lock"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return open_file(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
     code, _, err = run(photo, *CLASSES)
     assert code == 6
     assert f"{os.strerror(errno.EROFS)}" in err
@@ -359,10 +362,10 @@ def test_a_full_disk_keeps_what_was_written(run, photo, tmp_path, monkeypatch):
     shutil.copy(photo, second)
     save = Segmentation.save
 
-    def save_once(self, folder):
+    def save_once(self, folder, **options):
         if folder.name == "second.png":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return save(self, folder)
+        return save(self, folder, **options)
 
     monkeypatch.setattr(Segmentation, "save", save_once)
     code, out, err = run(photo, second, *CLASSES, *FAST)
@@ -378,7 +381,8 @@ def test_too_little_memory(run, photo, monkeypatch):
     def fail(*_, **__):
         raise MemoryError("Unable to allocate 188. PiB")
 
-    monkeypatch.setattr(Segmenter, "batch", fail)
+    monkeypatch.setattr(Batch, "solve", fail)
     code, _, err = run(photo, *CLASSES, *FAST)
     assert code == 5
-    assert "[D01] out of memory (Unable to allocate 188. PiB); try fewer photos" in err
+    assert f"{photo}: [D01]" in err
+    assert "(Unable to allocate 188. PiB)" in err

@@ -143,6 +143,6 @@ def test_reading_is_timed(segmenter, photos, tmp_path):
     Image.fromarray(photos[0]).save(tmp_path / "a.png")
     result = segmenter(tmp_path / "a.png", NAMES)
     stages = [timing.stage for timing in result.timings]
-    assert stages.index("read") < stages.index("resize") < stages.index("labels")
+    assert stages.index("read") < stages.index("resize") < stages.index("fold")
     assert len(set(stages)) == len(stages)
     assert same(result, segmenter(read_photo(photos[0]), NAMES))
