@@ -17,6 +17,8 @@ from PIL import Image
 
 from dslo_jax import Segmenter, images, pairs, scenes
 from dslo_jax.bench.machine import describe_machine
+from dslo_jax.pipeline import Batch
+from dslo_jax.prompts import parse_classes
 from dslo_jax.small_world import mean_leads
 
 
@@ -97,7 +99,8 @@ def main() -> None:
     rows = []
     for name, is_drawn, pictures in kinds([PHOTO, *options.photos]):
         read = [images.read_photo(picture) for picture in pictures]
-        leads = [float(mean_leads(world, networks, [p], size=1)[0]) for p in read]
+        batches = (Batch(networks, [photo], parse_classes(["sky"])) for photo in read)
+        leads = [float(mean_leads(world, batch)[0]) for batch in batches]
         rows.append(
             {
                 "kind": name,

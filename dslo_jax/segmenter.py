@@ -252,8 +252,7 @@ class Segmenter:
         labelled = [batch.labelled(config, index) for index in range(len(photos))]
         notes = [classes.notes] * len(photos)
         if self._world is not None:
-            args = self._world, self.networks, photos, classes
-            foreign = world_notes(*args, size=batch_size)
+            foreign = world_notes(self._world, batch)
             notes = [classes.notes + each for each in foreign]
         return [
             assemble(

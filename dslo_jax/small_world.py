@@ -5,51 +5,37 @@ on photographs these mean nothing. So a result says which of its words they neve
 and whether the photo is no drawing of their world.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float
 
-from dslo_jax.images import Photo
+from dslo_jax.config import SegmenterConfig
 from dslo_jax.pairs import World
-from dslo_jax.pipeline import Batch, Networks
+from dslo_jax.pipeline import Batch
 from dslo_jax.prompts import ClassList, parse_classes
 
 
 _NAMED = 10  # the most unknown words that a note lists
 
 
-def world_notes(
-    world: World,
-    networks: Networks,
-    photos: Sequence[Photo],
-    classes: ClassList,
-    *,
-    size: int,
-) -> list[tuple[str, ...]]:
+def world_notes(world: World, batch: Batch) -> list[tuple[str, ...]]:
     """The notes of each photo about what the networks do not know.
 
     Args:
         world: What they know.
-        networks: The networks.
-        photos: The photos of a batch.
-        classes: The classes that were asked for.
-        size: Photos in a batch, as for ``Batch``.
+        batch: The photos, and the classes that were asked for.
 
     Returns:
         For each photo its notes; none where everything is known.
     """
-    words = _word_notes(world, classes)
+    words = _word_notes(world, batch.classes)
     notes = []
-    for lead in mean_leads(world, networks, photos, size=size).tolist():
+    for lead in mean_leads(world, batch).tolist():
         is_drawing = lead >= world.least_lead
         notes.append(words if is_drawing else (*words, _foreign_note(world, lead)))
     return notes
 
 
-def mean_leads(
-    world: World, networks: Networks, photos: Sequence[Photo], *, size: int
-) -> Float[np.ndarray, " photos"]:
+def mean_leads(world: World, batch: Batch) -> Float[np.ndarray, " photos"]:
     """How far the best class of a patch is ahead of the second, on average.
 
     All classes of the world are compared, whatever was asked for: in a drawing, one of
@@ -58,17 +44,28 @@ def mean_leads(
 
     Args:
         world: What the networks know.
-        networks: The networks.
-        photos: The photos of a batch.
-        size: Photos in a batch, as for ``Batch``.
+        batch: The photos.
 
     Returns:
         Mean over the patches of the difference of two cosines, 0 ... 2.
     """
-    batch = Batch(networks, photos, parse_classes(world.classes), size=size)
-    logits = np.asarray(batch.logits(world.config), np.float32)[: len(photos)]
-    second, best = np.moveaxis(np.partition(logits, -2, axis=1)[:, -2:], 1, 0)
-    return (best - second).mean(axis=-1)
+    logits = np.asarray(_InWorld(world, batch).logits(world.config), np.float32)
+    ascending = np.sort(logits[: len(batch.photos)], axis=1)
+    return (ascending[:, -1] - ascending[:, -2]).mean(axis=-1)
+
+
+class _InWorld(Batch):
+    """A batch with all classes of the world, and the features of another batch."""
+
+    def __init__(self, world: World, batch: Batch):
+        classes = parse_classes(world.classes)
+        size = len(batch.padded)
+        super().__init__(batch.networks, batch.photos, classes, size=size)
+        self._batch = batch
+
+    def features(self, config: SegmenterConfig):
+        """The features of the other batch, which has them already."""
+        return self._batch.features(config)
 
 
 def _foreign_note(world: World, lead: float) -> str:

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "config": "attention errors logits ops options solvers",
     "pairs": "config errors scenes",
     "pipeline": "attention config errors images logits ops prompts solvers templates",
-    "small_world": "images pairs pipeline prompts",
+    "small_world": "config pairs pipeline prompts",
     "segmentation": "config errors files images ops outputs pipeline solvers",
     "own_logits": "config errors images pipeline prompts segmentation solvers",
     "segmenter": (

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from dslo_jax import Segmenter, images, pairs, scenes, small_world
-from dslo_jax.prompts import read_class_file
+from dslo_jax.pipeline import Batch
+from dslo_jax.prompts import parse_classes, read_class_file
 
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -25,10 +26,9 @@ def segmenter():
 def leads_of(segmenter, pictures):
     world = pairs.find_pair("demo").world
     photos = [images.read_photo(picture) for picture in pictures]
-    networks = segmenter.networks
-    return [
-        small_world.mean_leads(world, networks, [photo], size=1)[0] for photo in photos
-    ]
+    classes = parse_classes(["sky"])
+    batches = [Batch(segmenter.networks, [photo], classes) for photo in photos]
+    return [small_world.mean_leads(world, batch)[0] for batch in batches]
 
 
 def test_only_the_bundled_pair_has_a_world(tmp_path):
