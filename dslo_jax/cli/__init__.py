@@ -21,7 +21,8 @@ from dslo_jax.devices import device_error
 from dslo_jax.errors import DsloError, OptionError, OutputError
 
 
-PARTIAL, INTERRUPTED, UNREAD, BUG = OutputError.exit_code, 130, 141, 1
+PARTIAL, BUG = OutputError.exit_code, 1
+INTERRUPTED, UNREAD, TERMINATED = 130, 141, 143
 
 COMMANDS = {
     "segment": segment.run,
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoint. 5: a device that is missing, or a machine without memory, files or
     threads to spare. 6: some photos failed, or results could not be written. 7: slower
     than ``bench compare`` allows. 130: interrupted. 141: the reader of the output has
-    ended.
+    ended. 143: ended by SIGTERM.
     """
     open_streams()
     try:
@@ -85,9 +86,9 @@ def _run(arguments: list[str]) -> int:
             return COMMANDS[arguments[0]](arguments[1:], errors)
     except SystemExit as stop:  # the option parser has printed the error
         return stop.code if isinstance(stop.code, int) else OptionError.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say(errors, "interrupted")
-        return INTERRUPTED
+        return TERMINATED if isinstance(stop, terminal.Terminated) else INTERRUPTED
     except BrokenPipeError:
         raise
     except Exception as error:

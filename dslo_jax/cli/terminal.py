@@ -213,38 +213,52 @@ class Measuring:
         }
 
 
+class Terminated(KeyboardInterrupt):
+    """The end of a run that was asked for by the signal SIGTERM."""
+
+
 @contextmanager
 def interruptible(console: Console, watch: Watch) -> Iterator[Watch]:
-    """Stop after the current batch at the first Ctrl-C, and at once at the second.
+    """Stop after the current photos at the first signal, and at once at the second.
+
+    The signals are Ctrl-C (SIGINT) and SIGTERM, which job schedulers send.
 
     Args:
-        console: The console of the message at the first Ctrl-C.
+        console: The console of the message at the first signal.
         watch: Called with the progress.
 
     Yields:
-        A function like ``watch``, which raises ``KeyboardInterrupt`` after Ctrl-C.
+        A function like ``watch``, which raises ``KeyboardInterrupt`` after a signal;
+        after SIGTERM, it raises ``Terminated``.
     """
-    asked = threading.Event()
+    asked: list[type[KeyboardInterrupt]] = []
 
-    def ask(*_: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        say(console, "finishing this batch; press Ctrl-C again to stop at once")
+    def ask(number: int, _: object) -> None:
+        reason = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        if asked:
+            raise reason
+        asked.append(reason)
+        say(
+            console,
+            "finishing what is being written; press Ctrl-C again to stop at once. "
+            "The same command continues from here",
+        )
 
     def watch_and_stop(done: int, total: int) -> None:
         watch(done, total)
-        if asked.is_set():
-            raise KeyboardInterrupt
+        if asked:
+            raise asked[0]
 
     if threading.current_thread() is not threading.main_thread():
         yield watch  # only the main thread may handle signals
         return
-    before = signal.signal(signal.SIGINT, ask)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, ask) for number in numbers]
     try:
         yield watch_and_stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _duration(seconds: float) -> str:

@@ -135,7 +135,7 @@ def test_interrupted_once_and_continued(run, stubbed, tmp_path, monkeypatch):
         patch.setattr(StubSweep, "measure", interrupted)
         code, _, err = run()
     assert code == cli.INTERRUPTED
-    assert "finishing this batch" in err
+    assert "finishing what is being written" in err
     assert stubbed[0].batches == [("a", "b")]
     assert run()[0] == 0
     assert stubbed[1].batches[0] == ("c",)

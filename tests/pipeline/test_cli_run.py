@@ -1,11 +1,13 @@
 """``dslo segment`` over folders: continued, divided, limited, and never mixed up."""
 
 import json
+import signal
 
 import pytest
 from PIL import Image
 
-from dslo_jax.runs import only_run
+from dslo_jax import Segmentation
+from dslo_jax.runs import only_run, photos
 from tests.pipeline.conftest import FAST
 
 
@@ -66,6 +68,35 @@ def test_a_folder_that_another_run_uses(segment, tmp_path):
         code, _, err = segment()
     assert code == 2
     assert "O08" in err
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_ends_a_run_that_can_go_on(
+    segment, tmp_path, monkeypatch, number, expected
+):
+    before = signal.getsignal(number)
+    save = Segmentation.save
+
+    def save_and_signal(result, folder, **options):
+        saved = save(result, folder, **options)
+        signal.raise_signal(number)
+        return saved
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segmentation, "save", save_and_signal)
+        patch.setattr(photos, "_WRITERS", 1)
+        code, out, err = segment()
+    assert code == expected
+    assert "The same command continues" in err
+    assert 1 <= out.count(" -> ") < 3
+    report = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert report["status"] == "interrupted"
+    assert signal.getsignal(number) is before
+    code, _, _ = segment()
+    assert code == 0
+    assert results(tmp_path) == ["0.png", "1.png", "2.png"]
 
 
 def test_results_are_not_read_as_photos(run, folder, tmp_path):
