@@ -87,7 +87,7 @@ def test_embed_names(tokenizer):
 def test_few_shapes_are_encoded(tokenizer):
     encoder = Encoder()
     embed_names(encoder, tokenizer, ["cat", "dog", "wall"], ["a {}", "the {}"])
-    assert encoder.shapes == [(8, 8)]
+    assert encoder.shapes == [(8, 16)]
     encoder.shapes.clear()
     found = embed_names(encoder, tokenizer, ["cat", "dog"])
     assert len(encoder.shapes) == 2
