@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from dslo_jax import outputs
 from dslo_jax.errors import DsloError, OptionError, OutputError
 from dslo_jax.files import write_json
-from dslo_jax.images import FoundPhoto
+from dslo_jax.images import MAX_PIXELS, FoundPhoto
 from dslo_jax.prompts import ClassList
 from dslo_jax.runs.journal import PHOTO, Journal, Key, Record
 from dslo_jax.segmentation import Segmentation
@@ -121,7 +121,7 @@ class PhotoRun:
     header: Mapping[str, Any]
     shard: Shard = WHOLE
     batch_size: int = 1
-    max_pixels: int = 0
+    max_pixels: int = MAX_PIXELS
     write: tuple[str, ...] = outputs.DEFAULT_FILES
     overwrite: bool = False
 
