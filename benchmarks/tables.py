@@ -259,6 +259,33 @@ def _photos(result: dict[str, Any]) -> str:
     )
 
 
+def folders_table() -> str:
+    """Folders end to end: the code of an older commit beside today's."""
+    result = read("folders")
+    measured: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in result["rows"]:
+        measured.setdefault((row["photos"], row["batch"]), {})[row["code"]] = row
+    lines = [
+        "| photos | batch | seconds | CPU seconds | peak memory | programs | files |",
+        "|---" * 7 + "|",
+    ]
+    for (photos, batch), codes in measured.items():
+        before, now = codes["before"], codes["now"]
+        cells = [
+            f"{before[key]:.0f} → {now[key]:.0f} {unit}".strip()
+            for key, unit in (("wall", ""), ("cpu", ""), ("peak_mib", "MiB"))
+        ]
+        sizes = " → ".join(f"{row['bytes'] / 1e6:.0f}" for row in (before, now))
+        programs = f"{before['programs']} → {now['programs']}"
+        lines.append(
+            f"| {photos} | {batch} | {' | '.join(cells)} | {programs} | {sizes} MB |"
+        )
+    runs = len(result["rows"][0]["runs"])
+    return "\n".join(
+        [*lines, "", f"{provenance(result)}; medians of {runs} runs in turn."]
+    )
+
+
 def _milliseconds(seconds: float) -> str:
     milliseconds = 1e3 * seconds
     form = ",.0f" if milliseconds >= 100 else ".3g"
@@ -293,6 +320,7 @@ TABLES = {
         "components": partial(ablation_table, "components", "demo"),
         "oracles": partial(ablation_table, "oracles", "demo"),
     },
+    "docs/how-to/folders.md": {"folders": folders_table},
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),

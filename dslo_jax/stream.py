@@ -8,7 +8,6 @@ batch before it. Each step holds a limited number of photos and of their bytes.
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
@@ -172,8 +171,8 @@ class Stream:
         ]
 
     def _solve_alone(self, read: _Read, size: int) -> _Solved | FailedPhoto:
-        solve = partial(self._solve, [read], size)
-        return _failure_or(read.source, attempt(lambda: solve()[0]))
+        alone = attempt(lambda: self._solve([read], size)[0])
+        return _failure_or(read.source, alone)
 
     def _solve(self, read: Sequence[_Read], size: int) -> list[_Solved]:
         if not read:
@@ -181,8 +180,8 @@ class Stream:
         photos = [each.photo for each in read]
         clock, self._clock = self._clock, Clock(self._announce)
         batch = Batch(self._networks, photos, self._classes, size=size, clock=clock)
-        notes = [()] * len(read)
         batch.solved(self._config)
+        notes = [()] * len(read)
         if self._world is not None:
             notes = world_notes(self._world, batch)
         batch.forget_all_but_maps(self._config)
