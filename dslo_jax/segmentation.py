@@ -345,7 +345,7 @@ def assemble(
             area=float(areas[index]),
             score=_score(discrepancy, index, winners),
         )
-    ties = float(np.mean(labelled.tied))
+    ties = np.count_nonzero(labelled.tied) / labels.size
     return Segmentation(
         labels=labels,
         synonyms=synonyms,
