@@ -208,10 +208,12 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
             offline=options.offline,
             announce=report.stage,
         )
-        clip = hub.resolve(options.clip or pair.clip, "clip", offline=True)
-        attention = options.attention or pair.attention
+        places = [hub.resolve(options.clip or pair.clip, "clip", offline=True)]
+        if segmenter.config.discrepancy.needs_affinity:
+            attention = options.attention or pair.attention
+            places.append(hub.resolve(attention, "attention", offline=True))
         circumstances = describe(
-            [clip, hub.resolve(attention, "attention", offline=True)],
+            places,
             batch_size=options.batch,
             precision=network_dtype(options.precision, device).name,
             device=device,

@@ -60,16 +60,19 @@ class Journal:
         """Add the records of a batch; they are on the disk when this returns.
 
         Raises:
-            OutputError: The disk refuses (``O06``). What was there before is kept; a
-                part of a line may follow, which the next run cuts off.
+            OutputError: The disk refuses (``O06``). What was there before is kept.
         """
         line = _line([[*key, record] for key, record in records.items()])
         try:
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+            before = os.fstat(file).st_size
             try:
                 while line:
                     line = line[os.write(file, line) :]
                 os.fsync(file)
+            except OSError:
+                os.ftruncate(file, before)  # what comes next must begin a line
+                raise
             finally:
                 os.close(file)
         except OSError as error:

@@ -184,8 +184,13 @@ class PhotoRun:
             self._report(journal, status)
 
     def done(self, journal: Journal) -> set[str]:
-        """Names of the photos whose results are written."""
-        return {p.name for p in self.found if "done" in _record(journal, p)}
+        """Names of the photos that are done and will not be done again.
+
+        A batch that was not finished is repeated, with all its photos.
+        """
+        todo, _ = self._unfinished(journal)
+        written = {p.name for p in self.found if "done" in _record(journal, p)}
+        return written - {place.name for place in todo}
 
     def failures(self, journal: Journal) -> dict[str, str]:
         """The reason for each photo that failed, by its name."""

@@ -155,3 +155,9 @@ def test_classes_of_repeated_options_are_joined(run, folder, tmp_path):
     assert code == 0
     text = (tmp_path / "out" / "0.png" / "segmentation.json").read_text()
     assert [c["name"] for c in json.loads(text)["classes"]] == ["cat", "sofa", "wall"]
+
+
+def test_a_mode_without_attention_needs_no_checkpoint_of_it(segment):
+    code, out, err = segment("--attention", "sd2")
+    assert code == 0, err
+    assert out.count(" -> ") == 3
