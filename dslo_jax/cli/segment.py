@@ -116,7 +116,6 @@ def _segment(options: Segment, errors: Console) -> int:
     with (
         only_run(options.out, shard.suffix),
         _Report(len(found), errors) as report,
-        interruptible(errors, report.progress) as watch,
     ):
         segmenter, circumstances = _load(options, report)
         run = PhotoRun(
@@ -132,7 +131,10 @@ def _segment(options: Segment, errors: Console) -> int:
         )
         journal = run.open_journal()
         report.begin(len(run.done(journal)))
-        with closing(run.finish(segmenter, journal)) as events:
+        with (
+            interruptible(errors, report.progress) as watch,
+            closing(run.finish(segmenter, journal)) as events,
+        ):
             for event in events:
                 report.event(event)
                 watch(report.count, len(found))

@@ -1,5 +1,6 @@
-"""Result files: labels, overlays, maps, JSON; shards of many photos; exports."""
+"""Result files: labels, overlays, maps, JSON; files of many photos; exports."""
 
+from dslo_jax.outputs.archives import write_tar as write_tar
 from dslo_jax.outputs.coco import coco as coco
 from dslo_jax.outputs.exports import EXPORTS as EXPORTS, write_export as write_export
 from dslo_jax.outputs.files import (
@@ -28,9 +29,4 @@ from dslo_jax.outputs.saved import (
     SavedResult as SavedResult,
     read_results as read_results,
 )
-from dslo_jax.outputs.shards import (
-    SHARDS as SHARDS,
-    write_parquet as write_parquet,
-    write_shards as write_shards,
-    write_tar as write_tar,
-)
+from dslo_jax.outputs.tables import write_parquet as write_parquet
