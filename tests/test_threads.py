@@ -75,6 +75,9 @@ def test_an_error_comes_in_its_place():
 def test_windows_are_consecutive():
     assert list(windows(range(5), 2)) == [[0, 1], [2, 3], [4]]
     assert list(windows([], 2)) == []
+    items = iter(range(9))
+    assert next(windows(items, 3)) == [0, 1, 2]
+    assert next(items) == 3  # no more is taken than the window needs
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""An append-only file of finished measurements, which survives being killed.
+"""An append-only file of what a run has finished, which survives being killed.
 
-The first line says what all measurements depend on; every other line holds the records
-of one batch. A line starts with the checksum of the rest and reaches the disk before
+The first line says what all results depend on; every other line holds the records of
+one batch. A line starts with the checksum of the rest and reaches the disk before
 the next is begun, so that only the last line can be torn.
 """
 
@@ -76,7 +76,7 @@ class Journal:
             finally:
                 os.close(file)
         except OSError as error:
-            kept = "everything measured before is kept, and continued from next time"
+            kept = "what was noted before is kept; the same command goes on from there"
             raise OutputError.cannot_write(self._path, error, kept) from error
         self.records.update(records)
 
@@ -110,7 +110,7 @@ def _read_line(line: bytes, where: str) -> Any:
 
 
 def _check_same(found: Record, header: Record, path: Path) -> None:
-    """Refuse to mix measurements of different circumstances; name all differences."""
+    """Refuse to mix results of different circumstances; name all differences."""
     before, now = _flat(found), _flat(header)
     changed = [
         f"{name} = {_quoted(before.get(name))}, now it is {_quoted(value)}"
@@ -125,8 +125,9 @@ def _check_same(found: Record, header: Record, path: Path) -> None:
     if changed or gone:
         raise OptionError(
             "O04",
-            f"{path} was measured with {'; '.join(changed + gone)}; choose another "
-            "folder or delete this one",
+            f"{path} was begun with {'; '.join(changed + gone)}; choose another "
+            "folder with --out, or begin anew: dslo segment --overwrite, or delete the "
+            "folder",
         )
 
 
