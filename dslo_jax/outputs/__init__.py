@@ -13,7 +13,6 @@ from dslo_jax.outputs.files import (
     write_folder as write_folder,
 )
 from dslo_jax.outputs.labels import (
-    class_areas as class_areas,
     encode_coloured as encode_coloured,
     encode_labels as encode_labels,
     read_labels as read_labels,
