@@ -23,7 +23,7 @@ from dslo_jax.pipeline.stages import Announce, Clock, Timing
 from dslo_jax.prompts import ClassList
 from dslo_jax.segmentation import ModelInfo, Segmentation, assemble
 from dslo_jax.small_world import world_notes
-from dslo_jax.threads import map_ahead, windows
+from dslo_jax.threads import batched, map_ahead
 
 
 R = TypeVar("R")
@@ -116,7 +116,7 @@ class Stream:
             weigh=_num_bytes,
             budget=_BUDGET,
         )
-        batches = windows(read, self._batch_size)
+        batches = batched(read, self._batch_size)
         solved = map_ahead(
             self._solve_batch,
             batches,

@@ -21,7 +21,7 @@ from dslo_jax.runs.journal import PHOTO, Journal, Key, Record
 from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Segmenter
 from dslo_jax.stream import FailedPhoto
-from dslo_jax.threads import map_ahead, windows
+from dslo_jax.threads import batched, map_ahead
 
 
 SCHEMA = "dslo.run.v1"
@@ -203,11 +203,11 @@ class PhotoRun:
         """The photos of unfinished batches; those that failed in finished ones."""
         todo: list[FoundPhoto] = []
         again: list[FoundPhoto] = []
-        for window in windows(self.found, self.batch_size):
-            if all(_record(journal, place) for place in window):
-                again += [p for p in window if "error" in _record(journal, p)]
+        for batch in batched(self.found, self.batch_size):
+            if all(_record(journal, place) for place in batch):
+                again += [p for p in batch if "error" in _record(journal, p)]
             else:
-                todo += window
+                todo += batch
         return todo, again
 
     def _segment(

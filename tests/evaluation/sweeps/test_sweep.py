@@ -18,7 +18,7 @@ from dslo_jax.pairs import find_pair
 from dslo_jax.pipeline import Networks
 from dslo_jax.pipeline.stages import watch
 from dslo_jax.runs.manifest import digest
-from dslo_jax.threads import windows
+from dslo_jax.threads import batched
 
 
 FIRST_UP = (("up_blocks.1.attentions.0", 1.0),)
@@ -47,7 +47,7 @@ def sweep(networks, scene_set, cells):
 def labelled(sweep, scene_set, cells):
     """Labels of all photos by every cell, all cells in company."""
     found = {cell: [] for cell in cells}
-    for batch in windows(scene_set, sweep.batch_size):
+    for batch in batched(scene_set, sweep.batch_size):
         for cell, results in sweep.label(batch, cells).items():
             found[cell] += results
     return found
