@@ -6,24 +6,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from dslo_jax import hub, images, prompts
-from dslo_jax.attention import (
-    AffinityOptions,
-    AffinitySource,
-    downscaling_of,
-    load_affinity,
-)
-from dslo_jax.cache import keep_programs
+from dslo_jax import images, prompts
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.devices import find_device, network_dtype
+from dslo_jax.devices import network_dtype
 from dslo_jax.errors import OptionError
-from dslo_jax.logits import load_logits
+from dslo_jax.loading import load_pair
 from dslo_jax.pairs import World, find_pair
 from dslo_jax.pipeline import Networks
 from dslo_jax.pipeline.stages import Announce
-from dslo_jax.segmentation import Checkpoint, ModelInfo, Segmentation
+from dslo_jax.segmentation import ModelInfo, Segmentation
 from dslo_jax.solvers import Discrepancy
 from dslo_jax.stream import FailedPhoto, Stream
 from dslo_jax.templates import find_templates
@@ -117,32 +108,15 @@ class Segmenter:
             DeviceError: There is no such device (``D02``).
         """
         pair = find_pair(name_or_path)
-        place = attention or pair.attention
+        world = pair.world if clip is None else None
+        pair = pair._replace(
+            clip=clip or pair.clip, attention=attention or pair.attention
+        )
         chosen = {} if mode is None else {"mode": mode}
         config = config or pair.config
         config = config.with_options(discrepancy=discrepancy, **chosen)
-        target = find_device(device)
-        keep_programs(target)
-        precision = network_dtype(dtype, target)
-        half = precision.itemsize < 4
-        checkpoints: dict[str, Checkpoint] = {}
-
-        def load_attention(options: AffinityOptions) -> AffinitySource:
-            found = hub.resolve(place, "attention", offline=offline, half=half)
-            checkpoints["attention"] = _checkpoint(place, found)
-            with jax.default_device(target):
-                return load_affinity(found, dtype=precision, options=options)
-
-        clip_place = hub.resolve(clip or pair.clip, "clip", offline=offline, half=half)
-        checkpoints["clip"] = _checkpoint(clip or pair.clip, clip_place)
-        with jax.default_device(target):
-            logits = load_logits(clip_place, dtype=precision)
-        tokenizer = hub.find_tokenizer(clip_place, logits.vocab_size, offline=offline)
-        networks = Networks.with_kept_names(
-            logits,
-            tokenizer,
-            {"": load_attention},
-            downscaling=downscaling_of(place),
+        networks, checkpoints = load_pair(
+            pair, dtype=dtype, device=device, offline=offline
         )
 
         def model() -> ModelInfo:
@@ -150,11 +124,10 @@ class Segmenter:
                 str(name_or_path),
                 checkpoints["clip"],
                 checkpoints.get("attention"),
-                str(precision),
-                target.device_kind,
+                str(network_dtype(dtype, networks.device)),
+                networks.device.device_kind,
             )
 
-        world = pair.world if clip is None else None
         return cls(networks, config, announce=announce, model=model, world=world)
 
     def model_info(self, config: SegmenterConfig) -> ModelInfo | None:
@@ -310,11 +283,3 @@ class Segmenter:
             return config
         affinity = self.networks.affinity(config.affinity).module.options
         return dataclasses.replace(config, affinity=affinity)
-
-
-def _checkpoint(name: str | Path, place: Path) -> Checkpoint:
-    """What is known of a checkpoint that was found for a name."""
-    source = hub.source_of(place)
-    if source is None:
-        return Checkpoint(str(name))
-    return Checkpoint(str(name), source.repository, source.revision, source.hashes)

@@ -23,7 +23,7 @@ from dslo_jax.pipeline.stages import Announce, Clock, Timing
 from dslo_jax.prompts import ClassList
 from dslo_jax.segmentation import ModelInfo, Segmentation, assemble
 from dslo_jax.small_world import world_notes
-from dslo_jax.threads import map_ahead, windows
+from dslo_jax.threads import batched, map_ahead
 
 
 R = TypeVar("R")
@@ -96,6 +96,8 @@ class Stream:
         self._world = world
         self._model = model
         self._clock = Clock(announce)  # of the next batch
+        # A ``with jax.disable_jit():`` of the caller does not reach other threads.
+        self._disable_jit: bool = jax.config.jax_disable_jit  # pyright: ignore[reportAttributeAccessIssue]
 
     def run(
         self, photos: Iterable[Any]
@@ -114,7 +116,7 @@ class Stream:
             weigh=_num_bytes,
             budget=_BUDGET,
         )
-        batches = windows(read, self._batch_size)
+        batches = batched(read, self._batch_size)
         solved = map_ahead(
             self._solve_batch,
             batches,
@@ -123,7 +125,7 @@ class Stream:
             weigh=lambda batch: sum(map(_num_bytes, batch)),
             budget=_BUDGET,
         )
-        with closing(solved):
+        with closing(read), closing(solved):
             for batch in solved:
                 for part in _parts(batch):
                     finished = deque(self._finish(part))
@@ -148,8 +150,6 @@ class Stream:
     def _photo_of(self, source: Any) -> Photo:
         if isinstance(source, Photo):
             return source
-        if isinstance(source, images.FoundPhoto):
-            return source.read(max_pixels=self._max_pixels)
         return images.read_photo(source, max_pixels=self._max_pixels)
 
     def _solve_batch(
@@ -161,10 +161,11 @@ class Stream:
         themselves are lost.
         """
         read = [each for each in batch if isinstance(each, _Read)]
-        together = attempt(self._solve, read, self._batch_size)
-        if isinstance(together, DsloError):
-            size = 1 if isinstance(together, DeviceError) else self._batch_size
-            together = [self._solve_alone(each, size) for each in read]
+        with jax.disable_jit(self._disable_jit):
+            together = attempt(self._solve, read, self._batch_size)
+            if isinstance(together, DsloError):
+                size = 1 if isinstance(together, DeviceError) else self._batch_size
+                together = [self._solve_alone(each, size) for each in read]
         solved = iter(together)
         return [
             each if isinstance(each, FailedPhoto) else next(solved) for each in batch

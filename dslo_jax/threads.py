@@ -73,16 +73,16 @@ def map_ahead(
             todo.close()
 
 
-def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Divide items into lists of ``size`` consecutive ones; the last may be shorter."""
-    window: list[T] = []
+    batch: list[T] = []
     for item in items:
-        window.append(item)
-        if len(window) == size:
-            yield window
-            window = []
-    if window:
-        yield window
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _expected(

@@ -47,9 +47,10 @@ MAY_IMPORT = {
     "stream": (
         "config errors images pairs pipeline prompts segmentation small_world threads"
     ),
+    "loading": "attention cache devices hub logits pairs pipeline segmentation",
     "segmenter": (
-        "attention cache config devices errors hub images logits pairs pipeline "
-        "prompts segmentation solvers stream templates"
+        "config devices errors images loading pairs pipeline prompts segmentation "
+        "solvers stream templates"
     ),
     "": "config errors ops own_logits segmentation segmenter solvers stream",
     "runs": "errors files images outputs prompts segmentation segmenter stream threads",
@@ -58,8 +59,8 @@ MAY_IMPORT = {
         "errors evaluation.metrics files images outputs prompts scenes"
     ),
     "evaluation.sweeps": (
-        "attention cache config devices errors evaluation.datasets evaluation.metrics "
-        "hub logits models ops outputs pairs pipeline prompts runs solvers threads"
+        "attention config devices errors evaluation.datasets evaluation.metrics hub "
+        "loading models ops outputs pairs pipeline prompts runs solvers threads"
     ),
     "evaluation.reports": (
         "config errors evaluation.datasets evaluation.metrics evaluation.sweeps files "

@@ -48,10 +48,9 @@ NAMES = {
     ),
     "outputs": (
         *("DEFAULT_FILES", "EXPORTS", "FILES", "SCHEMA", "SavedResult"),
-        *("chosen_files", "class_areas", "coco", "draw_overlay", "encode_coloured"),
+        *("chosen_files", "coco", "draw_overlay", "encode_coloured"),
         *("encode_json", "encode_labels", "encode_maps", "encode_overlay"),
-        *("SHARDS", "hex_colours", "output_path", "palette", "read_labels"),
-        *("read_results", "write_shards"),
+        *("hex_colours", "output_path", "palette", "read_labels", "read_results"),
         *("save_labels", "write_export", "write_folder", "write_parquet", "write_tar"),
     ),
     "hub": (

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dslo_jax import Segmenter, SegmenterConfig, cli
 from dslo_jax.devices import device_error
-from dslo_jax.pipeline.stages import Clock, Stage, watch
+from dslo_jax.pipeline.stages import Clock, Stage, Uncompiled, watch
 
 
 def run_python(code, *arguments, **surroundings):
@@ -223,8 +223,9 @@ def test_photos_are_segmented_without_compilation(checkpoint):
     segmenter = Segmenter.from_pretrained(checkpoint, config=config)
     photo = np.random.default_rng(1).integers(0, 256, (20, 24, 3), np.uint8)
     compiled = segmenter(photo, ["cat", "sofa"])
-    with jax.disable_jit():
+    with jax.disable_jit(), watch() as calls:
         debugged = segmenter(photo, ["cat", "sofa"])
+    assert {type(call.program) for call in calls} == {Uncompiled}
     assert (debugged.labels == compiled.labels).mean() > 0.99
 
 

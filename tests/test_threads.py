@@ -4,7 +4,7 @@ import time
 import pytest
 
 from dslo_jax.errors import ImageError, attempt
-from dslo_jax.threads import map_ahead, windows
+from dslo_jax.threads import batched, map_ahead
 
 
 def test_order_is_kept_whoever_is_faster():
@@ -73,8 +73,11 @@ def test_an_error_comes_in_its_place():
 
 
 def test_windows_are_consecutive():
-    assert list(windows(range(5), 2)) == [[0, 1], [2, 3], [4]]
-    assert list(windows([], 2)) == []
+    assert list(batched(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(batched([], 2)) == []
+    items = iter(range(9))
+    assert next(batched(items, 3)) == [0, 1, 2]
+    assert next(items) == 3  # no more is taken than the batch needs
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ _PACKAGE = Path(__file__).parents[1]
 # What turns a name and parameters into features.
 _SOURCES = (
     *("logits/*.py", "models/*.py", "pipeline/programs.py", "pipeline/stages.py"),
-    *("prompts.py", "tokens.py"),
+    *("prompts/embedding.py", "tokens.py"),
 )
 _LIBRARIES = ("flax", "ftfy", "numpy", "tokenizers", "transformers")
 _TOKENIZER = ("*.json", "merges.txt")

@@ -8,10 +8,7 @@ from rich.console import Console
 
 from dslo_jax import outputs
 from dslo_jax.cli.terminal import one_line, results, say
-from dslo_jax.errors import OptionError, OutputError
-
-
-KINDS = (*outputs.EXPORTS, *outputs.SHARDS)
+from dslo_jax.errors import OutputError
 
 
 @dataclass(frozen=True)
@@ -23,8 +20,7 @@ class Export:
             labelstudio (tasks with brush masks), tar (WebDataset) or parquet (Hugging
             Face).
         results: The folder of the results, which is --out of dslo segment.
-        target: The folder to write, which must be new or empty for coco, cvat and
-            labelstudio.
+        target: The folder to write, which must be new or empty.
         photos: Greatest number of photos in one file of tar and parquet.
     """
 
@@ -37,26 +33,12 @@ class Export:
 def run(arguments: list[str], errors: Console) -> int:
     """Run the command and return the exit code."""
     options = tyro.cli(Export, prog="dslo export", args=arguments)
-    if options.kind not in KINDS:
-        raise OptionError(
-            "O03", f"{options.kind!r} is no format; expected one of {', '.join(KINDS)}"
-        )
-    if options.photos < 1:
-        raise OptionError("O01", f"--photos {options.photos}; expected at least 1")
     try:
-        written = _write(options)
+        written = outputs.write_export(
+            options.kind, options.results, options.target, photos=options.photos
+        )
     except OSError as error:
         remedy = "make room there, or choose another folder"
         raise OutputError.cannot_write(options.target, error, remedy=remedy) from error
-    for path in written:
-        say(results(), one_line(path))
+    say(results(), one_line(written))
     return 0
-
-
-def _write(options: Export) -> list[Path]:
-    """Write the export; return the files or the folder of it."""
-    if options.kind in outputs.SHARDS:
-        return outputs.write_shards(
-            options.kind, options.results, options.target, photos=options.photos
-        )
-    return [outputs.write_export(options.kind, options.results, options.target)]

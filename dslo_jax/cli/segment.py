@@ -116,7 +116,6 @@ def _segment(options: Segment, errors: Console) -> int:
     with (
         only_run(options.out, shard.suffix),
         _Report(len(found), errors) as report,
-        interruptible(errors, report.progress) as watch,
     ):
         segmenter, circumstances = _load(options, report)
         run = PhotoRun(
@@ -132,7 +131,10 @@ def _segment(options: Segment, errors: Console) -> int:
         )
         journal = run.open_journal()
         report.begin(len(run.done(journal)))
-        with closing(run.finish(segmenter, journal)) as events:
+        with (
+            interruptible(errors, report.progress) as watch,
+            closing(run.finish(segmenter, journal)) as events,
+        ):
             for event in events:
                 report.event(event)
                 watch(report.count, len(found))
@@ -208,10 +210,12 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
             offline=options.offline,
             announce=report.stage,
         )
-        clip = hub.resolve(options.clip or pair.clip, "clip", offline=True)
-        attention = options.attention or pair.attention
+        places = [hub.resolve(options.clip or pair.clip, "clip", offline=True)]
+        if segmenter.config.discrepancy.needs_affinity:
+            attention = options.attention or pair.attention
+            places.append(hub.resolve(attention, "attention", offline=True))
         circumstances = describe(
-            [clip, hub.resolve(attention, "attention", offline=True)],
+            places,
             batch_size=options.batch,
             precision=network_dtype(options.precision, device).name,
             device=device,

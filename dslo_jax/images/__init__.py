@@ -4,7 +4,6 @@ from dslo_jax.images.finding import FoundPhoto as FoundPhoto, find_photos as fin
 from dslo_jax.images.formats import (
     MAX_PIXELS as MAX_PIXELS,
     MIN_SIDE as MIN_SIDE,
-    open_image as open_image,
 )
 from dslo_jax.images.label_ids import read_label_ids as read_label_ids
 from dslo_jax.images.name_list import read_name_list as read_name_list

@@ -140,27 +140,6 @@ def decoded(
     raise fault
 
 
-def open_image(
-    file: io.BufferedReader | io.BytesIO, name: str, *, max_pixels: int = MAX_PIXELS
-) -> Image.Image:
-    """Read the header of an image file, without decoding it.
-
-    Args:
-        file: An open file at its start; it must stay open while the image is used.
-        name: Name of the file for errors.
-        max_pixels: Upper limit of height times width.
-
-    Returns:
-        A lazy PIL image of one of the allowed formats.
-
-    Raises:
-        ImageError: ``I02`` to ``I05``.
-    """
-    image = _open(file, name, max_pixels)
-    check_size(image, name, max_pixels)
-    return image
-
-
 def num_pages(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> int:
     """How many pages or frames an image file has, at least 1; none is decoded.
 
@@ -200,9 +179,8 @@ def damaged(name: str, reason: object) -> ImageError:
     )
 
 
-def _open(
-    file: io.BufferedReader | io.BytesIO, name: str, max_pixels: int
-) -> Image.Image:
+def _open(file: io.BytesIO, name: str, max_pixels: int) -> Image.Image:
+    """Read the header of an image file; the image is decoded when it is used."""
     start = file.read(_START)
     num_bytes = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -230,7 +208,7 @@ def _open(
     return image
 
 
-def _open_heic(file: io.BufferedReader | io.BytesIO, name: str) -> Image.Image:
+def _open_heic(file: io.BytesIO, name: str) -> Image.Image:
     try:
         plugin = importlib.import_module("pillow_heif")
     except ImportError as error:

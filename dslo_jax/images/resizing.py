@@ -68,11 +68,11 @@ def resize_photo(
 
 
 def short_side_size(
-    size: tuple[int, int], short_side: int, patch: int, *, max_long: int = MAX_LONG
+    size: tuple[int, int], short_side: int, patch: int
 ) -> tuple[int, int]:
     """Size of a photo for a network: a given short side, and nearly the same aspect.
 
-    Both sides are multiplied by ``min(max_long / long, short_side / short)``, as in
+    Both sides are multiplied by ``min(2048 / long, short_side / short)``, as in
     mmseg, and then rounded down to whole patches, because a patch embedding drops a
     partial patch. Each side has at least one patch.
 
@@ -80,7 +80,6 @@ def short_side_size(
         size: Height and width of the photo in pixels, at least 1.
         short_side: Wanted length of the shorter side in pixels.
         patch: Side of a patch in pixels.
-        max_long: Upper limit of the longer side in pixels.
 
     Returns:
         Height and width, multiples of ``patch``.
@@ -88,12 +87,12 @@ def short_side_size(
     Raises:
         ValueError: An argument is below 1.
     """
-    if min(*size, short_side, patch, max_long) < 1:
+    if min(*size, short_side, patch) < 1:
         raise ValueError(
-            f"`size` {size}, `short_side` {short_side}, `patch` {patch} and `max_long` "
-            f"{max_long} must all be 1 or more"
+            f"`size` {size}, `short_side` {short_side} and `patch` {patch} must all be "
+            "1 or more"
         )
-    factor = min(max_long / max(size), short_side / min(size))
+    factor = min(MAX_LONG / max(size), short_side / min(size))
     height, width = (max(int(side * factor + 0.5) // patch, 1) * patch for side in size)
     return height, width
 

@@ -108,7 +108,7 @@ def label_tile(
     radius = (int(np.sqrt(tile.inside.shape[1])) - 1) // 2
     places = jnp.asarray(steps(radius))
 
-    def body(index: Array, done: PixelLabels) -> PixelLabels:
+    def body(index, done):  # `index` is an int under `jax.disable_jit`
         first = index * together
         found = _label_units(tile, first, places, variances, form, together)
         return PixelLabels(

@@ -1,5 +1,6 @@
-"""Result files: labels, overlays, maps, JSON; shards of many photos; exports."""
+"""Result files: labels, overlays, maps, JSON; files of many photos; exports."""
 
+from dslo_jax.outputs.archives import write_tar as write_tar
 from dslo_jax.outputs.coco import coco as coco
 from dslo_jax.outputs.exports import EXPORTS as EXPORTS, write_export as write_export
 from dslo_jax.outputs.files import (
@@ -12,7 +13,6 @@ from dslo_jax.outputs.files import (
     write_folder as write_folder,
 )
 from dslo_jax.outputs.labels import (
-    class_areas as class_areas,
     encode_coloured as encode_coloured,
     encode_labels as encode_labels,
     read_labels as read_labels,
@@ -28,9 +28,4 @@ from dslo_jax.outputs.saved import (
     SavedResult as SavedResult,
     read_results as read_results,
 )
-from dslo_jax.outputs.shards import (
-    SHARDS as SHARDS,
-    write_parquet as write_parquet,
-    write_shards as write_shards,
-    write_tar as write_tar,
-)
+from dslo_jax.outputs.tables import write_parquet as write_parquet

@@ -1,4 +1,4 @@
-"""Label maps, one class id per pixel: encoding, reading, and areas of classes."""
+"""Label maps, one class id per pixel: encoding and reading."""
 
 import io
 import os
@@ -102,31 +102,6 @@ def read_labels(path: str | os.PathLike[str]) -> Int32[np.ndarray, "height width
             ``I05``), or holds colours instead of ids (``I07``).
     """
     return read_label_ids(Path(path)).astype(np.int32)
-
-
-def class_areas(
-    labels: Integer[np.ndarray, "height width"], names: Sequence[str]
-) -> dict[str, float]:
-    """Share of the photo that each class covers.
-
-    Args:
-        labels: Class ids, 0 to ``len(names) - 1``.
-        names: Class names, each once.
-
-    Returns:
-        Name to share in [0, 1], in the order of ``names``; absent classes have 0.
-
-    Raises:
-        ValueError: A label is not the id of a class, or a name appears twice.
-    """
-    check_labels(labels, len(names))
-    if len(set(names)) != len(names):
-        raise ValueError(f"`names` holds a name twice: {list(names)}")
-    counts = np.bincount(labels.ravel(), minlength=len(names))
-    return {
-        name: float(count) / labels.size
-        for name, count in zip(names, counts, strict=True)
-    }
 
 
 def _smallest(

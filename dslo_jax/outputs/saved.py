@@ -63,10 +63,11 @@ def find_results(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Find all results in a folder and its sub-folders.
 
     Args:
-        folder: The folder of a run.
+        folder: The folder of a run, or of one result.
 
     Returns:
-        The folder of each result by its name, in the order of the names.
+        The folder of each result by its name, in the order of the names. The name of a
+        single result is that of its folder.
 
     Raises:
         OptionError: There is no result (``O05``).
@@ -78,6 +79,8 @@ def find_results(folder: str | os.PathLike[str]) -> dict[str, Path]:
         # A hidden folder is one that is being written, or was when a run was killed.
         if not any(part.startswith(".") for part in path.relative_to(root).parts)
     }
+    if "." in found:
+        found[root.resolve().name] = found.pop(".")
     if not found:
         raise OptionError(
             "O05",

@@ -1,7 +1,7 @@
-"""An append-only file of finished measurements, which survives being killed.
+"""An append-only file of what a run has finished, which survives being killed.
 
-The first line says what all measurements depend on; every other line holds the records
-of one batch. A line starts with the checksum of the rest and reaches the disk before
+The first line says what all results depend on; every other line holds the records of
+one batch. A line starts with the checksum of the rest and reaches the disk before
 the next is begun, so that only the last line can be torn.
 """
 
@@ -60,20 +60,23 @@ class Journal:
         """Add the records of a batch; they are on the disk when this returns.
 
         Raises:
-            OutputError: The disk refuses (``O06``). What was there before is kept; a
-                part of a line may follow, which the next run cuts off.
+            OutputError: The disk refuses (``O06``). What was there before is kept.
         """
         line = _line([[*key, record] for key, record in records.items()])
         try:
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+            before = os.fstat(file).st_size
             try:
                 while line:
                     line = line[os.write(file, line) :]
                 os.fsync(file)
+            except OSError:
+                os.ftruncate(file, before)  # what comes next must begin a line
+                raise
             finally:
                 os.close(file)
         except OSError as error:
-            kept = "everything measured before is kept, and continued from next time"
+            kept = "what was noted before is kept; the same command goes on from there"
             raise OutputError.cannot_write(self._path, error, kept) from error
         self.records.update(records)
 
@@ -107,7 +110,7 @@ def _read_line(line: bytes, where: str) -> Any:
 
 
 def _check_same(found: Record, header: Record, path: Path) -> None:
-    """Refuse to mix measurements of different circumstances; name all differences."""
+    """Refuse to mix results of different circumstances; name all differences."""
     before, now = _flat(found), _flat(header)
     changed = [
         f"{name} = {_quoted(before.get(name))}, now it is {_quoted(value)}"
@@ -122,8 +125,9 @@ def _check_same(found: Record, header: Record, path: Path) -> None:
     if changed or gone:
         raise OptionError(
             "O04",
-            f"{path} was measured with {'; '.join(changed + gone)}; choose another "
-            "folder or delete this one",
+            f"{path} was begun with {'; '.join(changed + gone)}; choose another "
+            "folder with --out, or begin anew: dslo segment --overwrite, or delete the "
+            "folder",
         )
 
 

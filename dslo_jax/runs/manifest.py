@@ -20,7 +20,7 @@ def describe(
     precision: str,
     device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
 ) -> dict[str, Any]:
-    """What all measurements depend on besides the photos and the cells.
+    """What all results depend on besides the photos and the options of the method.
 
     Args:
         folders: Of the checkpoints; their files are hashed.

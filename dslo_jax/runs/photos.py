@@ -21,7 +21,7 @@ from dslo_jax.runs.journal import PHOTO, Journal, Key, Record
 from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Segmenter
 from dslo_jax.stream import FailedPhoto
-from dslo_jax.threads import map_ahead, windows
+from dslo_jax.threads import batched, map_ahead
 
 
 SCHEMA = "dslo.run.v1"
@@ -184,8 +184,13 @@ class PhotoRun:
             self._report(journal, status)
 
     def done(self, journal: Journal) -> set[str]:
-        """Names of the photos whose results are written."""
-        return {p.name for p in self.found if "done" in _record(journal, p)}
+        """Names of the photos that are done and will not be done again.
+
+        A batch that was not finished is repeated, with all its photos.
+        """
+        todo, _ = self._unfinished(journal)
+        written = {p.name for p in self.found if "done" in _record(journal, p)}
+        return written - {place.name for place in todo}
 
     def failures(self, journal: Journal) -> dict[str, str]:
         """The reason for each photo that failed, by its name."""
@@ -198,11 +203,11 @@ class PhotoRun:
         """The photos of unfinished batches; those that failed in finished ones."""
         todo: list[FoundPhoto] = []
         again: list[FoundPhoto] = []
-        for window in windows(self.found, self.batch_size):
-            if all(_record(journal, place) for place in window):
-                again += [p for p in window if "error" in _record(journal, p)]
+        for batch in batched(self.found, self.batch_size):
+            if all(_record(journal, place) for place in batch):
+                again += [p for p in batch if "error" in _record(journal, p)]
             else:
-                todo += window
+                todo += batch
         return todo, again
 
     def _segment(

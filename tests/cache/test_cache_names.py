@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from dslo_jax import Segmenter, SegmenterConfig
+from dslo_jax.cache import names
 from dslo_jax.pipeline.stages import Clock, listen
 from dslo_jax.tokens import LazyTokenizer
 
@@ -125,3 +126,8 @@ def test_a_damaged_file_is_computed_again_and_replaced(
     assert fresh.tobytes() == again.tobytes()
     assert caplog.text.count("made again") == 2
     assert features(checkpoint)[1] == 0
+
+
+def test_the_code_that_makes_features_is_found():
+    for pattern in names._SOURCES:
+        assert list(names._PACKAGE.glob(pattern)), pattern

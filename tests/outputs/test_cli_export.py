@@ -13,23 +13,35 @@ def test_a_run_is_exported(run, tmp_path, kind, capsys):
     assert any(target.iterdir())
 
 
-def test_files_of_many_photos(run, tmp_path):
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_files_of_many_photos(run, tmp_path, kind):
     target = tmp_path / "export"
-    arguments = [str(run), str(target), "--photos", "1"]
-    assert cli.main(["export", "tar", *arguments]) == 0
-    assert cli.main(["export", "parquet", *arguments]) == 0
+    assert cli.main(["export", kind, str(run), str(target), "--photos", "1"]) == 0
     names = sorted(path.name for path in target.iterdir())
-    suffixes = ("parquet", "tar")
-    assert names == [f"shard-00000{i}.{s}" for i in range(2) for s in suffixes]
-    with tarfile.open(target / "shard-000000.tar") as archive:
+    assert names == [f"photos-00000{i}.{kind}" for i in range(2)]
+
+
+def test_members_are_named_after_photos(run, tmp_path):
+    target = tmp_path / "export"
+    assert cli.main(["export", "tar", str(run), str(target), "--photos", "1"]) == 0
+    with tarfile.open(target / "photos-000000.tar") as archive:
         members = archive.getnames()
     assert "cat%2Epng.labels.png" in members
     assert not any("deep" in member for member in members)
 
 
+def test_files_of_an_earlier_export_are_not_mixed_in(run, tmp_path, capsys):
+    command = ["export", "tar", str(run), str(tmp_path / "export")]
+    assert cli.main([*command, "--photos", "1"]) == 0
+    before = sorted(tmp_path.joinpath("export").iterdir())
+    assert cli.main([*command, "--photos", "2"]) == 6
+    assert "holds files" in capsys.readouterr().err
+    assert sorted(tmp_path.joinpath("export").iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("kind", "photos", "words"),
-    [("voc", "2", "'voc' is no format"), ("tar", "0", "--photos 0")],
+    [("voc", "2", "export 'voc'"), ("tar", "0", "photos = 0")],
 )
 def test_options_that_cannot_be_used(run, tmp_path, capsys, kind, photos, words):
     target = tmp_path / "export"

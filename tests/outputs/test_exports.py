@@ -177,3 +177,12 @@ def test_what_cannot_be_exported(run, tmp_path):
         with pytest.raises(OptionError, match=rf"O04.*{words}"):
             write_export("coco", copy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_the_folder_of_one_result_is_exported_under_its_name(run, tmp_path, kind):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    write_export(kind, run / "cat.png", tmp_path / "export")
+    (result,) = read_results(run / "cat.png")
+    assert result.name == "cat.png"

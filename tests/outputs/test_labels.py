@@ -8,7 +8,6 @@ from PIL import Image
 
 from dslo_jax.errors import ClassListError, ImageError
 from dslo_jax.outputs import (
-    class_areas,
     encode_coloured,
     palette,
     read_labels,
@@ -71,13 +70,3 @@ class TestLabels:
         path.write_text("no image")
         with pytest.raises(ImageError, match="I02"):
             read_labels(path)
-
-    def test_areas(self):
-        labels = np.array([[0, 2], [2, 2]])
-        areas = class_areas(labels, ["cat", "dog", "sky"])
-        assert areas == {"cat": 0.25, "dog": 0.0, "sky": 0.75}
-        assert list(areas) == ["cat", "dog", "sky"]
-        with pytest.raises(ValueError, match="twice"):
-            class_areas(labels, ["cat", "cat", "sky"])
-        with pytest.raises(ValueError, match="expected ids"):
-            class_areas(labels, ["cat", "dog"])

@@ -6,7 +6,7 @@ import signal
 import pytest
 from PIL import Image
 
-from dslo_jax import Segmentation
+from dslo_jax import Segmentation, Segmenter
 from dslo_jax.runs import only_run, photos
 from tests.pipeline.conftest import FAST
 
@@ -155,3 +155,25 @@ def test_classes_of_repeated_options_are_joined(run, folder, tmp_path):
     assert code == 0
     text = (tmp_path / "out" / "0.png" / "segmentation.json").read_text()
     assert [c["name"] for c in json.loads(text)["classes"]] == ["cat", "sofa", "wall"]
+
+
+def test_a_mode_without_attention_needs_no_checkpoint_of_it(segment):
+    code, out, err = segment("--attention", "sd2")
+    assert code == 0, err
+    assert out.count(" -> ") == 3
+
+
+def test_a_signal_while_the_networks_are_loaded_ends_the_run_at_once(
+    segment, tmp_path, monkeypatch
+):
+    load = Segmenter.from_pretrained
+
+    def load_and_signal(*arguments, **options):
+        signal.raise_signal(signal.SIGINT)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(Segmenter, "from_pretrained", load_and_signal)
+    code, out, err = segment()
+    assert (code, out) == (130, "")
+    assert "interrupted" in err
+    assert results(tmp_path) == []

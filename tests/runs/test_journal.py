@@ -1,8 +1,11 @@
+import errno
+import os
+
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from dslo_jax.errors import OptionError
-from dslo_jax.evaluation import Journal
+from dslo_jax.errors import OptionError, OutputError
+from dslo_jax.runs import Journal
 
 
 HEADER = {"checkpoint": "abc", "size": [1, 2]}
@@ -80,3 +83,23 @@ def test_any_damage_is_told_or_cut_off_and_never_read(path, data):
         return
     assert records in ({}, FIRST, FIRST | SECOND)
     assert content.startswith(broken.read_bytes())
+
+
+def test_a_line_that_the_disk_cut_short_is_taken_back(path, monkeypatch):
+    write = os.write
+    journal = Journal(path, HEADER)
+    before = path.read_bytes()
+
+    def full(file, content):
+        if len(content) < 10:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, content[: len(content) - 5])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OutputError, match="O06"):
+            journal.append({("cell", "photo 4"): {"ties": 1.0}})
+    assert path.read_bytes() == before
+    third = {("cell", "photo 5"): {"ties": 0.0}}
+    journal.append(third)  # there is room again
+    assert Journal(path, HEADER).records == FIRST | SECOND | third

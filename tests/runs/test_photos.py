@@ -178,3 +178,12 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_killed_two_hundred_times(tmp_path):
     killed(tmp_path, 200)
+
+
+def test_photos_that_are_done_again_do_not_count_as_done(tmp_path, segmenter):
+    segmenter.broken.clear()
+    finish(start(tmp_path), segmenter, stop_after=1)
+    run = start(tmp_path)
+    assert run.done(run.open_journal()) == set()
+    finish(start(tmp_path), segmenter, stop_after=3)
+    assert run.done(run.open_journal()) == {"0.png", "1.png"}

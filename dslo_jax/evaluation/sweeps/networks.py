@@ -13,10 +13,9 @@ from dslo_jax.attention import (
     fitting_size,
     load_affinity,
 )
-from dslo_jax.cache import keep_programs
 from dslo_jax.devices import find_device, network_dtype
 from dslo_jax.evaluation.sweeps.cells import Attention
-from dslo_jax.logits import load_logits
+from dslo_jax.loading import load_pair
 from dslo_jax.pairs import Pair
 from dslo_jax.pipeline import Networks
 from dslo_jax.runs import digest
@@ -37,19 +36,9 @@ def load_networks(
         CheckpointError: A checkpoint is missing, damaged or of another kind.
         DeviceError: The device is absent.
     """
-    target = find_device(device)
-    keep_programs(target)
-    precision = network_dtype(dtype, target)
-    half = precision.itemsize < 4
-    place = hub.resolve(pair.clip, "clip", offline=offline, half=half)
-    attention = hub.resolve(pair.attention, "attention", offline=offline, half=half)
-    with jax.default_device(target):
-        logits = load_logits(place, dtype=precision)
-        affinity = load_affinity(
-            attention, dtype=precision, options=pair.config.affinity
-        )
-    tokenizer = hub.find_tokenizer(place, logits.vocab_size, offline=offline)
-    return Networks.with_kept_names(logits, tokenizer, affinity)
+    networks, _ = load_pair(pair, dtype=dtype, device=device, offline=offline)
+    networks.affinity_source(options=pair.config.affinity)  # errors now, and not later
+    return networks
 
 
 def add_attentions(

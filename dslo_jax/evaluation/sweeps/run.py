@@ -16,12 +16,11 @@ import numpy as np
 
 from dslo_jax.errors import DsloError, SolverError, attempt
 from dslo_jax.evaluation.datasets.samples import Sample, SampleSet
-from dslo_jax.evaluation.sweeps.batches import batches
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.records import sparse
 from dslo_jax.evaluation.sweeps.sweep import Measurement, Sweep
 from dslo_jax.runs.journal import PHOTO, Journal, Key, Record
-from dslo_jax.threads import map_ahead
+from dslo_jax.threads import batched, map_ahead
 
 
 Watch = Callable[[int, int], None]
@@ -121,7 +120,7 @@ class _Run:
         ready = time.perf_counter()
         with closing(self._items(first)) as items, closing(self._items(again)) as more:
             size = self._sweep.batch_size
-            for batch in chain(batches(items, size), batches(more, size)):
+            for batch in chain(batched(items, size), batched(more, size)):
                 start = time.perf_counter()
                 spent = spent._replace(reading=spent.reading + start - ready)
                 spent = self._measure(batch, spent)

@@ -14,11 +14,11 @@ from dslo_jax.evaluation import (
     add_attentions,
     build_tables,
 )
-from dslo_jax.evaluation.sweeps.batches import batches
 from dslo_jax.pairs import find_pair
 from dslo_jax.pipeline import Networks
 from dslo_jax.pipeline.stages import watch
 from dslo_jax.runs.manifest import digest
+from dslo_jax.threads import batched
 
 
 FIRST_UP = (("up_blocks.1.attentions.0", 1.0),)
@@ -47,7 +47,7 @@ def sweep(networks, scene_set, cells):
 def labelled(sweep, scene_set, cells):
     """Labels of all photos by every cell, all cells in company."""
     found = {cell: [] for cell in cells}
-    for batch in batches(scene_set, sweep.batch_size):
+    for batch in batched(scene_set, sweep.batch_size):
         for cell, results in sweep.label(batch, cells).items():
             found[cell] += results
     return found
@@ -203,17 +203,3 @@ def test_photos_of_other_sizes_share_a_batch(sweep, scene_set, cells):
             np.testing.assert_array_equal(
                 together[cell][index].labels, alone[cell][0].labels
             )
-
-
-def test_batches_are_photos_that_follow_each_other():
-    taken = []
-
-    def items():
-        for item in range(7):
-            taken.append(item)
-            yield item
-
-    groups = batches(items(), 3)
-    assert next(groups) == [0, 1, 2]
-    assert taken == [0, 1, 2]  # no more than the batch needs
-    assert list(groups) == [[3, 4, 5], [6]]

@@ -1,0 +1,76 @@
+"""The networks of a pair: found, downloaded if needed, and loaded on their device."""
+
+from pathlib import Path
+
+import jax
+
+from dslo_jax import hub
+from dslo_jax.attention import (
+    AffinityOptions,
+    AffinitySource,
+    downscaling_of,
+    load_affinity,
+)
+from dslo_jax.cache import keep_programs
+from dslo_jax.devices import find_device, network_dtype
+from dslo_jax.logits import load_logits
+from dslo_jax.pairs import Pair
+from dslo_jax.pipeline import Networks
+from dslo_jax.segmentation import Checkpoint
+
+
+def load_pair(
+    pair: Pair, *, dtype: str, device: str, offline: bool
+) -> tuple[Networks, dict[str, Checkpoint]]:
+    """Load the networks of a pair.
+
+    Args:
+        pair: From ``find_pair``.
+        dtype: As for ``Segmenter.from_pretrained``.
+        device: As for ``Segmenter.from_pretrained``.
+        offline: Whether to open no network connection.
+
+    Returns:
+        The networks, whose source of affinities is found and loaded when it is needed
+        for the first time. And the checkpoints: ``"clip"``, and ``"attention"`` as
+        soon as it is loaded.
+
+    Raises:
+        CheckpointError: A checkpoint is missing, damaged or of another kind.
+        DeviceError: There is no such device (``D02``).
+        OptionError: The precision is unknown (``O03``).
+    """
+    target = find_device(device)
+    keep_programs(target)
+    precision = network_dtype(dtype, target)
+    checkpoints: dict[str, Checkpoint] = {}
+
+    def resolve(name: str | Path, kind: hub.Kind) -> Path:
+        half = precision.itemsize < 4
+        found = hub.resolve(name, kind, offline=offline, half=half)
+        checkpoints[kind] = _checkpoint(name, found)
+        return found
+
+    def load_attention(options: AffinityOptions) -> AffinitySource:
+        place = resolve(pair.attention, "attention")
+        with jax.default_device(target):
+            return load_affinity(place, dtype=precision, options=options)
+
+    place = resolve(pair.clip, "clip")
+    with jax.default_device(target):
+        logits = load_logits(place, dtype=precision)
+    networks = Networks.with_kept_names(
+        logits,
+        hub.find_tokenizer(place, logits.vocab_size, offline=offline),
+        {"": load_attention},
+        downscaling=downscaling_of(pair.attention),
+    )
+    return networks, checkpoints
+
+
+def _checkpoint(name: str | Path, place: Path) -> Checkpoint:
+    """What is known of a checkpoint that was found for a name."""
+    source = hub.source_of(place)
+    if source is None:
+        return Checkpoint(str(name))
+    return Checkpoint(str(name), source.repository, source.revision, source.hashes)
