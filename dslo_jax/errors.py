@@ -62,6 +62,15 @@ class DeviceError(DsloError):
 
     exit_code = 5
 
+    @classmethod
+    def no_memory(cls, error: MemoryError) -> Self:
+        """The error about a photo for which the machine has too little memory."""
+        return cls(
+            "D01",
+            f"this machine has too little memory for the photo ({error or 'no more'}); "
+            "make the photo smaller, or free memory",
+        )
+
 
 class OutputError(DsloError):
     """Results that cannot be written (``O06``)."""
@@ -110,8 +119,4 @@ def attempt(function: Callable[..., R], *args: Any) -> R | DsloError:
     except OSError as error:
         return ImageError("I03", f"cannot be read: {error}")
     except MemoryError as error:
-        return DeviceError(
-            "D01",
-            f"this machine has too little memory for the photo ({error or 'no more'}); "
-            "make the photo smaller, or free memory",
-        )
+        return DeviceError.no_memory(error)

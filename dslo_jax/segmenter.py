@@ -1,6 +1,7 @@
 """The segmenter: photos and lists of words to label maps."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from contextlib import closing
 from pathlib import Path
@@ -115,6 +116,7 @@ class Segmenter:
         chosen = {} if mode is None else {"mode": mode}
         config = config or pair.config
         config = config.with_options(discrepancy=discrepancy, **chosen)
+        find_templates(config.clip.templates)  # errors now, not after a download
         networks, checkpoints = load_pair(
             pair, dtype=dtype, device=device, offline=offline
         )
@@ -259,6 +261,9 @@ class Segmenter:
         """
         if batch_size < 1:
             raise OptionError("O01", f"batch_size = {batch_size}; expected at least 1")
+        if isinstance(photos, str | bytes | os.PathLike):
+            given = f"{photos!r:.80}"
+            raise OptionError("O03", f"photos = {given}; did you mean [{given}]?")
         config = self._checked(
             self.config.with_options(discrepancy=discrepancy, **options)
         )

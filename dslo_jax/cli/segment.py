@@ -110,7 +110,7 @@ def _options(arguments: list[str]) -> Segment:
 
 
 def _segment(options: Segment, errors: Console) -> int:
-    classes = _classes(options)
+    classes, kinds = _classes(options), _kinds(options.write)
     shard = Shard.of(options.shard)
     found = shard.of_photos(_find(options, errors))
     with (
@@ -126,7 +126,7 @@ def _segment(options: Segment, errors: Console) -> int:
             shard=shard,
             batch_size=min(options.batch, max(1, len(found))),
             max_pixels=options.max_pixels,
-            write=_kinds(options.write),
+            write=kinds,
             overwrite=options.overwrite,
         )
         journal = run.open_journal()

@@ -84,7 +84,7 @@ def read_encoded(file: Readable, name: str, *, max_pixels: int = MAX_PIXELS) -> 
         raise ImageError(
             "I04",
             f"{name} has more than {limit} bytes, which no image of {max_pixels} "
-            "pixels needs; make it smaller, or raise the limit if you trust it",
+            "pixels needs; make it smaller, or raise max_pixels if you trust it",
         )
     return content
 
@@ -275,7 +275,7 @@ def _too_many_pixels(name: str, claimed: str, max_pixels: int) -> ImageError:
     return ImageError(
         "I04",
         f"{name} has {claimed} pixels, the limit is {max_pixels}; make it smaller, or "
-        "raise the limit if you trust it",
+        "raise max_pixels if you trust it",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dslo_jax.errors import OptionError
+from dslo_jax.errors import ImageError, OptionError
 from dslo_jax.outputs.files import FILES
 from dslo_jax.outputs.labels import read_labels
 
@@ -55,6 +55,12 @@ def read_results(folder: str | os.PathLike[str]) -> Iterator[SavedResult]:
         ImageError: A label map is missing or damaged (``I01`` ... ``I07``).
     """
     for name, path in find_results(folder).items():
+        if not (path / FILES["labels"]).exists():
+            raise ImageError(
+                "I01",
+                f"there is no {FILES['labels']} in {os.fspath(path)!r}; segment the "
+                "photo again, with labels and json in --write",
+            )
         labels = read_labels(path / FILES["labels"])
         yield SavedResult(name, labels, _read_summary(path / FILES["json"]))
 
@@ -99,7 +105,11 @@ def _read_summary(path: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise OptionError("O04", f"{str(path)!r} is not JSON: {error}") from error
+        raise OptionError(
+            "O04",
+            f"{str(path)!r} is not JSON: {error}; remove its folder and segment the "
+            "photo again",
+        ) from error
     found = summary.get("schema") if isinstance(summary, dict) else None
     if found != SCHEMA:
         raise OptionError(

@@ -32,6 +32,7 @@ class Journal:
     Args:
         path: The file; continued when it is there.
         header: What all records depend on, as plain values.
+        remedy: What to do if the file has another header, for the error.
 
     Attributes:
         header: What the file says of it, which may be more.
@@ -43,10 +44,16 @@ class Journal:
         OutputError: The disk refuses (``O06``).
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any]):
+    def __init__(
+        self,
+        path: Path,
+        header: Mapping[str, Any],
+        *,
+        remedy: str = "choose another folder or delete this one",
+    ):
         self.records: dict[Key, Record] = {}
         self.header: Record = json.loads(json.dumps(header))
-        self._path = path
+        self._path, self._remedy = path, remedy
         try:
             if path.exists():
                 self._resume()
@@ -89,7 +96,7 @@ class Journal:
             _read_line(line, f"{self._path}, line {number}")
             for number, line in enumerate(whole[:-1].split(b"\n"), start=1)
         ]
-        _check_same(found, self.header, self._path)
+        _check_same(found, self.header, self._path, self._remedy)
         self.header = found
         for rows in batches:
             self.records.update({(cell, photo): row for cell, photo, row in rows})
@@ -109,7 +116,7 @@ def _read_line(line: bytes, where: str) -> Any:
     return json.loads(text)
 
 
-def _check_same(found: Record, header: Record, path: Path) -> None:
+def _check_same(found: Record, header: Record, path: Path, remedy: str) -> None:
     """Refuse to mix results of different circumstances; name all differences."""
     before, now = _flat(found), _flat(header)
     changed = [
@@ -125,9 +132,7 @@ def _check_same(found: Record, header: Record, path: Path) -> None:
     if changed or gone:
         raise OptionError(
             "O04",
-            f"{path} was begun with {'; '.join(changed + gone)}; choose another "
-            "folder with --out, or begin anew: dslo segment --overwrite, or delete the "
-            "folder",
+            f"{path} was begun with {'; '.join(changed + gone)}; {remedy}",
         )
 
 

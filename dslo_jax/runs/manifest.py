@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import platform
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 
 
+_HASH = re.compile("[0-9a-f]{64}")
 _PACKAGES = ("dslo-jax", "jax", "jaxlib", "flax", "numpy")
 
 
@@ -45,7 +47,14 @@ def digest(places: Iterable[Path]) -> str:
         folder = place if place.is_dir() else place.parent
         inside = place.rglob("*") if place.is_dir() else [place]
         for path in sorted(p for p in inside if p.is_file()):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            total.update(f"{path.relative_to(folder)} {content}\n".encode())
+            total.update(f"{path.relative_to(folder)} {_sha256(path)}\n".encode())
     return total.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    """The hash of a file; in the cache of a hub, large files have it as their name."""
+    name = path.resolve().name
+    if path.is_symlink() and _HASH.fullmatch(name):
+        return name
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,8 +3,12 @@
 Photos of a batch are consecutive photos of the list. A run that continues another one
 skips the batches that are finished and repeats those that are not, whole: so every
 photo is always segmented with the same neighbours, and the files come out equal.
+
+A photo is known by its name and by its file: what another photo of the same name left
+is not taken for its result.
 """
 
+import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -13,9 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dslo_jax import outputs
-from dslo_jax.errors import DsloError, OptionError, OutputError
+from dslo_jax.errors import DeviceError, DsloError, OptionError, OutputError, attempt
 from dslo_jax.files import write_json
 from dslo_jax.images import MAX_PIXELS, FoundPhoto
+from dslo_jax.images.parts import Stdin
 from dslo_jax.prompts import ClassList
 from dslo_jax.runs.journal import PHOTO, Journal, Key, Record
 from dslo_jax.segmentation import Segmentation
@@ -139,7 +144,8 @@ class PhotoRun:
         """Open the journal of this run, or begin one.
 
         Raises:
-            OptionError: The folder holds results of another run (``O04``, ``O09``).
+            OptionError: The folder holds results of another run (``O04``, ``O09``), or
+                of another photo of the same name (``O09``).
             OutputError: The folder cannot be written (``O06``).
         """
         path = self.journal_path
@@ -150,10 +156,12 @@ class PhotoRun:
                 raise OutputError.cannot_write(path, error) from error
         elif not path.exists():
             self._refuse_foreign_results()
-        journal = Journal(path, self.header)
+        remedy = "choose another folder with --out, or add --overwrite to begin anew"
+        journal = Journal(path, self.header, remedy=remedy)
         for place in self.found:
-            if "done" in _record(journal, place) and not self._folder(place).is_dir():
-                del journal.records[PHOTO, place.name]  # somebody removed the results
+            record = _record(journal, place)
+            if "done" in record and not self._is_result(place, record):
+                del journal.records[PHOTO, place.name]
         self._report(journal, "running")
         return journal
 
@@ -228,11 +236,15 @@ class PhotoRun:
             weigh=_num_bytes,
             budget=_BUDGET,
         )
+        # Before they are read: a photo that changes meanwhile is done again next time.
+        files = {place.name: _file(place) for place in photos}
         new: dict[Key, Record] = {}
         with closing(results), closing(written):
             try:
                 for event in written:
-                    new[PHOTO, event.place.name] = _noted(event)
+                    new[PHOTO, event.place.name] = _noted(
+                        event, files[event.place.name]
+                    )
                     if len(new) == self.batch_size:
                         journal.append(new)
                         new = {}
@@ -250,12 +262,40 @@ class PhotoRun:
             return Written(place, result.save(folder, write=self.write), result)
         except DsloError as error:
             return Failed(place, error)
+        except MemoryError as error:
+            return Failed(place, DeviceError.no_memory(error))
         except OSError as error:
             kept = "results reported above are kept"
             raise OutputError.cannot_write(self.out, error, kept) from error
 
     def _folder(self, place: FoundPhoto) -> Path:
         return self.out / place.name
+
+    def _is_result(self, place: FoundPhoto, record: Record) -> bool:
+        """Whether the results of a record are there, and are of this very photo.
+
+        The bytes of the photo are compared only if its path, size or time has changed.
+        """
+        folder = self._folder(place)
+        files = outputs.chosen_files(self.write).values()
+        if isinstance(place.part, Stdin) or not all(
+            (folder / f).is_file() for f in files
+        ):
+            return False
+        before, now = record.get("file", {}), _file(place)
+        if before == now:
+            return True
+        photo = attempt(lambda: place.read(max_pixels=self.max_pixels))
+        if not isinstance(photo, DsloError) and photo.sha256 == record.get("sha256"):
+            return True
+        if before and before["path"] != now["path"]:
+            raise OptionError(
+                "O09",
+                f"{str(folder)!r} is the result of {before['path']!r}, not of "
+                f"{now['path']!r}; choose another folder with --out, or add "
+                "--overwrite to begin anew",
+            )
+        return False
 
     def _refuse_foreign_results(self) -> None:
         for place in self.found:
@@ -271,7 +311,8 @@ class PhotoRun:
         """Write the outcome of all photos so far."""
         records = ((place, _record(journal, place)) for place in self.found)
         photos = [
-            {"name": place.name, "source": place.origin, **record}
+            {"name": place.name, "source": place.origin}
+            | {key: record[key] for key in ("done", "error") if key in record}
             for place, record in records
         ]
         report = {
@@ -294,8 +335,19 @@ def _record(journal: Journal, place: FoundPhoto) -> Record:
     return journal.records.get((PHOTO, place.name), {})
 
 
-def _noted(event: Event) -> Record:
-    return {"error": str(event.error)} if isinstance(event, Failed) else {"done": True}
+def _noted(event: Event, file: Record) -> Record:
+    if isinstance(event, Failed):
+        return {"error": str(event.error)}
+    return {"done": True, "file": file, "sha256": event.result.photo.sha256}
+
+
+def _file(place: FoundPhoto) -> Record:
+    """What tells, without reading it, whether a photo is the same as before."""
+    try:
+        found = os.stat(place.path)
+    except OSError:  # standard input, or removed meanwhile
+        return {"path": place.origin}
+    return {"path": place.origin, "size": found.st_size, "time": found.st_mtime_ns}
 
 
 def _num_bytes(event: Event) -> int:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -182,6 +183,19 @@ def test_a_missing_checkpoint_offers_a_remedy(run, photo, tmp_path, monkeypatch)
     assert "dslo weights" in err
     assert "--model demo, the small pair that comes with dslo-jax" in err
     assert "it knows 20 things of its own drawn world" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [("--write", "labels, picture", "O03.*picture"), ("--templates", "a cat", "C05")],
+)
+def test_bad_options_are_told_before_any_checkpoint(
+    photo, tmp_path, capsys, option, value, words
+):
+    asked = ["--model", "sd2+clip-b16", "--offline", "--classes", "cat", option, value]
+    code = cli.main(["segment", str(photo), "--out", str(tmp_path / "out"), *asked])
+    assert code in (2, 3)
+    assert re.search(words, capsys.readouterr().err)
 
 
 def test_a_folder_that_lacks_a_part_asks_nobody(run, photo, tmp_path, monkeypatch):

@@ -127,6 +127,8 @@ def test_labels_that_do_not_fit_into_the_memory(segmenter, photos, monkeypatch):
 def test_errors_that_concern_all_photos_are_raised(segmenter, photos):
     with pytest.raises(OptionError, match="O01"):
         segmenter.stream(photos, NAMES, batch_size=0)
+    with pytest.raises(OptionError, match=r"O03.*'cat\.jpg'.*\['cat\.jpg'\]"):
+        segmenter.stream("cat.jpg", NAMES)
     with pytest.raises(ClassListError, match="C01"):
         segmenter.stream(photos, [])
     with pytest.raises(ClassListError, match="C03"):

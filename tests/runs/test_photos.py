@@ -1,13 +1,17 @@
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dslo_jax.errors import ImageError, OptionError, OutputError
 from dslo_jax.images import FoundPhoto
+from dslo_jax.images.parts import Stdin
 from dslo_jax.runs import PhotoRun, Shard
 from dslo_jax.stream import FailedPhoto
 from tests.runs.killed_run import CLASSES, CannedSegmenter
@@ -97,15 +101,78 @@ def test_results_that_were_removed_are_made_again(tmp_path, segmenter):
     for file in (tmp_path / "4.png").iterdir():
         file.unlink()
     (tmp_path / "4.png").rmdir()
+    (tmp_path / "0.png" / "labels.png").unlink()
     segmenter.asked.clear()
     finish(start(tmp_path), segmenter)
-    assert segmenter.asked == ["4.png"]
+    assert segmenter.asked == ["0.png", "1.png", "4.png"]  # whole batches
+    assert (tmp_path / "0.png" / "labels.png").is_file()
+
+
+class Reader:
+    """Segments photos that are on the disk: the classes are there, the maps are not."""
+
+    def __init__(self, canned):
+        self.asked, self._canned = [], canned
+
+    def stream(self, photos, classes, **options):
+        for place in photos:
+            self.asked.append(place.origin)
+            yield replace(self._canned.results["0.png"], photo=place.read())
+
+
+def draw(path, colour):
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (56, 40), colour).save(path)
+    os.utime(path, (0, 0))  # as an archive or a checkout may leave them
+    return FoundPhoto(path, path.name)
+
+
+def test_a_photo_that_changed_is_done_again(tmp_path, canned):
+    found = [draw(tmp_path / "in" / f"{i}.bmp", "teal") for i in range(2)]
+    run = PhotoRun(found, tmp_path / "out", CLASSES, HEADER)
+    finish(run, Reader(canned))
+    os.utime(found[0].path)  # the same bytes
+    draw(found[1].path, "navy")
+    os.utime(found[1].path)
+    again = Reader(canned)
+    finish(run, again)
+    assert again.asked == [str(found[1].path)]
+    assert finish(run, Reader(canned)) == []
+
+
+def test_another_photo_of_the_same_name_is_refused(tmp_path, canned):
+    here, there = (
+        draw(tmp_path / folder / "1.bmp", colour)
+        for folder, colour in (("a", "teal"), ("b", "navy"))
+    )
+    copy = draw(tmp_path / "c" / "1.bmp", "teal")
+    out = tmp_path / "out"
+    finish(PhotoRun([here], out, CLASSES, HEADER), Reader(canned))
+    with pytest.raises(OptionError, match=r"O09.*a.1\.bmp.*not of.*b.1\.bmp.*--overwr"):
+        PhotoRun([there], out, CLASSES, HEADER).open_journal()
+    assert finish(PhotoRun([copy], out, CLASSES, HEADER), Reader(canned)) == []
+    anew = PhotoRun([there], out, CLASSES, HEADER, overwrite=True)
+    assert len(finish(anew, Reader(canned))) == 1
+
+
+def test_standard_input_is_always_read(tmp_path, canned, monkeypatch):
+    found = [FoundPhoto(Path("stdin"), "stdin", Stdin())]
+    run = PhotoRun(found, tmp_path / "out", CLASSES, HEADER)
+    for colour in ("teal", "navy"):
+        file = draw(tmp_path / "in" / "1.bmp", colour).path
+        with file.open() as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            (event,) = finish(run, Reader(canned))
+        assert (
+            event.result.photo.pixels[0, 0].tolist() == [0, 0, 128] or colour == "teal"
+        )
 
 
 def test_another_run_in_the_folder_is_refused(tmp_path, segmenter):
     finish(start(tmp_path), segmenter)
     other = PhotoRun(photos(5), tmp_path, CLASSES, {"checkpoint": "b"})
-    with pytest.raises(OptionError, match=r"O04.*checkpoint = 'a', now it is 'b'"):
+    text = r"O04.*begun with checkpoint = 'a', now it is 'b'.*--out.*--overwrite"
+    with pytest.raises(OptionError, match=text):
         other.open_journal()
     again = PhotoRun(photos(5), tmp_path, CLASSES, {"checkpoint": "b"}, overwrite=True)
     assert len(finish(again, segmenter)) == 5
