@@ -201,7 +201,13 @@ def test_half_precision(tmp_path):
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == half
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "giant" else name
+        for name in PUBLISHED
+    ],
+)
 def test_full_size_networks_have_the_parameters_of_transformers(name):
     """By their number: nothing is allocated."""
     kind = name.replace("giant", "dinov2")

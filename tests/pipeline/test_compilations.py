@@ -40,15 +40,14 @@ def _networks():
 def segmented(photos):
     """Results and programs of the photos, by the size of a batch and the mode."""
     found = {}
-    for mode, batch_size in (("velocity", 1), ("velocity", 8), ("path", 1)):
+    for mode, batch_size in (("velocity", 1), ("velocity", 8)):
         # Networks of its own: no program is there from another test.
         loaded = Segmenter.from_pretrained("demo", mode=mode)
         # Without a world, which has programs of its own for its notes.
         segmenter = Segmenter(loaded.networks, loaded.config)
         config = {"short_side": 64 + batch_size, "affinity_size": 64}
         before = programs_by_stage()
-        few = photos[:20] if mode == "path" else photos
-        results = segmenter.batch(few, CLASSES, batch_size=batch_size, **config)
+        results = segmenter.batch(photos, CLASSES, batch_size=batch_size, **config)
         compiled = {
             stage: count - before.get(stage, 0)
             for stage, count in programs_by_stage().items()

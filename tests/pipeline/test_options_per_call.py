@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dslo_jax import Segmenter, prompts, segmenter as segmenter_module
+from dslo_jax import Segmenter, loading, prompts
 from dslo_jax.errors import ClassListError, OptionError
 from dslo_jax.pipeline import Networks, programs
 from tests.pipeline.colours import ColourAffinity, ColourLogits, colour_networks
@@ -98,13 +98,13 @@ def test_a_late_network_is_loaded_with_the_options_of_the_call(lazy, loads, make
 def test_networks_of_a_checkpoint_are_loaded_once(checkpoint, make_photo, monkeypatch):
     loaded = []
     for name in ("load_logits", "load_affinity"):
-        load = getattr(segmenter_module, name)
+        load = getattr(loading, name)
 
         def counted(*args, name=name, load=load, **options):
             loaded.append(name)
             return load(*args, **options)
 
-        monkeypatch.setattr(segmenter_module, name, counted)
+        monkeypatch.setattr(loading, name, counted)
     segmenter = Segmenter.from_pretrained(checkpoint, mode="logits", config=CONFIG)
     photo = make_photo(50, 75)
     assert segmenter(photo, CLASSES).config.solver.mode == "logits"
