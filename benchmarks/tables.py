@@ -276,7 +276,7 @@ def folders_table() -> str:
             for key, unit in (("wall", ""), ("cpu", ""), ("peak_mib", "MiB"))
         ]
         sizes = " → ".join(f"{row['bytes'] / 1e6:.0f}" for row in (before, now))
-        programs = f"{before['programs']} → {now['programs']}"
+        programs = f"{before['programs']:.0f} → {now['programs']:.0f}"
         lines.append(
             f"| {photos} | {batch} | {' | '.join(cells)} | {programs} | {sizes} MB |"
         )
