@@ -201,7 +201,8 @@ class _Search(NamedTuple):
             self.on_skip(Path(error.filename), error.strerror or str(error))
 
         for parent, folders, files in os.walk(root, onerror=skip_unreadable):
-            reason = self._why_results(Path(parent), is_root=Path(parent) == root)
+            is_root = Path(parent) == root
+            reason = self._why_results(Path(parent), files, is_root=is_root)
             if reason is not None:
                 self.on_skip(Path(parent), reason)
                 folders.clear()
@@ -220,8 +221,11 @@ class _Search(NamedTuple):
             below = file.relative_to(root).parents
             for folder in [root / each for each in reversed(below)]:
                 if folder not in reasons:
+                    names: list[str] = []
+                    with contextlib.suppress(OSError):  # what it holds is read later
+                        names = os.listdir(folder)
                     is_root = folder == root
-                    reasons[folder] = self._why_results(folder, is_root=is_root)
+                    reasons[folder] = self._why_results(folder, names, is_root=is_root)
                     if (reason := reasons[folder]) is not None:
                         self.on_skip(folder, reason)
                 if reasons[folder] is not None:
@@ -229,7 +233,9 @@ class _Search(NamedTuple):
             else:
                 yield file
 
-    def _why_results(self, folder: Path, *, is_root: bool) -> str | None:
+    def _why_results(
+        self, folder: Path, names: Iterable[str], *, is_root: bool
+    ) -> str | None:
         """Why a folder holds results, and no photos; ``None`` if it may hold photos.
 
         Results may be written beside the photos. So a folder that is named itself is
@@ -240,11 +246,10 @@ class _Search(NamedTuple):
         )
         if excluded and not is_root:
             return "the output folder"
-        with contextlib.suppress(OSError):  # told when it is searched
-            for name in os.listdir(folder):
-                is_report = _RUN.fullmatch(name) is not None and not excluded
-                if is_report or name == _RESULT:
-                    return f"results of an earlier run, as it holds {name}"
+        for name in names:
+            is_report = _RUN.fullmatch(name) is not None and not excluded
+            if is_report or name == _RESULT:
+                return f"results of an earlier run, as it holds {name}"
         return None
 
     def _members(self, file: Path) -> Iterator[Part]:
