@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from dslo_jax import hub
 from dslo_jax.cli.terminal import Measuring, interruptible, say
-from dslo_jax.cli.weights import readable_checkpoint
+from dslo_jax.cli.weights import circumstances_of, readable_checkpoint
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.devices import Precision, find_device, network_dtype
+from dslo_jax.devices import Precision
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation.datasets import BENCHMARKS, DATASETS, find_dataset
 from dslo_jax.evaluation.datasets.samples import First, SampleSet
@@ -25,7 +24,7 @@ from dslo_jax.evaluation.sweeps.run import OnSkip, Watch
 from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.pairs import Pair, find_pair
 from dslo_jax.pipeline.stages import listen
-from dslo_jax.runs import Journal, describe
+from dslo_jax.runs import Journal
 
 
 SCENES = "scenes"
@@ -136,7 +135,6 @@ def load(options: Measure, pair: Pair) -> Loaded:
         CheckpointError: A checkpoint is missing, damaged, or not of this kind.
         DeviceError: There is no such device (``D02``).
     """
-    device = find_device(options.device)
     with readable_checkpoint():
         networks = load_networks(
             pair,
@@ -144,14 +142,11 @@ def load(options: Measure, pair: Pair) -> Loaded:
             device=options.device,
             offline=options.offline,
         )
-        circumstances = describe(
-            [
-                hub.resolve(pair.clip, "clip", offline=True),
-                hub.resolve(pair.attention, "attention", offline=True),
-            ],
+        circumstances = circumstances_of(
+            pair,
             batch_size=options.batch,
-            precision=network_dtype(options.precision, device).name,
-            device=device,
+            precision=options.precision,
+            device=options.device,
         )
     return Loaded(networks, circumstances)
 

@@ -12,17 +12,17 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from dslo_jax import hub, images, outputs, prompts
+from dslo_jax import images, outputs, prompts
 from dslo_jax.cli.method import DEFAULTS, Method, config_of, method_options
 from dslo_jax.cli.terminal import bar, interruptible, one_line, results, say
-from dslo_jax.cli.weights import readable_checkpoint
+from dslo_jax.cli.weights import circumstances_of, readable_checkpoint
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.devices import Precision, find_device, network_dtype
+from dslo_jax.devices import Precision
 from dslo_jax.errors import DsloError, OptionError, OutputError
 from dslo_jax.images import FoundPhoto
 from dslo_jax.pairs import find_pair
 from dslo_jax.pipeline.stages import Timing
-from dslo_jax.runs import PhotoRun, Shard, describe, only_run
+from dslo_jax.runs import PhotoRun, Shard, only_run
 from dslo_jax.runs.photos import Event, Failed
 from dslo_jax.segmenter import Segmenter
 
@@ -122,7 +122,13 @@ def _segment(options: Segment, errors: Console) -> int:
             found,
             options.out,
             classes,
-            _header(options, segmenter, classes, circumstances),
+            {
+                **circumstances,
+                "classes": [list(names) for names in classes.synonyms],
+                "config": segmenter.config.flat,
+                "write": kinds,
+                "max_pixels": options.max_pixels,
+            },
             shard=shard,
             batch_size=min(options.batch, max(1, len(found))),
             max_pixels=options.max_pixels,
@@ -179,26 +185,9 @@ def _find(options: Segment, errors: Console) -> list[FoundPhoto]:
     return found[: options.limit]
 
 
-def _header(
-    options: Segment,
-    segmenter: Segmenter,
-    classes: prompts.ClassList,
-    circumstances: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Everything that the results depend on besides the photos."""
-    return {
-        **circumstances,
-        "classes": [list(names) for names in classes.synonyms],
-        "config": segmenter.config.flat,
-        "write": _kinds(options.write),
-        "max_pixels": options.max_pixels,
-    }
-
-
 def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any]]:
     """Load the networks; return what the results depend on besides the options."""
     pair = find_pair(options.model)
-    device = find_device(options.device)
     with readable_checkpoint():
         segmenter = Segmenter.from_pretrained(
             options.model,
@@ -210,15 +199,15 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
             offline=options.offline,
             announce=report.stage,
         )
-        places = [hub.resolve(options.clip or pair.clip, "clip", offline=True)]
-        if segmenter.config.discrepancy.needs_affinity:
-            attention = options.attention or pair.attention
-            places.append(hub.resolve(attention, "attention", offline=True))
-        circumstances = describe(
-            places,
+        circumstances = circumstances_of(
+            pair._replace(
+                clip=options.clip or pair.clip,
+                attention=options.attention or pair.attention,
+            ),
             batch_size=options.batch,
-            precision=network_dtype(options.precision, device).name,
-            device=device,
+            precision=options.precision,
+            device=options.device,
+            with_attention=segmenter.config.discrepancy.needs_affinity,
         )
     return segmenter, circumstances
 
@@ -252,9 +241,9 @@ class _Report:
 
     def stage(self, stage: str, compiles: bool) -> None:
         """Show that a stage begins."""
-        if compiles:
-            self._line(f"compiling {stage} (once per shape)")
         words = f"compiling {stage} (once per shape)" if compiles else stage
+        if compiles:
+            self._line(words)
         self._bar.update(self._task, description=words)
 
     def begin(self, known: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -10,13 +11,15 @@ from rich.table import Table
 
 from dslo_jax import hub
 from dslo_jax.cli.terminal import results, say
+from dslo_jax.devices import Precision, find_device, network_dtype
 from dslo_jax.errors import CheckpointError
 from dslo_jax.hub.download import check_hashes, readable_size
 from dslo_jax.hub.repositories import (
     cache_folder,
     cached_folder,
 )
-from dslo_jax.pairs import PAIRS
+from dslo_jax.pairs import PAIRS, Pair
+from dslo_jax.runs import describe
 
 
 @dataclass(frozen=True)
@@ -97,3 +100,35 @@ def _state(preset: hub.Preset) -> str:
         except CheckpointError as error:
             return "in part" if error.code == "W01" else f"unusable ({error.code})"
     return "not here"
+
+
+def circumstances_of(
+    pair: Pair,
+    *,
+    batch_size: int,
+    precision: Precision,
+    device: str,
+    with_attention: bool = True,
+) -> dict[str, Any]:
+    """Describe what the results of a run depend on, besides photos and options.
+
+    Args:
+        pair: The networks, which are loaded.
+        batch_size: Photos at once.
+        precision: Precision of the networks.
+        device: Name of the device.
+        with_attention: Whether the source of affinities is used.
+
+    Returns:
+        The result of ``runs.describe``.
+    """
+    target = find_device(device)
+    places = [hub.resolve(pair.clip, "clip", offline=True)]
+    if with_attention:
+        places.append(hub.resolve(pair.attention, "attention", offline=True))
+    return describe(
+        places,
+        batch_size=batch_size,
+        precision=network_dtype(precision, target).name,
+        device=target,
+    )
