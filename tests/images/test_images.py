@@ -1,6 +1,5 @@
 """Bad photos of every kind, conversions, names of results, and resamplers."""
 
-import io
 import os
 import struct
 import zlib
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
+from pictures import encode, noise
 from PIL import Image, ImageCms
 
 from dslo_jax.errors import ImageError
@@ -24,20 +24,6 @@ from dslo_jax.images.finding import safe_name
 
 
 ORIENTATION = 0x0112
-
-
-def noise(height=6, width=8, channels=3, seed=0):
-    return np.random.default_rng(seed).integers(
-        0, 256, (height, width, channels), dtype=np.uint8
-    )
-
-
-def encode(image, kind, **options):
-    if isinstance(image, np.ndarray):
-        image = Image.fromarray(image)
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def png_header(width, height):
