@@ -1,12 +1,7 @@
 """Memory that a solver takes beyond its arguments and results, before it runs."""
 
-from dslo_jax.solvers import (
-    Discrepancy,
-    MaximumVelocity,
-    OptimalPath,
-    Reading,
-    tuning,
-)
+from dslo_jax import tuning
+from dslo_jax.solvers import Discrepancy, MaximumVelocity, OptimalPath, Reading
 from dslo_jax.solvers._rows import block_shape, is_gathered_once
 from dslo_jax.solvers.balancing import sum_blocks
 from dslo_jax.work import WORD

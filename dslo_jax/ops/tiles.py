@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, UInt8
 
+from dslo_jax import tuning
 from dslo_jax.ops.labels import PixelLabels, keep_labels
 from dslo_jax.ops.weights import Form, average, neighbour_weights, steps
 
@@ -26,11 +27,6 @@ SLOTS = 64
 
 UNITS = 4096
 """Units of a tile, a power of two: 262,144 slots."""
-
-_TOGETHER = {"cpu": 1 << 18}
-"""Numbers that a step of the loop may hold: what the cache of a CPU holds, and as many
-as a tile has on other platforms."""
-_TOGETHER_ELSEWHERE = 1 << 25
 
 
 class Tile(NamedTuple):
@@ -78,8 +74,7 @@ def units_together(num_classes: int, platform: str) -> int:
     Returns:
         A power of two, at most ``UNITS``.
     """
-    numbers = _TOGETHER.get(platform, _TOGETHER_ELSEWHERE)
-    units = max(1, numbers // (SLOTS * (num_classes + 25)))
+    units = max(1, tuning.slot_numbers(platform) // (SLOTS * (num_classes + 25)))
     return min(UNITS, 1 << (units.bit_length() - 1))
 
 

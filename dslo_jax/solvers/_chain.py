@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dslo_jax.solvers import tuning
+from dslo_jax import tuning
 from dslo_jax.solvers._arrival import Arrive, Walk
 from dslo_jax.solvers._loop import Progress, Rule, begin, iterate
 from dslo_jax.solvers._products import multiply

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int32
 
-from dslo_jax.solvers import tuning
+from dslo_jax import tuning
 from dslo_jax.solvers._arguments import compute_dtype, find_fault
 from dslo_jax.solvers._products import in_parts, multiply
 from dslo_jax.solvers.reading import Reading

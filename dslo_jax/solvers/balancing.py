@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
-from dslo_jax.solvers import tuning
+from dslo_jax import tuning
 from dslo_jax.solvers._arguments import (
     as_arrays,
     compute_dtype,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
-from dslo_jax.solvers import tuning
+from dslo_jax import tuning
 from dslo_jax.solvers.discrepancy import Counts
 
 

@@ -16,7 +16,7 @@ from dslo_jax.solvers import (
     maximum_velocity,
     optimal_path,
 )
-from dslo_jax.solvers.tuning import MANY
+from dslo_jax.tuning import MANY
 
 
 _FACTOR = 2.0

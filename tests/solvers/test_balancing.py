@@ -90,7 +90,7 @@ def test_balancing_to_a_tolerance():
 def test_long_rows_are_summed_in_parts(monkeypatch):
     affinity = jnp.asarray(problem())
     whole = doubly_stochastic(affinity)
-    monkeypatch.setattr("dslo_jax.solvers.tuning.PART", PATCHES // 3)
+    monkeypatch.setattr("dslo_jax.tuning.PART", PATCHES // 3)
     parts = doubly_stochastic(affinity)
     np.testing.assert_allclose(parts.row_scaling, whole.row_scaling, rtol=1e-6)
     np.testing.assert_allclose(parts.column_scaling, whole.column_scaling, rtol=1e-6)

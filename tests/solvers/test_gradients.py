@@ -83,7 +83,7 @@ def test_path(scene, options):
 
 
 def test_path_on_rows_that_are_gathered_block_by_block(scene, monkeypatch):
-    monkeypatch.setattr("dslo_jax.solvers.tuning.GATHERED_AT_ONCE", 0)
+    monkeypatch.setattr("dslo_jax.tuning.GATHERED_AT_ONCE", 0)
     options = {"support": 16, "domain": "kernel", "tolerance": 1e-12}
 
     def function(source, affinity):

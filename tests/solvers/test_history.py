@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dslo_jax.solvers import doubly_stochastic, maximum_velocity, optimal_path, sinkhorn
-from dslo_jax.solvers.tuning import MANY
+from dslo_jax.tuning import MANY
 from solvers import oracles
 
 

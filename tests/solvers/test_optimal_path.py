@@ -93,7 +93,7 @@ def overlapping():
 @pytest.mark.parametrize("at_once", [2**22, 0])
 def test_only_rows_with_mass_are_read(monkeypatch, at_once, reading):
     """Whether they are gathered once, or block by block."""
-    monkeypatch.setattr("dslo_jax.solvers.tuning.GATHERED_AT_ONCE", at_once)
+    monkeypatch.setattr("dslo_jax.tuning.GATHERED_AT_ONCE", at_once)
     source, affinity = problem()
     carries = (source > 0).any(axis=0)
     plain = solve(source, affinity)

@@ -283,7 +283,7 @@ def test_classes_in_either_domain_do_not_touch_each_other():
 def test_blocks_do_not_change_the_result(monkeypatch):
     source, cost = problem()
     whole = solve(source, cost)
-    monkeypatch.setattr("dslo_jax.solvers.tuning.BLOCK_ROWS", 20)
+    monkeypatch.setattr("dslo_jax.tuning.BLOCK_ROWS", 20)
     options = {"tolerance": 1e-6, "domain": "kernel"}
     cut = jax.jit(lambda *arrays: sinkhorn(*arrays, **options))(
         jnp.asarray(source), jnp.asarray(cost)

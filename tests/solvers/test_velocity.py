@@ -8,7 +8,7 @@ from hypothesis import given
 from properties import PROPERTY, SEEDS
 
 from dslo_jax.solvers import maximum_velocity
-from dslo_jax.solvers.tuning import MANY
+from dslo_jax.tuning import MANY
 from solvers import oracles
 
 

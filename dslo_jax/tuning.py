@@ -2,7 +2,28 @@
 
 They change results by rounding errors only. The device was a CPU with two cores, a Xeon
 or an EPYC, unless a comment names another. Start here to tune for another device.
+Code that differs between devices is chosen with ``by_platform``.
 """
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def by_platform(*args: Any, cpu: Callable[..., Any], other: Callable[..., Any]) -> Any:
+    """Call one function on a CPU, another one on GPUs and TPUs.
+
+    The platform is that for which the program is compiled, which need not be present;
+    only the function for this platform is compiled.
+
+    Args:
+        *args: Arrays, or trees of them, for the function.
+        cpu: The function for a CPU.
+        other: The function for other platforms; its result must have the same shapes.
+    """
+    return jax.lax.platform_dependent(*args, cpu=cpu, default=other)
+
 
 BLOCK_ROWS = 256
 """Rows of the kernel in a block: 4 MiB at N = 4096, 16 MiB at N = 16384 (float32).
@@ -45,3 +66,12 @@ OWNED, OWNED_CLASS = 27.0, 0.065
 
 PAIRS_ON = ("cpu",)
 """Platforms where classes may own rows, because both ways were measured there."""
+
+SLOT_NUMBERS = {"cpu": 2**18}
+"""Numbers that a step of the loop over a tile of pixels may hold: what the cache of a
+CPU holds. Elsewhere a step computes the whole tile."""
+
+
+def slot_numbers(platform: str) -> int:
+    """``SLOT_NUMBERS`` of a platform, such as ``"cpu"``."""
+    return SLOT_NUMBERS.get(platform, 2**25)
