@@ -37,7 +37,8 @@ NAMES = {
         *("read_class_file", "split_classes", "tokenize"),
     ),
     "pipeline": (
-        *("Batch", "Memory", "Networks", "ScaledPhoto", "Solved", "SolverInput"),
+        *("Batch", "Memory", "Networks", "Placement"),
+        *("ScaledPhoto", "Solved", "SolverInput"),
         *("Steps", "num_compilations"),
     ),
     "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
