@@ -53,6 +53,7 @@ MAY_IMPORT = {
         "config devices errors images loading pairs pipeline prompts segmentation "
         "solvers stream templates"
     ),
+    "ray_data": "errors outputs prompts segmenter stream",
     "": "config errors ops own_logits segmentation segmenter solvers stream",
     "runs": "errors files images outputs prompts segmentation segmenter stream threads",
     "evaluation.metrics": "",
