@@ -44,17 +44,18 @@ MAY_IMPORT = {
     ),
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images ops outputs pipeline solvers",
+    "points": "config errors images ops pipeline solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
     "stream": (
         "config errors images pairs pipeline prompts segmentation small_world threads"
     ),
     "loading": "attention cache devices hub logits pairs pipeline segmentation",
     "segmenter": (
-        "config devices errors images loading pairs pipeline prompts segmentation "
-        "solvers stream templates"
+        "config devices errors images loading pairs pipeline points prompts "
+        "segmentation solvers stream templates"
     ),
     "ray_data": "errors outputs prompts segmenter stream",
-    "": "config errors ops own_logits segmentation segmenter solvers stream",
+    "": "config errors ops own_logits points segmentation segmenter solvers stream",
     "runs": "errors files images outputs prompts segmentation segmenter stream threads",
     "evaluation.metrics": "",
     "evaluation.datasets": (
