@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import tyro
 from rich.console import Console
@@ -23,7 +23,7 @@ from dslo_jax.bench.solvers import (
     solver_names,
 )
 from dslo_jax.bench.timing import Effort
-from dslo_jax.cli import bench_compare
+from dslo_jax.cli import bench_compare, bench_compile
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.devices import find_device
 from dslo_jax.errors import OptionError, OutputError
@@ -97,10 +97,11 @@ def _command() -> Any:
         kw_only=True,
         namespace={"__doc__": Bench.__doc__},
     )
-    return (  # pyright: ignore[reportOperatorIssue]
-        Annotated[named, tyro.conf.subcommand("solvers")]
-        | Annotated[bench_compare.Compare, tyro.conf.subcommand("compare")]
-    )
+    return Union[  # noqa: UP007  # the types are made here, so ``|`` cannot be checked
+        Annotated[named, tyro.conf.subcommand("solvers")],
+        Annotated[bench_compare.Compare, tyro.conf.subcommand("compare")],
+        Annotated[bench_compile.Compile, tyro.conf.subcommand("compile")],
+    ]
 
 
 def run(arguments: list[str], errors: Console) -> int:
@@ -111,6 +112,8 @@ def run(arguments: list[str], errors: Console) -> int:
         out.width = _WIDTH
     if isinstance(options, bench_compare.Compare):
         return bench_compare.run(options, out, errors)
+    if isinstance(options, bench_compile.Compile):
+        return bench_compile.run(options, out, errors)
     return _bench(options, out, errors)
 
 
