@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "pairs": "config errors scenes",
     "pipeline": (
         "areas attention cache config errors images logits ops prompts solvers "
-        "templates"
+        "templates tuning"
     ),
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images ops outputs pipeline solvers",

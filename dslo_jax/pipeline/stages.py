@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from dslo_jax import tuning
 from dslo_jax.errors import DeviceError
 
 
@@ -190,6 +191,14 @@ class Uncompiled:
         return {}
 
 
+def _platform_of(args: tuple[Any, ...]) -> str:
+    """The platform of the devices that hold the arguments."""
+    for leaf in jax.tree.leaves(args):
+        for device in leaf.sharding.device_set:
+            return device.platform
+    return jax.default_backend()
+
+
 class Stage:
     """A function that is compiled once per shape, ahead of its first call.
 
@@ -268,7 +277,11 @@ class Stage:
         Returns:
             The lowered function; its ``compile()`` gives the program.
         """
-        jitted = jax.jit(self._function, static_argnames=tuple(static))
+        jitted = jax.jit(
+            self._function,
+            static_argnames=tuple(static),
+            compiler_options=tuning.compiler_options(_platform_of(args)),
+        )
         with jax.default_matmul_precision("highest"):
             return jitted.lower(*args, **static)
 
