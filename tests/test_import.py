@@ -42,6 +42,10 @@ MAY_IMPORT = {
         "areas attention cache config errors images logits ops prompts solvers "
         "templates"
     ),
+    "bench.compile": (
+        "attention bench config cost errors logits models ops pipeline solvers weights "
+        "work"
+    ),
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images ops outputs pipeline solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
@@ -78,15 +82,15 @@ MAY_IMPORT = {
         "templates weights"
     ),
     "cli": (
-        "bench cache config devices errors evaluation evaluation.datasets "
-        "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter solvers"
+        "bench bench.compile cache config devices errors evaluation "
+        "evaluation.datasets evaluation.reports evaluation.sweeps files hub images "
+        "options outputs pairs pipeline prompts runs segmenter solvers"
     ),
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.
 
 A room is a folder or a file next to the folders; "" is ``dslo_jax`` itself. The folders
-of ``evaluation`` are rooms of their own.
+of ``evaluation``, and ``bench.compile``, are rooms of their own.
 """
 
 

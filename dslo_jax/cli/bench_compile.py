@@ -97,11 +97,13 @@ def run(options: Compile, out: Console, errors: Console) -> int:
     _check(options)
     for target in options.targets:  # a missing compiler is reported before any work
         topology(target, options.devices)
+    known = _read(options.known)
+    used = {name: describe_compiler(name) for name in options.targets}
     result = {
         "schema": SCHEMA,
         "machine": describe_machine(),
-        "compilers": {name: describe_compiler(name) for name in options.targets},
-        "rows": _known_rows(options.known),
+        "compilers": {**known["compilers"], **used},
+        "rows": [row for row in known["rows"] if not row["failed"]],
     }
     _save(options.save, result)
     done = {key_of(row) for row in result["rows"]}
@@ -157,17 +159,18 @@ def _check(options: Compile) -> None:
         raise OptionError("O01", f"--devices {options.devices}; expected 1 to 16")
 
 
-def _known_rows(path: Path | None) -> list[dict[str, Any]]:
+def _read(path: Path | None) -> dict[str, Any]:
+    """A file of ``--save``; without rows if there is no path."""
     if path is None:
-        return []
+        return {"compilers": {}, "rows": []}
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         if result["schema"] != SCHEMA:
             raise ValueError(f"its schema is {result['schema']!r}")
-        return [row for row in result["rows"] if not row["failed"]]
+        return {name: result[name] for name in ("compilers", "rows")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OptionError(
-            "O04", f"--known {path}: not a file of dslo bench compile ({error})"
+            "O04", f"--known {path}: no file of dslo bench compile: {error!r}"
         ) from error
 
 

@@ -104,9 +104,7 @@ def find_arrays(
     return result
 
 
-def find_memory(
-    temporary: float, predicted: float | None, square: float
-) -> list[Finding]:
+def find_memory(temporary: int, predicted: int | None, square: int) -> list[Finding]:
     """Find temporary memory beyond the prediction by an N x N array or more.
 
     Args:
@@ -116,7 +114,7 @@ def find_memory(
     """
     if predicted is None or temporary - predicted < square:
         return []
-    return [Finding("memory", "temporary", "", temporary - predicted, 1.0)]
+    return [Finding("memory", "temporary", "", float(temporary - predicted), 1.0)]
 
 
 def _operations(program: Program, instruction: Instruction) -> tuple[str, bool]:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from dslo_jax.bench.compile.amounts import amount_of
 from dslo_jax.bench.compile.estimate import Totals, add_up, estimate
 from dslo_jax.bench.compile.executions import count_executions
 from dslo_jax.bench.compile.findings import (
@@ -18,7 +17,7 @@ from dslo_jax.bench.compile.findings import (
     find_memory,
     find_rounded_products,
 )
-from dslo_jax.bench.compile.hlo import Array, Program, read_program
+from dslo_jax.bench.compile.hlo import Array, read_program
 from dslo_jax.bench.compile.stages import Case, Place, Size, make_cases
 from dslo_jax.bench.compile.targets import CHIPS, Chip, topology
 from dslo_jax.work import WORD
@@ -100,7 +99,7 @@ def describe_program(
         chip: The chip that it was compiled for.
     """
     program = read_program(compiled.as_text())
-    runs = count_executions(program, case.turns, lambda name: _weight(program, name))
+    runs = count_executions(program, case.turns)
     totals = add_up(program, runs.times, chip)
     host = find_host_steps(program, runs, is_gpu=chip.kind == "gpu")
     memory = _memory(compiled)
@@ -110,13 +109,14 @@ def describe_program(
             runs.times,
             lambda array: is_square(array, size.patches, is_network=case.is_network),
             only_moves=case.is_network,
-            known_bytes=case.memory or 0,
+            known_bytes=float(case.memory or 0),
         ),
         *find_memory(memory["temp"], case.memory, WORD * size.patches**2),
         *host,
         *find_rounded_products(_products(totals)),
     ]
-    guess = estimate(totals, sum(each.times for each in host), chip)
+    reads = sum((each.times for each in host), start=0.0)
+    guess = estimate(totals, reads, chip)
     return {
         "flops": totals.flops,
         "transcendentals": totals.transcendentals,
@@ -141,11 +141,6 @@ def is_square(array: Array, patches: int, *, is_network: bool) -> bool:
     if patches < 2 or array.size < patches**2:
         return False
     return not is_network or array.shape.count(patches) >= 2
-
-
-def _weight(program: Program, name: str) -> float:
-    instructions = program.computations.get(name, ())
-    return sum(amount_of(program, name, each).bytes for each in instructions)
 
 
 def _products(totals: Totals) -> Iterable[tuple[str, str, str, float]]:
