@@ -203,6 +203,8 @@ def _print(options: Compile, rows: list[dict[str, Any]], out: Console) -> None:
                 if whole is not None:
                     say(out, f"a photo with {solver}: {whole:.3g} ms")
             for row in chosen:
+                if row["failed"]:
+                    say(out, f"{row['stage']}: failed: {row['failed']}")
                 for finding in unknown_findings(row):
                     say(out, f"{row['stage']}: {words_of_finding(finding)}")
                 for each in row.get("collectives", ()):
@@ -216,10 +218,13 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
         title=escaped(title), title_justify="left", box=None, padding=(0, 1, 0, 0)
     )
     for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "stage" else "right")
+        is_name = column == "stage"
+        table.add_column(
+            column, justify="left" if is_name else "right", no_wrap=is_name
+        )
     for row in rows:
         if row["failed"]:
-            table.add_row(row["stage"], "", escaped(row["failed"]))
+            table.add_row(row["stage"], "failed")
             continue
         memory, model = row["memory"], row["model"]
         table.add_row(

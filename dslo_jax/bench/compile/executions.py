@@ -109,7 +109,7 @@ class _Counter:
         where = self._function[loop.name] or self.program.where(loop)
         self.loops.append(Loop(where, turns, times, origin))
         body, condition = (loop.computation(role) for role in ("body", "condition"))
-        if condition is not None:
+        if condition is not None and origin != "compiled":  # else it only counts
             self.run(condition, times * (turns + 1))
         if body is not None:
             self.run(body, times * turns)
