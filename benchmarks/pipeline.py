@@ -120,7 +120,7 @@ def compare_diffusion(affinity, diffusion, pixels) -> dict:
     """Parity of the VAE and the UNet, apart and together."""
     with torch.inference_mode():
         photo = torch.from_numpy(pixels)
-        latents = reference.encode(diffusion.vae, photo).permute(0, 2, 3, 1)
+        latents = reference.encode(diffusion.vae, photo[None]).permute(0, 2, 3, 1)
         attention = reference.diffusion_affinity(diffusion, photo)
     encode = nnx.jit(lambda module, pixels: module.encode(pixels))
     attend = nnx.jit(lambda module, latents: module.attend(latents))
