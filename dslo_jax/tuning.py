@@ -98,3 +98,8 @@ def blocks_together(blocks: int, entries: int) -> int:
 def slot_numbers(platform: str) -> int:
     """``SLOT_NUMBERS`` of a platform, such as ``"cpu"``."""
     return SLOT_NUMBERS.get(platform, 2**25)
+
+
+DIVIDED_PATCHES = 16384
+"""Least number of patches for which several devices divide the affinity of a photo, not
+its classes. An affinity of 16384 patches takes 1 GiB in float32."""

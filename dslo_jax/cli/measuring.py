@@ -51,6 +51,8 @@ class Measure:
         precision: Precision of the networks; auto is float32 on a CPU, bfloat16
             elsewhere.
         device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
+        devices: How many devices share the photos of a batch, from that one on: a
+            number, or all. With 2x4, 2 share the photos times 4 that share the classes.
         offline: Open no network connection.
         strict: Stop at the first photo that cannot be read, instead of leaving it out.
     """
@@ -66,6 +68,7 @@ class Measure:
     batch: int = 8
     precision: Precision = "auto"
     device: str = "auto"
+    devices: str = "1"
     offline: bool = False
     strict: bool = False
 
@@ -140,6 +143,7 @@ def load(options: Measure, pair: Pair) -> Loaded:
             pair,
             dtype=options.precision,
             device=options.device,
+            devices=options.devices,
             offline=options.offline,
         )
         circumstances = circumstances_of(
