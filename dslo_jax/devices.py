@@ -18,17 +18,26 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def find_device(name: str) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]
-    """Find the device of a name: ``"auto"``, ``"cpu"``, ``"gpu:1"``, ...
+    """Find a device of this process: ``"auto"``, ``"cpu"``, ``"gpu:1"``, ...
+
+    Args:
+        name: The kind of the device, and its position among those of this process,
+            from 0. Under ``jax.distributed``, other processes have other devices.
 
     Raises:
         DeviceError: There is no such device (``D02``); the message lists the devices.
     """
-    kind, _, number = name.partition(":")
+    kind, colon, number = name.partition(":")
     try:
-        found = jax.devices() if name == "auto" else jax.devices(kind)
-        return found[int(number or 0)]
+        if colon and not number.isdecimal():
+            raise ValueError(f"{number!r} is no position")
+        return _local_devices(kind)[int(number or 0)]
     except Exception as error:  # backends raise what they like
         raise _no_device(name, error) from error
+
+
+def _local_devices(kind: str) -> list[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]
+    return jax.local_devices(backend=None if kind == "auto" else kind)
 
 
 def device_error(error: BaseException) -> DeviceError | None:
@@ -75,7 +84,10 @@ def device_error(error: BaseException) -> DeviceError | None:
 def _no_device(name: str, error: BaseException) -> DeviceError:
     reason = str(error).splitlines()[0] if str(error) else "it names no device here"
     try:
-        present = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
+        present = ", ".join(
+            f"{device.platform}:{position}"
+            for position, device in enumerate(jax.local_devices())
+        )
     except Exception:  # JAX_PLATFORMS names a backend that is not here
         present = "none"
     chosen = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]

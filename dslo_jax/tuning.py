@@ -37,25 +37,35 @@ block. If the rows are gathered at once, gradients have the size of the rows ins
 the affinity."""
 
 MANY = 32
-"""Least number of classes for which the affinity is copied, transposed. On the Xeon the
-copy takes 62 ms at N = 4096, and a step of 64 classes then takes 17 ms, not 26."""
+"""Least number of classes for which a CPU copies the affinity, transposed. On the Xeon
+the copy takes 62 ms at N = 4096, and a step of 64 classes then takes 17 ms, not 26."""
 
 WIDTH = 32
 """For products with the transposed affinity, the number of classes is padded to a
 multiple of this, because 171 classes take longer than 192."""
 
-STAGES = (512, 256, 160, 128, 96, 64, 32, 16, 8, 4, 1)
+STAGES = (512, 256, 160, 128, 96, 64, 32, 16)
 """Numbers of classes that stay in the chain as other classes arrive. Each number adds a
 loop to the compiled program."""
 
+CPU_STAGES = (8, 4, 1)
+"""Further numbers, on a CPU. Elsewhere a step of fewer classes is not faster: reading
+the affinity takes the time, or a TPU computes for eight or more rows at once. By the
+compiler's estimate, a TPU v5e takes as long for 64 classes as for 8."""
+
+SUM_PARTS = 8
+"""On GPUs and TPUs, number of parts of a product with a vector. Eight rows fill a tile
+of a TPU. For one row a GPU would make a copy of the matrix."""
+
 SUMMED_ROWS = 128
-"""Least number of rows in a product that computes column sums. Such a product adds rows
-one after another, and in float32 the sum of thousands has an error of 1e-5. Several
-smaller products take the same time."""
+"""On a CPU, least number of rows in a product that computes column sums. Such a product
+adds rows one after another, and in float32 the sum of thousands has an error of 1e-5.
+Several smaller products take the same time."""
 
 PART = 4096
-"""Greatest number of entries of a row that one product adds. A CPU adds them in several
-partial sums, which is exact enough for thousands. More parts take a tenth longer."""
+"""On a CPU, greatest number of entries of a row that one product adds. It adds them in
+several partial sums, which is exact enough for thousands. More parts take a tenth
+longer."""
 
 SHARED, SHARED_CLASS = 17.0, 0.39
 """Microseconds for a shared row of 4096 patches, and for each class in addition. Only

@@ -12,8 +12,9 @@ import dslo_jax
 
 NAMES = {
     "": (
-        *("DsloError", "FailedPhoto", "Segmentation", "Segmenter", "SegmenterConfig"),
-        *("__version__", "ops", "segment_logits", "solvers"),
+        *("DsloError", "FailedPhoto", "PointMaps", "Segmentation", "Segmenter"),
+        *("SegmenterConfig", "__version__", "ops", "point_maps", "segment_logits"),
+        "solvers",
     ),
     "solvers": (
         *("Counts", "DISCREPANCIES", "Discrepancy", "Divergence", "Domain", "Fused"),
@@ -37,7 +38,8 @@ NAMES = {
         *("read_class_file", "split_classes", "tokenize"),
     ),
     "pipeline": (
-        *("Batch", "Memory", "Networks", "ScaledPhoto", "Solved", "SolverInput"),
+        *("Batch", "Memory", "Networks", "Placement"),
+        *("ScaledPhoto", "Solved", "SolverInput"),
         *("Steps", "num_compilations"),
     ),
     "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
@@ -77,7 +79,7 @@ def test_the_version_is_that_of_the_installed_package():
     assert dslo_jax.__version__ == importlib.metadata.version("dslo-jax")
 
 
-@pytest.mark.parametrize("name", ["own_logits", "config"])
+@pytest.mark.parametrize("name", ["own_logits", "points", "config"])
 def test_examples_in_docstrings_run(name):
     failed, attempted = doctest.testmod(importlib.import_module(f"dslo_jax.{name}"))
     assert failed == 0

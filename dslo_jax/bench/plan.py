@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dslo_jax.bench.compile.measure import SCHEMA as COMPILE
+from dslo_jax.bench.compile.report import whole_image
+from dslo_jax.bench.compile.stages import Size
 from dslo_jax.bench.pipeline.result import SCHEMA as PIPELINE, words_of_setting
 from dslo_jax.bench.pipeline.scenarios import OFFLINE
 from dslo_jax.bench.pipeline.subjects import OURS
 from dslo_jax.errors import OptionError
-
-
-COMPILE = "dslo.bench.compile.v1"
 
 
 class Cost(NamedTuple):
@@ -222,9 +222,6 @@ def _measured(path: Path, content: Mapping[str, Any], mode: str) -> Iterator[Cos
 
 def _compiled(path: Path, content: Mapping[str, Any], mode: str) -> Iterator[Cost]:
     """Every size of a file of ``dslo bench compile`` that has all stages."""
-    from dslo_jax.bench.compile.report import whole_image
-    from dslo_jax.bench.compile.stages import Size
-
     rows = [row for row in content["rows"] if not row["failed"]]
     seen = set()
     for row in rows:

@@ -1,12 +1,10 @@
 """``dslo bench``: times, memory and errors of the solvers on this machine."""
 
-import functools
 import math
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import tyro
 from rich.console import Console
@@ -25,7 +23,13 @@ from dslo_jax.bench.solvers import (
     solver_names,
 )
 from dslo_jax.bench.timing import Effort
-from dslo_jax.cli import bench_compare, bench_pipeline, bench_plan, bench_scaling
+from dslo_jax.cli import (
+    bench_compare,
+    bench_compile,
+    bench_pipeline,
+    bench_plan,
+    bench_scaling,
+)
 from dslo_jax.cli.saving import save_result
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.devices import find_device
@@ -39,6 +43,7 @@ _COLUMNS = (
 )
 _OTHERS: Mapping[str, tuple[type, Callable[[Any, Console, Console], int]]] = {
     "compare": (bench_compare.Compare, bench_compare.run),
+    "compile": (bench_compile.Compile, bench_compile.run),
     "pipeline": (bench_pipeline.Pipeline, bench_pipeline.run),
     "scaling": (bench_scaling.Scaling, bench_scaling.run),
     "plan": (bench_plan.Plan, bench_plan.run),
@@ -106,10 +111,10 @@ def _command() -> Any:
         namespace={"__doc__": Bench.__doc__},
     )
     kinds = {"solvers": named, **{name: kind for name, (kind, _) in _OTHERS.items()}}
-    commands: list[Any] = [
+    commands = tuple(
         Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items()
-    ]
-    return functools.reduce(operator.or_, commands)
+    )
+    return Union[commands]  # noqa: UP007  # the types are made here
 
 
 def run(arguments: list[str], errors: Console) -> int:

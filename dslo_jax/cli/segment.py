@@ -53,8 +53,9 @@ class Segment:
         files_from: A file with one photo, folder or pattern per line; - is the standard
             input.
         limit: Greatest number of photos; the first ones are used.
-        shard: INDEX/COUNT: only every COUNT-th photo, beginning with photo INDEX (from
-            0). Several processes or machines can share the work and the output folder.
+        shard: INDEX/COUNT: only every COUNT-th batch of photos, beginning with batch
+            INDEX (from 0); auto asks SLURM, torchrun or another launcher. Several
+            processes or machines can share the work and the output folder.
         max_pixels: Greatest number of pixels of a photo.
         write: Files to write for each photo, with commas between them: labels,
             coloured, overlay, overlay_png, maps, json.
@@ -112,7 +113,9 @@ def _options(arguments: list[str]) -> Segment:
 def _segment(options: Segment, errors: Console) -> int:
     classes, kinds = _classes(options), _kinds(options.write)
     shard = Shard.of(options.shard)
-    found = shard.of_photos(_find(options, errors))
+    whole = _find(options, errors)
+    batch_size = min(options.batch, max(1, len(whole)))
+    found = shard.part_of(whole, batch_size)
     with (
         only_run(options.out, shard.suffix),
         _Report(len(found), errors) as report,
@@ -130,7 +133,7 @@ def _segment(options: Segment, errors: Console) -> int:
                 "max_pixels": options.max_pixels,
             },
             shard=shard,
-            batch_size=min(options.batch, max(1, len(found))),
+            batch_size=batch_size,
             max_pixels=options.max_pixels,
             write=kinds,
             overwrite=options.overwrite,

@@ -5,6 +5,7 @@ from dslo_jax.pipeline.batch import (
     ScaledPhoto as ScaledPhoto,
 )
 from dslo_jax.pipeline.networks import Networks as Networks
+from dslo_jax.pipeline.placement import Placement as Placement
 from dslo_jax.pipeline.programs import (
     SolverInput as SolverInput,
     num_compilations as num_compilations,

@@ -93,7 +93,7 @@ class Batch(Steps):
         super().__init__(
             [scaled.photo for scaled in self.scaled],
             classes.titles,
-            networks.device,
+            networks.placement,
             size=size,
             clock=clock,
             memory=memory,
@@ -134,7 +134,7 @@ class Batch(Steps):
                 features = stage(
                     self.clock,
                     network.state,
-                    self.put(patches),
+                    self.placement.put(patches),
                     graph=network.graph,
                     attention=options.attention,
                     longest=longest,
@@ -144,7 +144,9 @@ class Batch(Steps):
             missing = len(self.padded) - len(found)
             found += found[-1:] * missing
             grids += grids[-1:] * missing
-            return PhotoFeatures(tuple(found), self.put(np.stack(grids)))
+            return PhotoFeatures(
+                tuple(found), self.placement.put_batch(np.stack(grids))
+            )
 
         key = ("features", options.attention, options.short_side, options.resample)
         return self.memory.recall(key, compute)
@@ -159,7 +161,7 @@ class Batch(Steps):
                 self.clock,
                 self.features(config),
                 self.text(config),
-                self.put(index),
+                self.placement.put(index),
                 num_classes=len(self.classes),
                 grid=grid,
             )
@@ -195,4 +197,4 @@ class Batch(Steps):
     def _squares(self, side: int) -> Array:
         squares = [photo.square(side) for photo in self.scaled]
         padding = len(self.padded) - len(squares)
-        return self.put(np.stack(squares + squares[-1:] * padding))
+        return self.placement.put_batch(np.stack(squares + squares[-1:] * padding))

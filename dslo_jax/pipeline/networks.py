@@ -15,6 +15,7 @@ from dslo_jax.attention import AffinityOptions, AffinitySource
 from dslo_jax.cache import NameStore
 from dslo_jax.errors import OptionError
 from dslo_jax.logits import LogitsSource
+from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import network_stage
 from dslo_jax.pipeline.stages import Clock, Static
 from dslo_jax.templates import find_templates
@@ -30,14 +31,14 @@ class OnDevice:
 
     Args:
         module: The network.
-        device: Device of its parameters.
+        placement: The device of its parameters.
     """
 
-    def __init__(self, module: Any, device: jax.Device):  # pyright: ignore[reportInvalidTypeForm]
+    def __init__(self, module: Any, placement: Placement):
         graph, state = nnx.split(module)
         self.module = module
         self.graph = Static(graph)
-        self.state = jax.device_put(state, device)
+        self.state = placement.put(state)
 
 
 class Networks:
@@ -64,8 +65,9 @@ class Networks:
         kept: NameStore | None = None,
     ):
         leaves = jax.tree.leaves(nnx.state(logits))
-        self.device = next(iter(leaves[0].devices())) if leaves else jax.devices()[0]
-        self.logits = OnDevice(logits, self.device)
+        device = next(iter(leaves[0].devices())) if leaves else jax.devices()[0]
+        self.placement = Placement(device)
+        self.logits = OnDevice(logits, self.placement)
         self.tokenizer = tokenizer
         if affinities is None:
             affinities = {}
@@ -114,6 +116,11 @@ class Networks:
         )
 
     @property
+    def device(self) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]
+        """The device of the networks."""
+        return self.placement.device
+
+    @property
     def affinity_names(self) -> tuple[str, ...]:
         """The names of the sources of affinities."""
         return tuple(self._affinities)
@@ -152,7 +159,7 @@ class Networks:
                 variant = source.with_options(options)
                 explicit = name, variant.options  # with the layers named
                 if explicit not in self._variants:
-                    self._variants[explicit] = OnDevice(variant, self.device)
+                    self._variants[explicit] = OnDevice(variant, self.placement)
                 self._variants[key] = self._variants[explicit]
             return self._variants[key]
 
@@ -184,7 +191,9 @@ class Networks:
             for name in names:
                 if (templates, name) not in self._text:
                     self._text[templates, name] = self._features(clock, name, templates)
-        return self.put(np.stack([self._text[templates, name] for name in names]))
+        return self.placement.put(
+            np.stack([self._text[templates, name] for name in names])
+        )
 
     def _features(
         self, clock: Clock, name: str, templates: Any
@@ -196,7 +205,7 @@ class Networks:
             stage = network_stage("embed", network.module.stages[0])
             (features,) = prompts.embed_names(
                 lambda ids: stage(
-                    clock, network.state, self.put(ids), graph=network.graph
+                    clock, network.state, self.placement.put(ids), graph=network.graph
                 ),
                 self.tokenizer,
                 [name],
@@ -205,10 +214,6 @@ class Networks:
             if self._kept is not None:
                 self._kept.write(name, texts, features)
         return features
-
-    def put(self, tree: Any) -> Any:
-        """Put arrays on the device of the networks."""
-        return jax.device_put(tree, self.device)
 
     def _missing(self, name: str) -> str:
         if name:
