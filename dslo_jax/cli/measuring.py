@@ -229,7 +229,11 @@ def progress(
 
 def _all_samples(options: Measure, dataset: str) -> SampleSet:
     if dataset == SCENES:
-        return SceneSet(_seeds(options.seeds), options.protocol, _size(options.size))
+        return SceneSet(
+            _seeds(options.seeds),
+            options.protocol,
+            photo_size(options.size) if options.size else None,
+        )
     if dataset not in DATASETS:
         known = ", ".join((SCENES, *DATASETS))
         raise OptionError("O03", f"no data set {dataset!r}; there are {known}")
@@ -253,9 +257,12 @@ def _seeds(text: str) -> range:
     return seeds
 
 
-def _size(text: str) -> tuple[int, int] | None:
-    if not text:
-        return None
+def photo_size(text: str) -> tuple[int, int]:
+    """Height and width of ``HEIGHTxWIDTH``.
+
+    Raises:
+        OptionError: The text has another form, or a side is below 32 (``O01``).
+    """
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None or min(height := int(match[1]), width := int(match[2])) < 32:
         raise OptionError(
