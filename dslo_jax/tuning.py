@@ -11,7 +11,12 @@ from typing import Any
 import jax
 
 
-def by_platform(*args: Any, cpu: Callable[..., Any], other: Callable[..., Any]) -> Any:
+def by_platform(
+    *args: Any,
+    cpu: Callable[..., Any],
+    other: Callable[..., Any],
+    gpu: Callable[..., Any] | None = None,
+) -> Any:
     """Call one function on a CPU, another one on GPUs and TPUs.
 
     The platform is that for which the program is compiled, which need not be present;
@@ -21,8 +26,10 @@ def by_platform(*args: Any, cpu: Callable[..., Any], other: Callable[..., Any]) 
         *args: Arrays, or trees of them, for the function.
         cpu: The function for a CPU.
         other: The function for other platforms; its result must have the same shapes.
+        gpu: The function for NVIDIA GPUs, if they need another one.
     """
-    return jax.lax.platform_dependent(*args, cpu=cpu, default=other)
+    special = {} if gpu is None else {"cuda": gpu}
+    return jax.lax.platform_dependent(*args, cpu=cpu, **special, default=other)
 
 
 BLOCK_ROWS = 256
@@ -81,6 +88,12 @@ OWNED, OWNED_CLASS = 27.0, 0.065
 
 PAIRS_ON = ("cpu",)
 """Platforms where classes may own rows, because both ways were measured there."""
+
+SCORES_AT_ONCE, SCORES_AT_ONCE_GPU = 2**24, 2**26
+"""Greatest number of attention scores, of all heads, that an accelerator holds at once.
+The compiler for TPUs keeps 64 MiB of them in the vector memory of a v5e or v6e. If there
+are twice as many, it moves them to the memory of the chip and back, and estimates three
+times the cycles. A GPU starts a quarter of the kernels with 256 MiB at once."""
 
 SLOT_NUMBERS = {"cpu": 2**18}
 """Numbers that a step of the loop over a tile of pixels may hold: what the cache of a
