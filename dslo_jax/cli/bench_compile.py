@@ -22,6 +22,7 @@ from dslo_jax.bench.compile.stages import (
     is_square_number,
     sizes_alike,
     stage_names,
+    words_of_size,
 )
 from dslo_jax.bench.compile.targets import (
     describe_compiler,
@@ -110,7 +111,7 @@ def run(options: Compile, out: Console, errors: Console) -> int:
     for target, name, size in _plan(options):
         if (target, options.devices, name, *size) in done:
             continue
-        say(errors, f"compiling {name} for {target}: {_words_of(size)}")
+        say(errors, f"compiling {name} for {target}: {words_of_size(size)}")
         result["rows"] += compile_stage(name, size, target, options.devices)
         _save(options.save, result)
     _print(options, result["rows"], out)
@@ -197,7 +198,7 @@ def _print(options: Compile, rows: list[dict[str, Any]], out: Console) -> None:
                     (target, options.devices, name, *sizes_alike(name, size)), ()
                 )
             ]
-            out.print(_table(f"{target}: {_words_of(size)}", chosen))
+            out.print(_table(f"{target}: {words_of_size(size)}", chosen))
             for solver in ("velocity", "path"):
                 whole = whole_image(rows, target, size, solver, options.devices)
                 if whole is not None:
@@ -247,12 +248,3 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
 
 def _ratio(found: float, predicted: float | None) -> str:
     return f"{found / predicted:.2f}" if predicted else ""
-
-
-def _words_of(size: Size) -> str:
-    words = [f"{size.batch} photo{'s' if size.batch > 1 else ''}"]
-    if size.patches:
-        words.append(f"{size.patches} patches")
-    if size.classes:
-        words.append(f"{size.classes} classes")
-    return ", ".join([*words, size.dtype])
