@@ -30,6 +30,11 @@ BLOCK_ROWS = 256
 Blocks of 128 to 1024 rows take the same time. Blocks of 16 to 64 rows fit the
 second-level cache, but starting more operations takes longer than that saves."""
 
+BLOCKS_TOGETHER = 2**22
+"""On GPUs and TPUs, greatest number of entries of the blocks that one step computes:
+1024 rows at N = 4096, 256 at N = 16384. A GPU is given each operation by the host. The
+rows and their kernel, 16 MiB each, fit its second-level cache: 50 MiB on an H100."""
+
 GATHERED_AT_ONCE = 2**22
 """Greatest number of entries of rows that are gathered at once: 16 MiB. The system
 allocates larger buffers anew in every call, which takes longer than gathering block by
@@ -82,6 +87,19 @@ SLOT_NUMBERS = {"cpu": 2**18}
 CPU holds. Elsewhere a step computes the whole tile."""
 
 
+def blocks_together(blocks: int, entries: int) -> int:
+    """Number of blocks, each of so many entries, in a step on GPUs and TPUs."""
+    divisors = (count for count in range(1, blocks + 1) if blocks % count == 0)
+    return max(
+        (count for count in divisors if count * entries <= BLOCKS_TOGETHER), default=1
+    )
+
+
 def slot_numbers(platform: str) -> int:
     """``SLOT_NUMBERS`` of a platform, such as ``"cpu"``."""
     return SLOT_NUMBERS.get(platform, 2**25)
+
+
+DIVIDED_PATCHES = 16384
+"""Least number of patches for which several devices divide the affinity of a photo, not
+its classes. An affinity of 16384 patches takes 1 GiB in float32."""

@@ -40,7 +40,7 @@ NAMES = {
     "pipeline": (
         *("Batch", "Memory", "Networks", "Placement"),
         *("ScaledPhoto", "Solved", "SolverInput"),
-        *("Steps", "num_compilations"),
+        *("Steps", "num_compilations", "place"),
     ),
     "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
     "attention": (

@@ -32,9 +32,9 @@ from dslo_jax.bench.compile.targets import (
     topology,
 )
 from dslo_jax.bench.machine import describe_machine
+from dslo_jax.cli.saving import save_result
 from dslo_jax.cli.terminal import escaped, say
-from dslo_jax.errors import OptionError, OutputError
-from dslo_jax.files import write_json
+from dslo_jax.errors import OptionError
 
 
 Target = Literal["v5e", "v6e", "h100", "h200", "a100"]
@@ -107,14 +107,14 @@ def run(options: Compile, out: Console, errors: Console) -> int:
         "compilers": {**known["compilers"], **used},
         "rows": [row for row in known["rows"] if not row["failed"]],
     }
-    _save(options.save, result)
+    save_result(options.save, result)
     done = {key_of(row) for row in result["rows"]}
     for target, name, size in _plan(options):
         if (target, options.devices, name, *size) in done:
             continue
         say(errors, f"compiling {name} for {target}: {words_of_size(size)}")
         result["rows"] += compile_stage(name, size, target, options.devices)
-        _save(options.save, result)
+        save_result(options.save, result)
     _print(options, result["rows"], out)
     return 0
 
@@ -174,16 +174,6 @@ def _read(path: Path | None) -> dict[str, Any]:
         raise OptionError(
             "O04", f"--known {path}: no file of dslo bench compile: {error!r}"
         ) from error
-
-
-def _save(path: Path | None, result: dict[str, Any]) -> None:
-    if path is None:
-        return
-    try:
-        write_json(path, result, indent=1)
-    except OSError as error:
-        remedy = "make room there, or choose another file with --save"
-        raise OutputError.cannot_write(path, error, remedy=remedy) from error
 
 
 def _print(options: Compile, rows: list[dict[str, Any]], out: Console) -> None:

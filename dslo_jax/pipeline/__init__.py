@@ -4,6 +4,7 @@ from dslo_jax.pipeline.batch import (
     Batch as Batch,
     ScaledPhoto as ScaledPhoto,
 )
+from dslo_jax.pipeline.mesh import place as place
 from dslo_jax.pipeline.networks import Networks as Networks
 from dslo_jax.pipeline.placement import Placement as Placement
 from dslo_jax.pipeline.programs import (

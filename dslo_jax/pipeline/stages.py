@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from dslo_jax.errors import DeviceError
+from dslo_jax.pipeline.mesh import over_photos
 
 
 Announce = Callable[[str, bool], None]
@@ -268,7 +269,8 @@ class Stage:
         Returns:
             The lowered function; its ``compile()`` gives the program.
         """
-        jitted = jax.jit(self._function, static_argnames=tuple(static))
+        function = over_photos(self._function, args)
+        jitted = jax.jit(function, static_argnames=tuple(static))
         with jax.default_matmul_precision("highest"):
             return jitted.lower(*args, **static)
 

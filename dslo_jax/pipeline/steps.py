@@ -94,8 +94,9 @@ class Steps(ABC):
         photos: At most ``size`` photos.
         titles: Titles of the classes.
         placement: The device of all programs.
-        size: Number of photos on the device; the last photo is repeated up to this
-            number, so that no further shape is compiled.
+        size: Number of photos at once, rounded up to a multiple of the parts of the
+            placement; the last photo is repeated up to this number, so that no further
+            shape is compiled.
         clock: Collects the timings.
         memory: Keeps the results; may be shared by batches of the same photos.
     """
@@ -111,6 +112,7 @@ class Steps(ABC):
         memory: Memory | None = None,
     ):
         self.photos = tuple(photos)
+        size = placement.padded(size)
         self.padded = [*photos, *[photos[-1]] * (size - len(photos))]
         self.titles = tuple(titles)
         self.placement = placement
@@ -227,12 +229,13 @@ class Steps(ABC):
             discrepancy = discrepancy.fitted(needed)
         values = given.logits if discrepancy.takes_logits else given.source
         before = self.clock.seconds_of("solver")
+        chosen = programs.CHOSEN(
+            self.clock, values, *self.placement.put_batch((order, counts))
+        )
         solve = partial(
             programs.DISCREPANCY,
             self.clock,
-            programs.CHOSEN(
-                self.clock, values, *self.placement.put_batch((order, counts))
-            ),
+            self.placement.put_classes(chosen),
             affinity,
         )
         first, *others = discrepancy.attempts
