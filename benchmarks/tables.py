@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from compiled_tables import compiled_details, compiled_table
 from harness import read
 
 from dslo_jax.bench.noise import QUIET
@@ -321,6 +322,10 @@ TABLES = {
         "oracles": partial(ablation_table, "oracles", "demo"),
     },
     "docs/how-to/folders.md": {"folders": folders_table},
+    "docs/accelerators.md": {
+        "compiled": compiled_table,
+        "compiled-details": compiled_details,
+    },
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),

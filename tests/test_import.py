@@ -41,10 +41,6 @@ MAY_IMPORT = {
         "areas attention cache config errors images logits ops prompts solvers "
         "templates"
     ),
-    "bench.compile": (
-        "attention bench config cost errors logits models ops pipeline solvers weights "
-        "work"
-    ),
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images ops outputs pipeline solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
@@ -62,6 +58,10 @@ MAY_IMPORT = {
     "bench": (
         "attention config cost errors images logits models ops pairs pipeline prompts "
         "scenes segmenter solvers weights work"
+    ),
+    "bench.compile": (
+        "attention bench config cost errors logits models ops pipeline solvers weights "
+        "work"
     ),
     "runs": "errors files images outputs prompts segmentation segmenter stream threads",
     "evaluation.metrics": "",

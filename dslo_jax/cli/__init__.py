@@ -45,6 +45,7 @@ _USAGE = """usage: dslo COMMAND ...
   dslo ablate --dataset DATASET --root FOLDER               the tables of the paper
   dslo bench solvers                                        times of the solvers
   dslo bench compare A.json B.json                          compare two such times
+  dslo bench compile                                        all stages, for other chips
   dslo cache                                                what is kept between runs
 
 dslo COMMAND --help lists the options."""
