@@ -40,13 +40,14 @@ MAY_IMPORT = {
     "pairs": "config errors scenes",
     "pipeline": (
         "areas attention cache config errors images logits ops prompts solvers "
-        "templates"
+        "templates tuning"
     ),
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images ops outputs pipeline solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
     "stream": (
-        "config errors images pairs pipeline prompts segmentation small_world threads"
+        "config errors images pairs pipeline prompts segmentation small_world threads "
+        "tuning"
     ),
     "loading": "attention cache devices hub logits pairs pipeline segmentation",
     "segmenter": (
