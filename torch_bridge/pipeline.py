@@ -55,14 +55,15 @@ class Networks(NamedTuple):
 
 
 def load_networks(
-    model: str, *, dtype: str = "float32", device: str = "cpu", offline: bool = False
+    model: str, *, dtype: str = "auto", device: str = "auto", offline: bool = False
 ) -> Networks:
     """Load the networks of a pair, in the memory format for convolutions.
 
     Args:
         model: Name or folder of a pair with Stable Diffusion, as for ``dslo segment``.
-        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        device: A device of PyTorch.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"`` for float32
+            on a CPU and bfloat16 elsewhere.
+        device: A device of PyTorch, or ``"auto"`` for the GPU if there is one.
         offline: Whether to open no network connection.
 
     Raises:
@@ -76,10 +77,16 @@ def load_networks(
             f"the attention of {model!r} is no Stable Diffusion; there is a PyTorch "
             "pipeline only for pairs with Stable Diffusion"
         )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
     kind = getattr(torch, dtype)
     clip: Any = CLIPModel.from_pretrained(clip_place, dtype=kind)
-    vae: Any = AutoencoderKL.from_pretrained(place / "vae", torch_dtype=kind)
-    unet: Any = UNet2DConditionModel.from_pretrained(place / "unet", torch_dtype=kind)
+    # Otherwise diffusers warns that accelerate is missing, and does the same.
+    usual: dict[str, Any] = {"torch_dtype": kind, "low_cpu_mem_usage": False}
+    vae: Any = AutoencoderKL.from_pretrained(place / "vae", **usual)
+    unet: Any = UNet2DConditionModel.from_pretrained(place / "unet", **usual)
     vae.decoder = vae.post_quant_conv = None  # only the encoder is used
     for network in (vae, unet):
         network.to(memory_format=torch.channels_last)

@@ -15,6 +15,7 @@ from dslo_jax.bench.compile.report import (
     milliseconds,
     unknown_findings,
     whole_image,
+    words_of_bytes,
     words_of_finding,
 )
 from dslo_jax.bench.compile.stages import (
@@ -22,6 +23,7 @@ from dslo_jax.bench.compile.stages import (
     is_square_number,
     sizes_alike,
     stage_names,
+    words_of_size,
 )
 from dslo_jax.bench.compile.targets import (
     describe_compiler,
@@ -30,9 +32,9 @@ from dslo_jax.bench.compile.targets import (
     topology,
 )
 from dslo_jax.bench.machine import describe_machine
+from dslo_jax.cli.saving import save_result
 from dslo_jax.cli.terminal import escaped, say
-from dslo_jax.errors import OptionError, OutputError
-from dslo_jax.files import write_json
+from dslo_jax.errors import OptionError
 
 
 Target = Literal["v5e", "v6e", "h100", "h200", "a100"]
@@ -97,20 +99,22 @@ def run(options: Compile, out: Console, errors: Console) -> int:
     _check(options)
     for target in options.targets:  # a missing compiler is reported before any work
         topology(target, options.devices)
+    known = _read(options.known)
+    used = {name: describe_compiler(name) for name in options.targets}
     result = {
         "schema": SCHEMA,
         "machine": describe_machine(),
-        "compilers": {name: describe_compiler(name) for name in options.targets},
-        "rows": _known_rows(options.known),
+        "compilers": {**known["compilers"], **used},
+        "rows": [row for row in known["rows"] if not row["failed"]],
     }
-    _save(options.save, result)
+    save_result(options.save, result)
     done = {key_of(row) for row in result["rows"]}
     for target, name, size in _plan(options):
         if (target, options.devices, name, *size) in done:
             continue
-        say(errors, f"compiling {name} for {target}: {_words_of(size)}")
+        say(errors, f"compiling {name} for {target}: {words_of_size(size)}")
         result["rows"] += compile_stage(name, size, target, options.devices)
-        _save(options.save, result)
+        save_result(options.save, result)
     _print(options, result["rows"], out)
     return 0
 
@@ -157,28 +161,19 @@ def _check(options: Compile) -> None:
         raise OptionError("O01", f"--devices {options.devices}; expected 1 to 16")
 
 
-def _known_rows(path: Path | None) -> list[dict[str, Any]]:
+def _read(path: Path | None) -> dict[str, Any]:
+    """A file of ``--save``; without rows if there is no path."""
     if path is None:
-        return []
+        return {"compilers": {}, "rows": []}
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         if result["schema"] != SCHEMA:
             raise ValueError(f"its schema is {result['schema']!r}")
-        return [row for row in result["rows"] if not row["failed"]]
+        return {name: result[name] for name in ("compilers", "rows")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OptionError(
-            "O04", f"--known {path}: not a file of dslo bench compile ({error})"
+            "O04", f"--known {path}: no file of dslo bench compile: {error!r}"
         ) from error
-
-
-def _save(path: Path | None, result: dict[str, Any]) -> None:
-    if path is None:
-        return
-    try:
-        write_json(path, result, indent=1)
-    except OSError as error:
-        remedy = "make room there, or choose another file with --save"
-        raise OutputError.cannot_write(path, error, remedy=remedy) from error
 
 
 def _print(options: Compile, rows: list[dict[str, Any]], out: Console) -> None:
@@ -194,17 +189,19 @@ def _print(options: Compile, rows: list[dict[str, Any]], out: Console) -> None:
                     (target, options.devices, name, *sizes_alike(name, size)), ()
                 )
             ]
-            out.print(_table(f"{target}: {_words_of(size)}", chosen))
+            out.print(_table(f"{target}: {words_of_size(size)}", chosen))
             for solver in ("velocity", "path"):
                 whole = whole_image(rows, target, size, solver, options.devices)
                 if whole is not None:
                     say(out, f"a photo with {solver}: {whole:.3g} ms")
             for row in chosen:
+                if row["failed"]:
+                    say(out, f"{row['stage']}: failed: {row['failed']}")
                 for finding in unknown_findings(row):
                     say(out, f"{row['stage']}: {words_of_finding(finding)}")
                 for each in row.get("collectives", ()):
-                    size_of = f"{each['bytes'] / 2**20:.4g} MiB"
-                    what = f"{each['times']:g} x {each['what']} of {size_of}"
+                    what = f"{each['times']:g} x {each['what']}"
+                    what += f" of {words_of_bytes(each['bytes'])}"
                     say(out, f"{row['stage']}: exchange: {what}, {each['where']}")
 
 
@@ -213,38 +210,39 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
         title=escaped(title), title_justify="left", box=None, padding=(0, 1, 0, 0)
     )
     for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "stage" else "right")
+        is_name = column == "stage"
+        table.add_column(
+            column, justify="left" if is_name else "right", no_wrap=is_name
+        )
     for row in rows:
         if row["failed"]:
-            table.add_row(row["stage"], "", escaped(row["failed"]))
+            table.add_row(row["stage"], "failed")
             continue
         memory, model = row["memory"], row["model"]
         table.add_row(
             row["stage"],
             str(row["calls"]),
             f"{row['compile_s']:.1f}",
-            f"{row['flops'] / 1e9:,.3g}",
+            _figure(row["flops"] / 1e9),
             _ratio(row["flops"], model["flops"]),
-            f"{row['bytes'] / 1e6:,.3g}",
+            _figure(row["bytes"] / 1e6),
             _ratio(row["bytes"], model["bytes"]),
             f"{memory['temp'] / 2**20:,.1f}",
             "" if model["temp"] is None else f"{model['temp'] / 2**20:,.1f}",
             "" if row["launches"] is None else f"{row['launches']:,.0f}",
-            f"{milliseconds(row):.3g}",
-            f"{1e3 * row['calls'] * row['estimate']['floor_s']:.3g}",
+            _figure(milliseconds(row)),
+            _figure(1e3 * row["calls"] * row["estimate"]["floor_s"]),
             str(len(unknown_findings(row)) or ""),
         )
     return table
 
 
+def _figure(value: float) -> str:
+    """Three digits, and no power of ten."""
+    if value < 0.001:
+        return "0"
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
 def _ratio(found: float, predicted: float | None) -> str:
     return f"{found / predicted:.2f}" if predicted else ""
-
-
-def _words_of(size: Size) -> str:
-    words = [f"{size.batch} photo{'s' if size.batch > 1 else ''}"]
-    if size.patches:
-        words.append(f"{size.patches} patches")
-    if size.classes:
-        words.append(f"{size.classes} classes")
-    return ", ".join([*words, size.dtype])

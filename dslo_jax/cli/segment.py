@@ -46,6 +46,8 @@ class Segment:
         precision: Precision of the networks; auto is float32 on a CPU, bfloat16
             elsewhere.
         device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
+        devices: How many devices share the photos of a batch, from that one on: a
+            number, or all. With 2x4, 2 share the photos times 4 that share the classes.
         out: Folder of the results, with one sub-folder per photo, and of the journal.
             The same command continues a run that was interrupted.
         batch: Number of photos at once on the device.
@@ -74,6 +76,7 @@ class Segment:
     attention: str | None = None
     precision: Precision = "auto"
     device: str = "auto"
+    devices: str = "1"
     out: Path = Path("out")
     batch: int = 1
     recursive: bool = False
@@ -199,6 +202,7 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
             config=config_of(options.method),
             dtype=options.precision,
             device=options.device,
+            devices=options.devices,
             offline=options.offline,
             announce=report.stage,
         )

@@ -108,8 +108,8 @@ def _arithmetic(
         types, parts = _types(program, called), program.computations[called]
         found = [_arithmetic(program, types, part) for part in parts]
         return (
-            sum(each[0] for each in found),
-            sum(each[1] for each in found),
+            sum((each[0] for each in found), start=0.0),
+            sum((each[1] for each in found), start=0.0),
             [product for each in found for product in each[2]],
         )
     product = _product_flops(types, instruction)
@@ -224,7 +224,7 @@ def _bytes(
     """Bytes that pass between the processor and its main memory."""
     opcode = instruction.opcode
     if opcode == "copy-start":  # results: the copy, the original, a flag
-        return sum(_outside(array) for array in instruction.arrays[:2])
+        return _all_outside(instruction.arrays[:2])
     called = instruction.computation("calls")
     if called is None or called not in program.computations:
         given = [types.get(name, ()) for name in instruction.operands]
@@ -232,10 +232,13 @@ def _bytes(
             return 2 * _all_outside(instruction.arrays)
         if opcode == "dynamic-update-slice":
             return 2 * _all_outside(given[1])
-        return _all_outside(instruction.arrays) + sum(map(_all_outside, given))
+        return sum(map(_all_outside, (instruction.arrays, *given)))
     fused = program.computations[called]
     operands = [types.get(name, ()) for name in instruction.operands]
-    read = sum(_read(fused, number, given) for number, given in enumerate(operands))
+    read = sum(
+        (_read(fused, number, given) for number, given in enumerate(operands)),
+        start=0.0,
+    )
     return read + _written(fused, instruction)
 
 
@@ -244,7 +247,7 @@ def _outside(array: Array) -> float:
 
 
 def _all_outside(arrays: tuple[Array, ...]) -> float:
-    return sum(map(_outside, arrays))
+    return sum(map(_outside, arrays), start=0.0)
 
 
 def _read(

@@ -101,10 +101,9 @@ def estimate(totals: Totals, host_reads: float, chip: Chip) -> Estimate:
 
 def _seconds(amount: Amount, chip: Chip) -> float:
     """Least time of an instruction at the peaks."""
-    products = sum(
-        each.flops / chip.product_rate(each.dtype, each.precision)
-        for each in amount.products
-    )
-    others = amount.flops - sum(each.flops for each in amount.products)
+    products, others = 0.0, amount.flops
+    for each in amount.products:
+        products += each.flops / chip.product_rate(each.dtype, each.precision)
+        others -= each.flops
     arithmetic = (others + amount.transcendentals) / chip.vector
     return max(products + arithmetic, amount.bytes / chip.bandwidth)

@@ -4,9 +4,10 @@ A loop that counts to a number that the compiler knows runs so often. A loop tha
 when its data allow it runs as often as the stage assumes: ``Turns``.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from dslo_jax.bench.compile.amounts import amount_of
 from dslo_jax.bench.compile.hlo import Instruction, Program
 
 
@@ -56,32 +57,23 @@ class Executions(NamedTuple):
     loops: tuple[Loop, ...]
 
 
-def count_executions(
-    program: Program,
-    assumed: Sequence[Turns] = (),
-    weigh: Callable[[str], float] = lambda _: 0.0,
-) -> Executions:
+def count_executions(program: Program, assumed: Sequence[Turns] = ()) -> Executions:
     """Count how often each computation runs.
+
+    Of the branches of a conditional, the one that moves most bytes is assumed to run.
 
     Args:
         program: The program.
         assumed: Turns of loops whose number depends on the data.
-        weigh: Cost of a computation; of the branches of a conditional, the dearest is
-            assumed to run.
     """
-    counter = _Counter(program, assumed, weigh)
+    counter = _Counter(program, assumed)
     counter.run(program.entry, 1.0)
     return Executions(counter.times, tuple(counter.loops))
 
 
 class _Counter:
-    def __init__(
-        self,
-        program: Program,
-        assumed: Sequence[Turns],
-        weigh: Callable[[str], float],
-    ):
-        self.program, self.weigh = program, weigh
+    def __init__(self, program: Program, assumed: Sequence[Turns]):
+        self.program = program
         self.times: dict[str, float] = {}
         self.loops: list[Loop] = []
         loops = [each for each in _all(program) if each.opcode == "while"]
@@ -93,7 +85,7 @@ class _Counter:
             if function is not None and self._constant(loop) is None:
                 shared[function] = shared.get(function, 0) + 1
         self._turns = {
-            each.function: each.turns / shared[each.function]
+            each.function: float(each.turns / shared[each.function])
             for each in assumed
             if each.function in shared
         }
@@ -117,7 +109,7 @@ class _Counter:
         where = self._function[loop.name] or self.program.where(loop)
         self.loops.append(Loop(where, turns, times, origin))
         body, condition = (loop.computation(role) for role in ("body", "condition"))
-        if condition is not None:
+        if condition is not None and origin != "compiled":  # else it only counts
             self.run(condition, times * (turns + 1))
         if body is not None:
             self.run(body, times * turns)
@@ -138,15 +130,14 @@ class _Counter:
         return 1.0, "unknown"
 
     def _weight(self, name: str) -> float:
-        """Cost of a computation, with those that it runs."""
-        inner = (
-            called
-            for each in self.program.computations.get(name, ())
-            for role in ("body", "to_apply")
-            if each.opcode in ("while", "call")
-            and (called := each.computation(role)) is not None
-        )
-        return self.weigh(name) + sum(map(self._weight, inner))
+        """Bytes that a computation moves, with those that it runs."""
+        weight = 0.0
+        for each in self.program.computations.get(name, ()):
+            weight += amount_of(self.program, name, each).bytes
+            role = {"while": "body", "call": "to_apply"}.get(each.opcode)
+            called = role and each.computation(role)
+            weight += self._weight(called) if called else 0.0
+        return weight
 
 
 def _all(program: Program) -> Iterator[Instruction]:

@@ -47,7 +47,7 @@ class Array(NamedTuple):
     @property
     def nbytes(self) -> float:
         """Bytes of all elements."""
-        return self.size * BYTES.get(self.dtype, 0)
+        return float(self.size * BYTES.get(self.dtype, 0))
 
 
 class Frame(NamedTuple):

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from dslo_jax.bench.compile.amounts import amount_of
 from dslo_jax.bench.compile.estimate import Totals, add_up, estimate
 from dslo_jax.bench.compile.executions import count_executions
 from dslo_jax.bench.compile.findings import (
@@ -16,9 +15,10 @@ from dslo_jax.bench.compile.findings import (
     find_collectives,
     find_host_steps,
     find_memory,
+    find_parameter_moves,
     find_rounded_products,
 )
-from dslo_jax.bench.compile.hlo import Array, Program, read_program
+from dslo_jax.bench.compile.hlo import Array, read_program
 from dslo_jax.bench.compile.stages import Case, Place, Size, make_cases
 from dslo_jax.bench.compile.targets import CHIPS, Chip, topology
 from dslo_jax.work import WORD
@@ -53,7 +53,8 @@ def compile_stage(
     except Exception as error:  # a stage that cannot be made is a row, not the end
         return [{**about, "stage": name, "failed": _reason(error)}]
     return [
-        {**about, "stage": case.name, **_row_of(case, size, chip)} for case in cases
+        {**about, "stage": case.name, **_row_of(case, size, chip, devices)}
+        for case in cases
     ]
 
 
@@ -71,7 +72,7 @@ def places(chips: Sequence[Any], batch: int) -> Place:
     return lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
 
 
-def _row_of(case: Case, size: Size, chip: Chip) -> dict[str, Any]:
+def _row_of(case: Case, size: Size, chip: Chip, devices: int) -> dict[str, Any]:
     start = time.perf_counter()
     try:
         lowered = case.stage.lower(case.args, case.static)
@@ -85,11 +86,11 @@ def _row_of(case: Case, size: Size, chip: Chip) -> dict[str, Any]:
         "lower_s": round(middle - start, 3),
         "compile_s": _since(middle),
     }
-    return {**row, **describe_program(compiled, case, size, chip)}
+    return {**row, **describe_program(compiled, case, size, chip, devices)}
 
 
 def describe_program(
-    compiled: Any, case: Case, size: Size, chip: Chip
+    compiled: Any, case: Case, size: Size, chip: Chip, devices: int = 1
 ) -> dict[str, Any]:
     """Figures and findings of a compiled program, as plain values.
 
@@ -98,32 +99,35 @@ def describe_program(
         case: What was compiled.
         size: Its size.
         chip: The chip that it was compiled for.
+        devices: Number of chips; the figures are those of one of them.
     """
     program = read_program(compiled.as_text())
-    runs = count_executions(program, case.turns, lambda name: _weight(program, name))
+    runs = count_executions(program, case.turns)
     totals = add_up(program, runs.times, chip)
     host = find_host_steps(program, runs, is_gpu=chip.kind == "gpu")
-    memory = _memory(compiled)
+    memory, model = _memory(compiled), _model(case, devices)
     findings = [
         *find_arrays(
             program,
             runs.times,
             lambda array: is_square(array, size.patches, is_network=case.is_network),
             only_moves=case.is_network,
-            known_bytes=case.memory or 0,
+            known_bytes=float(model["temp"] or 0),
         ),
-        *find_memory(memory["temp"], case.memory, WORD * size.patches**2),
+        *(find_parameter_moves(program) if case.is_network else ()),
+        *find_memory(memory["temp"], model["temp"], WORD * size.patches**2),
         *host,
         *find_rounded_products(_products(totals)),
     ]
-    guess = estimate(totals, sum(each.times for each in host), chip)
+    reads = sum((each.times for each in host), start=0.0)
+    guess = estimate(totals, reads, chip)
     return {
         "flops": totals.flops,
         "transcendentals": totals.transcendentals,
         "bytes": totals.bytes,
         "launches": totals.launches if chip.kind == "gpu" else None,
         "memory": memory,
-        "model": _model(case),
+        "model": model,
         "loops": [loop._asdict() for loop in runs.loops],
         "products": _summary(totals),
         "collectives": [e._asdict() for e in find_collectives(program, runs.times)],
@@ -141,11 +145,6 @@ def is_square(array: Array, patches: int, *, is_network: bool) -> bool:
     if patches < 2 or array.size < patches**2:
         return False
     return not is_network or array.shape.count(patches) >= 2
-
-
-def _weight(program: Program, name: str) -> float:
-    instructions = program.computations.get(name, ())
-    return sum(amount_of(program, name, each).bytes for each in instructions)
 
 
 def _products(totals: Totals) -> Iterable[tuple[str, str, str, float]]:
@@ -183,13 +182,15 @@ def _memory(compiled: Any) -> dict[str, int]:
     }
 
 
-def _model(case: Case) -> dict[str, Any]:
+def _model(case: Case, devices: int) -> dict[str, Any]:
+    """The cost model, divided evenly among the devices."""
     work = case.work
-    return {
+    found = {
         "flops": None if work is None else work.flops,
         "bytes": None if work is None else work.bytes or None,
         "temp": case.memory,
     }
+    return {name: value and value // devices for name, value in found.items()}
 
 
 def _compiler_counts(compiled: Any) -> dict[str, float]:

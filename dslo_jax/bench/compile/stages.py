@@ -44,7 +44,7 @@ PHOTO = (480, 640)
 ROWS = 8
 """The part of the patches that have mass in a class is 1 / ROWS."""
 
-SINKHORN_STEPS, CHAIN_STEPS, WALK_STEPS = 2, 12, 70
+SINKHORN_STEPS, CHAIN_STEPS, WALK_STEPS = 2.0, 12.0, 70.0
 """Assumed steps of paths, of velocities and of label propagation. On drawn scenes of
 1024 patches and 8 classes they take 2, 4 to 13, and 60 to 73 steps."""
 
@@ -68,6 +68,16 @@ class Size(NamedTuple):
     def side(self) -> int:
         """Patches along each side."""
         return math.isqrt(self.patches)
+
+
+def words_of_size(size: Size) -> str:
+    """A size in words, without what is 0."""
+    words = [f"{size.batch} photo{'s' if size.batch > 1 else ''}"]
+    if size.patches:
+        words.append(f"{size.patches} patches")
+    if size.classes:
+        words.append(f"{size.classes} classes")
+    return ", ".join([*words, size.dtype])
 
 
 def is_square_number(patches: int) -> bool:
@@ -283,25 +293,25 @@ def _solver_case(name: str, size: Size, place: Place, platform: str) -> Case:
     affinity = None
     if first.needs_affinity:
         affinity = _shaped(place, (batch, patches, patches), jnp.float32, "data")
-    steps = {"path": SINKHORN_STEPS, "velocity": CHAIN_STEPS}.get(name, 0)
-    taken = np.full((batch, classes), steps)
+    steps = {"path": SINKHORN_STEPS, "velocity": CHAIN_STEPS}.get(name, 0.0)
+    taken = np.full((batch, classes), int(steps))
     return Case(
         f"{SOLVER}{name}",
         programs.DISCREPANCY,
         (source, affinity),
         {"discrepancy": first},
         turns=tuple(_turns(first)),
-        work=solver_work(first, taken, patches),
-        memory=solver_bytes(first, classes, patches, images=batch),
+        work=solver_work(first, taken, patches, platform=platform),
+        memory=solver_bytes(first, classes, patches, images=batch, platform=platform),
     )
 
 
 def _turns(discrepancy: Discrepancy) -> Iterator[Turns]:
     """Turns of the loops of the solvers, by the functions that start them."""
     rounds = getattr(discrepancy, "balancing_steps", 15)
-    yield Turns("balancing.py:scale", rounds - 1)
+    yield Turns("balancing.py:scale", float(rounds - 1))
     yield Turns("_chain.py:run", CHAIN_STEPS)
-    yield Turns("_chain.py:is_at_rest", 0)
+    yield Turns("_chain.py:is_at_rest", 0.0)
     yield Turns("_scaling.py:scale", SINKHORN_STEPS - 1)
     yield Turns("propagation.py:LabelPropagation.solve", WALK_STEPS)
 
@@ -327,7 +337,7 @@ def _label_cases(size: Size, place: Place, platform: str) -> Iterator[Case]:
     spatial, colour = options.spatial_variance, options.range_variance
     for room, (tile, calls) in found.items():
         together = ops.units_together(room, platform)
-        turns = len(tile.piece) // together
+        turns = float(len(tile.piece) // together)
         yield Case(
             LABELS if len(found) == 1 else f"{LABELS} of {room} classes",
             programs.LABELS,

@@ -42,7 +42,7 @@ class Job:
         name: ``OURS`` or ``TORCH``.
         model: As for ``dslo segment``.
         device: As for ``dslo segment``.
-        precision: Precision of the networks, not ``"auto"``.
+        precision: Precision of the networks.
         options: Options of the method by their flat names.
         classes: Number of classes.
         photos: Photos, folders or patterns; empty to draw some.
@@ -183,7 +183,7 @@ def _load(
             time.perf_counter() - start,
             networks.device,
         )
-    place = "cpu" if job.device.startswith("cpu") else "gpu"
+    place = job.device.partition(":")[0]
     loaded = load_torch(job.model, precision=job.precision, device=place)
     load_s = time.perf_counter() - start
     subject = torch_subject(loaded, config, classes, compiled=job.compiled)

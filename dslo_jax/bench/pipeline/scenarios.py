@@ -49,15 +49,6 @@ class Setting(NamedTuple):
     height: int
     width: int
 
-    @property
-    def words(self) -> str:
-        """The setting in words."""
-        classes = "1 class" if self.classes == 1 else f"{self.classes} classes"
-        return (
-            f"{self.mode}, {self.precision}, {self.height} x {self.width} pixels, "
-            f"affinity {self.affinity_size} px ({self.patches} patches), {classes}"
-        )
-
 
 class Check:
     """Compares timed results with those of an untimed run.

@@ -13,6 +13,7 @@ from dslo_jax.bench.energy import Energy
 from dslo_jax.bench.memory import available_bytes, device_peak
 from dslo_jax.bench.peaks import Peaks
 from dslo_jax.bench.pipeline.photos import draw_photos, read_photos, save_photos
+from dslo_jax.bench.pipeline.result import words_of_setting
 from dslo_jax.bench.pipeline.scenarios import (
     BATCHES,
     CHECKED,
@@ -141,7 +142,7 @@ class OneSetting:
         """
         common = self._setting._asdict()
         for batch in batches or _doubled():
-            self._tools.say(f"measuring {self._setting.words}, batch {batch}")
+            self._tools.say(f"measuring {words_of_setting(common)}, batch {batch}")
             rows = self._batch(batch)
             pairs = pairs_of(rows, agreement_of(self._expected))
             yield Measured([common | r for r in rows], [common | p for p in pairs])

@@ -117,8 +117,8 @@ def load_torch(model: str, *, precision: str, device: str) -> TorchNetworks:
 
     Args:
         model: As for ``dslo segment``; a pair with Stable Diffusion.
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        device: Platform of the device of JAX: ``"cpu"`` or ``"gpu"``.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``.
+        device: ``"cpu"``, ``"gpu"`` or ``"auto"``.
 
     Raises:
         OptionError: PyTorch, transformers or diffusers is not installed (``O05``), or
@@ -133,7 +133,7 @@ def load_torch(model: str, *, precision: str, device: str) -> TorchNetworks:
             'try: pip install "dslo-jax[torch]"',
         ) from error
     start = time.perf_counter()
-    place = "cpu" if device == "cpu" else "cuda"
+    place = {"gpu": "cuda"}.get(device, device)
     try:
         networks = module.load_networks(model, dtype=precision, device=place)
     except (ValueError, RuntimeError, AssertionError) as error:
