@@ -50,15 +50,14 @@ def widened_on_cpu(
 ) -> Any:
     """Call ``solve(affinity, *args)``; on a CPU the affinity has type ``dtype``.
 
-    A CPU widens an affinity narrower than float32 once. GPUs and TPUs widen it in every
-    product, as they read it: so they read fewer bytes and hold no copy.
+    A CPU widens an affinity narrower than float32 once; then ``solve`` also gets
+    ``is_widened=True``. GPUs and TPUs widen it in every product, as they read it: so
+    they read fewer bytes and hold no copy.
     """
     if affinity.dtype == dtype or dtype != jnp.float32:
         return solve(affinity.astype(dtype), *args)
 
     def widened(affinity: Array, *args: Any) -> Any:
-        # Without the barrier it would be widened again for products of blocks.
-        wide = jax.lax.optimization_barrier(affinity.astype(dtype))
-        return solve(wide, *args)
+        return solve(affinity.astype(dtype), *args, is_widened=True)
 
     return tuning.by_platform(affinity, *args, cpu=widened, other=solve)

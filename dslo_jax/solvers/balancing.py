@@ -171,6 +171,7 @@ def _balance(
     max_steps: int,
     tolerance: float,
     *,
+    is_widened: bool = False,
     record: bool = False,
 ) -> tuple[Progress, Int32[Array, ""]]:
     """Run Eq. 11 on the scalings; a round reads the affinity twice.
@@ -185,9 +186,8 @@ def _balance(
         error = jnp.max(jnp.abs(scalings.column * sums - 1))
         return _Balance(scalings, sums), jnp.where(scalings.exist, error, jnp.nan)
 
-    least, sums = tuning.by_platform(
-        affinity, cpu=least_and_sums_on_cpu, other=least_and_sums
-    )
+    on_cpu = partial(least_and_sums_on_cpu, is_widened=is_widened)
+    least, sums = tuning.by_platform(affinity, cpu=on_cpu, other=least_and_sums)
     usable = least >= 0  # false for NaN
     ones = jnp.full(sums.size, usable).astype(sums.dtype)
     start = _Balance(Scalings(ones, ones), sums)
@@ -204,13 +204,13 @@ def _balance(
 
 
 def scale(
-    affinity: Float[Array, "patches patches"], rounds: int
+    affinity: Float[Array, "patches patches"], rounds: int, *, is_widened: bool
 ) -> tuple[Scalings, Int32[Array, ""]]:
     """The scalings after a number of rounds, and the ``Reason`` if there are none.
 
     Their error is not computed, because that would read the affinity once more.
     """
-    last, fault = _balance(affinity, rounds - 1, 0.0)
+    last, fault = _balance(affinity, rounds - 1, 0.0, is_widened=is_widened)
     scalings = _next_scalings(affinity, last.state.column_sums)
     exist = ~jnp.isnan(last.error) & scalings.exist
     is_faulty = fault != Reason.CONVERGED.value
@@ -226,7 +226,7 @@ def _next_scalings(
 
 
 def least_and_sums_on_cpu(
-    affinity: Float[Array, "patches patches"],
+    affinity: Float[Array, "patches patches"], *, is_widened: bool = False
 ) -> tuple[Float[Array, ""], Float[Array, " patches"]]:
     """The smallest entry, and the sum of every column."""
     affinity = affinity.astype(compute_dtype(affinity))
@@ -234,6 +234,8 @@ def least_and_sums_on_cpu(
     # Computed from the affinity: with a constant vector, vmap over images would copy
     # their affinities into one matrix.
     ones = jnp.full(affinity.shape[0], least >= 0).astype(affinity.dtype)
+    if is_widened:  # a product of blocks would widen the affinity a second time
+        return least, jnp.sum(affinity, axis=0)
     return least, row_by_blocks(ones, affinity)
 
 

@@ -113,7 +113,7 @@ def optimal_path(
         ``support`` or ``pairs``, or if blocks do not divide the rows evenly, also a
         copy of the rows that are read, if it takes up to 16 MiB; otherwise a third
         block. The rows of an affinity narrower than float32 are always copied, in their
-        own type.
+        own type. GPUs and TPUs compute several blocks at once, of up to 16 MiB.
     """
     source, affinity = as_arrays(source, affinity)
     require_source(source)

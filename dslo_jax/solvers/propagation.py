@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
+from dslo_jax import tuning
 from dslo_jax.solvers._arguments import (
     as_arrays,
     compute_dtype,
@@ -29,7 +29,9 @@ from dslo_jax.solvers._arguments import (
     require_steps,
     require_tolerance,
 )
+from dslo_jax.solvers._chain import thin_product
 from dslo_jax.solvers._loop import Rule, begin, has_converged, iterate
+from dslo_jax.solvers._products import multiply, widened_on_cpu
 from dslo_jax.solvers.discrepancy import Discrepancy
 from dslo_jax.solvers.solution import Reason, Solution, choose_reason
 
@@ -89,18 +91,30 @@ class LabelPropagation(Discrepancy):
             ValueError: A shape does not fit.
 
         Memory:
-            No N x N array for a float32 affinity; the widened copy of a narrower one.
+            No N x N array. A CPU also holds the widened copy of an affinity narrower
+            than float32.
         """
         source, affinity = as_arrays(source, require_given(affinity))
         require_source(source)
         require_affinity(affinity, source)
         dtype = compute_dtype(source, affinity)
-        source, affinity = source.astype(dtype), affinity.astype(dtype)
+        return widened_on_cpu(self._solve, affinity, source.astype(dtype), dtype=dtype)
+
+    def _solve(
+        self,
+        affinity: Float[Array, "patches patches"],
+        source: Float[Array, "classes patches"],
+        *,
+        is_widened: bool = False,
+    ) -> Solution:
+        """Solve; the affinity may be narrower than the source."""
+        del is_widened  # sums and products are the same
+        dtype = source.dtype
         fault = _find_fault(source, affinity)
         usable = fault == Reason.CONVERGED.value
         start = jnp.where(usable[:, None], source, 0)
         start /= jnp.where(usable, jnp.sum(start, axis=1), 1)[:, None]
-        sums = jnp.sum(affinity, axis=1)
+        sums = jnp.sum(affinity.astype(dtype), axis=1)
         given = start, affinity, 1 / jnp.where(sums > 0, sums, 1)
         error = jnp.where(usable, jnp.inf, jnp.nan).astype(dtype)
         rule = Rule(self.max_steps, self.tolerance)
@@ -118,8 +132,8 @@ class LabelPropagation(Discrepancy):
     ) -> tuple[Array, Array]:
         """One step of the walk, and the bound for the distance from the limit."""
         start, affinity, row_scaling = given
-        highest = jax.lax.Precision.HIGHEST
-        moved = jnp.matmul(state * row_scaling[None], affinity, precision=highest)
+        scaled = state * row_scaling[None]
+        moved = tuning.by_platform(scaled, affinity, cpu=multiply, other=thin_product)
         new = (1 - self.alpha) * start + self.alpha * moved
         change = jnp.sum(jnp.abs(new - state), axis=1)
         return new, self.alpha / (1 - self.alpha) * change
@@ -129,6 +143,7 @@ def _find_fault(
     source: Float[Array, "classes patches"], affinity: Float[Array, "patches patches"]
 ) -> Int32[Array, " classes"]:
     """The reason why each class cannot be solved; ``CONVERGED`` where it can."""
+    affinity = affinity.astype(source.dtype)
     sums = jnp.sum(affinity, axis=1)
     return choose_reason(
         (find_fault(source) != Reason.CONVERGED.value, find_fault(source)),

@@ -113,7 +113,7 @@ def sinkhorn(
     Memory:
         Two blocks of 256 rows: 8 MiB together at N = 4096, 32 MiB at N = 16384. If
         blocks do not divide the rows evenly, also a copy of a cost of up to 16 MiB, or
-        a third block.
+        a third block. GPUs and TPUs compute several blocks at once, of up to 16 MiB.
     """
     source, cost = as_arrays(source, cost)
     require_source(source)

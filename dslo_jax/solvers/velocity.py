@@ -192,12 +192,15 @@ def _solve(
     *,
     options: MaximumVelocity,
     record: bool,
+    is_widened: bool = False,
 ) -> VelocitySolution:
     """Solve; the affinity may be narrower than the source (see ``widened_on_cpu``)."""
     fault = find_fault(source)
     usable = fault == Reason.CONVERGED.value
     source = jnp.where(usable[:, None], source, 0)
-    scalings, imbalance = scale(affinity, options.balancing_steps)
+    scalings, imbalance = scale(
+        affinity, options.balancing_steps, is_widened=is_widened
+    )
     fault = choose_reason((~usable, fault), otherwise=imbalance)
     chain = chain_of(affinity, scalings, len(source))
     axis, max_steps = chain.patch_axis, options.max_steps
