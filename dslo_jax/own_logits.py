@@ -6,20 +6,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from dslo_jax import images
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
-from dslo_jax.pipeline import Steps
+from dslo_jax.pipeline import Placement, Steps
 from dslo_jax.prompts import parse_classes
 from dslo_jax.segmentation import Segmentation, assemble
 from dslo_jax.solvers import Discrepancy
 
 
 def segment_logits(
-    logits: Float[Array | np.ndarray, "..."],
-    affinity: Float[Array | np.ndarray, "..."] | None,
+    logits: Any,
+    affinity: Any | None,
     photos: Any,
     *,
     classes: Sequence[str] | None = None,
@@ -34,7 +34,8 @@ def segment_logits(
 
     Args:
         logits: Logit of every class in every patch; the greater, the better the class
-            fits. ``[classes, height, width]``, or ``[batch, classes, height, width]``.
+            fits. ``[classes, height, width]``, or ``[batch, classes, height, width]``,
+            as an array, nested lists or anything else that NumPy reads.
         affinity: Self-attention between the patches, which are counted row by row:
             ``[patches, patches]`` with ``patches = height * width``, or with a batch
             axis before. ``None`` if the discrepancy needs none.
@@ -50,7 +51,8 @@ def segment_logits(
         The result of the photo, or a list of results for a batch.
 
     Raises:
-        ValueError: The shapes do not fit each other, or the affinity is missing.
+        ValueError: The shapes do not fit each other, a value is no number, or the
+            affinity is missing.
         ImageError: A photo cannot be used.
         ClassListError: The names are no list in an order, or one is blank (``C..``).
         OptionError: An option is unknown or out of range.
@@ -69,6 +71,8 @@ def segment_logits(
     config = (config or SegmenterConfig()).with_options(
         discrepancy=discrepancy, **options
     )
+    logits = _as_array("logits", logits)
+    affinity = None if affinity is None else _as_array("affinity", affinity)
     single = logits.ndim == 3
     if single:
         logits, photos = logits[None], [photos]
@@ -111,11 +115,12 @@ class _Given(Steps):
     ):
         given = jnp.asarray(logits)
         (device,) = given.devices()
-        super().__init__(photos, titles, device, size=len(photos))
+        super().__init__(photos, titles, Placement(device), size=len(photos))
         batch, classes, height, width = given.shape
         self._grid = height, width
-        self._logits = given.reshape(batch, classes, height * width)
-        self._affinity = None if affinity is None else self.put(jnp.asarray(affinity))
+        put = self.placement.put_batch
+        self._logits = put(given.reshape(batch, classes, height * width))
+        self._affinity = None if affinity is None else put(jnp.asarray(affinity))
 
     def grid(self, config: SegmenterConfig) -> tuple[int, int]:
         """Rows and columns of the logits."""
@@ -128,6 +133,21 @@ class _Given(Steps):
     def affinity(self, config: SegmenterConfig) -> Array | None:
         """The given affinity; ``None`` if it is not needed."""
         return self._affinity if config.discrepancy.needs_affinity else None
+
+
+def _as_array(name: str, given: Any) -> Array | np.ndarray:
+    """Arrays as they are; nested lists, and what else NumPy can read, as an array."""
+    if isinstance(given, Array | np.ndarray):
+        return given
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError) as error:  # lists of unequal lengths, a GPU tensor
+        raise ValueError(f"`{name}` is no array of numbers: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"`{name}` is {type(given).__name__}, expected an array of numbers"
+        )
+    return array
 
 
 def _check_shapes(

@@ -37,6 +37,11 @@ BLOCK_ROWS = 256
 Blocks of 128 to 1024 rows take the same time. Blocks of 16 to 64 rows fit the
 second-level cache, but starting more operations takes longer than that saves."""
 
+BLOCKS_TOGETHER = 2**22
+"""On GPUs and TPUs, greatest number of entries of the blocks that one step computes:
+1024 rows at N = 4096, 256 at N = 16384. A GPU is given each operation by the host. The
+rows and their kernel, 16 MiB each, fit its second-level cache: 50 MiB on an H100."""
+
 GATHERED_AT_ONCE = 2**22
 """Greatest number of entries of rows that are gathered at once: 16 MiB. The system
 allocates larger buffers anew in every call, which takes longer than gathering block by
@@ -44,25 +49,35 @@ block. If the rows are gathered at once, gradients have the size of the rows ins
 the affinity."""
 
 MANY = 32
-"""Least number of classes for which the affinity is copied, transposed. On the Xeon the
-copy takes 62 ms at N = 4096, and a step of 64 classes then takes 17 ms, not 26."""
+"""Least number of classes for which a CPU copies the affinity, transposed. On the Xeon
+the copy takes 62 ms at N = 4096, and a step of 64 classes then takes 17 ms, not 26."""
 
 WIDTH = 32
 """For products with the transposed affinity, the number of classes is padded to a
 multiple of this, because 171 classes take longer than 192."""
 
-STAGES = (512, 256, 160, 128, 96, 64, 32, 16, 8, 4, 1)
+STAGES = (512, 256, 160, 128, 96, 64, 32, 16)
 """Numbers of classes that stay in the chain as other classes arrive. Each number adds a
 loop to the compiled program."""
 
+CPU_STAGES = (8, 4, 1)
+"""Further numbers, on a CPU. Elsewhere a step of fewer classes is not faster: reading
+the affinity takes the time, or a TPU computes for eight or more rows at once. By the
+compiler's estimate, a TPU v5e takes as long for 64 classes as for 8."""
+
+SUM_PARTS = 8
+"""On GPUs and TPUs, number of parts of a product with a vector. Eight rows fill a tile
+of a TPU. For one row a GPU would make a copy of the matrix."""
+
 SUMMED_ROWS = 128
-"""Least number of rows in a product that computes column sums. Such a product adds rows
-one after another, and in float32 the sum of thousands has an error of 1e-5. Several
-smaller products take the same time."""
+"""On a CPU, least number of rows in a product that computes column sums. Such a product
+adds rows one after another, and in float32 the sum of thousands has an error of 1e-5.
+Several smaller products take the same time."""
 
 PART = 4096
-"""Greatest number of entries of a row that one product adds. A CPU adds them in several
-partial sums, which is exact enough for thousands. More parts take a tenth longer."""
+"""On a CPU, greatest number of entries of a row that one product adds. It adds them in
+several partial sums, which is exact enough for thousands. More parts take a tenth
+longer."""
 
 SHARED, SHARED_CLASS = 17.0, 0.39
 """Microseconds for a shared row of 4096 patches, and for each class in addition. Only
@@ -76,15 +91,57 @@ PAIRS_ON = ("cpu",)
 
 SCORES_AT_ONCE, SCORES_AT_ONCE_GPU = 2**24, 2**27
 """Greatest number of attention scores, of all heads, that an accelerator holds at once.
-The compiler for TPUs keeps 64 MiB in the vector memory of a v5e or v6e. Twice as
-many go to the memory of the chip and back, for three times the estimated cycles. A GPU
-has no such memory; with 512 MiB at once it starts an eighth of the kernels."""
+The compiler for TPUs keeps 64 MiB of them in the vector memory of a v5e or v6e. It moves
+twice as many to the memory of the chip and back, for three times the estimated cycles.
+A GPU has no such memory; with 512 MiB at once it starts an eighth of the kernels."""
 
 SLOT_NUMBERS = {"cpu": 2**18}
 """Numbers that a step of the loop over a tile of pixels may hold: what the cache of a
 CPU holds. Elsewhere a step computes the whole tile."""
 
 
+def blocks_together(blocks: int, entries: int) -> int:
+    """Number of blocks, each of so many entries, in a step on GPUs and TPUs."""
+    divisors = (count for count in range(1, blocks + 1) if blocks % count == 0)
+    return max(
+        (count for count in divisors if count * entries <= BLOCKS_TOGETHER), default=1
+    )
+
+
 def slot_numbers(platform: str) -> int:
     """``SLOT_NUMBERS`` of a platform, such as ``"cpu"``."""
     return SLOT_NUMBERS.get(platform, 2**25)
+
+
+DIVIDED_PATCHES = 16384
+"""Least number of patches for which several devices divide the affinity of a photo, not
+its classes. An affinity of 16384 patches takes 1 GiB in float32."""
+
+HOST_DECIDES_ON = ("cpu",)
+"""Platforms where the host looks at results between two programs of a batch, and makes
+the labels that the maps alone decide. On a CPU nothing is gained by not waiting, and
+fewer classes and pixels are computed. Elsewhere a batch runs from its pixels to its
+labels without waiting, and is checked afterwards."""
+
+LAYERS = (16, 32, 64)
+"""Numbers of layers of a photo that one call computes labels for. A photo of 512 x 512
+pixels has 64 layers of 64 x 64 cells. A call is 5 to 9 kernels on an H100, as its
+compiler divides it."""
+
+LAYER_NUMBERS = {"tpu": 2**24}
+"""Numbers that a step of such a call may hold. A TPU keeps fewer of them close to its
+vector units. Elsewhere it is 2^27, 512 MiB: 8 photos with 24 classes in one step."""
+
+LAYERS_AHEAD = 2**26
+"""Greatest number of bytes of the colours of a batch whose labels are computed without
+waiting. The photos of other batches are labelled one by one."""
+
+
+def host_decides(platform: str) -> bool:
+    """Whether a platform, such as ``"cpu"``, is in ``HOST_DECIDES_ON``."""
+    return platform in HOST_DECIDES_ON
+
+
+def layer_numbers(platform: str) -> int:
+    """``LAYER_NUMBERS`` of a platform, such as ``"tpu"``."""
+    return LAYER_NUMBERS.get(platform, 2**27)

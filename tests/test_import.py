@@ -35,25 +35,31 @@ MAY_IMPORT = {
     "hub": "empty_prompt errors models weights",
     "logits": "cost models ops options",
     "attention": "cost empty_prompt errors hub models options tuning weights",
-    "bench": "attention cost errors models ops solvers work",
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",
     "pipeline": (
         "areas attention cache config errors images logits ops prompts solvers "
-        "templates"
+        "templates tuning"
     ),
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images ops outputs pipeline solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
+    "points": "config errors images ops pipeline solvers",
     "stream": (
-        "config errors images pairs pipeline prompts segmentation small_world threads"
+        "config errors images pairs pipeline prompts segmentation small_world threads "
+        "tuning"
     ),
     "loading": "attention cache devices hub logits pairs pipeline segmentation",
     "segmenter": (
-        "config devices errors images loading pairs pipeline prompts segmentation "
-        "solvers stream templates"
+        "config devices errors images loading pairs pipeline points prompts "
+        "segmentation solvers stream templates"
     ),
-    "": "config errors ops own_logits segmentation segmenter solvers stream",
+    "ray_data": "errors outputs prompts segmenter stream",
+    "": "config errors ops own_logits points segmentation segmenter solvers stream",
+    "bench": (
+        "attention config cost errors images logits models ops pairs pipeline prompts "
+        "scenes segmenter solvers weights work"
+    ),
     "runs": "errors files images outputs prompts segmentation segmenter stream threads",
     "evaluation.metrics": "",
     "evaluation.datasets": (
@@ -68,9 +74,9 @@ MAY_IMPORT = {
         "outputs runs"
     ),
     "evaluation": (
-        "attention config cost errors evaluation.datasets evaluation.metrics "
+        "bench config cost errors evaluation.datasets evaluation.metrics "
         "evaluation.reports evaluation.sweeps files pipeline prompts runs scenes "
-        "segmentation segmenter"
+        "segmenter"
     ),
     "demo": (
         "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "

@@ -4,19 +4,23 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, UInt8
 
-from dslo_jax import images, ops
+from dslo_jax import images, ops, tuning
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
 from dslo_jax.logits import ClipOptions
 from dslo_jax.pipeline import programs
+from dslo_jax.pipeline.by_device import Room
+from dslo_jax.pipeline.memory import Memory
 from dslo_jax.pipeline.networks import Networks
+from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import PhotoFeatures, network_stage
-from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths
+from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths, turns
 from dslo_jax.pipeline.stages import Clock
-from dslo_jax.pipeline.steps import Memory, Steps
+from dslo_jax.pipeline.steps import Steps, is_coloured
 from dslo_jax.prompts import ClassList
 
 
@@ -46,11 +50,35 @@ class ScaledPhoto:
         area = partial(images.resize_photo, size=(side, side), method="area")
         return self._copy(side, area)
 
-    def prepare(self, config: SegmenterConfig, patch: int) -> None:
-        """Make the copies that a configuration needs."""
+    def layers(self, grid: tuple[int, int], *, coloured: bool) -> ops.PhotoLayers:
+        """The pixels as layers of a grid, for labels; see ``ops.PhotoLayers``."""
+        key = "layers", grid, coloured
+        if key not in self._copies:
+            self._copies[key] = ops.PhotoLayers(
+                self.photo.pixels, grid, coloured=coloured
+            )
+        return self._copies[key]
+
+    def prepare(
+        self,
+        config: SegmenterConfig,
+        patch: int,
+        *,
+        layers_of: tuple[int, int] | None = None,
+    ) -> None:
+        """Make the copies that a configuration needs.
+
+        Args:
+            config: The configuration.
+            patch: Side of a patch of the source of logits, in pixels.
+            layers_of: Grid whose layers the labels need; ``None`` if they need none.
+        """
         self.patches(config.clip, patch)
         if config.discrepancy.needs_affinity:
             self.square(config.affinity.size)
+        if layers_of is not None and self.photo.pixels.nbytes <= tuning.LAYERS_AHEAD:
+            layers = self.layers(layers_of, coloured=is_coloured(config))
+            self.clock.time("fold", layers.make_all)
 
     def _copy(self, key: Hashable, make: Callable[[np.ndarray], Any]) -> Any:
         if key not in self._copies:
@@ -69,6 +97,8 @@ class Batch(Steps):
         clock: As for ``Steps``.
         affinity_name: Name of the source of affinities.
         memory: As for ``Steps``.
+        room: As for ``Steps``.
+        placement: The device, if not that of the networks.
     """
 
     def __init__(
@@ -81,6 +111,8 @@ class Batch(Steps):
         clock: Clock | None = None,
         affinity_name: str = "",
         memory: Memory | None = None,
+        room: Room | None = None,
+        placement: Placement | None = None,
     ):
         clock = clock or Clock()
         self.scaled = [
@@ -93,10 +125,11 @@ class Batch(Steps):
         super().__init__(
             [scaled.photo for scaled in self.scaled],
             classes.titles,
-            networks.device,
+            placement or networks.placement,
             size=size,
             clock=clock,
             memory=memory,
+            room=room,
         )
         self.networks = networks
         self.classes = classes
@@ -110,6 +143,12 @@ class Batch(Steps):
         """Key of the maps: everything that they depend on."""
         return (*super().solved_key(config), self.affinity_name)
 
+    def photo_layers(self, index: int, config: SegmenterConfig) -> ops.PhotoLayers:
+        """The pixels of a photo as layers, which may have been made before."""
+        return self.scaled[index].layers(
+            self.grid(config), coloured=is_coloured(config)
+        )
+
     def text(self, config: SegmenterConfig) -> Array:
         """Compute the features of all names."""
         templates = config.clip.templates
@@ -120,7 +159,8 @@ class Batch(Steps):
         """Compute CLIP's features of the patches, of one photo after the other.
 
         A photo is in a sequence of its own length, whatever the others are. So its
-        features do not depend on the photos that share its batch.
+        features do not depend on the photos that share its batch. Of several devices,
+        each computes those of its own photos.
         """
         options, network = config.clip, self.networks.logits
         stage = network_stage("features", network.module.stages[1])
@@ -128,23 +168,29 @@ class Batch(Steps):
         longest = sequence_lengths(options.short_side, patch)[-1]
 
         def compute() -> PhotoFeatures:
-            found, grids = [], []
-            for photo in self.scaled:
-                patches = photo.patches(options, patch)
+            cut = [photo.patches(options, patch) for photo in self.scaled]
+            lengths = [patches.pixels.shape[1] for patches in cut]
+            owned = self._owned()
+            found: dict[tuple[int, int], Array] = {}
+            for turn in turns(lengths, [list(dict.fromkeys(own)) for own in owned]):
+                patches = jax.tree.map(
+                    lambda *each: np.concatenate(each), *(cut[photo] for photo in turn)
+                )
                 features = stage(
                     self.clock,
                     network.state,
-                    self.put(patches),
+                    self.placement.put_batch(patches),
                     graph=network.graph,
                     attention=options.attention,
                     longest=longest,
                 )
-                found.append(features)
-                grids.append(patches.grid[0])
-            missing = len(self.padded) - len(found)
-            found += found[-1:] * missing
-            grids += grids[-1:] * missing
-            return PhotoFeatures(tuple(found), self.put(np.stack(grids)))
+                found |= {pair: features for pair in enumerate(turn)}
+            features = (
+                self.placement.joined([found[pair] for pair in enumerate(slot)])
+                for slot in zip(*owned, strict=True)
+            )
+            grids = np.concatenate([cut[each].grid for own in owned for each in own])
+            return PhotoFeatures(tuple(features), self.placement.put_batch(grids))
 
         key = ("features", options.attention, options.short_side, options.resample)
         return self.memory.recall(key, compute)
@@ -159,7 +205,7 @@ class Batch(Steps):
                 self.clock,
                 self.features(config),
                 self.text(config),
-                self.put(index),
+                self.placement.put(index),
                 num_classes=len(self.classes),
                 grid=grid,
             )
@@ -187,12 +233,22 @@ class Batch(Steps):
 
         def compute() -> Array:
             encoded = self.encoded(config)
-            return stage(self.clock, network.state, encoded, graph=network.graph)
+            found = stage(self.clock, network.state, encoded, graph=network.graph)
+            return self.placement.put_affinity(found)
 
         key = (self.affinity_name, config.affinity)
         return self.memory.recall_last("affinity", key, compute)
 
+    def _owned(self) -> list[list[int]]:
+        """For each part of the batch, its photos; the padding repeats the last one."""
+        size, last = len(self.padded), len(self.scaled) - 1
+        each = size // self.placement.parts
+        return [
+            [min(photo, last) for photo in range(first, first + each)]
+            for first in range(0, size, each)
+        ]
+
     def _squares(self, side: int) -> Array:
         squares = [photo.square(side) for photo in self.scaled]
         padding = len(self.padded) - len(squares)
-        return self.put(np.stack(squares + squares[-1:] * padding))
+        return self.placement.put_batch(np.stack(squares + squares[-1:] * padding))

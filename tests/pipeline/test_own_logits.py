@@ -46,6 +46,15 @@ def test_one_photo_is_a_batch_of_one(given, photos):
     assert alone.classes == ("0", "1", "2")
 
 
+def test_lists_are_arrays(given, photos):
+    logits, affinities = (part[0] for part in given)
+    expected = segment_logits(logits, affinities, photos[0], config=CONFIG)
+    found = segment_logits(
+        logits.tolist(), affinities.tolist(), photos[0], config=CONFIG
+    )
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
 def test_a_discrepancy_of_ones_own_is_solved_for(given, photos):
     chosen = MaximumVelocity(threshold=0.6)
     by_value = segment_logits(*given, photos, config=CONFIG, discrepancy=chosen)
@@ -62,6 +71,11 @@ def test_arrays_that_do_not_fit_are_refused(given, photos):
         ((logits[0], None, photo), "`affinity` is None.*'velocity'.*mode="),
         ((logits, affinities, photo), "`photos` is Photo, expected a list of 2"),
         ((logits, affinities, photos[:1]), "`photos` is 1, expected a list of 2"),
+        (
+            ([[1.0], [1.0, 2.0]], affinities[0], photo),
+            "`logits` is no array",
+        ),
+        ((logits[0], "affinity.npy", photo), "`affinity` is str, expected an array"),
     ):
         with pytest.raises(ValueError, match=words):
             segment_logits(*arguments)
