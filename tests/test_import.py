@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "pairs": "config errors scenes",
     "pipeline": (
         "areas attention cache config errors images logits ops prompts solvers "
-        "templates"
+        "templates tuning"
     ),
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images ops outputs pipeline solvers",
@@ -57,11 +57,7 @@ MAY_IMPORT = {
     "": "config errors ops own_logits points segmentation segmenter solvers stream",
     "bench": (
         "attention config cost errors images logits models ops pairs pipeline prompts "
-        "scenes segmenter solvers weights work"
-    ),
-    "bench.compile": (
-        "attention bench config cost errors logits models ops pipeline solvers weights "
-        "work"
+        "scenes segmenter solvers tuning weights work"
     ),
     "runs": "errors files images outputs prompts segmentation segmenter stream threads",
     "evaluation.metrics": "",
@@ -87,15 +83,15 @@ MAY_IMPORT = {
         "templates weights"
     ),
     "cli": (
-        "bench bench.compile cache config devices errors evaluation "
-        "evaluation.datasets evaluation.reports evaluation.sweeps files hub images "
-        "options outputs pairs pipeline prompts runs segmenter solvers"
+        "bench cache config devices errors evaluation evaluation.datasets "
+        "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
+        "pipeline prompts runs segmenter solvers"
     ),
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.
 
 A room is a folder or a file next to the folders; "" is ``dslo_jax`` itself. The folders
-of ``evaluation``, and ``bench.compile``, are rooms of their own.
+of ``evaluation`` are rooms of their own.
 """
 
 

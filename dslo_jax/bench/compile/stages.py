@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dslo_jax import ops
+from dslo_jax import ops, tuning
 from dslo_jax.attention import AffinityOptions, DiffusionAffinity
 from dslo_jax.bench import full_size
 from dslo_jax.bench.compile.executions import Turns
@@ -89,8 +89,19 @@ def is_square_number(patches: int) -> bool:
     return side > 0 and side**2 == patches and side % 8 == 0
 
 
-Place = Callable[..., jax.sharding.Sharding]
-"""Function of the names of axes, ``"data"``, ``"class"`` or ``None``, to a sharding."""
+class Place(NamedTuple):
+    """Where arrays are.
+
+    Attributes:
+        sharding: Function of the names of axes, ``"data"``, ``"class"`` or ``None``, to
+            a sharding.
+        parts: Number of devices that the photos are divided over.
+        columns: Number of devices that share a photo.
+    """
+
+    sharding: Callable[..., jax.sharding.Sharding]
+    parts: int = 1
+    columns: int = 1
 
 
 class Case(NamedTuple):
@@ -158,7 +169,7 @@ def make_cases(name: str, size: Size, place: Place, platform: str) -> Iterator[C
 def _shaped(
     place: Place, shape: Sequence[int], dtype: Any = jnp.float32, *axes: str | None
 ) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=place(*axes))
+    return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=place.sharding(*axes))
 
 
 def _placed(tree: Any, place: Place, dtype: Any = None) -> Any:
@@ -250,7 +261,7 @@ def _diffusion_case(name: str, size: Size, place: Place) -> Case:
 def _step_case(name: str, size: Size, place: Place) -> Case:
     config = SegmenterConfig()
     patches, classes, batch, _ = size
-    logits = _shaped(place, (batch, classes, patches), jnp.float32, "data", "class")
+    logits = _shaped(place, (batch, classes, patches), jnp.float32, "data")
     if name == "sources":
         return Case(name, programs.SOURCES, (logits,), {"options": config.source})
     if name == "chosen":
@@ -264,8 +275,11 @@ def _step_case(name: str, size: Size, place: Place) -> Case:
     clip = full_size.CLIP["b16"]
     channels, patch = clip["projection_dim"], clip["vision_config"]["patch_size"]
     longest = sequence_lengths(config.clip.short_side, patch)[-1]
-    features: Any = tuple(_shaped(place, (longest, channels)) for _ in range(batch))
-    grids: Any = _shaped(place, (batch, 2), jnp.int32)
+    shape = place.parts, longest, channels
+    features: Any = tuple(
+        _shaped(place, shape, jnp.float32, "data") for _ in range(batch // place.parts)
+    )
+    grids: Any = _shaped(place, (batch, 2), jnp.int32, "data")
     photos = programs.PhotoFeatures(features, grids)
     given = (
         photos,
@@ -289,10 +303,14 @@ def _solver_case(name: str, size: Size, place: Place, platform: str) -> Case:
     if discrepancy.wants_counts:
         discrepancy = discrepancy.fitted(counts)
     first, *_ = discrepancy.attempts
-    source = _shaped(place, (batch, classes, patches), jnp.float32, "data", "class")
+    # As ``MeshPlacement`` does: of a large affinity the columns, else the classes.
+    large = patches >= tuning.DIVIDED_PATCHES
+    divided = "class" if classes % place.columns == 0 and not large else None
+    source = _shaped(place, (batch, classes, patches), jnp.float32, "data", divided)
     affinity = None
     if first.needs_affinity:
-        affinity = _shaped(place, (batch, patches, patches), jnp.float32, "data")
+        shape, columns = (batch, patches, patches), "class" if large else None
+        affinity = _shaped(place, shape, jnp.float32, "data", None, columns)
     steps = {"path": SINKHORN_STEPS, "velocity": CHAIN_STEPS}.get(name, 0.0)
     taken = np.full((batch, classes), int(steps))
     return Case(
