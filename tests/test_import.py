@@ -28,13 +28,13 @@ MAY_IMPORT = {
     "ops": "areas options tuning",
     "solvers": "errors options tuning",
     "outputs": "errors files images",
-    "models": "errors ops weights work",
+    "models": "errors ops tuning weights work",
     "prompts": "errors outputs templates tokens",
     "cost": "models solvers tuning work",
     "empty_prompt": "cache errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
     "logits": "cost models ops options",
-    "attention": "cost empty_prompt errors hub models options weights",
+    "attention": "cost empty_prompt errors hub models options tuning weights",
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",
     "pipeline": (
@@ -46,7 +46,8 @@ MAY_IMPORT = {
     "own_logits": "config images pipeline prompts segmentation solvers",
     "points": "config errors images ops pipeline solvers",
     "stream": (
-        "config errors images pairs pipeline prompts segmentation small_world threads"
+        "config errors images pairs pipeline prompts segmentation small_world threads "
+        "tuning"
     ),
     "loading": "attention cache devices hub logits pairs pipeline segmentation",
     "segmenter": (
