@@ -83,8 +83,10 @@ def load_networks(
         dtype = "float32" if device == "cpu" else "bfloat16"
     kind = getattr(torch, dtype)
     clip: Any = CLIPModel.from_pretrained(clip_place, dtype=kind)
-    vae: Any = AutoencoderKL.from_pretrained(place / "vae", torch_dtype=kind)
-    unet: Any = UNet2DConditionModel.from_pretrained(place / "unet", torch_dtype=kind)
+    # Otherwise diffusers warns that accelerate is missing, and does the same.
+    usual: dict[str, Any] = {"torch_dtype": kind, "low_cpu_mem_usage": False}
+    vae: Any = AutoencoderKL.from_pretrained(place / "vae", **usual)
+    unet: Any = UNet2DConditionModel.from_pretrained(place / "unet", **usual)
     vae.decoder = vae.post_quant_conv = None  # only the encoder is used
     for network in (vae, unet):
         network.to(memory_format=torch.channels_last)

@@ -46,7 +46,7 @@ class Energy:
             raise OptionError(
                 "O05",
                 f"--energy needs the counter of the GPU ({error}); try: pip install "
-                "nvidia-ml-py",
+                '"dslo-jax[energy]"',
             ) from error
         self.idle_w = self._idle()
 

@@ -145,7 +145,8 @@ def make_plan(
         raise ValueError("give `devices` or `hours`")
     device_hours = images * cost.seconds / assumed.utilisation / 3600
     if devices is None:
-        count = max(1, math.ceil(device_hours / (hours or 1)))
+        # Rounded first: 5.000000001 devices are five.
+        count = max(1, math.ceil(round(device_hours / (hours or 1), 6)))
         count_origin = "device-hours / hours asked for, rounded up"
     else:
         count, count_origin = devices, "asked for"
