@@ -2,10 +2,11 @@
 
 python many_devices.py FOLDER DEVICES ... -- OPTIONS ...: one evaluation for each number
 of devices, with these options of ``dslo eval``. Prints JSON: of each, the digest of
-metrics.json, the number of programs, and what the programs exchange.
+metrics.json, the number of programs, and what the programs exchange. With --waitless
+before, batches run without waiting, as on GPUs and TPUs.
 
-python many_devices.py --solvers: the largest exchange of the solvers at full size, which
-are compiled for a mesh and not run.
+python many_devices.py --solvers: the largest exchange of the solvers at full size,
+which are compiled for a mesh and not run.
 
 python many_devices.py --process INDEX COUNT PORT FOLDER -- OPTIONS ...: one process of
 several under jax.distributed, which takes its shard with all devices of its own.
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dslo_jax import SegmenterConfig, cli
+from dslo_jax import SegmenterConfig, cli, tuning
 from dslo_jax.devices import find_device
 from dslo_jax.pipeline import num_compilations, place, programs
 from dslo_jax.pipeline.stages import watch
@@ -98,9 +99,9 @@ def compile_solvers():
                     Counts(patches // 4, patches, 24, patches, 1, "gpu")
                 )
             options = {"discrepancy": discrepancy.attempts[0]}
-            program = programs.DISCREPANCY._compile((source, affinity), options)
+            lowered = programs.DISCREPANCY.lower((source, affinity), options)
             name = f"{mode}, {patches} patches, {shape[0]}x{shape[1]}"
-            largest[name] = max([0, *exchanged(program)])
+            largest[name] = max([0, *exchanged(lowered.compile())])
     return largest
 
 
@@ -124,6 +125,9 @@ def main(arguments):
         index, count, port = map(int, before[1:4])
         told = take_shard(index, count, port, before[4], options)
     else:
+        if before[0] == "--waitless":
+            tuning.HOST_DECIDES_ON = ()
+            before = before[1:]
         folder, *numbers = before
         told = {
             devices: evaluate(Path(folder) / devices, devices, options)
