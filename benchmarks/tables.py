@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from compiled_tables import compiled_details, compiled_table
 from harness import read
 
 from dslo_jax.bench.noise import QUIET
@@ -298,6 +299,23 @@ def folders_table() -> str:
     )
 
 
+def points_table() -> str:
+    """How well clicks find drawn things."""
+    result = read("points")
+    lines = ["| | mean IoU in percent |", "|---|---|"]
+    lines += [f"| {row['name']} | {100 * row['iou']:.1f} |" for row in result["rows"]]
+    machine = result["machine"]
+    where = f"{machine['device']['platform']}, jax {machine['versions']['jax']}"
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{result['rows'][0]['clicks']} clicks into {result['scenes']} held-out "
+            f"scenes, bundled networks; {where}; `python benchmarks/points.py`.",
+        ]
+    )
+
+
 def _milliseconds(seconds: float) -> str:
     milliseconds = 1e3 * seconds
     form = ",.0f" if milliseconds >= 100 else ".3g"
@@ -336,6 +354,11 @@ TABLES = {
         "oracles": partial(ablation_table, "oracles", "demo"),
     },
     "docs/how-to/folders.md": {"folders": folders_table},
+    "docs/accelerators.md": {
+        "compiled": compiled_table,
+        "compiled-details": compiled_details,
+    },
+    "docs/how-to/points.md": {"points": points_table},
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),

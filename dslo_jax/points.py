@@ -59,7 +59,7 @@ class PointMaps:
     photo: Photo
     config: SegmenterConfig
 
-    def masks(self, within: float = 2.0) -> Bool[np.ndarray, "points height width"]:
+    def masks(self, within: float | int = 2) -> Bool[np.ndarray, "points height width"]:
         """The pixels that each point reaches within some steps of its chain.
 
         The velocities are upsampled with the colours of the photo and compared with

@@ -8,6 +8,7 @@ import types
 import pytest
 
 import dslo_jax
+import torch_bridge
 
 
 NAMES = {
@@ -73,6 +74,21 @@ def test_the_names_of_a_package_are_a_written_list(package):
     }
     assert found == set(NAMES[package]) - {"ops", "solvers", "__version__"}
     assert all(hasattr(module, name) for name in NAMES[package])
+
+
+def test_the_names_of_torch_bridge_are_a_written_list():
+    """Their modules are imported with the first use, and torch with them."""
+    helpers = {"Any", "TYPE_CHECKING", "import_module"}
+    found = {name for name in dir(torch_bridge) if not name.startswith("_")} - helpers
+    modules = {
+        name
+        for name in found
+        if isinstance(vars(torch_bridge).get(name), types.ModuleType)
+    }
+    assert found - modules == {
+        *("BridgeError", "DSLOHead", "HeadOutput", "save_checkpoint", "to_jax"),
+        *("to_torch", "weights_of"),
+    }
 
 
 def test_the_version_is_that_of_the_installed_package():

@@ -41,6 +41,26 @@ class HeadOutput(NamedTuple):
     discrepancy: Float[Tensor, "batch classes h w"]
     segmentations: list[Segmentation]
 
+    def one_hot(self) -> Float[Tensor, "batch classes height width"]:
+        """The labels as scores: 1 for the class of a pixel, 0 for all others.
+
+        This is for programs that take the greatest score of every pixel themselves.
+
+        Raises:
+            BridgeError: The photos differ in size (``B04``).
+        """
+        sizes = {tuple(each.shape) for each in self.labels}
+        if len(sizes) > 1:
+            raise BridgeError(
+                "B04",
+                f"the photos have the sizes {sorted(sizes)}; one tensor holds scores "
+                "of one size: use `labels`, or one photo at a time",
+            )
+        labels = torch.stack(list(self.labels))[:, None]
+        number = self.discrepancy.shape[1]
+        shape = len(labels), number, *labels.shape[2:]
+        return self.discrepancy.new_zeros(shape).scatter_(1, labels, 1.0)
+
 
 class DSLOHead(torch.nn.Module):
     """Turns logits, attention and images into labels: ``segment_logits`` for PyTorch.

@@ -48,6 +48,7 @@ _USAGE = """usage: dslo COMMAND ...
   dslo bench plan --images 1e9 --device h200 --result FILE  devices, hours and bytes
   dslo bench solvers                                        times of the solvers
   dslo bench compare A.json B.json                          compare two such times
+  dslo bench compile                                        all stages, for other chips
   dslo cache                                                what is kept between runs
 
 dslo COMMAND --help lists the options."""

@@ -15,6 +15,7 @@ from dslo_jax.bench.compile.report import (
     milliseconds,
     unknown_findings,
     whole_image,
+    words_of_bytes,
     words_of_finding,
 )
 from dslo_jax.bench.compile.stages import (
@@ -22,6 +23,7 @@ from dslo_jax.bench.compile.stages import (
     is_square_number,
     sizes_alike,
     stage_names,
+    words_of_size,
 )
 from dslo_jax.bench.compile.targets import (
     describe_compiler,
@@ -110,7 +112,7 @@ def run(options: Compile, out: Console, errors: Console) -> int:
     for target, name, size in _plan(options):
         if (target, options.devices, name, *size) in done:
             continue
-        say(errors, f"compiling {name} for {target}: {_words_of(size)}")
+        say(errors, f"compiling {name} for {target}: {words_of_size(size)}")
         result["rows"] += compile_stage(name, size, target, options.devices)
         save_result(options.save, result)
     _print(options, result["rows"], out)
@@ -187,7 +189,7 @@ def _print(options: Compile, rows: list[dict[str, Any]], out: Console) -> None:
                     (target, options.devices, name, *sizes_alike(name, size)), ()
                 )
             ]
-            out.print(_table(f"{target}: {_words_of(size)}", chosen))
+            out.print(_table(f"{target}: {words_of_size(size)}", chosen))
             for solver in ("velocity", "path"):
                 whole = whole_image(rows, target, size, solver, options.devices)
                 if whole is not None:
@@ -198,8 +200,8 @@ def _print(options: Compile, rows: list[dict[str, Any]], out: Console) -> None:
                 for finding in unknown_findings(row):
                     say(out, f"{row['stage']}: {words_of_finding(finding)}")
                 for each in row.get("collectives", ()):
-                    size_of = f"{each['bytes'] / 2**20:.4g} MiB"
-                    what = f"{each['times']:g} x {each['what']} of {size_of}"
+                    what = f"{each['times']:g} x {each['what']}"
+                    what += f" of {words_of_bytes(each['bytes'])}"
                     say(out, f"{row['stage']}: exchange: {what}, {each['where']}")
 
 
@@ -221,28 +223,26 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
             row["stage"],
             str(row["calls"]),
             f"{row['compile_s']:.1f}",
-            f"{row['flops'] / 1e9:,.3g}",
+            _figure(row["flops"] / 1e9),
             _ratio(row["flops"], model["flops"]),
-            f"{row['bytes'] / 1e6:,.3g}",
+            _figure(row["bytes"] / 1e6),
             _ratio(row["bytes"], model["bytes"]),
             f"{memory['temp'] / 2**20:,.1f}",
             "" if model["temp"] is None else f"{model['temp'] / 2**20:,.1f}",
             "" if row["launches"] is None else f"{row['launches']:,.0f}",
-            f"{milliseconds(row):.3g}",
-            f"{1e3 * row['calls'] * row['estimate']['floor_s']:.3g}",
+            _figure(milliseconds(row)),
+            _figure(1e3 * row["calls"] * row["estimate"]["floor_s"]),
             str(len(unknown_findings(row)) or ""),
         )
     return table
 
 
+def _figure(value: float) -> str:
+    """Three digits, and no power of ten."""
+    if value < 0.001:
+        return "0"
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
 def _ratio(found: float, predicted: float | None) -> str:
     return f"{found / predicted:.2f}" if predicted else ""
-
-
-def _words_of(size: Size) -> str:
-    words = [f"{size.batch} photo{'s' if size.batch > 1 else ''}"]
-    if size.patches:
-        words.append(f"{size.patches} patches")
-    if size.classes:
-        words.append(f"{size.classes} classes")
-    return ", ".join([*words, size.dtype])

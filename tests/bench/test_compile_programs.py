@@ -14,6 +14,7 @@ from dslo_jax.bench.compile.findings import (
     find_collectives,
     find_host_steps,
     find_memory,
+    find_parameter_moves,
     find_rounded_products,
 )
 from dslo_jax.bench.compile.hlo import read_program
@@ -86,6 +87,24 @@ def test_a_copy_is_a_finding_and_prefetching_is_none():
     assert (copy.what, copy.times, copy.bytes, copy.known) == ("copy", 5, BYTES, False)
     assert copy.where == "solvers/_loop.py:163 _iterate"
     assert find(5.0 * BYTES)[0].known
+
+
+def test_parameters_that_every_call_turns_are_one_finding():
+    program = read_program("""
+ENTRY %main (w: bf16[512,1024], v: bf16[512,1024], x: bf16[8,8]) -> bf16[1024,512] {
+  %w = bf16[512,1024]{1,0} parameter(0)
+  %v = bf16[512,1024]{1,0} parameter(1)
+  %x = bf16[8,8]{1,0} parameter(2)
+  %b = bf16[512,1024]{1,0} bitcast(%v)
+  %small = bf16[8,8]{0,1} copy(%x)
+  %first = bf16[1024,512]{1,0} transpose(%w), dimensions={1,0}
+  %second = bf16[1024,512]{1,0} transpose(%b), dimensions={1,0}
+  %sum = bf16[1024,512]{1,0} add(%first, %second)
+  ROOT %third = bf16[512,1024]{1,0} transpose(%sum), dimensions={1,0}
+}
+""")
+    (found,) = find_parameter_moves(program)
+    assert (found.what, found.times, found.bytes) == ("transpose", 2, 2 * 2**20)
 
 
 def test_memory_is_a_finding_from_an_array_beyond_the_prediction():

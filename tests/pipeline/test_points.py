@@ -67,7 +67,7 @@ def test_points_in_one_patch_are_noted(maps):
 @pytest.mark.parametrize("upsampling", ["bilinear", "bilateral", "dense"])
 def test_masks_grow_with_the_steps(affinity, upsampling):
     found = point_maps(affinity, POINTS[:3], PHOTO, grid=GRID, upsampling=upsampling)
-    small, large, all_of_it = (found.masks(steps) for steps in (0.4, 1.0, 5000.0))
+    small, large, all_of_it = (found.masks(steps) for steps in (0.4, 1, 5000))
     assert (small <= large).all()
     assert small.sum() < large.sum() < all_of_it.sum() == all_of_it.size
     if upsampling == "bilinear":
@@ -113,7 +113,7 @@ def test_options_without_markov_maps_are_refused(affinity, maps, segmenter):
     with pytest.raises(OptionError, match=r"O02.*'treshold'.*'threshold'"):
         segmenter.prompt(PHOTO, POINTS, treshold=0.5)
     with pytest.raises(OptionError, match=r"O01.*within = 0"):
-        maps.masks(0.0)
+        maps.masks(0)
     with pytest.raises(ValueError, match=r"\(24, 24\).*4 x 4.*pass grid="):
         point_maps(affinity, POINTS, PHOTO)
     with pytest.raises(SolverError, match=r"S03.*'point 0 at \(0, 0\)'.*negative"):

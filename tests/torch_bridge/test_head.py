@@ -1,5 +1,7 @@
 """``DSLOHead``: tensors of PyTorch give the labels of the package, or an error."""
 
+import doctest
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from dslo_jax import Segmenter, SegmenterConfig, images, prompts, segment_logits
 from dslo_jax.errors import ImageError, OptionError, SolverError
 from dslo_jax.pipeline import Batch
 from dslo_jax.pipeline.stages import Stage
-from torch_bridge import BridgeError, DSLOHead
+from torch_bridge import BridgeError, DSLOHead, head as head_module
 
 
 CONFIG = SegmenterConfig.of(affinity_size=64, short_side=64, templates="single")
@@ -45,7 +47,6 @@ def test_the_three_ways_give_the_same_labels(segmenter, mode):
     config = segmenter.config.with_options(mode=mode)
     photos = [images.read_photo(each) for each in pixels]
     batch = Batch(segmenter.networks, photos, prompts.parse_classes(CLASSES), size=2)
-    config = segmenter._checked(config)
     grid = batch.grid(config)
     logits = np.array(batch.logits(config)).reshape(2, len(CLASSES), *grid)
     with_affinity = config.with_options(mode="velocity")
@@ -79,6 +80,9 @@ def test_results_are_tensors_of_torch(logits, attention, image):
     assert found.discrepancy.shape == logits.shape
     assert found.discrepancy.dtype is torch.float32
     assert found.labels.device == found.discrepancy.device == logits.device
+    assert found.one_hot().dtype is torch.float32
+    assert torch.equal(found.one_hot().argmax(dim=1), found.labels)
+    assert (found.one_hot().sum(dim=1) == 1).all()
     report = found.segmentations[1].reports[0]
     assert report.area == pytest.approx((found.labels[1] == 0).float().mean().item())
 
@@ -93,6 +97,26 @@ def test_options_have_their_flat_names(logits, attention, image, labels):
         DSLOHead(epsilonn=0.1)
     with pytest.raises(OptionError, match=r"O02.*'treshold'"):
         head(logits, attention, image, treshold=0.1)
+
+
+def test_the_example_runs():
+    assert doctest.testmod(head_module) == (0, 3)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_leaves_the_head_out(logits, attention, image):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.compiler.disable(DSLOHead(mode="logits"))
+
+        def forward(self, logits, attention, image):
+            return self.head(logits.sigmoid(), attention, image).labels + 1
+
+    model = Model()
+    compiled = torch.compile(model, backend="eager")
+    expected = model(logits, attention, image)
+    assert torch.equal(compiled(logits, attention, image), expected)
 
 
 # --- Tensors as they come
@@ -198,6 +222,9 @@ def test_a_tensor_that_changes_after_it_was_handed_over_changes_nothing(
     for tensor in (logits, attention, image, found.segmentations[0].labels):
         tensor[...] = 0
     assert torch.equal(found.labels, expected)
+    before = found.segmentations[0].discrepancy.copy()
+    found.discrepancy.zero_()
+    np.testing.assert_array_equal(found.segmentations[0].discrepancy, before)
 
 
 def test_zero_copy_reads_the_attention_where_it_is(
@@ -295,6 +322,8 @@ def test_photos_of_different_sizes_are_a_list(logits, attention, image, labels):
     found = DSLOHead()(logits, attention, [image[0], image[1, :, :20, :17]])
     assert [tuple(each.shape) for each in found.labels] == [(30, 45), (20, 17)]
     assert torch.equal(found.labels[0], labels(logits, attention, image)[0])
+    with pytest.raises(BridgeError, match=r"B04.*\(20, 17\), \(30, 45\)"):
+        found.one_hot()
 
 
 @pytest.mark.parametrize(

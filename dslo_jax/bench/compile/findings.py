@@ -9,9 +9,10 @@ from dslo_jax.bench.compile.executions import Executions
 from dslo_jax.bench.compile.hlo import Array, Instruction, Program
 
 
-Kind = Literal["array", "memory", "host", "precision"]
-"""An array of N x N that is written; memory that the cost model does not know; a step
-that leaves the device; a product of float32 factors that rounds them."""
+Kind = Literal["array", "parameters", "memory", "host", "precision"]
+"""An array of N x N that is written; parameters of a network that are copied in every
+call; memory that the cost model does not know; a step that leaves the device; a product
+of float32 factors that rounds them."""
 
 _MOVES = frozenset(
     (
@@ -20,6 +21,7 @@ _MOVES = frozenset(
         *("convert", "reshape", "broadcast"),
     )
 )
+_LEAST_BYTES = 2**20  # smaller copies of parameters take no time
 _QUIET = frozenset(("parameter", "constant", "bitcast", "tuple", "get-tuple-element"))
 _HOST = frozenset(("infeed", "outfeed", "send", "recv"))
 _CALLBACKS = re.compile(r"callback|HostExecute|MoveToHost|MoveToDevice", re.IGNORECASE)
@@ -36,7 +38,7 @@ class Finding(NamedTuple):
         kind: What it is about.
         what: The operation.
         where: Line of Python.
-        bytes: Bytes of the array, where there is one.
+        bytes: Bytes of the array, where there is one; of all arrays for parameters.
         times: How often it happens in one call.
         known: Whether the cost model counts it.
     """
@@ -102,6 +104,32 @@ def find_arrays(
         left -= size * count
         result.append(Finding("array", what, where, size, count, known=left >= 0))
     return result
+
+
+def find_parameter_moves(program: Program) -> list[Finding]:
+    """Find parameters of a network that every call copies, turns or converts.
+
+    Returns:
+        A finding for each operation, with the bytes of all arrays that it makes.
+    """
+    body = program.computations[program.entry]
+    parameters = {each.name for each in body if each.opcode == "parameter"}
+    found: dict[str, tuple[float, float]] = {}
+    for each in body:
+        if each.opcode == "bitcast" and parameters.issuperset(each.operands):
+            parameters.add(each.name)
+        prefetched = each.opcode == "copy-start" and each.arrays[0].on_chip
+        if is_free(each) or prefetched or not each.operands:
+            continue
+        what, is_move = _operations(program, each)
+        if is_move and parameters.issuperset(each.operands):
+            count, size = found.get(what, (0.0, 0.0))
+            found[what] = count + 1, size + sum(a.nbytes for a in each.arrays)
+    return [
+        Finding("parameters", what, "", size, count)
+        for what, (count, size) in found.items()
+        if size >= _LEAST_BYTES
+    ]
 
 
 def find_memory(temporary: int, predicted: int | None, square: int) -> list[Finding]:

@@ -15,6 +15,7 @@ from dslo_jax.bench.compile.findings import (
     find_collectives,
     find_host_steps,
     find_memory,
+    find_parameter_moves,
     find_rounded_products,
 )
 from dslo_jax.bench.compile.hlo import Array, read_program
@@ -52,7 +53,8 @@ def compile_stage(
     except Exception as error:  # a stage that cannot be made is a row, not the end
         return [{**about, "stage": name, "failed": _reason(error)}]
     return [
-        {**about, "stage": case.name, **_row_of(case, size, chip)} for case in cases
+        {**about, "stage": case.name, **_row_of(case, size, chip, devices)}
+        for case in cases
     ]
 
 
@@ -70,7 +72,7 @@ def places(chips: Sequence[Any], batch: int) -> Place:
     return lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
 
 
-def _row_of(case: Case, size: Size, chip: Chip) -> dict[str, Any]:
+def _row_of(case: Case, size: Size, chip: Chip, devices: int) -> dict[str, Any]:
     start = time.perf_counter()
     try:
         lowered = case.stage.lower(case.args, case.static)
@@ -84,11 +86,11 @@ def _row_of(case: Case, size: Size, chip: Chip) -> dict[str, Any]:
         "lower_s": round(middle - start, 3),
         "compile_s": _since(middle),
     }
-    return {**row, **describe_program(compiled, case, size, chip)}
+    return {**row, **describe_program(compiled, case, size, chip, devices)}
 
 
 def describe_program(
-    compiled: Any, case: Case, size: Size, chip: Chip
+    compiled: Any, case: Case, size: Size, chip: Chip, devices: int = 1
 ) -> dict[str, Any]:
     """Figures and findings of a compiled program, as plain values.
 
@@ -97,21 +99,23 @@ def describe_program(
         case: What was compiled.
         size: Its size.
         chip: The chip that it was compiled for.
+        devices: Number of chips; the figures are those of one of them.
     """
     program = read_program(compiled.as_text())
     runs = count_executions(program, case.turns)
     totals = add_up(program, runs.times, chip)
     host = find_host_steps(program, runs, is_gpu=chip.kind == "gpu")
-    memory = _memory(compiled)
+    memory, model = _memory(compiled), _model(case, devices)
     findings = [
         *find_arrays(
             program,
             runs.times,
             lambda array: is_square(array, size.patches, is_network=case.is_network),
             only_moves=case.is_network,
-            known_bytes=float(case.memory or 0),
+            known_bytes=float(model["temp"] or 0),
         ),
-        *find_memory(memory["temp"], case.memory, WORD * size.patches**2),
+        *(find_parameter_moves(program) if case.is_network else ()),
+        *find_memory(memory["temp"], model["temp"], WORD * size.patches**2),
         *host,
         *find_rounded_products(_products(totals)),
     ]
@@ -123,7 +127,7 @@ def describe_program(
         "bytes": totals.bytes,
         "launches": totals.launches if chip.kind == "gpu" else None,
         "memory": memory,
-        "model": _model(case),
+        "model": model,
         "loops": [loop._asdict() for loop in runs.loops],
         "products": _summary(totals),
         "collectives": [e._asdict() for e in find_collectives(program, runs.times)],
@@ -178,13 +182,15 @@ def _memory(compiled: Any) -> dict[str, int]:
     }
 
 
-def _model(case: Case) -> dict[str, Any]:
+def _model(case: Case, devices: int) -> dict[str, Any]:
+    """The cost model, divided evenly among the devices."""
     work = case.work
-    return {
+    found = {
         "flops": None if work is None else work.flops,
         "bytes": None if work is None else work.bytes or None,
         "temp": case.memory,
     }
+    return {name: value and value // devices for name, value in found.items()}
 
 
 def _compiler_counts(compiled: Any) -> dict[str, float]:

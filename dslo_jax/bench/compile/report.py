@@ -67,6 +67,14 @@ def whole_image(
     return sum(milliseconds(row) / row["batch"] for row in chosen)
 
 
+def words_of_bytes(count: float) -> str:
+    """A number of bytes in the largest unit that it fills."""
+    for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:,.4g} {unit}"
+    return f"{count:.0f} B"
+
+
 def unknown_findings(row: Row) -> Sequence[Row]:
     """Findings that the cost model does not count."""
     return [each for each in row.get("findings", ()) if not each["known"]]
@@ -74,6 +82,6 @@ def unknown_findings(row: Row) -> Sequence[Row]:
 
 def words_of_finding(finding: Row) -> str:
     """A finding in one line."""
-    size = f" of {finding['bytes'] / 2**20:.4g} MiB" if finding["bytes"] else ""
+    size = f" of {words_of_bytes(finding['bytes'])}" if finding["bytes"] else ""
     where = f", {finding['where']}" if finding["where"] else ""
     return f"{finding['kind']}: {finding['times']:g} x {finding['what']}{size}{where}"

@@ -70,6 +70,16 @@ class Size(NamedTuple):
         return math.isqrt(self.patches)
 
 
+def words_of_size(size: Size) -> str:
+    """A size in words, without what is 0."""
+    words = [f"{size.batch} photo{'s' if size.batch > 1 else ''}"]
+    if size.patches:
+        words.append(f"{size.patches} patches")
+    if size.classes:
+        words.append(f"{size.classes} classes")
+    return ", ".join([*words, size.dtype])
+
+
 def is_square_number(patches: int) -> bool:
     """Whether a photo can have this number of patches: the square of a multiple of 8.
 
