@@ -324,6 +324,7 @@ def _or_absent(table: Callable[[], str]) -> str:
 
 TABLES = {
     "README.md": {"stages": stages_table, "solvers": partial(solvers_table, "solvers")},
+    "docs/how-to/points.md": {"points": points_table},
     "docs/solvers/tuning.md": {
         "sizes": sizes_table,
         "processors": processors_table,
@@ -338,7 +339,6 @@ TABLES = {
         "oracles": partial(ablation_table, "oracles", "demo"),
     },
     "docs/how-to/folders.md": {"folders": folders_table},
-    "docs/how-to/points.md": {"points": points_table},
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),
