@@ -11,7 +11,7 @@ from jaxtyping import Array
 from dslo_jax import images
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
-from dslo_jax.pipeline import Steps
+from dslo_jax.pipeline import Placement, Steps
 from dslo_jax.prompts import parse_classes
 from dslo_jax.segmentation import Segmentation, assemble
 from dslo_jax.solvers import Discrepancy
@@ -115,11 +115,12 @@ class _Given(Steps):
     ):
         given = jnp.asarray(logits)
         (device,) = given.devices()
-        super().__init__(photos, titles, device, size=len(photos))
+        super().__init__(photos, titles, Placement(device), size=len(photos))
         batch, classes, height, width = given.shape
         self._grid = height, width
-        self._logits = given.reshape(batch, classes, height * width)
-        self._affinity = None if affinity is None else self.put(jnp.asarray(affinity))
+        put = self.placement.put_batch
+        self._logits = put(given.reshape(batch, classes, height * width))
+        self._affinity = None if affinity is None else put(jnp.asarray(affinity))
 
     def grid(self, config: SegmenterConfig) -> tuple[int, int]:
         """Rows and columns of the logits."""

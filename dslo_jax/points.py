@@ -23,7 +23,7 @@ from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
 from dslo_jax.ops.options import UpsamplingOptions
-from dslo_jax.pipeline import SolverInput, Steps
+from dslo_jax.pipeline import Placement, SolverInput, Steps
 from dslo_jax.pipeline.stages import Clock, Timing
 from dslo_jax.solvers import Discrepancy, MaximumVelocity, Reason
 
@@ -259,7 +259,7 @@ class _Clicks(Steps):
     ):
         (device,) = affinity.devices()
         titles = [f"point {index} at {point}" for index, point in enumerate(points)]
-        super().__init__([photo], titles, device, clock=clock)
+        super().__init__([photo], titles, Placement(device), clock=clock)
         self._affinity = affinity
         self._grid = grid
         height, width, _ = photo.pixels.shape
@@ -278,7 +278,7 @@ class _Clicks(Steps):
         """1 in the patch of a point, 0 elsewhere."""
         one_hot = np.zeros((1, len(self.patches), math.prod(self._grid)), np.float32)
         one_hot[0, np.arange(len(self.patches)), self.patches] = 1
-        return self.put(one_hot)
+        return self.placement.put_batch(one_hot)
 
     def affinity(self, config: SegmenterConfig) -> Array:
         """The given affinity."""
@@ -287,7 +287,7 @@ class _Clicks(Steps):
     def prepared(self, config: SegmenterConfig) -> SolverInput:
         """All mass of a point in its patch: nothing is rejected or suppressed."""
         source, number = self.logits(config), len(self.patches)
-        active, support, kept, non_finite = self.put(
+        active, support, kept, non_finite = self.placement.put_batch(
             (
                 np.ones((1, number), bool),
                 np.array([len(set(self.patches))], np.int32),

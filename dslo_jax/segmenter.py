@@ -74,6 +74,7 @@ class Segmenter:
         discrepancy: Discrepancy | None = None,
         dtype: str = "auto",
         device: str = "auto",
+        devices: int | str = 1,
         offline: bool = False,
         announce: Announce | None = None,
     ) -> "Segmenter":
@@ -97,6 +98,11 @@ class Segmenter:
                 elsewhere. The solvers always use float32.
             device: ``"auto"``, ``"cpu"``, ``"gpu"`` or ``"tpu"``; ``"gpu:1"`` is the
                 second GPU.
+            devices: How many devices share the photos of a batch, from ``device`` on:
+                a number, or ``"all"`` of this process. With ``"2x4"``, 2 share the
+                photos times 4 that share the classes; the columns of the affinity
+                instead, if it has 16384 patches or more. A batch is padded to a
+                multiple of the devices that share photos.
             offline: Whether to open no network connection.
             announce: Called as each stage begins, with its name and whether it
                 compiles first.
@@ -109,7 +115,7 @@ class Segmenter:
             CheckpointError: A checkpoint is missing, damaged, or not of this kind.
             OptionError: An option is unknown or out of range.
             ClassListError: A template does not hold exactly one ``{}`` (``C05``).
-            DeviceError: There is no such device (``D02``).
+            DeviceError: There is no such device, or there are not so many (``D02``).
         """
         pair = find_pair(name_or_path)
         world = pair.world if clip is None else None
@@ -121,7 +127,7 @@ class Segmenter:
         config = config.with_options(discrepancy=discrepancy, **chosen)
         find_templates(config.clip.templates)  # errors now, not after a download
         networks, checkpoints = load_pair(
-            pair, dtype=dtype, device=device, offline=offline
+            pair, dtype=dtype, device=device, devices=devices, offline=offline
         )
 
         def model() -> ModelInfo:

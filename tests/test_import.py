@@ -35,7 +35,6 @@ MAY_IMPORT = {
     "hub": "empty_prompt errors models weights",
     "logits": "cost models ops options",
     "attention": "cost empty_prompt errors hub models options weights",
-    "bench": "attention cost errors models ops solvers work",
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",
     "pipeline": (
@@ -44,8 +43,8 @@ MAY_IMPORT = {
     ),
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images ops outputs pipeline solvers",
-    "points": "config errors images ops pipeline solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
+    "points": "config errors images ops pipeline solvers",
     "stream": (
         "config errors images pairs pipeline prompts segmentation small_world threads"
     ),
@@ -54,7 +53,16 @@ MAY_IMPORT = {
         "config devices errors images loading pairs pipeline points prompts "
         "segmentation solvers stream templates"
     ),
+    "ray_data": "errors outputs prompts segmenter stream",
     "": "config errors ops own_logits points segmentation segmenter solvers stream",
+    "bench": (
+        "attention config cost errors images logits models ops pairs pipeline prompts "
+        "scenes segmenter solvers weights work"
+    ),
+    "bench.compile": (
+        "attention bench config cost errors logits models ops pipeline solvers weights "
+        "work"
+    ),
     "runs": "errors files images outputs prompts segmentation segmenter stream threads",
     "evaluation.metrics": "",
     "evaluation.datasets": (
@@ -69,9 +77,9 @@ MAY_IMPORT = {
         "outputs runs"
     ),
     "evaluation": (
-        "attention config cost errors evaluation.datasets evaluation.metrics "
+        "bench config cost errors evaluation.datasets evaluation.metrics "
         "evaluation.reports evaluation.sweeps files pipeline prompts runs scenes "
-        "segmentation segmenter"
+        "segmenter"
     ),
     "demo": (
         "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "
@@ -79,15 +87,15 @@ MAY_IMPORT = {
         "templates weights"
     ),
     "cli": (
-        "bench cache config devices errors evaluation evaluation.datasets "
-        "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter solvers"
+        "bench bench.compile cache config devices errors evaluation "
+        "evaluation.datasets evaluation.reports evaluation.sweeps files hub images "
+        "options outputs pairs pipeline prompts runs segmenter solvers"
     ),
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.
 
 A room is a folder or a file next to the folders; "" is ``dslo_jax`` itself. The folders
-of ``evaluation`` are rooms of their own.
+of ``evaluation``, and ``bench.compile``, are rooms of their own.
 """
 
 

@@ -39,8 +39,9 @@ NAMES = {
         *("read_class_file", "split_classes", "tokenize"),
     ),
     "pipeline": (
-        *("Batch", "Memory", "Networks", "ScaledPhoto", "Solved", "SolverInput"),
-        *("Steps", "num_compilations"),
+        *("Batch", "Memory", "Networks", "Placement"),
+        *("ScaledPhoto", "Solved", "SolverInput"),
+        *("Steps", "num_compilations", "place"),
     ),
     "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
     "attention": (

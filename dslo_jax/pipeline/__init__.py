@@ -4,7 +4,9 @@ from dslo_jax.pipeline.batch import (
     Batch as Batch,
     ScaledPhoto as ScaledPhoto,
 )
+from dslo_jax.pipeline.mesh import place as place
 from dslo_jax.pipeline.networks import Networks as Networks
+from dslo_jax.pipeline.placement import Placement as Placement
 from dslo_jax.pipeline.programs import (
     SolverInput as SolverInput,
     num_compilations as num_compilations,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, UInt8
 
@@ -14,7 +15,7 @@ from dslo_jax.logits import ClipOptions
 from dslo_jax.pipeline import programs
 from dslo_jax.pipeline.networks import Networks
 from dslo_jax.pipeline.programs import PhotoFeatures, network_stage
-from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths
+from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths, turns
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.pipeline.steps import Memory, Steps
 from dslo_jax.prompts import ClassList
@@ -93,7 +94,7 @@ class Batch(Steps):
         super().__init__(
             [scaled.photo for scaled in self.scaled],
             classes.titles,
-            networks.device,
+            networks.placement,
             size=size,
             clock=clock,
             memory=memory,
@@ -120,7 +121,8 @@ class Batch(Steps):
         """Compute CLIP's features of the patches, of one photo after the other.
 
         A photo is in a sequence of its own length, whatever the others are. So its
-        features do not depend on the photos that share its batch.
+        features do not depend on the photos that share its batch. Of several devices,
+        each computes those of its own photos.
         """
         options, network = config.clip, self.networks.logits
         stage = network_stage("features", network.module.stages[1])
@@ -128,23 +130,29 @@ class Batch(Steps):
         longest = sequence_lengths(options.short_side, patch)[-1]
 
         def compute() -> PhotoFeatures:
-            found, grids = [], []
-            for photo in self.scaled:
-                patches = photo.patches(options, patch)
+            cut = [photo.patches(options, patch) for photo in self.scaled]
+            lengths = [patches.pixels.shape[1] for patches in cut]
+            owned = self._owned()
+            found: dict[tuple[int, int], Array] = {}
+            for turn in turns(lengths, [list(dict.fromkeys(own)) for own in owned]):
+                patches = jax.tree.map(
+                    lambda *each: np.concatenate(each), *(cut[photo] for photo in turn)
+                )
                 features = stage(
                     self.clock,
                     network.state,
-                    self.put(patches),
+                    self.placement.put_batch(patches),
                     graph=network.graph,
                     attention=options.attention,
                     longest=longest,
                 )
-                found.append(features)
-                grids.append(patches.grid[0])
-            missing = len(self.padded) - len(found)
-            found += found[-1:] * missing
-            grids += grids[-1:] * missing
-            return PhotoFeatures(tuple(found), self.put(np.stack(grids)))
+                found |= {pair: features for pair in enumerate(turn)}
+            features = (
+                self.placement.joined([found[pair] for pair in enumerate(slot)])
+                for slot in zip(*owned, strict=True)
+            )
+            grids = np.concatenate([cut[each].grid for own in owned for each in own])
+            return PhotoFeatures(tuple(features), self.placement.put_batch(grids))
 
         key = ("features", options.attention, options.short_side, options.resample)
         return self.memory.recall(key, compute)
@@ -159,7 +167,7 @@ class Batch(Steps):
                 self.clock,
                 self.features(config),
                 self.text(config),
-                self.put(index),
+                self.placement.put(index),
                 num_classes=len(self.classes),
                 grid=grid,
             )
@@ -187,12 +195,22 @@ class Batch(Steps):
 
         def compute() -> Array:
             encoded = self.encoded(config)
-            return stage(self.clock, network.state, encoded, graph=network.graph)
+            found = stage(self.clock, network.state, encoded, graph=network.graph)
+            return self.placement.put_affinity(found)
 
         key = (self.affinity_name, config.affinity)
         return self.memory.recall_last("affinity", key, compute)
 
+    def _owned(self) -> list[list[int]]:
+        """For each part of the batch, its photos; the padding repeats the last one."""
+        size, last = len(self.padded), len(self.scaled) - 1
+        each = size // self.placement.parts
+        return [
+            [min(photo, last) for photo in range(first, first + each)]
+            for first in range(0, size, each)
+        ]
+
     def _squares(self, side: int) -> Array:
         squares = [photo.square(side) for photo in self.scaled]
         padding = len(self.padded) - len(squares)
-        return self.put(np.stack(squares + squares[-1:] * padding))
+        return self.placement.put_batch(np.stack(squares + squares[-1:] * padding))

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
 from dslo_jax.attention.options import AffinityOptions
 from dslo_jax.errors import SolverError
 from dslo_jax.images import Photo
+from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.solvers import Counts, Discrepancy, Fused, Reason, Solution
 
@@ -115,7 +115,7 @@ def real_rows(order: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def count(
-    given: SolverInput, order: np.ndarray, counts: np.ndarray, platform: str
+    given: SolverInput, order: np.ndarray, counts: np.ndarray, placement: Placement
 ) -> Counts:
     """Count patches and pairs with mass; the greatest numbers of the batch, rounded up.
 
@@ -123,10 +123,10 @@ def count(
         given: Input of the solver, for the batch.
         order: From ``choose_classes``.
         counts: From ``choose_classes``; the padding has no mass.
-        platform: Platform of the device, such as ``"cpu"``.
+        placement: The device, from which the counts are fetched.
     """
     patches = given.source.shape[2]
-    support, kept = jax.device_get((given.support, given.kept))
+    support, kept = placement.fetch((given.support, given.kept))
     pairs = np.take_along_axis(kept, order, axis=1)
     pairs[~real_rows(order, counts)] = 0
     return Counts(
@@ -135,7 +135,7 @@ def count(
         classes=order.shape[1],
         patches=patches,
         step=1,
-        platform=platform,
+        platform=placement.platform,
     )
 
 

@@ -15,6 +15,7 @@ from dslo_jax.attention import AffinityOptions, AffinitySource
 from dslo_jax.cache import NameStore
 from dslo_jax.errors import OptionError
 from dslo_jax.logits import LogitsSource
+from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import network_stage
 from dslo_jax.pipeline.stages import Clock, Static
 from dslo_jax.templates import find_templates
@@ -30,14 +31,14 @@ class OnDevice:
 
     Args:
         module: The network.
-        device: Device of its parameters.
+        placement: The device of its parameters.
     """
 
-    def __init__(self, module: Any, device: jax.Device):  # pyright: ignore[reportInvalidTypeForm]
+    def __init__(self, module: Any, placement: Placement):
         graph, state = nnx.split(module)
         self.module = module
         self.graph = Static(graph)
-        self.state = jax.device_put(state, device)
+        self.state = placement.put(state)
 
 
 class Networks:
@@ -52,6 +53,7 @@ class Networks:
         downscaling: Pixels per patch of a source that is not loaded, which gives the
             grid of the maps.
         kept: Features of names that are kept on disk.
+        placement: The devices; default: that of the parameters of ``logits``.
     """
 
     def __init__(
@@ -62,10 +64,10 @@ class Networks:
         *,
         downscaling: int = 8,
         kept: NameStore | None = None,
+        placement: Placement | None = None,
     ):
-        leaves = jax.tree.leaves(nnx.state(logits))
-        self.device = next(iter(leaves[0].devices())) if leaves else jax.devices()[0]
-        self.logits = OnDevice(logits, self.device)
+        self.placement = placement or Placement(_device_of(logits))
+        self.logits = OnDevice(logits, self.placement)
         self.tokenizer = tokenizer
         if affinities is None:
             affinities = {}
@@ -97,8 +99,7 @@ class Networks:
             CheckpointError: The files of the tokenizer are missing (``W08``) or
                 unreadable (``W04``).
         """
-        device = next(iter(jax.tree.leaves(nnx.state(logits))[0].devices()))
-        kept = NameStore.of(logits, tokenizer, device)
+        kept = NameStore.of(logits, tokenizer, _device_of(logits))
         loaded_before = kept is not None and kept.is_used
         load = prompts.LazyTokenizer if loaded_before else prompts.load_tokenizer
         return cls(logits, load(tokenizer), *args, kept=kept, **options)
@@ -111,7 +112,13 @@ class Networks:
             {**self._affinities, **more},
             downscaling=self._downscaling,
             kept=self._kept,
+            placement=self.placement,
         )
+
+    @property
+    def device(self) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]
+        """The device of the networks; of several equal ones, the first."""
+        return self.placement.device
 
     @property
     def affinity_names(self) -> tuple[str, ...]:
@@ -152,7 +159,7 @@ class Networks:
                 variant = source.with_options(options)
                 explicit = name, variant.options  # with the layers named
                 if explicit not in self._variants:
-                    self._variants[explicit] = OnDevice(variant, self.device)
+                    self._variants[explicit] = OnDevice(variant, self.placement)
                 self._variants[key] = self._variants[explicit]
             return self._variants[key]
 
@@ -184,7 +191,9 @@ class Networks:
             for name in names:
                 if (templates, name) not in self._text:
                     self._text[templates, name] = self._features(clock, name, templates)
-        return self.put(np.stack([self._text[templates, name] for name in names]))
+        return self.placement.put(
+            np.stack([self._text[templates, name] for name in names])
+        )
 
     def _features(
         self, clock: Clock, name: str, templates: Any
@@ -196,7 +205,7 @@ class Networks:
             stage = network_stage("embed", network.module.stages[0])
             (features,) = prompts.embed_names(
                 lambda ids: stage(
-                    clock, network.state, self.put(ids), graph=network.graph
+                    clock, network.state, self.placement.put(ids), graph=network.graph
                 ),
                 self.tokenizer,
                 [name],
@@ -206,10 +215,6 @@ class Networks:
                 self._kept.write(name, texts, features)
         return features
 
-    def put(self, tree: Any) -> Any:
-        """Put arrays on the device of the networks."""
-        return jax.device_put(tree, self.device)
-
     def _missing(self, name: str) -> str:
         if name:
             known = ", ".join(map(repr, self._affinities))
@@ -218,3 +223,9 @@ class Networks:
             "this mode needs self-attention, and there is no attention checkpoint; "
             "pass one, or choose the mode kl or logits"
         )
+
+
+def _device_of(module: Any) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]
+    """The device of the parameters of a network; the first one if it has none."""
+    leaves = jax.tree.leaves(nnx.state(module))
+    return next(iter(leaves[0].devices())) if leaves else jax.local_devices()[0]

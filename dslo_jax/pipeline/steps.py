@@ -33,6 +33,7 @@ from dslo_jax.areas import area_means
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
 from dslo_jax.pipeline import checks, programs
+from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.solvers import Solution
@@ -92,9 +93,10 @@ class Steps(ABC):
     Args:
         photos: At most ``size`` photos.
         titles: Titles of the classes.
-        device: Device of all programs.
-        size: Number of photos on the device; the last photo is repeated up to this
-            number, so that no further shape is compiled.
+        placement: The device of all programs.
+        size: Number of photos at once, rounded up to a multiple of the parts of the
+            placement; the last photo is repeated up to this number, so that no further
+            shape is compiled.
         clock: Collects the timings.
         memory: Keeps the results; may be shared by batches of the same photos.
     """
@@ -103,16 +105,17 @@ class Steps(ABC):
         self,
         photos: Sequence[Photo],
         titles: Sequence[str],
-        device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
+        placement: Placement,
         *,
         size: int = 1,
         clock: Clock | None = None,
         memory: Memory | None = None,
     ):
         self.photos = tuple(photos)
+        size = placement.padded(size)
         self.padded = [*photos, *[photos[-1]] * (size - len(photos))]
         self.titles = tuple(titles)
-        self.device = device
+        self.placement = placement
         self.clock = clock or Clock()
         self.memory = memory or Memory()
 
@@ -135,10 +138,6 @@ class Steps(ABC):
     def _maps_key(self, config: SegmenterConfig) -> Hashable:
         return "solved", self.solved_key(config)
 
-    def put(self, tree: Any) -> Any:
-        """Put arrays on the device."""
-        return jax.device_put(tree, self.device)
-
     def prepared(self, config: SegmenterConfig) -> SolverInput:
         """Prepare the logits: early rejection, suppression, normalisation.
 
@@ -150,7 +149,7 @@ class Steps(ABC):
             given = programs.SOURCES(
                 self.clock, self.logits(config), options=config.source
             )
-            non_finite = jax.device_get(given.non_finite)
+            non_finite = self.placement.fetch(given.non_finite)
             checks.check_logits(non_finite, self.titles, self.padded)
             return given
 
@@ -190,19 +189,25 @@ class Steps(ABC):
         solved, grid = self.solved(config), self.grid(config)
         bilinear = options.upsampling == "bilinear"
         spatial, colour = options.spatial_variance, options.range_variance
-        variances = self.put(np.array([spatial, colour], np.float32))
+        variances = self.placement.put(np.array([spatial, colour], np.float32))
         form = "hat" if bilinear else ops.form_of(spatial, colour)
         elsewhere = 0.0
 
         def run(tile: ops.Tile) -> ops.PixelLabels:
             nonlocal elsewhere
             start = time.perf_counter()
-            together = ops.units_together(tile.classes.shape[1], self.device.platform)
+            together = ops.units_together(
+                tile.classes.shape[1], self.placement.platform
+            )
             found = programs.LABELS(
-                self.clock, self.put(tile), variances, form=form, together=together
+                self.clock,
+                self.placement.put(tile),
+                variances,
+                form=form,
+                together=together,
             )
             elsewhere += time.perf_counter() - start
-            return jax.device_get(found)
+            return self.placement.fetch(found)
 
         self.clock.announce("fold")
         start = time.perf_counter()
@@ -216,27 +221,30 @@ class Steps(ABC):
     def solve(self, config: SegmenterConfig) -> Solved:
         """Compute the result of ``solved``, without the memory."""
         given = self.prepared(config)
-        order, counts = checks.choose_classes(jax.device_get(given.active))
+        order, counts = checks.choose_classes(self.placement.fetch(given.active))
         affinity = self.affinity(config)
         discrepancy = config.discrepancy
         if discrepancy.wants_counts:
-            needed = checks.count(given, order, counts, self.device.platform)
+            needed = checks.count(given, order, counts, self.placement)
             discrepancy = discrepancy.fitted(needed)
         values = given.logits if discrepancy.takes_logits else given.source
         before = self.clock.seconds_of("solver")
+        chosen = programs.CHOSEN(
+            self.clock, values, *self.placement.put_batch((order, counts))
+        )
         solve = partial(
             programs.DISCREPANCY,
             self.clock,
-            programs.CHOSEN(self.clock, values, *self.put((order, counts))),
+            self.placement.put_classes(chosen),
             affinity,
         )
         first, *others = discrepancy.attempts
-        solution = jax.device_get(solve(discrepancy=first))
+        solution = self.placement.fetch(solve(discrepancy=first))
         for other in others:
             failed = np.isnan(solution.error) & checks.real_rows(order, counts)
             unsolved = failed.any(axis=1)
             if unsolved.any():
-                again = jax.device_get(solve(discrepancy=other))
+                again = self.placement.fetch(solve(discrepancy=other))
                 solution = _choose_photos(unsolved, again, solution)
         checks.check_maps(
             solution, order, counts, self.titles, config.discrepancy, config.affinity
@@ -261,16 +269,15 @@ class Steps(ABC):
     def _dense(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
         """Compute the labels of one photo by dense upsampling."""
         solved = self.solved(config)
+        values = solved.solution.value[index]
         guide = self.photos[index].pixels.astype(np.float32) / 255.0
         labelled = programs.DENSE_LABELS(
             self.clock,
-            self.put(solved.solution.value[index]),
-            self.put(np.int32(solved.counts[index])),
-            self.put(guide),
+            *self.placement.put((values, np.int32(solved.counts[index]), guide)),
             grid=self.grid(config),
             options=config.upsampling,
         )
-        return jax.device_get(labelled)
+        return self.placement.fetch(labelled)
 
 
 def _choose_photos(which: np.ndarray, these: Solution, those: Solution) -> Solution:

@@ -1,10 +1,21 @@
 """The few sizes that solvers are compiled for."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dslo_jax.pipeline import SolverInput, checks
+from dslo_jax.pipeline import Placement, SolverInput, checks
+
+
+class Pretended(Placement):
+    """A CPU that says that it is a GPU."""
+
+    platform = "gpu"
+
+
+CPU = Placement(jax.devices()[0])
+GPU = Pretended(jax.devices()[0])
 
 
 def activity(classes, *counts):
@@ -34,9 +45,9 @@ def test_a_list_of_classes_has_few_sizes(classes, expected):
     [(64, {64}), (1024, {256, 512, 1024}), (4096, {512, 1024, 2048, 4096})],
 )
 def test_a_path_reads_few_numbers_of_rows(patches, expected):
-    sizes = {checks.count(*given(rows, patches), "gpu").rows for rows in (1, patches)}
+    sizes = {checks.count(*given(rows, patches), GPU).rows for rows in (1, patches)}
     for rows in range(1, patches + 1, 37):
-        size = min(checks.count(*given(rows, patches), "gpu").rows, patches)
+        size = min(checks.count(*given(rows, patches), GPU).rows, patches)
         assert size >= rows
         sizes.add(size)
     assert {min(size, patches) for size in sizes} == expected
@@ -55,4 +66,4 @@ def given(rows, patches):
 
 def test_pairs_of_the_padding_are_not_counted():
     """The padding has the index 0, and the class 0 has mass in all patches."""
-    assert checks.count(*given(700, 4096), "cpu").pairs == 1024
+    assert checks.count(*given(700, 4096), CPU).pairs == 1024

@@ -164,7 +164,7 @@ class InformedBatch(Batch):
 
         def compute() -> Array:
             truth = np.stack([true_affinity(each) for each in self._shares(grid)])
-            return self.put(truth)
+            return self.placement.put_batch(truth)
 
         return self.memory.recall_last("affinity", ("truth", grid), compute)
 
@@ -177,7 +177,7 @@ class InformedBatch(Batch):
         maps = self._oracles & {"map", "shares"}
         if not maps:
             return super().solve(config)
-        active = jax.device_get(self.prepared(config).active)
+        active = self.placement.fetch(self.prepared(config).active)
         order, counts = checks.choose_classes(active)
         shares = self._shares(self.grid(config))
         if "map" in maps:
@@ -194,15 +194,15 @@ class InformedBatch(Batch):
             given = programs.SOURCES(
                 self.clock,
                 given.logits,
-                self.put(np.stack(present)),
+                self.placement.put_batch(np.stack(present)),
                 options=config.source,
             )
         if "seeds" in self._oracles:
-            estimates = jax.device_get(given.source)
+            estimates = self.placement.fetch(given.source)
             shares = self._shares(self.grid(config))
             pairs = zip(estimates, shares, strict=True)
             seeds = np.stack([true_seeds(*pair) for pair in pairs])
-            given = RESEED(self.clock, given, self.put(seeds))
+            given = RESEED(self.clock, given, self.placement.put_batch(seeds))
         return given
 
     def _shares(self, grid: tuple[int, int]) -> np.ndarray:
