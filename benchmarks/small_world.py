@@ -19,7 +19,7 @@ from dslo_jax import Segmenter, images, pairs, scenes
 from dslo_jax.bench.machine import describe_machine
 from dslo_jax.pipeline import Batch
 from dslo_jax.prompts import parse_classes
-from dslo_jax.small_world import mean_leads
+from dslo_jax.small_world import mean_leads, world_logits
 
 
 SEEDS = range(3000, 3400)
@@ -101,7 +101,8 @@ def main() -> None:
     for name, is_drawn, pictures in kinds([PHOTO, *options.photos]):
         read = [images.read_photo(picture) for picture in pictures]
         batches = [Batch(networks, [photo], classes) for photo in read]
-        leads = [float(mean_leads(world, batch)[0]) for batch in batches]
+        logits = [np.asarray(world_logits(world, batch)) for batch in batches]
+        leads = [float(mean_leads(each)[0]) for each in logits]
         rows.append(
             {
                 "kind": name,

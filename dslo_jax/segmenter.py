@@ -170,7 +170,8 @@ class Segmenter:
             classes: One entry per class: a name, or a list of synonyms.
             discrepancy: The discrepancy to solve for, in this call.
             **options: Other options for this call, by their flat names, such as
-                ``mode="path"`` or ``epsilon=0.05``. The networks stay loaded.
+                ``mode="path"`` or ``epsilon=0.05``; the networks stay loaded. Also
+                ``time_stages``, as for ``stream``.
 
         Returns:
             The label map at the size of the photo, and the maps behind it.
@@ -241,6 +242,7 @@ class Segmenter:
         *,
         batch_size: int = 4,
         max_pixels: int = images.MAX_PIXELS,
+        time_stages: bool | None = None,
         discrepancy: Discrepancy | None = None,
         **options: Any,
     ) -> Generator[Segmentation | FailedPhoto, None, None]:
@@ -256,6 +258,9 @@ class Segmenter:
             classes: One entry per class: a name, or a list of synonyms.
             batch_size: As for ``batch``.
             max_pixels: Greatest number of pixels of a photo, checked before decoding.
+            time_stages: Whether to wait for every stage on the device, to time it
+                alone. By default GPUs and TPUs run a batch without waiting, and its
+                time is that of the stage ``"batch"``. On a CPU it changes nothing.
             discrepancy: As for one photo.
             **options: As for one photo.
 
@@ -283,6 +288,7 @@ class Segmenter:
             config,
             prompts.parse_classes(classes),
             batch_size=batch_size,
+            time_stages=time_stages,
             max_pixels=max_pixels,
             announce=self._announce,
             world=self._world,

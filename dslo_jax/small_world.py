@@ -6,47 +6,49 @@ and whether the photo is no drawing of their world.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from dslo_jax.pairs import World
 from dslo_jax.pipeline import Batch
+from dslo_jax.pipeline.stages import Clock
 from dslo_jax.prompts import ClassList, parse_classes
 
 
 _NAMED = 10  # the most unknown words that a note lists
 
 
-def world_notes(world: World, batch: Batch) -> list[tuple[str, ...]]:
+def world_notes(
+    world: World,
+    classes: ClassList,
+    logits: Float[np.ndarray, "photos classes patches"],
+) -> list[tuple[str, ...]]:
     """The notes of each photo about what the networks do not know.
 
     Args:
         world: What they know.
-        batch: The photos, and the classes that were asked for.
+        classes: The classes that were asked for.
+        logits: From ``world_logits``, on the host.
 
     Returns:
         For each photo its notes; none where everything is known.
     """
-    words = _word_notes(world, batch.classes)
+    words = _word_notes(world, classes)
     notes = []
-    for lead in mean_leads(world, batch).tolist():
+    for lead in mean_leads(logits).tolist():
         is_drawing = lead >= world.least_lead
         notes.append(words if is_drawing else (*words, _foreign_note(world, lead)))
     return notes
 
 
-def mean_leads(world: World, batch: Batch) -> Float[np.ndarray, " photos"]:
-    """How far the best class of a patch is ahead of the second, on average.
-
-    All classes of the world are compared, whatever was asked for: in a drawing, one of
-    them fits each patch far better than the others. In a photograph several fit equally
-    badly.
+def world_logits(world: World, batch: Batch) -> Array:
+    """The logits of all classes of the world, whatever was asked for.
 
     Args:
         world: What the networks know.
         batch: The photos. Features that it has computed are used again.
 
     Returns:
-        Mean over the patches of the difference of two cosines, 0 ... 2.
+        ``[batch classes patches]`` on the device, whose computation may still run.
     """
     compared = Batch(
         batch.networks,
@@ -54,9 +56,26 @@ def mean_leads(world: World, batch: Batch) -> Float[np.ndarray, " photos"]:
         parse_classes(world.classes),
         size=len(batch.padded),
         memory=batch.memory,
+        clock=Clock(waits=batch.clock.waits),
+        placement=batch.placement,
     )
-    logits = np.asarray(compared.logits(world.config), np.float32)
-    logits = logits[: len(batch.photos)]
+    return compared.logits(world.config)
+
+
+def mean_leads(
+    logits: Float[np.ndarray, "photos classes patches"],
+) -> Float[np.ndarray, " photos"]:
+    """How far the best class of a patch is ahead of the second, on average.
+
+    In a drawing, one of the classes fits each patch far better than the others. In a
+    photograph several fit equally badly.
+
+    Args:
+        logits: From ``world_logits``, on the host.
+
+    Returns:
+        Mean over the patches of the difference of two cosines, 0 ... 2.
+    """
     second, best = np.moveaxis(np.partition(logits, -2, axis=1)[:, -2:], 1, 0)
     return (best - second).mean(axis=-1)
 

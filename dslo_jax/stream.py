@@ -3,8 +3,13 @@
 Three steps run at the same time: threads read and scale photos, one thread runs the
 networks and the solver on a batch, and the caller's thread makes the labels of the
 batch before it. Each step holds a limited number of photos and of their bytes.
+
+On an accelerator the second step only starts the programs of a batch, up to its labels,
+and the third one waits for them: the results of a batch are fetched while the next
+batches are computed.
 """
 
+import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -12,17 +17,18 @@ from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import numpy as np
 
-from dslo_jax import images
+from dslo_jax import images, tuning
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import DeviceError, DsloError, attempt
 from dslo_jax.images import Photo
 from dslo_jax.pairs import World
-from dslo_jax.pipeline import Batch, Networks, ScaledPhoto
-from dslo_jax.pipeline.stages import Announce, Clock, Timing
+from dslo_jax.pipeline import Batch, Networks, Room, ScaledPhoto
+from dslo_jax.pipeline.stages import BATCH, Announce, Clock, Timing, merged
 from dslo_jax.prompts import ClassList
 from dslo_jax.segmentation import ModelInfo, Segmentation, assemble
-from dslo_jax.small_world import world_notes
+from dslo_jax.small_world import world_logits, world_notes
 from dslo_jax.threads import batched, map_ahead
 
 
@@ -58,7 +64,8 @@ class _Solved(NamedTuple):
     batch: Batch
     index: int
     timings: tuple[Timing, ...]
-    notes: tuple[str, ...]
+    begun: float
+    world_logits: Any
 
 
 class Stream:
@@ -69,6 +76,7 @@ class Stream:
         config: The options of the method.
         classes: The classes.
         batch_size: Photos at once on the device.
+        time_stages: As for ``Segmenter.stream``.
         max_pixels: Greatest number of pixels of a photo.
         announce: As for ``Segmenter``.
         world: As for ``Segmenter``.
@@ -82,6 +90,7 @@ class Stream:
         classes: ClassList,
         *,
         batch_size: int,
+        time_stages: bool | None,
         max_pixels: int,
         announce: Announce | None,
         world: World | None,
@@ -95,7 +104,12 @@ class Stream:
         self._announce = announce
         self._world = world
         self._model = model
-        self._clock = Clock(announce)  # of the next batch
+        placement = networks.placement
+        self._host_decides = tuning.host_decides(placement.platform)
+        self._waits = self._host_decides or bool(time_stages)
+        self._clock = self._new_clock()  # of the next batch
+        self._room = Room()
+        self._finished = 0.0  # when the last batch was finished
         # A ``with jax.disable_jit():`` of the caller does not reach other threads.
         self._disable_jit: bool = jax.config.jax_disable_jit  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -144,8 +158,15 @@ class Stream:
         """Read and scale a photo."""
         clock = Clock()
         photo = ScaledPhoto(clock.time("read", self._photo_of, source), clock)
-        photo.prepare(self._config, self._networks.logits.module.patch_size)
+        layers_of = None
+        if not self._host_decides and self._config.upsampling.upsampling != "dense":
+            layers_of = self._networks.grid(self._config.affinity)
+        patch = self._networks.logits.module.patch_size
+        photo.prepare(self._config, patch, layers_of=layers_of)
         return _Read(source, photo)
+
+    def _new_clock(self) -> Clock:
+        return Clock(self._announce, waits=self._waits)
 
     def _photo_of(self, source: Any) -> Photo:
         if isinstance(source, Photo):
@@ -155,7 +176,7 @@ class Stream:
     def _solve_batch(
         self, batch: Sequence[_Read | FailedPhoto]
     ) -> list[_Solved | FailedPhoto]:
-        """Run the networks and the solver.
+        """Run the networks and the solver, or start them.
 
         Where a batch fails, each of its photos is tried alone: so only those that fail
         themselves are lost.
@@ -178,17 +199,24 @@ class Stream:
     def _solve(self, read: Sequence[_Read], size: int) -> list[_Solved]:
         if not read:
             return []
-        photos = [each.photo for each in read]
-        clock, self._clock = self._clock, Clock(self._announce)
-        batch = Batch(self._networks, photos, self._classes, size=size, clock=clock)
-        batch.solved(self._config)
-        notes = [()] * len(read)
+        begun = time.perf_counter()
+        clock, self._clock = self._clock, self._new_clock()
+        batch = Batch(
+            self._networks,
+            [each.photo for each in read],
+            self._classes,
+            size=size,
+            clock=clock,
+            room=self._room,
+        )
+        batch.start(self._config)
+        compared = None
         if self._world is not None:
-            notes = world_notes(self._world, batch)
-        batch.forget_all_but_maps(self._config)
+            compared = world_logits(self._world, batch)
+        batch.forget_inputs(self._config)
         timings = clock.timings
         return [
-            _Solved(each.source, batch, index, timings, notes[index])
+            _Solved(each.source, batch, index, timings, begun, compared)
             for index, each in enumerate(read)
         ]
 
@@ -197,7 +225,8 @@ class Stream:
     ) -> Sequence[Segmentation | FailedPhoto]:
         """Make the labels of a part of a batch, and the results.
 
-        Where this fails for all, each photo is tried alone.
+        Where this fails for all, each photo is tried alone. If the batch was only
+        started before, this is the first time that a photo can fail.
         """
         solved = [each for each in part if isinstance(each, _Solved)]
         if not solved:
@@ -205,16 +234,27 @@ class Stream:
         together = attempt(self._label, solved)
         if not isinstance(together, DsloError):
             return together
-        return [self._finish_alone(each) for each in solved]
+        size = 1 if isinstance(together, DeviceError) else self._batch_size
+        return [self._finish_alone(each, size) for each in solved]
 
-    def _finish_alone(self, solved: _Solved) -> Segmentation | FailedPhoto:
-        return _failure_or(solved.source, attempt(lambda: self._label([solved])[0]))
+    def _finish_alone(self, solved: _Solved, size: int) -> Segmentation | FailedPhoto:
+        def finish() -> Segmentation:
+            mine = solved
+            if not self._host_decides:
+                photo = solved.batch.scaled[solved.index]
+                (mine,) = self._solve([_Read(solved.source, photo)], size)
+            return self._label([mine])[0]
+
+        return _failure_or(solved.source, attempt(finish))
 
     def _label(self, solved: Sequence[_Solved]) -> list[Segmentation]:
         batch, config = solved[0].batch, self._config
-        batch.clock = Clock(self._announce)
+        batch.clock = self._new_clock()
         labelled = batch.labelled(config, [each.index for each in solved])
         maps, clock = batch.solved(config), batch.clock
+        if not clock.waits:
+            clock.add(BATCH, self._seconds_since(solved[0]))
+        notes = self._world_notes(solved[0])
         return [
             assemble(
                 batch.photos[each.index],
@@ -223,13 +263,30 @@ class Stream:
                 jax.tree.map(itemgetter(each.index), maps.solution),
                 labels,
                 grid=batch.grid(config),
-                timings=(*each.timings, *clock.timings),
+                timings=merged(each.timings, clock.timings),
                 config=config,
                 model=self._model,
-                notes=(*self._classes.notes, *each.notes),
+                notes=(*self._classes.notes, *notes[each.index]),
             )
             for each, labels in zip(solved, labelled, strict=True)
         ]
+
+    def _seconds_since(self, solved: _Solved) -> float:
+        """Seconds of a batch on the device, without compilation.
+
+        Batches run one after another, so a batch begins when the one before has ended.
+        """
+        now = time.perf_counter()
+        begun, self._finished = max(solved.begun, self._finished), now
+        compiling = sum(timing.compile_seconds for timing in solved.timings)
+        return max(0.0, now - begun - compiling)
+
+    def _world_notes(self, solved: _Solved) -> Sequence[tuple[str, ...]]:
+        batch = solved.batch
+        if self._world is None:
+            return [()] * len(batch.photos)
+        logits = batch.placement.fetch(solved.world_logits)[: len(batch.photos)]
+        return world_notes(self._world, self._classes, logits.astype(np.float32))
 
 
 def _parts(

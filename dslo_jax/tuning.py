@@ -90,10 +90,10 @@ PAIRS_ON = ("cpu",)
 """Platforms where classes may own rows, because both ways were measured there."""
 
 SCORES_AT_ONCE, SCORES_AT_ONCE_GPU = 2**24, 2**26
-"""Greatest number of attention scores, of all heads, that an accelerator holds at once.
-The compiler for TPUs keeps 64 MiB of them in the vector memory of a v5e or v6e. If there
-are twice as many, it moves them to the memory of the chip and back, and estimates three
-times the cycles. A GPU starts a quarter of the kernels with 256 MiB at once."""
+"""Greatest number of attention scores, of all heads, that an accelerator holds at
+once. The compiler for TPUs keeps 64 MiB of them in the vector memory of a v5e or v6e.
+If there are twice as many, it moves them to the memory of the chip and back, and
+estimates three times the cycles. A GPU starts a quarter of the kernels with 256 MiB at once."""
 
 SLOT_NUMBERS = {"cpu": 2**18}
 """Numbers that a step of the loop over a tile of pixels may hold: what the cache of a
@@ -116,3 +116,32 @@ def slot_numbers(platform: str) -> int:
 DIVIDED_PATCHES = 16384
 """Least number of patches for which several devices divide the affinity of a photo, not
 its classes. An affinity of 16384 patches takes 1 GiB in float32."""
+
+HOST_DECIDES_ON = ("cpu",)
+"""Platforms where the host looks at results between two programs of a batch, and makes
+the labels that the maps alone decide. On a CPU nothing is gained by not waiting, and
+fewer classes and pixels are computed. Elsewhere a batch runs from its pixels to its
+labels without waiting, and is checked afterwards."""
+
+LAYERS = (16, 32, 64)
+"""Numbers of layers of a photo that one call computes labels for. A photo of 512 x 512
+pixels has 64 layers of 64 x 64 cells. A call is 5 to 9 kernels on an H100, as its
+compiler divides it."""
+
+LAYER_NUMBERS = {"tpu": 2**24}
+"""Numbers that a step of such a call may hold. A TPU keeps fewer of them close to its
+vector units. Elsewhere it is 2^27, 512 MiB: 8 photos with 24 classes in one step."""
+
+LAYERS_AHEAD = 2**26
+"""Greatest number of bytes of the colours of a batch whose labels are computed without
+waiting. The photos of other batches are labelled one by one."""
+
+
+def host_decides(platform: str) -> bool:
+    """Whether a platform, such as ``"cpu"``, is in ``HOST_DECIDES_ON``."""
+    return platform in HOST_DECIDES_ON
+
+
+def layer_numbers(platform: str) -> int:
+    """``LAYER_NUMBERS`` of a platform, such as ``"tpu"``."""
+    return LAYER_NUMBERS.get(platform, 2**27)

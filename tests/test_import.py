@@ -28,25 +28,26 @@ MAY_IMPORT = {
     "ops": "areas options tuning",
     "solvers": "errors options tuning",
     "outputs": "errors files images",
-    "models": "errors ops weights work",
+    "models": "errors ops tuning weights work",
     "prompts": "errors outputs templates tokens",
     "cost": "models solvers tuning work",
     "empty_prompt": "cache errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
     "logits": "cost models ops options",
-    "attention": "cost empty_prompt errors hub models options weights",
+    "attention": "cost empty_prompt errors hub models options tuning weights",
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",
     "pipeline": (
         "areas attention cache config errors images logits ops prompts solvers "
-        "templates"
+        "templates tuning"
     ),
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images ops outputs pipeline solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
     "points": "config errors images ops pipeline solvers",
     "stream": (
-        "config errors images pairs pipeline prompts segmentation small_world threads"
+        "config errors images pairs pipeline prompts segmentation small_world threads "
+        "tuning"
     ),
     "loading": "attention cache devices hub logits pairs pipeline segmentation",
     "segmenter": (
@@ -58,10 +59,6 @@ MAY_IMPORT = {
     "bench": (
         "attention config cost errors images logits models ops pairs pipeline prompts "
         "scenes segmenter solvers weights work"
-    ),
-    "bench.compile": (
-        "attention bench config cost errors logits models ops pipeline solvers weights "
-        "work"
     ),
     "runs": "errors files images outputs prompts segmentation segmenter stream threads",
     "evaluation.metrics": "",
@@ -87,15 +84,15 @@ MAY_IMPORT = {
         "templates weights"
     ),
     "cli": (
-        "bench bench.compile cache config devices errors evaluation "
-        "evaluation.datasets evaluation.reports evaluation.sweeps files hub images "
-        "options outputs pairs pipeline prompts runs segmenter solvers"
+        "bench cache config devices errors evaluation evaluation.datasets "
+        "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
+        "pipeline prompts runs segmenter solvers"
     ),
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.
 
 A room is a folder or a file next to the folders; "" is ``dslo_jax`` itself. The folders
-of ``evaluation``, and ``bench.compile``, are rooms of their own.
+of ``evaluation`` are rooms of their own.
 """
 
 

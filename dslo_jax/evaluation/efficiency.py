@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,9 @@ def measure(segmenter: Segmenter, photo: Any, classes: Classes) -> dict[str, Any
         value is ``None`` where there is none.
     """
     with watch() as calls:
-        result = segmenter(photo, classes)
-    runs = [segmenter(photo, classes).timings for _ in range(_REPEATS)]
+        result = segmenter(photo, classes, time_stages=True)
+    segment = partial(segmenter, photo, classes, time_stages=True)
+    runs = [segment().timings for _ in range(_REPEATS)]
     seconds = {timing.stage: timing.seconds for timing in result.timings}
     for stage in {timing.stage for timings in runs for timing in timings}:
         seconds[stage] = statistics.median(

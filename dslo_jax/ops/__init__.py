@@ -5,6 +5,11 @@ from dslo_jax.ops.dense import (
     dense_bilateral_upsample as dense_bilateral_upsample,
 )
 from dslo_jax.ops.labels import PixelLabels as PixelLabels
+from dslo_jax.ops.layers import (
+    Layers as Layers,
+    label_layers as label_layers,
+    layers_together as layers_together,
+)
 from dslo_jax.ops.logits import (
     Suppression as Suppression,
     normalize as normalize,
@@ -17,10 +22,18 @@ from dslo_jax.ops.patches import (
     cut_patches as cut_patches,
     resize_patches as resize_patches,
 )
+from dslo_jax.ops.photo_layers import (
+    Call as Call,
+    PhotoLayers as PhotoLayers,
+    cut_batch as cut_batch,
+    divide_layers as divide_layers,
+)
 from dslo_jax.ops.pixels import (
     Canvas as Canvas,
     Colours as Colours,
+    empty_tile as empty_tile,
     label_photos as label_photos,
+    rooms_for as rooms_for,
 )
 from dslo_jax.ops.resize import (
     position_weights as position_weights,

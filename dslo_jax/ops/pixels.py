@@ -85,8 +85,7 @@ def label_photos(
         Labels and ties of every photo. Other memory: a tile and its result, and 25
         values for each class and undecided cell of a row.
     """
-    most = max((len(canvas.values) for canvas in canvases), default=1)
-    rooms = [*(room for room in ROOMS if room < most), _room_for(most)]
+    rooms = rooms_for(max((len(canvas.values) for canvas in canvases), default=1))
     photos = [_Photo(canvas, radius) for canvas in canvases]
     for below, room in zip([0, *rooms], rooms, strict=False):
         writer = _Writer(room, radius, run)
@@ -125,6 +124,43 @@ def find_rivals(values: Float32[np.ndarray, "classes h w"], radius: int) -> Outl
             behind = (near - winner).max(axis=(2, 3))
             rivals[row, columns] = (behind >= -close).T
     return Outlook(best, rivals)
+
+
+def rooms_for(num_classes: int) -> list[int]:
+    """The rooms of the tiles of photos with at most so many classes, ascending."""
+    largest = max(ROOMS[0], 1 << (num_classes - 1).bit_length())
+    return [*(room for room in ROOMS if room < num_classes), largest]
+
+
+def empty_tile(room: int, radius: int, *, coloured: bool) -> Tile:
+    """A tile without units.
+
+    Args:
+        room: Classes that a piece has room for.
+        radius: Neighbours on each side of a cell.
+        coloured: Whether it has room for colours, which bilinear labels do not need.
+    """
+    pieces, neighbours = _most_pieces(room), len(steps(radius))
+    return Tile(
+        pixels=np.zeros((UNITS, SLOTS, 3), np.uint8) if coloured else None,
+        piece=np.zeros(UNITS, np.int32),
+        start=np.zeros(UNITS, np.int32),
+        used=np.array(0, np.int32),
+        width=np.ones(pieces, np.int32),
+        origin=np.zeros((pieces, 2), np.float32),
+        step=np.zeros((pieces, 2), np.float32),
+        mean=np.zeros((pieces, 3), np.float32),
+        colours=np.zeros((pieces, neighbours, 3), np.float32),
+        inside=np.zeros((pieces, neighbours), bool),
+        values=np.zeros((pieces, room, neighbours), np.float32),
+        classes=np.zeros((pieces, room), np.int32),
+        count=np.zeros(pieces, np.int32),
+    )
+
+
+def _most_pieces(room: int) -> int:
+    """Pieces of a tile."""
+    return min(max(_PIECES // room, 64), UNITS)
 
 
 class _Runs(NamedTuple):
@@ -200,7 +236,7 @@ class _Writer:
 
     def __init__(self, room: int, radius: int, run: Run):
         self._room, self._radius, self._run = room, radius, run
-        self._limit = min(max(_PIECES // room, 64), UNITS)
+        self._limit = _most_pieces(room)
         self._added: list[tuple[_Photo, _Pieces, int]] = []
         self._units = self._count = 0
         self._tile: Tile | None = None
@@ -236,7 +272,9 @@ class _Writer:
         self._units = self._count = 0
 
     def _write(self, photo: _Photo, pieces: _Pieces, each: int) -> None:
-        tile = self._tile = self._tile or self._empty(photo.colours is not None)
+        tile = self._tile = self._tile or empty_tile(
+            self._room, self._radius, coloured=photo.colours is not None
+        )
         (height, width), cell, count = pieces.sides, pieces.cell, len(pieces.first[0])
         units = slice(self._units, self._units + count * each)
         mine = slice(self._count, self._count + count)
@@ -264,28 +302,6 @@ class _Writer:
             slots[:, : height * width] = cut.reshape(count, -1, 3)
         self._added.append((photo, pieces, units.start))
         self._units, self._count = units.stop, mine.stop
-
-    def _empty(self, has_pixels: bool) -> Tile:
-        pieces, neighbours = self._limit, len(steps(self._radius))
-        return Tile(
-            pixels=np.zeros((UNITS, SLOTS, 3), np.uint8) if has_pixels else None,
-            piece=np.zeros(UNITS, np.int32),
-            start=np.zeros(UNITS, np.int32),
-            used=np.array(0, np.int32),
-            width=np.ones(pieces, np.int32),
-            origin=np.zeros((pieces, 2), np.float32),
-            step=np.zeros((pieces, 2), np.float32),
-            mean=np.zeros((pieces, 3), np.float32),
-            colours=np.zeros((pieces, neighbours, 3), np.float32),
-            inside=np.zeros((pieces, neighbours), bool),
-            values=np.zeros((pieces, self._room, neighbours), np.float32),
-            classes=np.zeros((pieces, self._room), np.int32),
-            count=np.zeros(pieces, np.int32),
-        )
-
-
-def _room_for(num_classes: int) -> int:
-    return max(ROOMS[0], 1 << (num_classes - 1).bit_length())
 
 
 def _runs(length: int, cells: int) -> _Runs:

@@ -4,6 +4,8 @@ from dslo_jax.pipeline.batch import (
     Batch as Batch,
     ScaledPhoto as ScaledPhoto,
 )
+from dslo_jax.pipeline.by_device import Room as Room
+from dslo_jax.pipeline.memory import Memory as Memory, Solved as Solved
 from dslo_jax.pipeline.mesh import place as place
 from dslo_jax.pipeline.networks import Networks as Networks
 from dslo_jax.pipeline.placement import Placement as Placement
@@ -11,4 +13,4 @@ from dslo_jax.pipeline.programs import (
     SolverInput as SolverInput,
     num_compilations as num_compilations,
 )
-from dslo_jax.pipeline.steps import Memory as Memory, Solved as Solved, Steps as Steps
+from dslo_jax.pipeline.steps import Steps as Steps

@@ -8,16 +8,19 @@ import jax
 import numpy as np
 from jaxtyping import Array, UInt8
 
-from dslo_jax import images, ops
+from dslo_jax import images, ops, tuning
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
 from dslo_jax.logits import ClipOptions
 from dslo_jax.pipeline import programs
+from dslo_jax.pipeline.by_device import Room
+from dslo_jax.pipeline.memory import Memory
 from dslo_jax.pipeline.networks import Networks
+from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import PhotoFeatures, network_stage
 from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths, turns
 from dslo_jax.pipeline.stages import Clock
-from dslo_jax.pipeline.steps import Memory, Steps
+from dslo_jax.pipeline.steps import Steps, is_coloured
 from dslo_jax.prompts import ClassList
 
 
@@ -47,11 +50,35 @@ class ScaledPhoto:
         area = partial(images.resize_photo, size=(side, side), method="area")
         return self._copy(side, area)
 
-    def prepare(self, config: SegmenterConfig, patch: int) -> None:
-        """Make the copies that a configuration needs."""
+    def layers(self, grid: tuple[int, int], *, coloured: bool) -> ops.PhotoLayers:
+        """The pixels as layers of a grid, for labels; see ``ops.PhotoLayers``."""
+        key = "layers", grid, coloured
+        if key not in self._copies:
+            self._copies[key] = ops.PhotoLayers(
+                self.photo.pixels, grid, coloured=coloured
+            )
+        return self._copies[key]
+
+    def prepare(
+        self,
+        config: SegmenterConfig,
+        patch: int,
+        *,
+        layers_of: tuple[int, int] | None = None,
+    ) -> None:
+        """Make the copies that a configuration needs.
+
+        Args:
+            config: The configuration.
+            patch: Side of a patch of the source of logits, in pixels.
+            layers_of: Grid whose layers the labels need; ``None`` if they need none.
+        """
         self.patches(config.clip, patch)
         if config.discrepancy.needs_affinity:
             self.square(config.affinity.size)
+        if layers_of is not None and self.photo.pixels.nbytes <= tuning.LAYERS_AHEAD:
+            layers = self.layers(layers_of, coloured=is_coloured(config))
+            self.clock.time("fold", layers.make_all)
 
     def _copy(self, key: Hashable, make: Callable[[np.ndarray], Any]) -> Any:
         if key not in self._copies:
@@ -70,6 +97,8 @@ class Batch(Steps):
         clock: As for ``Steps``.
         affinity_name: Name of the source of affinities.
         memory: As for ``Steps``.
+        room: As for ``Steps``.
+        placement: The device, if not that of the networks.
     """
 
     def __init__(
@@ -82,6 +111,8 @@ class Batch(Steps):
         clock: Clock | None = None,
         affinity_name: str = "",
         memory: Memory | None = None,
+        room: Room | None = None,
+        placement: Placement | None = None,
     ):
         clock = clock or Clock()
         self.scaled = [
@@ -94,10 +125,11 @@ class Batch(Steps):
         super().__init__(
             [scaled.photo for scaled in self.scaled],
             classes.titles,
-            networks.placement,
+            placement or networks.placement,
             size=size,
             clock=clock,
             memory=memory,
+            room=room,
         )
         self.networks = networks
         self.classes = classes
@@ -110,6 +142,12 @@ class Batch(Steps):
     def solved_key(self, config: SegmenterConfig) -> tuple[Hashable, ...]:
         """Key of the maps: everything that they depend on."""
         return (*super().solved_key(config), self.affinity_name)
+
+    def photo_layers(self, index: int, config: SegmenterConfig) -> ops.PhotoLayers:
+        """The pixels of a photo as layers, which may have been made before."""
+        return self.scaled[index].layers(
+            self.grid(config), coloured=is_coloured(config)
+        )
 
     def text(self, config: SegmenterConfig) -> Array:
         """Compute the features of all names."""

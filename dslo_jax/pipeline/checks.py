@@ -101,7 +101,7 @@ def choose_classes(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         that are not padding. The padding has the index 0.
     """
     counts = active.sum(axis=1, dtype=np.int32)
-    size = _class_bucket(int(counts.max()), active.shape[1])
+    size = class_bucket(int(counts.max()), active.shape[1])
     order = np.zeros((len(active), size), np.int32)
     for row, survivors in zip(order, active, strict=True):
         indices = np.flatnonzero(survivors)
@@ -130,8 +130,8 @@ def count(
     pairs = np.take_along_axis(kept, order, axis=1)
     pairs[~real_rows(order, counts)] = 0
     return Counts(
-        rows=_row_bucket(int(support.max()), patches),
-        pairs=_row_bucket(int(pairs.sum(axis=1).max()), patches),
+        rows=row_bucket(int(support.max()), patches),
+        pairs=row_bucket(int(pairs.sum(axis=1).max()), patches),
         classes=order.shape[1],
         patches=patches,
         step=1,
@@ -139,15 +139,7 @@ def count(
     )
 
 
-def _epsilon(discrepancy: Discrepancy) -> float | None:
-    """Epsilon of a path, alone or fused; ``None`` for other discrepancies."""
-    if isinstance(discrepancy, Fused):
-        first, second = map(_epsilon, (discrepancy.first, discrepancy.second))
-        return second if first is None else first
-    return getattr(discrepancy, "epsilon", None)
-
-
-def _class_bucket(count: int, classes: int) -> int:
+def class_bucket(count: int, classes: int) -> int:
     """The number of classes that a solver is compiled for: one of few sizes.
 
     Args:
@@ -160,9 +152,17 @@ def _class_bucket(count: int, classes: int) -> int:
     return min(size, -(-classes // 8) * 8)
 
 
-def _row_bucket(count: int, patches: int) -> int:
+def row_bucket(count: int, patches: int) -> int:
     """The number of rows that a path is compiled for: one of few sizes."""
     size = max(FEWEST_ROWS, -(-patches // READING_PARTS))
     while size < count:
         size *= 2
     return size
+
+
+def _epsilon(discrepancy: Discrepancy) -> float | None:
+    """Epsilon of a path, alone or fused; ``None`` for other discrepancies."""
+    if isinstance(discrepancy, Fused):
+        first, second = map(_epsilon, (discrepancy.first, discrepancy.second))
+        return second if first is None else first
+    return getattr(discrepancy, "epsilon", None)

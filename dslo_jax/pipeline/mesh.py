@@ -41,7 +41,7 @@ class MeshPlacement(Placement):
 
     def put(self, tree: Any) -> Any:
         """Put arrays on every device that all photos share, such as parameters."""
-        return self._put(tree)
+        return self._put(tree, self._sharding())
 
     def put_batch(self, tree: Any) -> Any:
         """Divide arrays whose first axis counts the photos among the devices.
@@ -50,7 +50,7 @@ class MeshPlacement(Placement):
             tree: Arrays, or trees of them; the number of photos is a multiple of
                 ``parts``.
         """
-        return self._put(tree, DATA)
+        return self._put(tree, self._sharding(DATA))
 
     def put_classes(
         self, values: Float[Array, "batch classes patches"]
@@ -59,7 +59,7 @@ class MeshPlacement(Placement):
         classes, patches = values.shape[1:]
         if classes % self.mesh.shape[CLASS] or self._divides_columns(patches):
             return values
-        return self._put(values, DATA, CLASS)
+        return self._put(values, self._sharding(DATA, CLASS))
 
     def put_affinity(
         self, affinity: Float[Array, "batch patches patches"]
@@ -70,7 +70,7 @@ class MeshPlacement(Placement):
         """
         if not self._divides_columns(affinity.shape[2]):
             return affinity
-        return self._put(affinity, DATA, None, CLASS)
+        return self._put(affinity, self._sharding(DATA, None, CLASS))
 
     def joined(self, arrays: Sequence[Array]) -> Array:
         """An array whose part on each device is already there, in another array.
@@ -79,7 +79,7 @@ class MeshPlacement(Placement):
             arrays: For each part, an array of the same shape and sharding with it.
         """
         first = arrays[0]
-        if all(array is first for array in arrays):
+        if self.only_shapes or all(array is first for array in arrays):
             return first
         there = [
             {shard.device: shard.data for shard in array.addressable_shards}
@@ -98,8 +98,8 @@ class MeshPlacement(Placement):
         size = self.mesh.shape[CLASS]
         return size > 1 and patches >= tuning.DIVIDED_PATCHES and patches % size == 0
 
-    def _put(self, tree: Any, *axes: str | None) -> Any:
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec(*axes)))
+    def _sharding(self, *axes: str | None) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(*axes))
 
 
 def place(devices: np.ndarray) -> Placement:

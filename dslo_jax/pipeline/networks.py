@@ -26,6 +26,9 @@ Load = Callable[[AffinityOptions], AffinitySource]
 for the first time, with the options of that call."""
 
 
+_KEPT_LISTS = 8  # lists of classes whose features stay on the device
+
+
 class OnDevice:
     """A network split into graph and parameters, for compiled programs.
 
@@ -79,6 +82,7 @@ class Networks:
         self._downscaling = downscaling
         self._kept = kept
         self._text: dict[tuple[Any, str], Float[np.ndarray, " channels"]] = {}
+        self._text_on_device: dict[tuple[Any, tuple[str, ...]], Array] = {}
         self._lock = threading.RLock()  # batches of one stream run in several threads
 
     @classmethod
@@ -187,13 +191,17 @@ class Networks:
 
         A name is encoded alone, so that its features do not depend on other names.
         """
+        asked = templates, tuple(names)
         with self._lock:
             for name in names:
                 if (templates, name) not in self._text:
                     self._text[templates, name] = self._features(clock, name, templates)
-        return self.placement.put(
-            np.stack([self._text[templates, name] for name in names])
-        )
+            if asked not in self._text_on_device:
+                rows = [self._text[templates, name] for name in names]
+                if len(self._text_on_device) == _KEPT_LISTS:
+                    self._text_on_device.clear()
+                self._text_on_device[asked] = self.placement.put(np.stack(rows))
+            return self._text_on_device[asked]
 
     def _features(
         self, clock: Clock, name: str, templates: Any

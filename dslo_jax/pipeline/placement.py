@@ -4,11 +4,14 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array, Float
+
+from dslo_jax.errors import DeviceError
 
 
 @dataclass(frozen=True)
@@ -17,9 +20,12 @@ class Placement:
 
     Args:
         device: The device.
+        only_shapes: Whether arrays are replaced by their shapes, so that programs are
+            compiled for them and not run.
     """
 
     device: jax.Device  # pyright: ignore[reportInvalidTypeForm]
+    only_shapes: bool = field(default=False, kw_only=True)
 
     @property
     def platform(self) -> str:
@@ -37,11 +43,11 @@ class Placement:
 
     def put(self, tree: Any) -> Any:
         """Put arrays on the device that all photos share, such as parameters."""
-        return jax.device_put(tree, self.device)
+        return self._put(tree, SingleDeviceSharding(self.device))
 
     def put_batch(self, tree: Any) -> Any:
         """Put arrays on the device whose first axis counts the photos of a batch."""
-        return jax.device_put(tree, self.device)
+        return self._put(tree, SingleDeviceSharding(self.device))
 
     def put_classes(
         self, values: Float[Array, "batch classes patches"]
@@ -68,5 +74,27 @@ class Placement:
 
         Returns:
             The same with NumPy arrays.
+
+        Raises:
+            DeviceError: A program that was not waited for had too little memory
+                (``D01``).
         """
-        return jax.device_get(tree)
+        try:
+            return jax.device_get(tree)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise DeviceError(
+                "D01",
+                "a batch needs more memory than the device has; use a smaller batch, a "
+                "smaller affinity_size, or half precision",
+            ) from error
+
+    def _put(self, tree: Any, sharding: jax.sharding.Sharding) -> Any:
+        if not self.only_shapes:
+            return jax.device_put(tree, sharding)
+
+        def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+        return jax.tree.map(shape, tree)

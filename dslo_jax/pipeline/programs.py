@@ -177,6 +177,33 @@ def _choose(
     return jnp.where(is_real[:, :, None], chosen, 0)
 
 
+def _compact(
+    values: Float[Array, "batch classes patches"],
+    active: Bool[Array, "batch classes"],
+    *,
+    size: int,
+) -> tuple[
+    Float[Array, "batch active patches"],
+    Int32[Array, "batch active"],
+    Int32[Array, " batch"],
+]:
+    """Choose the active classes, and take their rows; see ``_choose``.
+
+    Args:
+        values: Values of all classes.
+        active: Whether a class survived early rejection.
+        size: Number of rows; classes beyond it are left out.
+
+    Returns:
+        The rows, the index of each, and the number of rows that are not padding.
+    """
+    place = jnp.cumsum(active, axis=1, dtype=jnp.int32) - 1
+    here = active[:, None] & (place[:, None] == jnp.arange(size)[:, None])
+    order = jnp.sum(here * jnp.arange(active.shape[1], dtype=jnp.int32), axis=2)
+    counts = jnp.minimum(jnp.sum(active, axis=1, dtype=jnp.int32), size)
+    return _choose(values, order, counts), order, counts
+
+
 def _solve(
     source: Float[Array, "batch active patches"],
     affinity: Float[Array, "batch patches patches"] | None,
@@ -222,9 +249,12 @@ def _label_densely(
 LOGITS = Stage("logits", _match)
 SOURCES = Stage("logits", _prepare)
 CHOSEN = Stage("logits", _choose)
+COMPACTED = Stage("logits", _compact)
 DISCREPANCY = Stage("solver", _solve)
 LABELS = Stage("labels", ops.label_tile)
+LAYER_LABELS = Stage("labels", ops.label_layers)
 DENSE_LABELS = Stage("labels", _label_densely)
+_LABELS = LABELS, LAYER_LABELS, DENSE_LABELS
 _PARTS = {
     "embed": _encode_text,
     "features": _dense_features,
@@ -250,8 +280,8 @@ def network_stage(part: str, name: str) -> Stage:
 
 def all_stages() -> tuple[Stage, ...]:
     """All stages that exist in this process so far."""
-    own = (LOGITS, SOURCES, CHOSEN, DISCREPANCY, LABELS, DENSE_LABELS)
-    return (*_OF_NETWORKS.values(), *own)
+    chosen = LOGITS, SOURCES, CHOSEN, COMPACTED
+    return (*_OF_NETWORKS.values(), *chosen, DISCREPANCY, *_LABELS)
 
 
 def num_compilations() -> int:

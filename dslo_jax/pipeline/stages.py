@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,16 +34,24 @@ class Timing(NamedTuple):
     compile_seconds: float
 
 
+BATCH = "batch"
+"""Name in timings of all stages of a batch on the device together, if none is waited
+for; see ``Clock``."""
+
+
 class Clock:
     """The timings of one run.
 
     Args:
         announce: Called as each stage of this run begins.
+        waits: Whether each stage is waited for and timed alone. Otherwise its program
+            is only started, and its time belongs to that of the whole batch.
     """
 
-    def __init__(self, announce: Announce | None = None):
+    def __init__(self, announce: Announce | None = None, *, waits: bool = True):
         self._timings: dict[str, Timing] = {}
         self._announce = announce
+        self.waits = waits
 
     @property
     def timings(self) -> tuple[Timing, ...]:
@@ -78,6 +87,14 @@ class Clock:
         result = function(*args)
         self.add(stage, time.perf_counter() - start)
         return result
+
+
+def merged(*timings: Iterable[Timing]) -> tuple[Timing, ...]:
+    """The sums of several timings, one for each stage."""
+    clock = Clock()
+    for each in timings:
+        clock.include(each)
+    return clock.timings
 
 
 class Static:
@@ -179,7 +196,13 @@ class Uncompiled:
         static: Mapping[str, Hashable],
     ):
         self._function, self._static = function, static
+        self._args = args
         self.args_info = jax.tree.map(jax.typeof, args), {}
+
+    @property
+    def out_info(self) -> Any:
+        """The shapes of the outputs."""
+        return jax.eval_shape(partial(self._function, **self._static), *self._args)
 
     def __call__(self, *args: Any) -> Any:
         """Run the function, one operation after another."""
@@ -215,12 +238,19 @@ class Stage:
         return len(self._compiled)
 
     def __call__(self, clock: Clock, *args: Any, **static: Hashable) -> Any:
-        """Run the program, wait for its outputs, and add the time to the clock.
+        """Run the program, and add its time to the clock.
+
+        A clock that waits gets the time until the outputs are ready. For one that does
+        not, the time of compilation goes to the stage ``BATCH``.
 
         Args:
             clock: The timings of the run.
-            *args: Arrays, or trees of them, that are ready.
+            *args: Arrays, or trees of them. If one is a ``jax.ShapeDtypeStruct`` with
+                a sharding, the program is compiled and not run.
             **static: The static arguments.
+
+        Returns:
+            The outputs, or their shapes if the program was not run.
 
         Raises:
             DeviceError: The device has too little memory (``D01``).
@@ -249,14 +279,22 @@ class Stage:
             for calls in _watching:
                 calls.append(Call(self.name, program, static))
             ready = time.perf_counter()
-            with jax.debug_nans(False):  # NaN marks a class without solution: no fault
-                result = jax.block_until_ready(program(*args))
+            if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+                result = program.out_info
+            else:
+                with jax.debug_nans(False):  # NaN marks a class without solution
+                    result = program(*args)
+                    if clock.waits:
+                        jax.block_until_ready(result)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise self._no_memory(self._compiled.get(key)) from error
-        seconds = time.perf_counter() - ready
-        clock.add(self.name, seconds, ready - start if compiles else 0.0)
+        seconds, compiling = time.perf_counter() - ready, ready - start
+        if clock.waits:
+            clock.add(self.name, seconds, compiling if compiles else 0.0)
+        elif compiles:
+            clock.add(BATCH, 0.0, compiling)
         return result
 
     def lower(self, args: tuple[Any, ...], static: Mapping[str, Hashable]) -> Any:

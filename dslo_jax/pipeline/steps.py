@@ -18,73 +18,25 @@ labelled   labels of the pixels                 those of ``solved``, and ``upsam
 ========== ==================================== =====================================
 """
 
-import time
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections import deque
+from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Array, Int32
+from jaxtyping import Array
 
-from dslo_jax import ops
+from dslo_jax import ops, tuning
 from dslo_jax.areas import area_means
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
-from dslo_jax.pipeline import checks, programs
+from dslo_jax.pipeline import by_device, by_host, checks, programs
+from dslo_jax.pipeline.memory import Memory, Solved
 from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.pipeline.stages import Clock
-from dslo_jax.solvers import Solution
-
-
-class Solved(NamedTuple):
-    """The maps of a batch, on the host.
-
-    Attributes:
-        order: Index of every class that was solved for, and padding.
-        counts: Number of classes of each photo that are not padding.
-        solution: Maps and status of the classes in ``order``.
-        seconds: Time of the solver, without compilation.
-    """
-
-    order: Int32[np.ndarray, "batch active"]
-    counts: Int32[np.ndarray, " batch"]
-    solution: Solution
-    seconds: float
-
-
-class Memory:
-    """Results of the steps for the photos of one batch.
-
-    The key of a result holds everything that the result depends on.
-    """
-
-    def __init__(self):
-        self._known: dict[Hashable, Any] = {}
-        self._last: dict[str, tuple[Hashable, Any]] = {}
-
-    def recall(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """Return the result of a key; compute it if it is not known."""
-        if key not in self._known:
-            self._known[key] = compute()
-        return self._known[key]
-
-    def recall_last(self, step: str, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """Return the result of a key; keep only the last one of each step.
-
-        This is for large results, such as affinities.
-        """
-        if step not in self._last or self._last[step][0] != key:
-            self._last.pop(step, None)  # free the old one before the new one is made
-            self._last[step] = key, compute()
-        return self._last[step][1]
-
-    def keep_only(self, key: Hashable) -> None:
-        """Forget all results but that of one key."""
-        self._known = {key: self._known[key]}
-        self._last = {}
 
 
 class Steps(ABC):
@@ -99,6 +51,8 @@ class Steps(ABC):
             shape is compiled.
         clock: Collects the timings.
         memory: Keeps the results; may be shared by batches of the same photos.
+        room: The sizes to solve with where the host does not decide; may be shared by
+            all batches of a run.
     """
 
     def __init__(
@@ -110,6 +64,7 @@ class Steps(ABC):
         size: int = 1,
         clock: Clock | None = None,
         memory: Memory | None = None,
+        room: by_device.Room | None = None,
     ):
         self.photos = tuple(photos)
         size = placement.padded(size)
@@ -118,6 +73,8 @@ class Steps(ABC):
         self.placement = placement
         self.clock = clock or Clock()
         self.memory = memory or Memory()
+        self.host_decides = tuning.host_decides(placement.platform)
+        self._room = room or by_device.Room()
 
     @abstractmethod
     def grid(self, config: SegmenterConfig) -> tuple[int, int]:
@@ -135,26 +92,31 @@ class Steps(ABC):
         """Key of the maps: everything that they depend on."""
         return config.clip, config.source, config.affinity, config.discrepancy
 
-    def _maps_key(self, config: SegmenterConfig) -> Hashable:
-        return "solved", self.solved_key(config)
-
     def prepared(self, config: SegmenterConfig) -> SolverInput:
-        """Prepare the logits: early rejection, suppression, normalisation.
-
-        Raises:
-            SolverError: A logit is NaN or infinite (``S01``).
-        """
+        """Prepare the logits: early rejection, suppression, normalisation."""
 
         def compute() -> SolverInput:
-            given = programs.SOURCES(
-                self.clock, self.logits(config), options=config.source
-            )
-            non_finite = self.placement.fetch(given.non_finite)
-            checks.check_logits(non_finite, self.titles, self.padded)
-            return given
+            logits = self.logits(config)
+            return programs.SOURCES(self.clock, logits, options=config.source)
 
         key = ("prepared", config.clip, config.source, self.grid(config))
         return self.memory.recall(key, compute)
+
+    def start(self, config: SegmenterConfig) -> None:
+        """Start everything up to the labels, without waiting for any result.
+
+        The labels of large photos are not started. Where the host decides (see
+        ``tuning.HOST_DECIDES_ON``), the batch is solved, and no label started.
+
+        Raises:
+            SolverError: As for ``solved``, where the host decides.
+        """
+        if self.host_decides:
+            self.solved(config)
+            return
+        self._start_solver(config)
+        if self._fits_together(config):
+            self._start_labels(config)
 
     def solved(self, config: SegmenterConfig) -> Solved:
         """Compute the maps of the classes that survive early rejection.
@@ -163,11 +125,29 @@ class Steps(ABC):
             SolverError: A logit is not finite (``S01``), or a class has no solution
                 (``S03``).
         """
-        return self.memory.recall(self._maps_key(config), partial(self.solve, config))
+        key = self._key("solved", config)
+        return self.memory.recall(key, partial(self.solve, config))
 
-    def forget_all_but_maps(self, config: SegmenterConfig) -> None:
-        """Free the memory of all steps before ``solved``, which must have run."""
-        self.memory.keep_only(self._maps_key(config))
+    def forget_inputs(self, config: SegmenterConfig) -> None:
+        """Free the memory of all steps before the maps, once these are started."""
+        steps = ("solved", "started", "codes")
+        self.memory.keep_only(*(self._key(step, config) for step in steps))
+
+    def solve(self, config: SegmenterConfig) -> Solved:
+        """Compute the result of ``solved``, without the memory."""
+        if self.host_decides:
+            solved = self._solve_by_host(config)
+        else:
+            solved = self._solve_by_device(config)
+        checks.check_maps(
+            solved.solution,
+            solved.order,
+            solved.counts,
+            self.titles,
+            config.discrepancy,
+            config.affinity,
+        )
+        return solved
 
     def labelled(
         self, config: SegmenterConfig, which: Sequence[int] | None = None
@@ -182,84 +162,182 @@ class Steps(ABC):
             For each photo, at its own size: for every pixel a row of
             ``solved(config).order``, and whether it is tied.
         """
-        options = config.upsampling
         chosen = range(len(self.photos)) if which is None else which
-        if options.upsampling == "dense":
+        if config.upsampling.upsampling == "dense":
             return [self._dense(config, index) for index in chosen]
-        solved, grid = self.solved(config), self.grid(config)
-        bilinear = options.upsampling == "bilinear"
-        spatial, colour = options.spatial_variance, options.range_variance
-        variances = self.placement.put(np.array([spatial, colour], np.float32))
-        form = "hat" if bilinear else ops.form_of(spatial, colour)
-        elsewhere = 0.0
-
-        def run(tile: ops.Tile) -> ops.PixelLabels:
-            nonlocal elsewhere
-            start = time.perf_counter()
-            together = ops.units_together(
-                tile.classes.shape[1], self.placement.platform
+        self.solved(config)  # with the labels, if they were started
+        if self.host_decides:
+            canvases = (self._canvas(config, index) for index in chosen)
+            return by_host.label(
+                self.clock, self.placement, canvases, config.upsampling
             )
-            found = programs.LABELS(
-                self.clock,
-                self.placement.put(tile),
-                variances,
-                form=form,
-                together=together,
-            )
-            elsewhere += time.perf_counter() - start
-            return self.placement.fetch(found)
-
-        self.clock.announce("fold")
-        start = time.perf_counter()
-        canvases = [
-            self._canvas(solved, index, grid, bilinear=bilinear) for index in chosen
+        if not self._fits_together(config):
+            return [self._label_alone(config, index) for index in chosen]
+        codes = self.placement.fetch(self._start_labels(config))
+        self.memory.keep(self._key("codes", config), codes)
+        return [
+            self._put_back(config, index, [part[index] for part in codes])
+            for index in chosen
         ]
-        found = ops.label_photos(canvases, run, radius=1 if bilinear else 2)
-        self.clock.add("fold", time.perf_counter() - start - elsewhere)
-        return found
 
-    def solve(self, config: SegmenterConfig) -> Solved:
-        """Compute the result of ``solved``, without the memory."""
-        given = self.prepared(config)
-        order, counts = checks.choose_classes(self.placement.fetch(given.active))
-        affinity = self.affinity(config)
-        discrepancy = config.discrepancy
-        if discrepancy.wants_counts:
-            needed = checks.count(given, order, counts, self.placement)
-            discrepancy = discrepancy.fitted(needed)
-        values = given.logits if discrepancy.takes_logits else given.source
-        before = self.clock.seconds_of("solver")
-        chosen = programs.CHOSEN(
-            self.clock, values, *self.placement.put_batch((order, counts))
-        )
-        solve = partial(
-            programs.DISCREPANCY,
+    def compile_programs(self, config: SegmenterConfig) -> None:
+        """Compile the programs of a batch; its ``placement`` must be for shapes only.
+
+        Where the host decides, programs whose shapes depend on results are left out.
+        """
+        if not self.host_decides:
+            self.start(config)
+            return
+        by_host.compile_programs(
             self.clock,
-            self.placement.put_classes(chosen),
-            affinity,
+            self.placement,
+            self.prepared(config),
+            self.affinity(config),
+            config.discrepancy,
+            config.upsampling,
         )
-        first, *others = discrepancy.attempts
-        solution = self.placement.fetch(solve(discrepancy=first))
-        for other in others:
-            failed = np.isnan(solution.error) & checks.real_rows(order, counts)
-            unsolved = failed.any(axis=1)
-            if unsolved.any():
-                again = self.placement.fetch(solve(discrepancy=other))
-                solution = _choose_photos(unsolved, again, solution)
-        checks.check_maps(
-            solution, order, counts, self.titles, config.discrepancy, config.affinity
-        )
-        seconds = self.clock.seconds_of("solver") - before
-        return Solved(order, counts, solution, seconds)
 
-    def _canvas(
-        self, solved: Solved, index: int, grid: tuple[int, int], *, bilinear: bool
-    ) -> ops.Canvas:
+    def photo_layers(self, index: int, config: SegmenterConfig) -> ops.PhotoLayers:
+        """The pixels of a photo as layers of the grid."""
+        grid, coloured = self.grid(config), is_coloured(config)
+        return self.memory.recall(
+            ("layers", index, grid, coloured),
+            partial(
+                ops.PhotoLayers, self.photos[index].pixels, grid, coloured=coloured
+            ),
+        )
+
+    def _key(self, step: str, config: SegmenterConfig) -> Hashable:
+        """Key of the maps or of what is made of them."""
+        labels = (config.upsampling,) if step == "codes" else ()
+        return step, self.solved_key(config), *labels
+
+    def _solve_by_host(self, config: SegmenterConfig) -> Solved:
+        given = self.prepared(config)
+        non_finite = self.placement.fetch(given.non_finite)
+        checks.check_logits(non_finite, self.titles, self.padded)
+        return by_host.solve(
+            self.clock, self.placement, given, self.affinity(config), config.discrepancy
+        )
+
+    def _solve_by_device(self, config: SegmenterConfig) -> Solved:
+        """Wait for the maps, and for the labels if these were started.
+
+        A batch that needs more room than it had is started again.
+        """
+        keys = self._key("started", config), self._key("codes", config)
+        before = self.clock.seconds_of("solver")
+        while True:
+            sizes, started = self._start_solver(config)
+            codes = self.memory.known(keys[1])
+            found, host_codes = self.placement.fetch((started, codes))
+            checks.check_logits(found.non_finite, self.titles, self.padded)
+            needed = by_device.needed_sizes(found, sizes, config.discrepancy)
+            if needed == sizes:
+                break
+            self._room.grow(self.solved_key(config), needed)
+            self.memory.forget(*keys)
+            if codes is not None:
+                self.start(config)
+        if codes is not None:
+            self.memory.keep(keys[1], host_codes)
+        seconds = self.clock.seconds_of("solver") - before
+        return Solved(found.order, found.counts, found.solution, seconds)
+
+    def _start_solver(
+        self, config: SegmenterConfig
+    ) -> tuple[by_device.Sizes, by_device.Started]:
+        """Start everything up to the maps; the sizes that they are solved with."""
+
+        def start() -> tuple[by_device.Sizes, by_device.Started]:
+            given = self.prepared(config)
+            affinity = self.affinity(config)
+            sizes = self._room.sizes(self.solved_key(config), given)
+            return sizes, by_device.start_solver(
+                self.clock,
+                self.placement,
+                given,
+                affinity,
+                config.discrepancy,
+                sizes,
+            )
+
+        return self.memory.recall(self._key("started", config), start)
+
+    def _fits_together(self, config: SegmenterConfig) -> bool:
+        """Whether the labels of all photos are computed together."""
+        if config.upsampling.upsampling == "dense":
+            return False
+        photos = range(len(self.photos))
+        most = max(self.photo_layers(index, config).total for index in photos)
+        cells = math.prod(self.grid(config))
+        return 3 * len(self.padded) * most * cells <= tuning.LAYERS_AHEAD
+
+    def _start_labels(self, config: SegmenterConfig) -> list[Any]:
+        """Start the labels of all photos; the codes of each call."""
+
+        def start() -> list[Any]:
+            values, counts = self._maps_on_device(config)
+            last = len(self.photos) - 1
+            photos = [
+                self.photo_layers(min(index, last), config)
+                for index in range(len(self.padded))
+            ]
+            most = max(photo.total for photo in photos)
+            label = partial(self._label_layers, values, counts, photos, config)
+            return [label(call) for call in ops.divide_layers(most)]
+
+        return self.memory.recall(self._key("codes", config), start)
+
+    def _maps_on_device(self, config: SegmenterConfig) -> tuple[Any, Any]:
+        started = self.memory.known(self._key("started", config))
+        if started is not None:
+            return started[1].solution.value, started[1].counts
+        solved = self.solved(config)  # of a subclass that has maps of its own
+        return self.placement.put_batch((solved.solution.value, solved.counts))
+
+    def _label_layers(
+        self,
+        values: Any,
+        counts: Any,
+        photos: Sequence[ops.PhotoLayers],
+        config: SegmenterConfig,
+        call: ops.Call,
+    ) -> Any:
+        return by_device.start_labels(
+            self.clock, self.placement, values, counts, photos, config.upsampling, call
+        )
+
+    def _label_alone(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
+        """Compute the labels of one large photo, with at most two calls at a time."""
+        solved, photo = self.solved(config), self.photo_layers(index, config)
+        copies = self.placement.padded(1)  # every device gets one
+        values, counts = self.placement.put_batch(
+            (solved.solution.value[[index] * copies], solved.counts[[index] * copies])
+        )
+        running, found = deque(), []
+        for call in ops.divide_layers(photo.total):
+            running.append(
+                self._label_layers(values, counts, [photo] * copies, config, call)
+            )
+            if len(running) > 1:
+                found.append(self.placement.fetch(running.popleft())[0])
+        found += [codes[0] for codes in self.placement.fetch(list(running))]
+        return self._put_back(config, index, found)
+
+    def _put_back(
+        self, config: SegmenterConfig, index: int, codes: Sequence[np.ndarray]
+    ) -> ops.PixelLabels:
+        photo = self.photo_layers(index, config)
+        return self.clock.time("fold", photo.put_back, np.concatenate(codes))
+
+    def _canvas(self, config: SegmenterConfig, index: int) -> ops.Canvas:
         """A photo with its maps, and with its colours unless bilinear."""
+        solved, grid = self.solved(config), self.grid(config)
         maps = solved.solution.value[index, : solved.counts[index]]
         values = np.asarray(maps, np.float32).reshape(-1, *grid)
         pixels = self.photos[index].pixels
-        if bilinear:
+        if not is_coloured(config):
             return ops.Canvas(values, pixels.shape[:2])
         means = self.memory.recall(
             ("guide", index, grid), partial(area_means, pixels, grid)
@@ -280,10 +358,6 @@ class Steps(ABC):
         return self.placement.fetch(labelled)
 
 
-def _choose_photos(which: np.ndarray, these: Solution, those: Solution) -> Solution:
-    """For each photo, take ``these`` where ``which`` is true, else ``those``."""
-
-    def leaf(this: np.ndarray, that: np.ndarray) -> np.ndarray:
-        return np.where(np.expand_dims(which, tuple(range(1, this.ndim))), this, that)
-
-    return jax.tree.map(leaf, these, those)
+def is_coloured(config: SegmenterConfig) -> bool:
+    """Whether the labels depend on the colours of a photo."""
+    return config.upsampling.upsampling != "bilinear"

@@ -29,7 +29,8 @@ def leads_of(segmenter, pictures):
     networks = segmenter.networks
     words = parse_classes(["sky"])
     batches = [Batch(networks, [photo], words) for photo in photos]
-    return [small_world.mean_leads(world, batch)[0] for batch in batches]
+    logits = [np.asarray(small_world.world_logits(world, batch)) for batch in batches]
+    return [small_world.mean_leads(each)[0] for each in logits]
 
 
 def test_only_the_bundled_pair_has_a_world(tmp_path):

@@ -113,8 +113,8 @@ def test_another_class_list_compiles_no_solver(segmenter, make_photo):
 def test_labels_do_not_depend_on_the_buckets(segmenter, make_photo, monkeypatch):
     photo = make_photo(50, 75)
     expected = segmenter(photo, CLASSES)
-    monkeypatch.setattr(checks, "_class_bucket", lambda count, classes: 11)
-    monkeypatch.setattr(checks, "_row_bucket", lambda count, patches: patches)
+    monkeypatch.setattr(checks, "class_bucket", lambda count, classes: 11)
+    monkeypatch.setattr(checks, "row_bucket", lambda count, patches: patches)
     wider = segmenter(photo, CLASSES)
     np.testing.assert_array_equal(wider.labels, expected.labels)
     assert wider.ties == expected.ties
