@@ -16,7 +16,8 @@ def multiply(left: Array, right: Array) -> Array:
 
     A narrower factor is widened. GPUs and TPUs widen it as they read it.
     """
-    dtype = jnp.promote_types(left.dtype, right.dtype)
+    # ``jnp.promote_types`` fails for half precision if promotion is strict.
+    dtype = max(left.dtype, right.dtype, key=lambda each: each.itemsize)
     precision = jax.lax.Precision.HIGHEST
     return jnp.matmul(left.astype(dtype), right.astype(dtype), precision=precision)
 
