@@ -116,9 +116,9 @@ PAIRS_ON = ("cpu",)
 SCORES_AT_ONCE, SCORES_AT_ONCE_GPU = 2**24, 2**27
 """Greatest number of attention scores, of all heads, that an accelerator holds at
 once. The compiler for TPUs keeps 64 MiB of them in the vector memory of a v5e or v6e.
-Twice as many are moved to the memory of the chip and back, for three times the estimated
-cycles. A GPU has no such memory. With 512 MiB at once it starts an eighth of the
-kernels."""
+Twice as many are moved to the memory of the chip and back, for three times the
+estimated cycles. A GPU has no such memory. With 512 MiB at once it starts an eighth of
+the kernels."""
 
 SLOT_NUMBERS = {"cpu": 2**18}
 """Numbers that a step of the loop over a tile of pixels may hold: what the cache of a
