@@ -17,7 +17,7 @@ def _norm(dtype) -> GroupNorm:
 
 
 def _definition(norm: GroupNorm, sample) -> np.ndarray:
-    sample = np.float64(sample)
+    sample = np.asarray(sample, np.float64)
     grouped = sample.reshape(len(sample), -1, 4, 3)
     mean = grouped.mean((1, 3), keepdims=True)
     variance = grouped.var((1, 3), keepdims=True)
