@@ -319,8 +319,8 @@ def _solver_case(name: str, size: Size, place: Place, platform: str) -> Case:
         (source, affinity),
         {"discrepancy": first},
         turns=tuple(_turns(first)),
-        work=solver_work(first, taken, patches),
-        memory=solver_bytes(first, classes, patches, images=batch),
+        work=solver_work(first, taken, patches, platform=platform),
+        memory=solver_bytes(first, classes, patches, images=batch, platform=platform),
         is_solver=True,
     )
 
