@@ -119,8 +119,9 @@ def compile_programs(
     if options.upsampling == "dense":
         return
     run_tile = _tile_program(clock, placement, options)
-    for room in ops.rooms_for(min(classes, order.shape[1])):
-        coloured = options.upsampling != "bilinear"
+    coloured = options.upsampling != "bilinear"
+    survivors = range(1, min(classes, order.shape[1]) + 1)
+    for room in sorted({room for most in survivors for room in ops.rooms_for(most)}):
         run_tile(ops.empty_tile(room, _radius(options), coloured=coloured))
 
 
