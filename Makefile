@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-solvers slow interop check format clean
+.PHONY: accelerators demo test test-solvers slow interop check format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,24 @@ interop: $(VENV)/.dev  ## other programs, large ones, read our results
 test-solvers: $(VENV)/.dev  ## the tests of the mathematics alone
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/solvers
 
+# JAX would look for TPUs and GPUs at every start, so their compilers are apart.
+COMPILERS ?= .venv-compilers
+TARGETS ?= v5e v6e h100 h200 a100
+BATCH ?= 1 8
+
+$(COMPILERS)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(COMPILERS)
+	$(COMPILERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e ".[tpu-aot,gpu-aot]"
+	touch $@
+
+accelerators: $(COMPILERS)/.done  ## compile all stages for TPUs and GPUs; takes hours
+	for target in $(TARGETS); do \
+		$(COMPILERS)/bin/dslo bench compile --targets $$target --batch $(BATCH) \
+			--save benchmarks/results/compile-$$target.json || exit 1; \
+	done
+	$(COMPILERS)/bin/python benchmarks/tables.py
+
 check: $(VENV)/.dev  ## linter, formatter and types, as pre-commit runs them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,4 +61,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(COMPILERS) out

@@ -107,7 +107,7 @@ def labelling(
         find_path=find_path,
     )
     grids = jnp.array([features.shape[:2]], jnp.int32)
-    photos = PhotoFeatures((features.reshape(-1, 512),), grids)
+    photos = PhotoFeatures((features.reshape(1, -1, 512),), grids)
     device = jax.device_put((photos, names, affinity[None]))
 
     def ours() -> np.ndarray:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from compiled_tables import compiled_details, compiled_table
 from harness import read
 
 from dslo_jax.bench.noise import QUIET
@@ -19,13 +20,7 @@ from dslo_jax.bench.results import words_of_classes, words_of_size
 
 
 ROOT = Path(__file__).parents[1]
-_STAGES = (
-    ("text, 80 templates, 7 names", ("text",), ("text",)),
-    ("clip", ("clip",), ("clip",)),
-    ("affinity (VAE and UNet)", ("vae", "unet"), ("affinity",)),
-    ("solver", ("solver",), ("solver",)),
-    ("upsampling and labels", ("fold", "labels"), ("upsample", "labels")),
-)
+_PIPELINE = "pipeline-full"
 
 
 def provenance(result: dict[str, Any]) -> str:
@@ -45,26 +40,44 @@ def provenance(result: dict[str, Any]) -> str:
     )
 
 
-def stages_table() -> str:
-    """Seconds per stage of the main job, next to torch."""
-    result = read("pipeline-cpu")
-    precisions = list(result["parity"])
-    heads = " | ".join(f"dslo-jax {precision}" for precision in precisions)
+def pipeline_table() -> str:
+    """Seconds of the whole job and of its stages, beside torch, and the memory."""
+    result = read(_PIPELINE)
+    pairs = {_place(pair): pair for pair in result["pairs"]}
     lines = [
-        f"| stage, full size | torch float32 | {heads} |",
-        "|---" * (2 + len(precisions)) + "|",
+        "| full size, one photo at a time | torch | dslo-jax | torch / dslo-jax |",
+        "|---" * 4 + "|",
     ]
-    for mode in ("path", "velocity"):
-        runs = [result["seconds"][f"{precision}, {mode}"] for precision in precisions]
-        for title, ours, theirs in _STAGES:
-            if mode == "velocity" and title != "solver":
-                continue
-            torch = sum(runs[0]["torch"][stage] for stage in theirs)
-            times = [sum(run["dslo"][stage] for stage in ours) for run in runs]
-            name = f"{title}, {mode}" if title == "solver" else title
-            cells = " | ".join(f"{seconds:.3g} s" for seconds in [torch, *times])
-            lines.append(f"| {name} | {cells} |")
+    rows = {(*_place(row), row["name"]): row for row in result["rows"]}
+    for place in dict.fromkeys(map(_place, result["rows"])):
+        mode, scenario, stage, images = place
+        if images > 1 or scenario not in ("SingleStream", "stages"):
+            continue
+        both = (rows.get((*place, name)) for name in ("torch", "dslo-jax"))
+        cells = [_seconds(row) for row in both]
+        pair = pairs.get(place)
+        ratio = "" if pair is None else _ratio(pair["ratio"])
+        if pair is not None and pair["interval"]:
+            ratio += f" ({_interval(pair)})"
+        lines.append(f"| {mode}: {stage} | {' | '.join(cells)} | {ratio} |")
+    peaks: dict[str, int] = {}
+    for start in result["starts"]:
+        peak = start["memory"]["run_peak_bytes"]
+        peaks[start["name"]] = max(peak, peaks.get(start["name"], 0))
+    cells = (f"{peaks[name] / 2**30:.2f} GiB" for name in ("torch", "dslo-jax"))
+    lines.append(
+        f"| peak memory of the process | {' | '.join(cells)} | "
+        f"{_ratio(peaks['torch'] / peaks['dslo-jax'])} |"
+    )
     return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
+
+
+def _place(row: dict[str, Any]) -> tuple[str, str, str, int]:
+    return row["mode"], row["scenario"], row["stage"], row["images"]
+
+
+def _seconds(row: dict[str, Any] | None) -> str:
+    return "" if row is None else f"{row['median_s']:.3g} s"
 
 
 def parity_table(name: str) -> str:
@@ -286,6 +299,23 @@ def folders_table() -> str:
     )
 
 
+def points_table() -> str:
+    """How well clicks find drawn things."""
+    result = read("points")
+    lines = ["| | mean IoU in percent |", "|---|---|"]
+    lines += [f"| {row['name']} | {100 * row['iou']:.1f} |" for row in result["rows"]]
+    machine = result["machine"]
+    where = f"{machine['device']['platform']}, jax {machine['versions']['jax']}"
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{result['rows'][0]['clicks']} clicks into {result['scenes']} held-out "
+            f"scenes, bundled networks; {where}; `python benchmarks/points.py`.",
+        ]
+    )
+
+
 def _milliseconds(seconds: float) -> str:
     milliseconds = 1e3 * seconds
     form = ",.0f" if milliseconds >= 100 else ".3g"
@@ -306,7 +336,10 @@ def _or_absent(table: Callable[[], str]) -> str:
 
 
 TABLES = {
-    "README.md": {"stages": stages_table, "solvers": partial(solvers_table, "solvers")},
+    "README.md": {
+        "pipeline": pipeline_table,
+        "solvers": partial(solvers_table, "solvers"),
+    },
     "docs/solvers/tuning.md": {
         "sizes": sizes_table,
         "processors": processors_table,
@@ -321,6 +354,11 @@ TABLES = {
         "oracles": partial(ablation_table, "oracles", "demo"),
     },
     "docs/how-to/folders.md": {"folders": folders_table},
+    "docs/accelerators.md": {
+        "compiled": compiled_table,
+        "compiled-details": compiled_details,
+    },
+    "docs/how-to/points.md": {"points": points_table},
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),

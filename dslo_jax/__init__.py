@@ -15,6 +15,7 @@ from dslo_jax import ops as ops, solvers as solvers
 from dslo_jax.config import SegmenterConfig as SegmenterConfig
 from dslo_jax.errors import DsloError as DsloError
 from dslo_jax.own_logits import segment_logits as segment_logits
+from dslo_jax.points import PointMaps as PointMaps, point_maps as point_maps
 from dslo_jax.segmentation import Segmentation as Segmentation
 from dslo_jax.segmenter import Segmenter as Segmenter
 from dslo_jax.stream import FailedPhoto as FailedPhoto

@@ -4,10 +4,12 @@ import errno
 import importlib.metadata
 import re
 import traceback
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dslo_jax.errors import DeviceError, OptionError
 
@@ -18,17 +20,63 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def find_device(name: str) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]
-    """Find the device of a name: ``"auto"``, ``"cpu"``, ``"gpu:1"``, ...
+    """Find a device of this process: ``"auto"``, ``"cpu"``, ``"gpu:1"``, ...
+
+    Args:
+        name: The kind of the device, and its position among those of this process,
+            from 0. Under ``jax.distributed``, other processes have other devices.
 
     Raises:
         DeviceError: There is no such device (``D02``); the message lists the devices.
     """
-    kind, _, number = name.partition(":")
+    kind, colon, number = name.partition(":")
     try:
-        found = jax.devices() if name == "auto" else jax.devices(kind)
-        return found[int(number or 0)]
+        if colon and not number.isdecimal():
+            raise ValueError(f"{number!r} is no position")
+        return _local_devices(kind)[int(number or 0)]
     except Exception as error:  # backends raise what they like
         raise _no_device(name, error) from error
+
+
+def find_devices(name: str, number: int | str = 1) -> np.ndarray:
+    """Find devices of this process, which share the work.
+
+    Args:
+        name: As for ``find_device``; the first of them.
+        number: How many: 4, or ``"4"``; ``"all"``, from the first on; or ``"2x4"``, 2
+            that share the photos of a batch times 4 that share the classes.
+
+    Returns:
+        The devices ``[photos, classes]``.
+
+    Raises:
+        DeviceError: There are not so many (``D02``); the message lists the devices.
+        OptionError: The number is something else (``O01``).
+    """
+    text = str(number)
+    match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?|all", text)
+    if match is None:
+        raise OptionError(
+            "O01",
+            f"devices = {text!r}; expected a number, all, or PHOTOSxCLASSES, as in 2x4",
+        )
+    find_device(name)
+    kind, _, position = name.partition(":")
+    found = _local_devices(kind)[int(position or 0) :]
+    photos, classes = int(match[1] or len(found)), int(match[2] or 1)
+    if photos * classes > len(found):
+        raise DeviceError(
+            "D02",
+            f"devices = {text!r} needs {photos * classes}, and this process has "
+            f"{len(found)} of device = {name!r}: {_told(found)}",
+        )
+    chosen = np.empty(photos * classes, object)
+    chosen[:] = found[: photos * classes]
+    return chosen.reshape(photos, classes)
+
+
+def _local_devices(kind: str) -> list[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]
+    return jax.local_devices(backend=None if kind == "auto" else kind)
 
 
 def device_error(error: BaseException) -> DeviceError | None:
@@ -75,7 +123,7 @@ def device_error(error: BaseException) -> DeviceError | None:
 def _no_device(name: str, error: BaseException) -> DeviceError:
     reason = str(error).splitlines()[0] if str(error) else "it names no device here"
     try:
-        present = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
+        present = _told(jax.local_devices())
     except Exception:  # JAX_PLATFORMS names a backend that is not here
         present = "none"
     chosen = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
@@ -87,6 +135,16 @@ def _no_device(name: str, error: BaseException) -> DeviceError:
         'NVIDIA GPU: pip install "dslo-jax[cuda]"; for the processor: --device cpu, '
         "and JAX_PLATFORMS unset or cpu",
     )
+
+
+def _told(devices: Sequence[jax.Device]) -> str:  # pyright: ignore[reportInvalidTypeForm]
+    """The names that ``find_device`` takes, of some devices of this process."""
+    places = {
+        device: place
+        for platform in {device.platform for device in devices}
+        for place, device in enumerate(jax.local_devices(backend=platform))
+    }
+    return ", ".join(f"{each.platform}:{places[each]}" for each in devices)
 
 
 def _installed() -> str:

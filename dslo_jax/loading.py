@@ -12,15 +12,15 @@ from dslo_jax.attention import (
     load_affinity,
 )
 from dslo_jax.cache import keep_programs
-from dslo_jax.devices import find_device, network_dtype
+from dslo_jax.devices import find_devices, network_dtype
 from dslo_jax.logits import load_logits
 from dslo_jax.pairs import Pair
-from dslo_jax.pipeline import Networks
+from dslo_jax.pipeline import Networks, place
 from dslo_jax.segmentation import Checkpoint
 
 
 def load_pair(
-    pair: Pair, *, dtype: str, device: str, offline: bool
+    pair: Pair, *, dtype: str, device: str, devices: int | str = 1, offline: bool
 ) -> tuple[Networks, dict[str, Checkpoint]]:
     """Load the networks of a pair.
 
@@ -28,6 +28,7 @@ def load_pair(
         pair: From ``find_pair``.
         dtype: As for ``Segmenter.from_pretrained``.
         device: As for ``Segmenter.from_pretrained``.
+        devices: As for ``Segmenter.from_pretrained``.
         offline: Whether to open no network connection.
 
     Returns:
@@ -37,10 +38,12 @@ def load_pair(
 
     Raises:
         CheckpointError: A checkpoint is missing, damaged or of another kind.
-        DeviceError: There is no such device (``D02``).
-        OptionError: The precision is unknown (``O03``).
+        DeviceError: There is no such device, or there are not so many (``D02``).
+        OptionError: The precision is unknown (``O03``), or ``devices`` is no number
+            (``O01``).
     """
-    target = find_device(device)
+    placement = place(find_devices(device, devices))
+    target = placement.device
     keep_programs(target)
     precision = network_dtype(dtype, target)
     checkpoints: dict[str, Checkpoint] = {}
@@ -52,18 +55,19 @@ def load_pair(
         return found
 
     def load_attention(options: AffinityOptions) -> AffinitySource:
-        place = resolve(pair.attention, "attention")
+        folder = resolve(pair.attention, "attention")
         with jax.default_device(target):
-            return load_affinity(place, dtype=precision, options=options)
+            return load_affinity(folder, dtype=precision, options=options)
 
-    place = resolve(pair.clip, "clip")
+    folder = resolve(pair.clip, "clip")
     with jax.default_device(target):
-        logits = load_logits(place, dtype=precision)
+        logits = load_logits(folder, dtype=precision)
     networks = Networks.with_kept_names(
         logits,
-        hub.find_tokenizer(place, logits.vocab_size, offline=offline),
+        hub.find_tokenizer(folder, logits.vocab_size, offline=offline),
         {"": load_attention},
         downscaling=downscaling_of(pair.attention),
+        placement=placement,
     )
     return networks, checkpoints
 

@@ -7,14 +7,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from dslo_jax import images, prompts
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import network_dtype
 from dslo_jax.errors import OptionError
+from dslo_jax.images import Photo
 from dslo_jax.loading import load_pair
 from dslo_jax.pairs import World, find_pair
-from dslo_jax.pipeline import Networks
-from dslo_jax.pipeline.stages import Announce
+from dslo_jax.pipeline import Batch, Networks
+from dslo_jax.pipeline.stages import Announce, Clock
+from dslo_jax.points import PointMaps, check_points, solve_points, with_velocity
 from dslo_jax.segmentation import ModelInfo, Segmentation
 from dslo_jax.solvers import Discrepancy
 from dslo_jax.stream import FailedPhoto, Stream, warm_up
@@ -22,6 +26,7 @@ from dslo_jax.templates import find_templates
 
 
 Classes = prompts.ClassList | Sequence[str | Sequence[str]]
+_NO_WORDS = prompts.ClassList(())
 
 
 class Segmenter:
@@ -71,6 +76,7 @@ class Segmenter:
         discrepancy: Discrepancy | None = None,
         dtype: str = "auto",
         device: str = "auto",
+        devices: int | str = 1,
         offline: bool = False,
         announce: Announce | None = None,
     ) -> "Segmenter":
@@ -94,6 +100,11 @@ class Segmenter:
                 elsewhere. The solvers always use float32.
             device: ``"auto"``, ``"cpu"``, ``"gpu"`` or ``"tpu"``; ``"gpu:1"`` is the
                 second GPU.
+            devices: How many devices share the photos of a batch, from ``device`` on:
+                a number, or ``"all"`` of this process. With ``"2x4"``, 2 share the
+                photos times 4 that share the classes; the columns of the affinity
+                instead, if it has 16384 patches or more. A batch is padded to a
+                multiple of the devices that share photos.
             offline: Whether to open no network connection.
             announce: Called as each stage begins, with its name and whether it
                 compiles first.
@@ -106,7 +117,7 @@ class Segmenter:
             CheckpointError: A checkpoint is missing, damaged, or not of this kind.
             OptionError: An option is unknown or out of range.
             ClassListError: A template does not hold exactly one ``{}`` (``C05``).
-            DeviceError: There is no such device (``D02``).
+            DeviceError: There is no such device, or there are not so many (``D02``).
         """
         pair = find_pair(name_or_path)
         world = pair.world if clip is None else None
@@ -118,7 +129,7 @@ class Segmenter:
         config = config.with_options(discrepancy=discrepancy, **chosen)
         find_templates(config.clip.templates)  # errors now, not after a download
         networks, checkpoints = load_pair(
-            pair, dtype=dtype, device=device, offline=offline
+            pair, dtype=dtype, device=device, devices=devices, offline=offline
         )
 
         def model() -> ModelInfo:
@@ -332,6 +343,48 @@ class Segmenter:
                 announce=self._announce,
                 world=self._world,
             )
+
+    def prompt(
+        self,
+        image: Any,
+        points: Any,
+        *,
+        discrepancy: Discrepancy | None = None,
+        **options: Any,
+    ) -> PointMaps:
+        """Find what belongs to points in a photo, such as clicks, without any words.
+
+        Each point has a Markov map: how soon a chain that starts in its patch reaches
+        every other patch. CLIP is not run.
+
+        Args:
+            image: As for one photo.
+            points: Pixels ``(x, y)`` of the photo, in an upright position: x is the
+                column and y the row, from 0 at the upper left corner.
+            discrepancy: A ``MaximumVelocity``, instead of that of the segmenter.
+            **options: Other options for this call, by their flat names, such as
+                ``threshold=0.5``. The mode is always ``"velocity"``.
+
+        Returns:
+            The maps of all points, the nearest point of every pixel, and with
+            ``masks`` the pixels that each point reaches within some steps.
+
+        Raises:
+            ImageError: The photo cannot be used.
+            OptionError: There is no point (``O05``), one is outside the photo
+                (``O01``) or no pair of numbers (``O03``), or an option is unknown or
+                out of range.
+            SolverError: The affinity has values that no solver can use (``S03``).
+            DeviceError: The device has too little memory (``D01``).
+        """
+        config = self._checked(with_velocity(self.config, discrepancy, options))
+        photo = image if isinstance(image, Photo) else images.read_photo(image)
+        clicked = check_points(points, photo)
+        clock = Clock(self._announce)
+        batch = Batch(self.networks, [photo], _NO_WORDS, clock=clock)
+        affinity = batch.affinity(config)
+        assert isinstance(affinity, jax.Array)  # a Markov chain always needs one
+        return solve_points(affinity, clicked, photo, batch.grid(config), config, clock)
 
     def _checked(self, config: SegmenterConfig) -> SegmenterConfig:
         """Check a configuration, and fill in the layers of the affinity."""

@@ -11,7 +11,12 @@ from typing import Any
 import jax
 
 
-def by_platform(*args: Any, cpu: Callable[..., Any], other: Callable[..., Any]) -> Any:
+def by_platform(
+    *args: Any,
+    cpu: Callable[..., Any],
+    other: Callable[..., Any],
+    gpu: Callable[..., Any] | None = None,
+) -> Any:
     """Call one function on a CPU, another one on GPUs and TPUs.
 
     The platform is that for which the program is compiled, which need not be present;
@@ -21,14 +26,21 @@ def by_platform(*args: Any, cpu: Callable[..., Any], other: Callable[..., Any]) 
         *args: Arrays, or trees of them, for the function.
         cpu: The function for a CPU.
         other: The function for other platforms; its result must have the same shapes.
+        gpu: The function for NVIDIA GPUs, if they need another one.
     """
-    return jax.lax.platform_dependent(*args, cpu=cpu, default=other)
+    special = {} if gpu is None else {"cuda": gpu}
+    return jax.lax.platform_dependent(*args, cpu=cpu, **special, default=other)
 
 
 BLOCK_ROWS = 256
 """Rows of the kernel in a block: 4 MiB at N = 4096, 16 MiB at N = 16384 (float32).
 Blocks of 128 to 1024 rows take the same time. Blocks of 16 to 64 rows fit the
 second-level cache, but starting more operations takes longer than that saves."""
+
+BLOCKS_TOGETHER = 2**22
+"""On GPUs and TPUs, greatest number of entries of the blocks that one step computes:
+1024 rows at N = 4096, 256 at N = 16384. A GPU is given each operation by the host. The
+rows and their kernel, 16 MiB each, fit its second-level cache: 50 MiB on an H100."""
 
 GATHERED_AT_ONCE = 2**22
 """Greatest number of entries of rows that are gathered at once: 16 MiB. The system
@@ -37,25 +49,35 @@ block. If the rows are gathered at once, gradients have the size of the rows ins
 the affinity."""
 
 MANY = 32
-"""Least number of classes for which the affinity is copied, transposed. On the Xeon the
-copy takes 62 ms at N = 4096, and a step of 64 classes then takes 17 ms, not 26."""
+"""Least number of classes for which a CPU copies the affinity, transposed. On the Xeon
+the copy takes 62 ms at N = 4096, and a step of 64 classes then takes 17 ms, not 26."""
 
 WIDTH = 32
 """For products with the transposed affinity, the number of classes is padded to a
 multiple of this, because 171 classes take longer than 192."""
 
-STAGES = (512, 256, 160, 128, 96, 64, 32, 16, 8, 4, 1)
+STAGES = (512, 256, 160, 128, 96, 64, 32, 16)
 """Numbers of classes that stay in the chain as other classes arrive. Each number adds a
 loop to the compiled program."""
 
+CPU_STAGES = (8, 4, 1)
+"""Further numbers, on a CPU. Elsewhere a step of fewer classes is not faster: reading
+the affinity takes the time, or a TPU computes for eight or more rows at once. By the
+compiler's estimate, a TPU v5e takes as long for 64 classes as for 8."""
+
+SUM_PARTS = 8
+"""On GPUs and TPUs, number of parts of a product with a vector. Eight rows fill a tile
+of a TPU. For one row a GPU would make a copy of the matrix."""
+
 SUMMED_ROWS = 128
-"""Least number of rows in a product that computes column sums. Such a product adds rows
-one after another, and in float32 the sum of thousands has an error of 1e-5. Several
-smaller products take the same time."""
+"""On a CPU, least number of rows in a product that computes column sums. Such a product
+adds rows one after another, and in float32 the sum of thousands has an error of 1e-5.
+Several smaller products take the same time."""
 
 PART = 4096
-"""Greatest number of entries of a row that one product adds. A CPU adds them in several
-partial sums, which is exact enough for thousands. More parts take a tenth longer."""
+"""On a CPU, greatest number of entries of a row that one product adds. It adds them in
+several partial sums, which is exact enough for thousands. More parts take a tenth
+longer."""
 
 SHARED, SHARED_CLASS = 17.0, 0.39
 """Microseconds for a shared row of 4096 patches, and for each class in addition. Only
@@ -67,15 +89,33 @@ OWNED, OWNED_CLASS = 27.0, 0.065
 PAIRS_ON = ("cpu",)
 """Platforms where classes may own rows, because both ways were measured there."""
 
+SCORES_AT_ONCE, SCORES_AT_ONCE_GPU = 2**24, 2**26
+"""Greatest number of attention scores, of all heads, that an accelerator holds at
+once. The compiler for TPUs keeps 64 MiB of them in the vector memory of a v5e or v6e.
+If there are twice as many, it moves them to the memory of the chip and back, and
+estimates three times the cycles. A GPU starts a quarter of the kernels with 256 MiB at once."""
+
 SLOT_NUMBERS = {"cpu": 2**18}
 """Numbers that a step of the loop over a tile of pixels may hold: what the cache of a
 CPU holds. Elsewhere a step computes the whole tile."""
+
+
+def blocks_together(blocks: int, entries: int) -> int:
+    """Number of blocks, each of so many entries, in a step on GPUs and TPUs."""
+    divisors = (count for count in range(1, blocks + 1) if blocks % count == 0)
+    return max(
+        (count for count in divisors if count * entries <= BLOCKS_TOGETHER), default=1
+    )
 
 
 def slot_numbers(platform: str) -> int:
     """``SLOT_NUMBERS`` of a platform, such as ``"cpu"``."""
     return SLOT_NUMBERS.get(platform, 2**25)
 
+
+DIVIDED_PATCHES = 16384
+"""Least number of patches for which several devices divide the affinity of a photo, not
+its classes. An affinity of 16384 patches takes 1 GiB in float32."""
 
 HOST_DECIDES_ON = ("cpu",)
 """Platforms where the host looks at results between two programs of a batch, and makes

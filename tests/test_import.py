@@ -28,14 +28,13 @@ MAY_IMPORT = {
     "ops": "areas options tuning",
     "solvers": "errors options tuning",
     "outputs": "errors files images",
-    "models": "errors ops weights work",
+    "models": "errors ops tuning weights work",
     "prompts": "errors outputs templates tokens",
     "cost": "models solvers tuning work",
     "empty_prompt": "cache errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
     "logits": "cost models ops options",
-    "attention": "cost empty_prompt errors hub models options weights",
-    "bench": "attention cost errors models ops solvers work",
+    "attention": "cost empty_prompt errors hub models options tuning weights",
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",
     "pipeline": (
@@ -45,16 +44,22 @@ MAY_IMPORT = {
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images ops outputs pipeline solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
+    "points": "config errors images ops pipeline solvers",
     "stream": (
         "config errors images pairs pipeline prompts segmentation small_world threads "
         "tuning"
     ),
     "loading": "attention cache devices hub logits pairs pipeline segmentation",
     "segmenter": (
-        "config devices errors images loading pairs pipeline prompts segmentation "
-        "solvers stream templates"
+        "config devices errors images loading pairs pipeline points prompts "
+        "segmentation solvers stream templates"
     ),
-    "": "config errors ops own_logits segmentation segmenter solvers stream",
+    "ray_data": "errors outputs prompts segmenter stream",
+    "": "config errors ops own_logits points segmentation segmenter solvers stream",
+    "bench": (
+        "attention config cost errors images logits models ops pairs pipeline prompts "
+        "scenes segmenter solvers weights work"
+    ),
     "runs": "errors files images outputs prompts segmentation segmenter stream threads",
     "evaluation.metrics": "",
     "evaluation.datasets": (
@@ -69,9 +74,9 @@ MAY_IMPORT = {
         "outputs runs"
     ),
     "evaluation": (
-        "attention config cost errors evaluation.datasets evaluation.metrics "
+        "bench config cost errors evaluation.datasets evaluation.metrics "
         "evaluation.reports evaluation.sweeps files pipeline prompts runs scenes "
-        "segmentation segmenter"
+        "segmenter"
     ),
     "demo": (
         "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "

@@ -8,12 +8,14 @@ import types
 import pytest
 
 import dslo_jax
+import torch_bridge
 
 
 NAMES = {
     "": (
-        *("DsloError", "FailedPhoto", "Segmentation", "Segmenter", "SegmenterConfig"),
-        *("__version__", "ops", "segment_logits", "solvers"),
+        *("DsloError", "FailedPhoto", "PointMaps", "Segmentation", "Segmenter"),
+        *("SegmenterConfig", "__version__", "ops", "point_maps", "segment_logits"),
+        "solvers",
     ),
     "solvers": (
         *("Counts", "DISCREPANCIES", "Discrepancy", "Divergence", "Domain", "Fused"),
@@ -39,7 +41,7 @@ NAMES = {
     "pipeline": (
         *("Batch", "Memory", "Networks", "Placement", "Room"),
         *("ScaledPhoto", "Solved", "SolverInput"),
-        *("Steps", "num_compilations"),
+        *("Steps", "num_compilations", "place"),
     ),
     "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
     "attention": (
@@ -74,11 +76,26 @@ def test_the_names_of_a_package_are_a_written_list(package):
     assert all(hasattr(module, name) for name in NAMES[package])
 
 
+def test_the_names_of_torch_bridge_are_a_written_list():
+    """Their modules are imported with the first use, and torch with them."""
+    helpers = {"Any", "TYPE_CHECKING", "import_module"}
+    found = {name for name in dir(torch_bridge) if not name.startswith("_")} - helpers
+    modules = {
+        name
+        for name in found
+        if isinstance(vars(torch_bridge).get(name), types.ModuleType)
+    }
+    assert found - modules == {
+        *("BridgeError", "DSLOHead", "HeadOutput", "save_checkpoint", "to_jax"),
+        *("to_torch", "weights_of"),
+    }
+
+
 def test_the_version_is_that_of_the_installed_package():
     assert dslo_jax.__version__ == importlib.metadata.version("dslo-jax")
 
 
-@pytest.mark.parametrize("name", ["own_logits", "config"])
+@pytest.mark.parametrize("name", ["own_logits", "points", "config"])
 def test_examples_in_docstrings_run(name):
     failed, attempted = doctest.testmod(importlib.import_module(f"dslo_jax.{name}"))
     assert failed == 0

@@ -1,4 +1,4 @@
-"""Tools for people who use PyTorch: arrays, weights, and the method in PyTorch.
+"""Tools for people who use PyTorch: arrays, weights, and the method for their tensors.
 
 The first use of a name below imports torch, but neither transformers nor diffusers.
 ``torch_bridge.reference`` is imported by name: ``from torch_bridge import reference``.
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         to_jax as to_jax,
         to_torch as to_torch,
     )
+    from torch_bridge.head import DSLOHead as DSLOHead, HeadOutput as HeadOutput
     from torch_bridge.weights import (
         save_checkpoint as save_checkpoint,
         weights_of as weights_of,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     **dict.fromkeys(("BridgeError", "to_jax", "to_torch"), "arrays"),
+    **dict.fromkeys(("DSLOHead", "HeadOutput"), "head"),
     **dict.fromkeys(("save_checkpoint", "weights_of"), "weights"),
 }
 

@@ -1,5 +1,6 @@
 """Affinities from the self-attention of Stable Diffusion."""
 
+import copy
 import dataclasses
 import math
 from pathlib import Path
@@ -33,7 +34,8 @@ class DiffusionAffinity(AffinitySource):
     Args:
         vae: The encoder.
         unet: The network whose attention is read.
-        context: ``[1 tokens channels]``, the context of the empty prompt.
+        context: ``[1 tokens channels]``, the context of the empty prompt. Its keys and
+            values in the UNet are computed here, once for all photos.
         options: The size must be a multiple of ``vae.downscaling``. The layers are
             paths of attention modules at the resolution of the latents, which are those
             of the first down block and of the last up block. An empty list stands for
@@ -53,19 +55,12 @@ class DiffusionAffinity(AffinitySource):
         context: Float[Array, "1 tokens channels"],
         options: AffinityOptions = AffinityOptions(),
     ):
-        if options.size % vae.config.downscaling:
-            raise OptionError(
-                "O01",
-                f"affinity_size = {options.size} is not a multiple of "
-                f"{vae.config.downscaling}, the pixels of a latent of this VAE",
-            )
-        last = f"up_blocks.{len(unet.config.block_out_channels) - 1}.attentions"
-        usual = ((f"{last}.0", 0.5), (f"{last}.1", 0.5))
-        self.options = dataclasses.replace(options, layers=options.layers or usual)
-        _check_layers(self.options.layers, unet.config)
         self.vae = vae
         self.unet = unet
-        self.context = nnx.Variable(context)
+        self.options = self._complete(options)
+        self.context_tokens = context.shape[1]
+        with jax.default_matmul_precision("highest"):
+            self.context = nnx.Variable(unet.keys_values(context))
 
     @classmethod
     def load(
@@ -133,10 +128,9 @@ class DiffusionAffinity(AffinitySource):
     ) -> Float[Array, "batch patches patches"]:
         """The affinity between latents; see ``AffinitySource``."""
         taps = tuple(path + _TAP for path, _ in self.options.layers)
-        context = self.context.get_value()
         queries_keys = self.unet(
             encoded,
-            jnp.broadcast_to(context, (len(encoded), *context.shape[1:])),
+            self.context.get_value(),
             timestep=self.options.timestep,
             taps=taps,
         )
@@ -144,7 +138,9 @@ class DiffusionAffinity(AffinitySource):
 
     def with_options(self, options: AffinityOptions) -> "DiffusionAffinity":
         """The same networks with other options; see ``AffinitySource``."""
-        return type(self)(self.vae, self.unet, self.context.get_value(), options)
+        other = copy.copy(self)  # shares the networks and the context
+        other.options = self._complete(options)
+        return other
 
     def networks(self) -> dict[str, list[Any]]:
         """The autoencoder and the UNet."""
@@ -153,14 +149,28 @@ class DiffusionAffinity(AffinitySource):
     def work(self) -> dict[str, Work]:
         """Computation of the autoencoder, the UNet and the averaging."""
         config, size = self.unet.config, self.options.size
-        context = self.context.get_value().shape[1]
         taps = [path + _TAP for path, _ in self.options.layers]
         layers = [(config.heads[0], config.block_out_channels[0])] * len(taps)
         return {
             "vae": costs.vae(self.vae.config, size, size),
-            "unet": costs.unet(config, self.grid, context, taps),
+            "unet": costs.unet(config, self.grid, self.context_tokens, taps),
             "aggregation": costs.aggregation(layers, math.prod(self.grid)),
         }
+
+    def _complete(self, options: AffinityOptions) -> AffinityOptions:
+        """The options with the names of the layers, checked."""
+        if options.size % self.vae.config.downscaling:
+            raise OptionError(
+                "O01",
+                f"affinity_size = {options.size} is not a multiple of "
+                f"{self.vae.config.downscaling}, the pixels of a latent of this VAE",
+            )
+        config = self.unet.config
+        last = f"up_blocks.{len(config.block_out_channels) - 1}.attentions"
+        usual = ((f"{last}.0", 0.5), (f"{last}.1", 0.5))
+        options = dataclasses.replace(options, layers=options.layers or usual)
+        _check_layers(options.layers, config)
+        return options
 
 
 def _layers(config: UNetConfig) -> tuple[str, ...]:

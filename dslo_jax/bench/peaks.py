@@ -95,10 +95,27 @@ def measure_peaks(
         return Peaks(flops, side, _transcendental_peak(), bandwidths)
 
 
-def _product_peak() -> tuple[int, float]:
+def product_peak(
+    device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
+    dtype: str,
+) -> tuple[int, float]:
+    """Measure matrix products in one type.
+
+    Args:
+        device: Device to measure.
+        dtype: Type of the matrices; float32 at full precision.
+
+    Returns:
+        Number of rows of the matrices, and FLOPs per second.
+    """
+    with jax.default_device(device), jax.default_matmul_precision("highest"):
+        return _product_peak(dtype)
+
+
+def _product_peak(dtype: str = "float32") -> tuple[int, float]:
     side, seconds = 0, 0.0
     for side in _SIDES:
-        matrix = jnp.full((side, side), 1 / side, jnp.float32)
+        matrix = jnp.full((side, side), 1 / side, dtype)
         seconds = _seconds(jnp.matmul, matrix, matrix)
         if seconds > _NO_TIME_S:
             break

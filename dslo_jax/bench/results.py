@@ -16,6 +16,9 @@ SCHEMAS = {
 }
 """Schemas of results with rows of samples, and the family of each."""
 
+_PIPELINE = "pipeline"
+SCHEMAS[f"dslo.bench.{_PIPELINE}.v2"] = _PIPELINE
+
 _CIRCUMSTANCES = ("started_utc", "command", "load", "peak_memory_bytes")
 
 
@@ -177,6 +180,9 @@ def _entries(
             about = About(row["name"], name, side**2, None, 1, "float32")
             yield about, Entry(_times(samples), _error_of(row["difference"]))
         return
+    if family == _PIPELINE:
+        yield from _pipeline_entries(row)
+        return
     about = About(
         str(row["solver"]),
         str(row["name"]),
@@ -186,6 +192,23 @@ def _entries(
         row.get("dtype", "float32"),
     )
     yield about, Entry(_times(row["samples_s"]), _error_of(row["error"]))
+
+
+def _pipeline_entries(row: Mapping[str, Any]) -> Iterator[tuple[About, Entry]]:
+    """The entry of a row; none if memory ended, or no time could be measured."""
+    if not row["samples_s"] or min(row["samples_s"]) <= 0:
+        return
+    size = f"{row['height']} x {row['width']} px"
+    what = f"{row['scenario']}, {row['stage']}, {row['mode']}, {size}"
+    about = About(
+        what,
+        row["name"],
+        row["patches"],
+        row["classes"],
+        row["images"],
+        row["precision"],
+    )
+    yield about, Entry(_times(row["samples_s"]), None)
 
 
 def _times(samples: list[Any]) -> list[float]:
@@ -209,5 +232,7 @@ def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 def _error(path: Path, what: str) -> OptionError:
     return OptionError(
-        "O04", f"{str(path)!r} {what}; expected a file of `dslo bench solvers --save`"
+        "O04",
+        f"{str(path)!r} {what}; expected a file of `dslo bench solvers --save` or of "
+        "`dslo bench pipeline --save`",
     )

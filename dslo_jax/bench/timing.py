@@ -12,6 +12,10 @@ import numpy as np
 Calls = Mapping[str, Callable[[], Any]]
 """Functions to time, by name; each returns when its result is ready."""
 
+Keep = Callable[[str, Any], None]
+"""A function that gets the name and the result of every call that counts, after the
+time was taken."""
+
 
 ENOUGH = 30
 """Number of samples; a run with fewer is called quick."""
@@ -101,7 +105,7 @@ class Measurement(NamedTuple):
     @property
     def spread(self) -> float:
         """Median distance of the samples from their median, relative to it."""
-        return _distance(self.samples_s) / self.median_s
+        return _distance(self.samples_s) / self.median_s if self.median_s else 0.0
 
     @property
     def row(self) -> dict[str, Any]:
@@ -166,11 +170,12 @@ def compile_ahead(function: Callable[..., Any], *arguments: Any) -> Program:
         traced - start,
         done - traced,
         None if memory is None else memory.temp_size_in_bytes,
-        _counts(compiled),
+        counts_of(compiled),
     )
 
 
-def _counts(compiled: jax.stages.Compiled) -> Counts | None:
+def counts_of(compiled: jax.stages.Compiled) -> Counts | None:
+    """The computation of a program as the compiler counts it, if it does."""
     try:
         found = compiled.cost_analysis()
     except (NotImplementedError, jax.errors.JaxRuntimeError):
@@ -181,12 +186,15 @@ def _counts(compiled: jax.stages.Compiled) -> Counts | None:
     return Counts(*(found.get(name, 0.0) for name in names))  # a missing name means 0
 
 
-def measure(calls: Calls, effort: Effort) -> dict[str, Measurement]:
+def measure(
+    calls: Calls, effort: Effort, keep: Keep | None = None
+) -> dict[str, Measurement]:
     """Call each function once, then until it is warm, and then all in turn.
 
     Args:
         calls: Functions to time. The first call of a function may compile.
         effort: How long they are timed.
+        keep: Gets the results of the first calls and of those that count.
 
     Returns:
         A measurement for each function, by name.
@@ -197,12 +205,14 @@ def measure(calls: Calls, effort: Effort) -> dict[str, Measurement]:
         start = time.perf_counter()
         results[name] = call()
         first[name] = time.perf_counter() - start
+        if keep is not None:
+            keep(name, results[name])
         warm[name] = (0, False)
         if first[name] <= effort.budget:
             affordable[name] = call
             warm[name] = warm_up(call)
     samples = {name: [taken] for name, taken in first.items()}
-    samples |= interleave(affordable, effort)
+    samples |= interleave(affordable, effort, keep)
     return {
         name: Measurement(results[name], first[name], *warm[name], samples[name])
         for name in calls
@@ -218,18 +228,21 @@ def warm_up(call: Callable[[], Any]) -> tuple[int, bool]:
     samples: list[float] = []
     start = time.perf_counter()
     while not samples or time.perf_counter() - start < _WARM_UP_S:
-        samples.append(_timed(call))
+        samples.append(_timed(call)[1])
         last = samples[-_IN_A_ROW:]
         if len(last) == _IN_A_ROW and max(last) <= (1 + _SETTLED) * min(last):
             return len(samples), True
     return len(samples), False
 
 
-def interleave(calls: Calls, effort: Effort) -> dict[str, list[float]]:
+def interleave(
+    calls: Calls, effort: Effort, keep: Keep | None = None
+) -> dict[str, list[float]]:
     """Time functions in turn, so that noise affects all of them.
 
     Args:
         calls: Functions that are warm.
+        keep: Gets the results.
         effort: How long they are timed. Every function has at least one sample; it gets
             no further sample after its budget is used up.
 
@@ -249,7 +262,10 @@ def interleave(calls: Calls, effort: Effort) -> dict[str, list[float]]:
                 time.sleep(_REST_S)
                 if samples[name] and samples[name][-1] < _UNHURRIED_S:
                     _wake(calls[name])
-            samples[name].append(_timed(calls[name]))
+            result, seconds = _timed(calls[name])
+            if keep is not None:
+                keep(name, result)
+            samples[name].append(seconds)
             spent[name] += samples[name][-1]
         rounds += 1
     return samples
@@ -261,7 +277,7 @@ def _wake(call: Callable[[], Any]) -> None:
         call()
 
 
-def _timed(call: Callable[[], Any]) -> float:
+def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
     start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    result = call()
+    return result, time.perf_counter() - start

@@ -43,8 +43,12 @@ _USAGE = """usage: dslo COMMAND ...
   dslo convert DATASET --root FOLDER                        convert labels for dslo eval
   dslo eval DATASET --root FOLDER                           scores on a data set
   dslo ablate --dataset DATASET --root FOLDER               the tables of the paper
+  dslo bench pipeline --quick                               times from photos to labels
+  dslo bench scaling                                        the same over devices
+  dslo bench plan --images 1e9 --device h200 --result FILE  devices, hours and bytes
   dslo bench solvers                                        times of the solvers
   dslo bench compare A.json B.json                          compare two such times
+  dslo bench compile                                        all stages, for other chips
   dslo cache                                                what is kept between runs
 
 dslo COMMAND --help lists the options."""

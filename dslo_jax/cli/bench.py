@@ -1,10 +1,10 @@
 """``dslo bench``: times, memory and errors of the solvers on this machine."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import tyro
 from rich.console import Console
@@ -23,11 +23,17 @@ from dslo_jax.bench.solvers import (
     solver_names,
 )
 from dslo_jax.bench.timing import Effort
-from dslo_jax.cli import bench_compare
+from dslo_jax.cli import (
+    bench_compare,
+    bench_compile,
+    bench_pipeline,
+    bench_plan,
+    bench_scaling,
+)
+from dslo_jax.cli.saving import save_result
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.devices import find_device
-from dslo_jax.errors import OptionError, OutputError
-from dslo_jax.files import write_json
+from dslo_jax.errors import OptionError
 
 
 _WIDTH = 100  # width of tables when the output is not a terminal
@@ -35,6 +41,13 @@ _COLUMNS = (
     *("solver", "ms", "p90", "±", "n", "steps", "error", "of the\nroofline"),
     *("compile\ns", "first\ncall s", "memory\nMiB", "pre-\ndicted"),
 )
+_OTHERS: Mapping[str, tuple[type, Callable[[Any, Console, Console], int]]] = {
+    "compare": (bench_compare.Compare, bench_compare.run),
+    "compile": (bench_compile.Compile, bench_compile.run),
+    "pipeline": (bench_pipeline.Pipeline, bench_pipeline.run),
+    "scaling": (bench_scaling.Scaling, bench_scaling.run),
+    "plan": (bench_plan.Plan, bench_plan.run),
+}
 _BOUNDS = {"memory": "memory", "compute": "compute", "transcendentals": "exp, log"}
 
 
@@ -97,10 +110,11 @@ def _command() -> Any:
         kw_only=True,
         namespace={"__doc__": Bench.__doc__},
     )
-    return (  # pyright: ignore[reportOperatorIssue]
-        Annotated[named, tyro.conf.subcommand("solvers")]
-        | Annotated[bench_compare.Compare, tyro.conf.subcommand("compare")]
+    kinds = {"solvers": named, **{name: kind for name, (kind, _) in _OTHERS.items()}}
+    commands = tuple(
+        Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items()
     )
+    return Union[commands]  # noqa: UP007  # the types are made here
 
 
 def run(arguments: list[str], errors: Console) -> int:
@@ -109,8 +123,9 @@ def run(arguments: list[str], errors: Console) -> int:
     out = results(soft_wrap=False)
     if not out.is_terminal:
         out.width = _WIDTH
-    if isinstance(options, bench_compare.Compare):
-        return bench_compare.run(options, out, errors)
+    for kind, run_it in _OTHERS.values():
+        if isinstance(options, kind):
+            return run_it(options, out, errors)
     return _bench(options, out, errors)
 
 
@@ -119,7 +134,7 @@ def _bench(options: Bench, out: Console, errors: Console) -> int:
     device = find_device(options.device)
     machine = describe_machine(device)
     result: dict[str, Any] = {"schema": SCHEMA, "machine": machine, "rows": []}
-    _save(options.save, result)  # reports at once that a file cannot be written
+    save_result(options.save, result)  # reports at once that a file cannot be written
     say(out, _circumstances(machine))
     if (machine["load"] or 0) > QUIET:
         say(errors, f"load is {machine['load']:.1f}: other work makes times noisy")
@@ -132,7 +147,7 @@ def _bench(options: Bench, out: Console, errors: Console) -> int:
         result["rows"] += rows
         stolen = stolen_since(machine)
         result["noise"] = noise_of(machine, _times(result["rows"]), stolen)
-        _save(options.save, result)
+        save_result(options.save, result)
     for reason in result["noise"].values():
         say(out, f"noise: {reason}")
     if any(_is_unsolved(row) for row in result["rows"]):
@@ -187,16 +202,6 @@ def _check(options: Bench) -> None:
             raise OptionError(
                 "O01", f"--patches {patches}; expected a square number, as 4096"
             )
-
-
-def _save(path: Path | None, result: dict[str, Any]) -> None:
-    if path is None:
-        return
-    try:
-        write_json(path, result, indent=1)
-    except OSError as error:
-        remedy = "make room there, or choose another file with --save"
-        raise OutputError.cannot_write(path, error, remedy=remedy) from error
 
 
 def _table(size: Size, rows: list[dict[str, Any]]) -> Table:

@@ -20,12 +20,12 @@ from dslo_jax.errors import OptionError, OutputError
 from dslo_jax.evaluation.datasets import BENCHMARKS
 from dslo_jax.evaluation.datasets.samples import SampleSet
 from dslo_jax.evaluation.evaluator import JOURNAL, cells_of, evaluate, rescore
+from dslo_jax.evaluation.shards import merge, shard_samples
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.manifest import header_of
 from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.pairs import Pair
-from dslo_jax.runs.journal import Journal
-from dslo_jax.runs.lock import only_run
+from dslo_jax.runs import WHOLE, Journal, Shard, only_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,10 @@ class Evaluate(Measure):
         mode: The discrepancy that becomes labels; "both" stands for velocity and path.
         out: Folder of metrics.json, metrics.md, index.html, timings.json and the
             journal.
+        shard: INDEX/COUNT: measure only every COUNT-th batch of photos, beginning with
+            batch INDEX (from 0); auto asks SLURM, torchrun or another launcher. Several
+            processes or machines can share the work and the output folder.
+        merge: Add up all shards in OUT, without any network.
         save_labels: Also save every label map, as a PNG in OUT/labels.
         rescore: Score the saved label maps in OUT again, without any network.
     """
@@ -52,6 +56,8 @@ class Evaluate(Measure):
     ]
     mode: str = "both"
     out: Path = Path("evaluation")
+    shard: str = "0/1"
+    merge: bool = False
     save_labels: bool = False
     rescore: bool = False
 
@@ -63,11 +69,34 @@ def run(arguments: list[str], errors: Console) -> int:
     pair = find_config(options, options.dataset)
     modes: tuple[str, ...] = ("velocity", "path")
     cells = cells_of(pair.config, modes if options.mode == "both" else (options.mode,))
+    shard = _shard(options)
     warn_of_part(errors, samples)
-    measure = _rescore if options.rescore else _evaluate
-    with only_run(options.out):
-        metrics = measure(options, samples, pair, cells, errors)
-    return _tell(metrics, options, errors)
+    with only_run(options.out, shard.suffix):
+        if options.merge:
+            metrics = merge(
+                samples, cells, header_of(samples, pair.config, {}), options.out
+            )
+        elif options.rescore:
+            metrics = _rescore(options, samples, pair, cells, errors)
+        else:
+            metrics = _evaluate(options, samples, pair, cells, shard, errors)
+    return _tell(metrics, options, shard, errors)
+
+
+def _shard(options: Evaluate) -> Shard:
+    """The shard to measure.
+
+    Raises:
+        OptionError: It cannot be read, or another option asks for all photos (``O01``).
+    """
+    shard = Shard.of(options.shard)
+    asked = [name for name in ("merge", "rescore") if getattr(options, name)]
+    if shard != WHOLE:
+        asked.append("shard")
+    if len(asked) > 1:
+        words = " and ".join(f"--{name}" for name in asked)
+        raise OptionError("O01", f"{words} together; give one of them")
+    return shard
 
 
 def _evaluate(
@@ -75,25 +104,26 @@ def _evaluate(
     samples: SampleSet,
     pair: Pair,
     cells: dict[str, Cell],
+    shard: Shard,
     errors: Console,
 ) -> dict[str, Any]:
     say(errors, "loading checkpoints")
     networks, circumstances = load(options, pair)
+    batch_size = min(options.batch, len(samples))
     sweep = Sweep(
-        networks,
-        samples.classes,
-        list(cells.values()),
-        batch_size=min(options.batch, len(samples)),
+        networks, samples.classes, list(cells.values()), batch_size=batch_size
     )
-    header = header_of(samples, pair.config, circumstances)
-    journal = Journal(options.out / JOURNAL, header)
-    with progress(errors, sweep, samples, journal, cells) as (watch, on_skip):
+    header = header_of(samples, pair.config, circumstances, shard)
+    journal = Journal(options.out / shard.file(JOURNAL), header)
+    part = samples if shard == WHOLE else shard_samples(samples, shard, batch_size)
+    with progress(errors, sweep, part, journal, cells) as (watch, on_skip):
         return evaluate(
             sweep,
-            samples,
+            part,
             cells,
             journal,
             options.out,
+            shard=shard,
             save_labels=options.save_labels,
             watch=watch,
             on_skip=on_skip,
@@ -125,7 +155,9 @@ def _rescore(
         )
 
 
-def _tell(metrics: dict[str, Any], options: Evaluate, errors: Console) -> int:
+def _tell(
+    metrics: dict[str, Any], options: Evaluate, shard: Shard, errors: Console
+) -> int:
     """Print the scores and return the exit code."""
     for mode, found in metrics["results"].items():
         if found["miou"] is None:
@@ -134,9 +166,18 @@ def _tell(metrics: dict[str, Any], options: Evaluate, errors: Console) -> int:
         else:
             scores = f"mIoU {found['miou']:.2%}, pixels {found['pixel_accuracy']:.2%}"
             say(results(), f"{mode}: {scores}")
-    say(errors, f"written: {options.out / 'index.html'}, metrics.json, metrics.md")
+    if shard == WHOLE:
+        written = f"{options.out / 'index.html'}, metrics.json, metrics.md"
+    else:
+        written = (
+            f"{options.out / shard.file('metrics.json')}, of this shard alone; when "
+            "all shards are done, the same command with --merge instead of --shard "
+            "adds them up"
+        )
+    say(errors, f"written: {written}")
     if metrics["status"] == "COMPLETE":
         return 0
     scored, expected = metrics["scored"], metrics["expected"]
-    say(errors, f"PARTIAL: {scored} of {expected} photos have a score, see metrics.md")
+    where = "metrics.md" if shard == WHOLE else shard.file("metrics.json")
+    say(errors, f"PARTIAL: {scored} of {expected} photos have a score, see {where}")
     return OutputError.exit_code

@@ -51,6 +51,8 @@ class Measure:
         precision: Precision of the networks; auto is float32 on a CPU, bfloat16
             elsewhere.
         device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
+        devices: How many devices share the photos of a batch, from that one on: a
+            number, or all. With 2x4, 2 share the photos times 4 that share the classes.
         offline: Open no network connection.
         strict: Stop at the first photo that cannot be read, instead of leaving it out.
     """
@@ -66,6 +68,7 @@ class Measure:
     batch: int = 8
     precision: Precision = "auto"
     device: str = "auto"
+    devices: str = "1"
     offline: bool = False
     strict: bool = False
 
@@ -140,6 +143,7 @@ def load(options: Measure, pair: Pair) -> Loaded:
             pair,
             dtype=options.precision,
             device=options.device,
+            devices=options.devices,
             offline=options.offline,
         )
         circumstances = circumstances_of(
@@ -225,7 +229,11 @@ def progress(
 
 def _all_samples(options: Measure, dataset: str) -> SampleSet:
     if dataset == SCENES:
-        return SceneSet(_seeds(options.seeds), options.protocol, _size(options.size))
+        return SceneSet(
+            _seeds(options.seeds),
+            options.protocol,
+            photo_size(options.size) if options.size else None,
+        )
     if dataset not in DATASETS:
         known = ", ".join((SCENES, *DATASETS))
         raise OptionError("O03", f"no data set {dataset!r}; there are {known}")
@@ -249,9 +257,12 @@ def _seeds(text: str) -> range:
     return seeds
 
 
-def _size(text: str) -> tuple[int, int] | None:
-    if not text:
-        return None
+def photo_size(text: str) -> tuple[int, int]:
+    """Height and width of ``HEIGHTxWIDTH``.
+
+    Raises:
+        OptionError: The text has another form, or a side is below 32 (``O01``).
+    """
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None or min(height := int(match[1]), width := int(match[2])) < 32:
         raise OptionError(

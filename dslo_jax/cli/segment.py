@@ -46,6 +46,8 @@ class Segment:
         precision: Precision of the networks; auto is float32 on a CPU, bfloat16
             elsewhere.
         device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
+        devices: How many devices share the photos of a batch, from that one on: a
+            number, or all. With 2x4, 2 share the photos times 4 that share the classes.
         out: Folder of the results, with one sub-folder per photo, and of the journal.
             The same command continues a run that was interrupted.
         batch: Number of photos at once on the device.
@@ -53,8 +55,9 @@ class Segment:
         files_from: A file with one photo, folder or pattern per line; - is the standard
             input.
         limit: Greatest number of photos; the first ones are used.
-        shard: INDEX/COUNT: only every COUNT-th photo, beginning with photo INDEX (from
-            0). Several processes or machines can share the work and the output folder.
+        shard: INDEX/COUNT: only every COUNT-th batch of photos, beginning with batch
+            INDEX (from 0); auto asks SLURM, torchrun or another launcher. Several
+            processes or machines can share the work and the output folder.
         max_pixels: Greatest number of pixels of a photo.
         write: Files to write for each photo, with commas between them: labels,
             coloured, overlay, overlay_png, maps, json.
@@ -73,6 +76,7 @@ class Segment:
     attention: str | None = None
     precision: Precision = "auto"
     device: str = "auto"
+    devices: str = "1"
     out: Path = Path("out")
     batch: int = 1
     recursive: bool = False
@@ -112,7 +116,9 @@ def _options(arguments: list[str]) -> Segment:
 def _segment(options: Segment, errors: Console) -> int:
     classes, kinds = _classes(options), _kinds(options.write)
     shard = Shard.of(options.shard)
-    found = shard.of_photos(_find(options, errors))
+    whole = _find(options, errors)
+    batch_size = min(options.batch, max(1, len(whole)))
+    found = shard.part_of(whole, batch_size)
     with (
         only_run(options.out, shard.suffix),
         _Report(len(found), errors) as report,
@@ -130,7 +136,7 @@ def _segment(options: Segment, errors: Console) -> int:
                 "max_pixels": options.max_pixels,
             },
             shard=shard,
-            batch_size=min(options.batch, max(1, len(found))),
+            batch_size=batch_size,
             max_pixels=options.max_pixels,
             write=kinds,
             overwrite=options.overwrite,
@@ -196,6 +202,7 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
             config=config_of(options.method),
             dtype=options.precision,
             device=options.device,
+            devices=options.devices,
             offline=options.offline,
             announce=report.stage,
         )

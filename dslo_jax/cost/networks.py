@@ -26,7 +26,7 @@ Size = tuple[int, int]
 
 
 def attention(tokens: int, context: int, channels: int, heads: int) -> Work:
-    """Scores and weighted means, head by head in a loop: 4 N N' C."""
+    """Scores and weighted means, on a CPU head by head in a loop: 4 N N' C."""
     head = product(tokens, channels // heads, context)
     return head.times(2).looped(heads)
 
@@ -109,8 +109,8 @@ def unet(config: UNetConfig, size: Size, context: int, taps: Sequence[str]) -> W
 
     Residual blocks as in ``vae``, with 2 T C for the time embedding of T channels. A
     transformer has 2 N C^2 for each of its two projections, 8 N C^2 + 4 N^2 C in its
-    self-attention, 4 N C^2 + 4 M C' C + 4 N M C for M tokens of C' channels of the
-    prompt, and 24 N C^2 in its MLP.
+    self-attention, 4 N C^2 + 4 N M C for the M tokens of the prompt, and 24 N C^2 in
+    its MLP. Keys and values of the prompt are computed once for all photos.
     """
     work, missing = Work(), set(taps)
     for path, part in _unet_parts(config, size, context):
@@ -242,7 +242,6 @@ def _transformer(
     square = product(tokens, channels, channels)
     after = square.times(2) + attention(tokens, tokens, channels, heads)
     after += square.times(2) + attention(tokens, context, channels, heads)
-    after += product(context, config.cross_attention_dim, channels).times(2)
     return square.times(3), after + square.times(12 + 1)
 
 

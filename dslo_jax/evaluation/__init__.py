@@ -26,6 +26,7 @@ from dslo_jax.evaluation.reports.paper import (
     paper_tables as paper_tables,
     published as published,
 )
+from dslo_jax.evaluation.shards import merge as merge, shard_samples as shard_samples
 from dslo_jax.evaluation.sweeps.cells import (
     Attention as Attention,
     Cell as Cell,

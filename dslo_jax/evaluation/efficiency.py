@@ -9,7 +9,6 @@ loop counted once, which must agree with the compiler. Parameters are counted in
 networks, and times are those of the segmenter.
 """
 
-import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,20 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import tyro
 from flax import nnx
 from rich.console import Console
 
 from dslo_jax import scenes
-from dslo_jax.attention import AffinitySource
-from dslo_jax.cost import Work, solver_work
-from dslo_jax.cost.upsampling import upsampling_work
+from dslo_jax.bench.pipeline.work import source_of, work_of_stages
+from dslo_jax.cost import Work
 from dslo_jax.errors import DsloError
 from dslo_jax.evaluation.reports.paper import paper_tables
-from dslo_jax.pipeline.stages import Call, watch
+from dslo_jax.pipeline.stages import watch
 from dslo_jax.prompts import classes_of_options, parse_classes
-from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Classes, Segmenter
 
 
@@ -72,7 +68,10 @@ def measure(segmenter: Segmenter, photo: Any, classes: Classes) -> dict[str, Any
     counted: dict[str, float] = {}
     for call in calls:
         counted[call.stage] = counted.get(call.stage, 0.0) + call.flops
-    work = _work(segmenter, calls, result)
+    steps = [report.num_steps for report in result.reports if not report.rejected]
+    work = work_of_stages(
+        segmenter.networks, result.config, calls, [steps], result.labels.size
+    )
     parameters = _parameters(segmenter)
     stages = dict.fromkeys([*_ORDER, *seconds])
     return {
@@ -161,47 +160,6 @@ def _quoted(name: str) -> list[str]:
     return lines
 
 
-def _work(
-    segmenter: Segmenter, calls: Sequence[Call], result: Segmentation
-) -> dict[str, Work | None]:
-    """Computation of the stages that were called, by formula."""
-    logits = segmenter.networks.logits.module
-    found: dict[str, Any] = {}
-    for call in calls:
-        match call.stage:
-            case "text":
-                work = logits.embed_work(*call.arguments[1].shape)
-                found["text"] = found.get("text", Work()) + work
-            case "clip":
-                count = call.arguments[1].pixels.shape[1]
-                mixing = call.static["attention"]
-                found["clip"] = logits.features_work(count, mixing)
-            case "solver":
-                found["solver"] = _solver_work(call, result)
-            case "labels":
-                found["labels"] = _label_work(result)
-    affinity = _affinity(segmenter)
-    return found | (affinity.work() if affinity else {})
-
-
-def _solver_work(call: Call, result: Segmentation) -> Work | None:
-    """Computation of the solver; ``None`` without a formula for the discrepancy."""
-    patches = call.arguments[0].shape[-1]
-    steps = [report.num_steps for report in result.reports if not report.rejected]
-    taken = np.array([steps], int)
-    return solver_work(call.static["discrepancy"], taken, patches)
-
-
-def _label_work(result: Segmentation) -> Work | None:
-    """Computation of the upsampling; ``None`` for dense upsampling."""
-    method = result.config.upsampling.upsampling
-    if method == "dense":
-        return None
-    _, *grid = result.discrepancy.shape
-    active = sum(not report.rejected for report in result.reports)
-    return upsampling_work(1, active, math.prod(grid), result.labels.size, method)
-
-
 def _numbers(work: Work | None) -> dict[str, int | None]:
     """FLOPs of a component; ``None`` where they are not known."""
     if work is None:
@@ -212,7 +170,7 @@ def _numbers(work: Work | None) -> dict[str, int | None]:
 def _parameters(segmenter: Segmenter) -> dict[str, int]:
     """Number of parameters of each component."""
     modules = dict(segmenter.networks.logits.module.networks())
-    affinity = _affinity(segmenter)
+    affinity = source_of(segmenter.networks, segmenter.config)
     modules |= affinity.networks() if affinity else {}
     return {
         name: sum(
@@ -222,14 +180,6 @@ def _parameters(segmenter: Segmenter) -> dict[str, int]:
         )
         for name, parts in modules.items()
     }
-
-
-def _affinity(segmenter: Segmenter) -> AffinitySource | None:
-    """The source of affinities, if the discrepancy needs one."""
-    config = segmenter.config
-    if not config.discrepancy.needs_affinity:
-        return None
-    return segmenter.networks.affinity(config.affinity).module
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,13 @@ from dslo_jax.evaluation.sweeps.records import boundaries
 from dslo_jax.evaluation.sweeps.run import OnSkip, Watch, run
 from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.files import write_json, write_text
+from dslo_jax.runs import WHOLE, Shard
 from dslo_jax.runs.journal import Journal, Record
 
 
-JOURNAL, LABELS = "journal.jsonl", "labels"
-"""Names in the folder of an evaluation."""
+JOURNAL, LABELS, EXAMPLES = "journal.jsonl", "labels", "examples"
+"""Names in the folder of an evaluation. The folder of examples has the label maps of
+photos that the page may show, from shards that do not save all label maps."""
 
 _EXAMPLES = 3  # number of worst photos, and of best photos
 
@@ -45,6 +49,7 @@ def evaluate(
     journal: Journal,
     out: Path,
     *,
+    shard: Shard = WHOLE,
     save_labels: bool = False,
     watch: Watch | None = None,
     on_skip: OnSkip | None = None,
@@ -53,14 +58,16 @@ def evaluate(
     """Measure the cells that are not in the journal, and write the results.
 
     If this is interrupted and called again, any number of times, ``metrics.json`` has
-    the same bytes. Times are in ``timings.json``.
+    the same bytes. Times are in ``timings.json``. A shard writes both under names of
+    its own, and the label maps that the page of all shards may show.
 
     Args:
         sweep: Sweep with these cells.
-        samples: The photos.
+        samples: The photos; of a shard, those from ``shard_samples``.
         cells: The cell of each mode.
         journal: Journal of this evaluation, with a header from ``header_of``.
         out: Folder of metrics.json, metrics.md, index.html and timings.json.
+        shard: The part of the photos that is measured.
         save_labels: Whether to save every label map as a PNG in ``out / "labels"``.
         watch: Called with the progress.
         on_skip: Called with photos that cannot be read.
@@ -103,7 +110,14 @@ def evaluate(
     last_run = spent._asdict() | {"seconds": time.perf_counter() - start}
     metrics = evaluation_metrics(cells, journal.records, samples, journal.header)
     timings = evaluation_timings(cells, journal.records, samples, last_run)
-    _write(out, metrics, timings, samples, labels_of)
+    if shard == WHOLE:
+        write_results(out, metrics, timings, samples, labels_of)
+        return metrics
+    _write_scores(out, metrics, timings, shard)
+    if not save_labels:
+        examples = LabelMaps(out / EXAMPLES, cells, num_classes)
+        for sample, labels, _ in _examples(metrics, samples, labels_of):
+            examples.save(first, sample.name, labels)
     return metrics
 
 
@@ -142,24 +156,63 @@ def rescore(
     last_run = {"photos": len(samples), "seconds": time.perf_counter() - start}
     metrics = evaluation_metrics(cells, records, samples, journal.header)
     timings = evaluation_timings(cells, records, samples, last_run)
-    _write(out, metrics, timings, samples, lambda each: maps.read(first, each.name))
+    labels_of = partial(_saved, maps, first)
+    write_results(out, metrics, timings, samples, labels_of)
     return metrics
 
 
-def _write(
+def _saved(maps: LabelMaps, cell: Cell, sample: Sample) -> np.ndarray:
+    return maps.read(cell, sample.name)
+
+
+def write_results(
     out: Path,
     metrics: dict[str, Any],
     timings: Mapping[str, Any],
     samples: SampleSet,
     labels_of: LabelsOf,
 ) -> None:
-    """Write the results; the page is last, because its examples are read again."""
-    try:
-        write_json(out / "metrics.json", metrics, indent=1)
-        write_json(out / "timings.json", timings, indent=1)
+    """Write the results; the page is last, because its examples are read again.
+
+    Args:
+        out: The folder.
+        metrics: From ``evaluation_metrics``.
+        timings: From ``evaluation_timings``.
+        samples: The photos.
+        labels_of: Gives the labels of a photo by the first mode; ``None``, or a
+            ``DsloError``, if there are none.
+
+    Raises:
+        OutputError: A file cannot be written (``O06``).
+    """
+    _write_scores(out, metrics, timings)
+    with _writable(out):
         write_text(out / "metrics.md", evaluation_markdown.render(metrics))
-        examples = list(_examples(metrics, samples, labels_of))
+        examples = [
+            Example(
+                sample.name, sample.photo.pixels, sample.truth, labels, photo["miou"]
+            )
+            for sample, labels, photo in _examples(metrics, samples, labels_of)
+        ]
         write_text(out / "index.html", evaluation_page.render(metrics, examples))
+
+
+def _write_scores(
+    out: Path,
+    metrics: dict[str, Any],
+    timings: Mapping[str, Any],
+    shard: Shard = WHOLE,
+) -> None:
+    with _writable(out):
+        write_json(out / shard.file("metrics.json"), metrics, indent=1)
+        write_json(out / shard.file("timings.json"), timings, indent=1)
+
+
+@contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    """Turn an error of the system into an ``OutputError``."""
+    try:
+        yield
     except OSError as error:
         kept = "the journal is kept: the same command continues from it"
         raise OutputError.cannot_write(out, error, kept) from error
@@ -167,8 +220,11 @@ def _write(
 
 def _examples(
     metrics: Mapping[str, Any], samples: SampleSet, labels_of: LabelsOf
-) -> Iterator[Example]:
-    """The worst and the best photos of the first mode, as far as they can be read."""
+) -> Iterator[tuple[Sample, np.ndarray, Record]]:
+    """The worst and the best photos of the first mode, as far as they can be read.
+
+    The worst of all photos are among the worst of each shard, and so are the best.
+    """
     photos = next(iter(metrics["results"].values()))["photos"]
     ranked = sorted(
         (photo for photo in photos if photo["miou"] is not None),
@@ -183,6 +239,4 @@ def _examples(
         except DsloError:
             continue
         if labels is not None:
-            yield Example(
-                sample.name, sample.photo.pixels, sample.truth, labels, photo["miou"]
-            )
+            yield sample, labels, photo

@@ -6,12 +6,13 @@ normalisations subtract the mean before they square: E[x^2] - E[x]^2 cancels on
 activations whose mean is far from zero.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
+
+from dslo_jax.models.query_key import KeyValue
+from dslo_jax.models.softmax_attention import attend
 
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -202,73 +203,39 @@ class Attention(nnx.Module):
         self.to_v = nnx.Linear(context_channels, channels, **options)
         self.to_out = nnx.List([nnx.Linear(channels, channels, rngs=rngs)])
 
-    def project(
-        self,
-        tokens: Float[Array, "batch tokens channels"],
-        context: Float[Array, "batch context_tokens context_channels"],
-    ) -> tuple[
-        Float[Array, "batch tokens heads head_channels"],
-        Float[Array, "batch context_tokens heads head_channels"],
-        Float[Array, "batch context_tokens heads head_channels"],
-    ]:
-        """Queries of the tokens, keys and values of the context."""
-        return (
-            self._split_heads(self.to_q(tokens)),
-            self._split_heads(self.to_k(context)),
-            self._split_heads(self.to_v(context)),
+    def queries(
+        self, tokens: Float[Array, "batch tokens channels"]
+    ) -> Float[Array, "batch tokens heads head_channels"]:
+        """Queries of the tokens."""
+        return self._split_heads(self.to_q(tokens))
+
+    def keys_values(
+        self, context: Float[Array, "batch context_tokens context_channels"]
+    ) -> KeyValue:
+        """Keys and values of the tokens that are attended to."""
+        return KeyValue(
+            self._split_heads(self.to_k(context)), self._split_heads(self.to_v(context))
         )
 
     def attend(
         self,
         query: Float[Array, "batch tokens heads head_channels"],
-        key: Float[Array, "batch context_tokens heads head_channels"],
-        value: Float[Array, "batch context_tokens heads head_channels"],
+        context: KeyValue,
     ) -> Float[Array, "batch tokens channels"]:
         """Average the values and mix the heads.
 
-        Memory: the score matrices of one head at a time, ``[batch tokens
-        context_tokens]`` in float32: 64 MiB each at 4096 tokens, 1 GiB at 16384.
+        Args:
+            query: Queries of the tokens.
+            context: Keys and values; those of one photo serve all photos.
+
+        Memory:
+            See ``softmax_attention.attend``.
         """
-
-        def mix(head: Array) -> Float[Array, "batch tokens head_channels"]:
-            scores = attention_scores(take_head(query, head), take_head(key, head))
-            weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-            return jnp.einsum("bqk,bkc->bqc", weights, take_head(value, head))
-
-        mixed = jax.lax.map(mix, jnp.arange(self.heads))
-        mixed = jnp.moveaxis(mixed, 0, 2)  # [batch tokens heads head_channels]
+        key, value = (jnp.broadcast_to(x, (len(query), *x.shape[1:])) for x in context)
+        mixed = attend(query, key, value)
         return self.to_out[0](mixed.reshape(*mixed.shape[:2], -1))
 
     def _split_heads(
         self, tokens: Float[Array, "batch tokens channels"]
     ) -> Float[Array, "batch tokens heads head_channels"]:
         return tokens.reshape(*tokens.shape[:2], self.heads, -1)
-
-
-def attention_scores(
-    query: Float[Array, "batch tokens head_channels"],
-    key: Float[Array, "batch context_tokens head_channels"],
-) -> Float[Array, "batch tokens context_tokens"]:
-    """The scaled products q k^T / sqrt(d) of one head, in float32.
-
-    Args:
-        query: Queries of one head, of any floating type.
-        key: Keys of the same head.
-
-    Returns:
-        The scores before the softmax.
-
-    Memory:
-        The result: 64 MiB per image at 4096 tokens, 1 GiB at 16384.
-    """
-    products = jnp.einsum(
-        "bqc,bkc->bqk", query, key, preferred_element_type=jnp.float32
-    )
-    return products / math.sqrt(query.shape[-1])
-
-
-def take_head(
-    by_head: Float[Array, "batch tokens heads head_channels"], head: Int[Array, ""]
-) -> Float[Array, "batch tokens head_channels"]:
-    """One head of queries, keys or values; ``head`` may be the index of a loop."""
-    return jax.lax.dynamic_index_in_dim(by_head, head, axis=2, keepdims=False)

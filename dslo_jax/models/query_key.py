@@ -1,4 +1,4 @@
-"""The queries and keys of a self-attention, as every network here returns them."""
+"""The queries, keys and values of attentions, as the networks here exchange them."""
 
 from typing import NamedTuple
 
@@ -15,3 +15,15 @@ class QueryKey(NamedTuple):
 
     query: Array
     key: Array
+
+
+class KeyValue(NamedTuple):
+    """Keys and values of the tokens that are attended to.
+
+    Attributes:
+        key: ``[batch tokens heads head_channels]``.
+        value: ``[batch tokens heads head_channels]``.
+    """
+
+    key: Array
+    value: Array

@@ -5,7 +5,7 @@ and returns its output at its end. The caller can stop after the last attention 
 needs; the rest of the network is then never traced.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,14 +21,16 @@ from dslo_jax.models.diffusion_layers import (
     convolution,
 )
 from dslo_jax.models.layer_norm import LayerNorm
-from dslo_jax.models.query_key import QueryKey
+from dslo_jax.models.query_key import KeyValue, QueryKey
 from dslo_jax.models.unet_config import UNetConfig
 
 
 Tap = tuple[str, QueryKey]
 Sample = Float[Array, "batch height width channels"]
 Time = Float[Array, "batch time_channels"]
-Context = Float[Array, "batch context_tokens context_channels"]
+Context = Mapping[str, KeyValue]
+"""Keys and values of the prompt for every attention to it, by the path of the attention
+module. A batch of 1 stands for all photos."""
 
 
 class GatedProjection(nnx.Module):
@@ -83,12 +85,11 @@ class TransformerBlock(nnx.Module):
     ) -> Generator[Tap, None, Float[Array, "batch tokens channels"]]:
         """Apply the block; yields before the first score is computed."""
         normed = self.norm1(tokens)
-        query, key, value = self.attn1.project(normed, normed)
-        yield f"{path}.attn1", QueryKey(query, key)
-        tokens = tokens + self.attn1.attend(query, key, value)
-        tokens = tokens + self.attn2.attend(
-            *self.attn2.project(self.norm2(tokens), context)
-        )
+        query, own = self.attn1.queries(normed), self.attn1.keys_values(normed)
+        yield f"{path}.attn1", QueryKey(query, own.key)
+        tokens = tokens + self.attn1.attend(query, own)
+        query = self.attn2.queries(self.norm2(tokens))
+        tokens = tokens + self.attn2.attend(query, context[f"{path}.attn2"])
         return tokens + self.ff(self.norm3(tokens))
 
 
@@ -273,7 +274,7 @@ class UpBlock(nnx.Module):
         Args:
             sample: Output of the block before.
             time: The time embedding.
-            context: Tokens of the prompt.
+            context: Keys and values of the prompt.
             path: Path of this block, for the names of its self-attentions.
             skips: Outputs of the down path in the order they were made.
             size: Sides of the block after this one.

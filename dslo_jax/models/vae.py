@@ -180,7 +180,7 @@ class SpatialAttention(Attention):
         """Apply the attention and add its input."""
         batch, height, width, channels = sample.shape
         tokens = self.group_norm(sample).reshape(batch, height * width, channels)
-        mixed = self.attend(*self.project(tokens, tokens))
+        mixed = self.attend(self.queries(tokens), self.keys_values(tokens))
         return sample + mixed.reshape(sample.shape)
 
 
@@ -256,8 +256,8 @@ class VAE(nnx.Module):
             ``log2(downscaling)`` halvings rounds an odd side down.
 
         Memory:
-            The attention of the middle block holds float32 ``[batch tokens tokens]``
-            matrices, where tokens are latents: 64 MiB each for 512 x 512 pixels.
+            Each of the ``softmax_attention.attend`` of its only attention, where tokens
+            are latents: 64 MiB per photo for 512 x 512 pixels.
         """
         moments = self.quant_conv(self.encoder(pixels))
         return moments[..., :4] * self.config.scaling_factor

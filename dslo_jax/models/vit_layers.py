@@ -2,19 +2,14 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from dslo_jax.models.clip_config import ClipVisionConfig
-from dslo_jax.models.clip_layers import (
-    EncoderLayer,
-    Heads,
-    attention_weights,
-    weighted_mean,
-)
+from dslo_jax.models.clip_layers import EncoderLayer, Heads
 from dslo_jax.models.query_key import QueryKey
+from dslo_jax.models.softmax_attention import attend
 
 
 def normalise_pixels(
@@ -54,8 +49,7 @@ def queries_keys(
         the class token and the registers take part in every softmax.
 
     Memory:
-        The attention of one head at a time, 4 * batch * tokens**2 bytes: 64 MiB per
-        photo at 4096 patches, where all heads of a ViT-B together would take 768.
+        See ``softmax_attention.attend``.
     """
     found: dict[int, QueryKey] = {}
     for index, layer in zip(range(max(wanted) + 1), layers, strict=False):
@@ -64,16 +58,12 @@ def queries_keys(
             query, key = (x.transpose(0, 2, 1, 3) for x in (heads.query, heads.key))
             found[index] = QueryKey(query[:, others:], key)
         if index < max(wanted):
-            hidden = hidden + layer.self_attn.join(_mean_by_head(heads))
+            hidden = hidden + layer.self_attn.join(_mean(heads))
             hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
     return tuple(found[index] for index in wanted)
 
 
-def _mean_by_head(heads: Heads) -> Float[Array, "batch heads tokens size"]:
-    """Average the values of a block with its attention, one head after another."""
-
-    def mix(head: Heads) -> Array:
-        return weighted_mean(attention_weights(head.query, head.key), head.value)
-
-    apart = Heads(*(jnp.moveaxis(x, 1, 0)[:, :, None] for x in heads))
-    return jnp.moveaxis(jax.lax.map(mix, apart)[:, :, 0], 0, 1)
+def _mean(heads: Heads) -> Float[Array, "batch heads tokens size"]:
+    """Average the values of a block with its attention."""
+    mixed = attend(*(x.transpose(0, 2, 1, 3) for x in heads))
+    return mixed.transpose(0, 2, 1, 3)

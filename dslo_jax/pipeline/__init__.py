@@ -6,6 +6,7 @@ from dslo_jax.pipeline.batch import (
 )
 from dslo_jax.pipeline.by_device import Room as Room
 from dslo_jax.pipeline.memory import Memory as Memory, Solved as Solved
+from dslo_jax.pipeline.mesh import place as place
 from dslo_jax.pipeline.networks import Networks as Networks
 from dslo_jax.pipeline.placement import Placement as Placement
 from dslo_jax.pipeline.programs import (

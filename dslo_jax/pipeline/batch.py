@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, UInt8
 
@@ -15,9 +16,9 @@ from dslo_jax.pipeline import programs
 from dslo_jax.pipeline.by_device import Room
 from dslo_jax.pipeline.memory import Memory
 from dslo_jax.pipeline.networks import Networks
-from dslo_jax.pipeline.placement import Placement
+from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 from dslo_jax.pipeline.programs import PhotoFeatures, network_stage
-from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths
+from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths, turns
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.pipeline.steps import Steps, is_coloured
 from dslo_jax.prompts import ClassList
@@ -148,7 +149,7 @@ class Batch(Steps):
             self.grid(config), coloured=is_coloured(config)
         )
 
-    def text(self, config: SegmenterConfig) -> Array:
+    def text(self, config: SegmenterConfig) -> ArrayOrShape:
         """Compute the features of all names."""
         templates = config.clip.templates
         names = self.classes.names
@@ -158,7 +159,8 @@ class Batch(Steps):
         """Compute CLIP's features of the patches, of one photo after the other.
 
         A photo is in a sequence of its own length, whatever the others are. So its
-        features do not depend on the photos that share its batch.
+        features do not depend on the photos that share its batch. Of several devices,
+        each computes those of its own photos.
         """
         options, network = config.clip, self.networks.logits
         stage = network_stage("features", network.module.stages[1])
@@ -166,34 +168,38 @@ class Batch(Steps):
         longest = sequence_lengths(options.short_side, patch)[-1]
 
         def compute() -> PhotoFeatures:
-            found, grids = [], []
-            for photo in self.scaled:
-                patches = photo.patches(options, patch)
+            cut = [photo.patches(options, patch) for photo in self.scaled]
+            lengths = [patches.pixels.shape[1] for patches in cut]
+            owned = self._owned()
+            found: dict[tuple[int, int], Array] = {}
+            for turn in turns(lengths, [list(dict.fromkeys(own)) for own in owned]):
+                patches = jax.tree.map(
+                    lambda *each: np.concatenate(each), *(cut[photo] for photo in turn)
+                )
                 features = stage(
                     self.clock,
                     network.state,
-                    self.placement.put(patches),
+                    self.placement.put_batch(patches),
                     graph=network.graph,
                     attention=options.attention,
                     longest=longest,
                 )
-                found.append(features)
-                grids.append(patches.grid[0])
-            missing = len(self.padded) - len(found)
-            found += found[-1:] * missing
-            grids += grids[-1:] * missing
-            return PhotoFeatures(
-                tuple(found), self.placement.put_batch(np.stack(grids))
+                found |= {pair: features for pair in enumerate(turn)}
+            features = (
+                self.placement.joined([found[pair] for pair in enumerate(slot)])
+                for slot in zip(*owned, strict=True)
             )
+            grids = np.concatenate([cut[each].grid for own in owned for each in own])
+            return PhotoFeatures(tuple(features), self.placement.put_batch(grids))
 
         key = ("features", options.attention, options.short_side, options.resample)
         return self.memory.recall(key, compute)
 
-    def logits(self, config: SegmenterConfig) -> Array:
+    def logits(self, config: SegmenterConfig) -> ArrayOrShape:
         """Compute the cosines of every class, on the grid of the affinity."""
         grid = self.grid(config)
 
-        def compute() -> Array:
+        def compute() -> ArrayOrShape:
             index = np.asarray(self.classes.class_of_name, np.int32)
             return programs.LOGITS(
                 self.clock,
@@ -218,21 +224,31 @@ class Batch(Steps):
         key = ("encoded", self.affinity_name, network.module.encoding)
         return self.memory.recall(key, compute)
 
-    def affinity(self, config: SegmenterConfig) -> Array | None:
+    def affinity(self, config: SegmenterConfig) -> ArrayOrShape | None:
         """Compute the affinity; ``None`` if the discrepancy needs none."""
         if not config.discrepancy.needs_affinity:
             return None
         network = self.networks.affinity(config.affinity, self.affinity_name)
         stage = network_stage("attend", network.module.stages[1])
 
-        def compute() -> Array:
+        def compute() -> ArrayOrShape:
             encoded = self.encoded(config)
-            return stage(self.clock, network.state, encoded, graph=network.graph)
+            found = stage(self.clock, network.state, encoded, graph=network.graph)
+            return self.placement.put_affinity(found)
 
         key = (self.affinity_name, config.affinity)
         return self.memory.recall_last("affinity", key, compute)
 
-    def _squares(self, side: int) -> Array:
+    def _owned(self) -> list[list[int]]:
+        """For each part of the batch, its photos; the padding repeats the last one."""
+        size, last = len(self.padded), len(self.scaled) - 1
+        each = size // self.placement.parts
+        return [
+            [min(photo, last) for photo in range(first, first + each)]
+            for first in range(0, size, each)
+        ]
+
+    def _squares(self, side: int) -> ArrayOrShape:
         squares = [photo.square(side) for photo in self.scaled]
         padding = len(self.padded) - len(squares)
         return self.placement.put_batch(np.stack(squares + squares[-1:] * padding))

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int32
 from dslo_jax import ops
 from dslo_jax.ops.options import UpsamplingOptions
 from dslo_jax.pipeline import checks, programs
-from dslo_jax.pipeline.placement import Placement
+from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.solvers import Counts, Discrepancy, Solution
@@ -81,9 +81,9 @@ class Started(NamedTuple):
 
 def start_solver(
     clock: Clock,
-    platform: str,
+    placement: Placement,
     given: SolverInput,
-    affinity: Array | None,
+    affinity: ArrayOrShape | None,
     discrepancy: Discrepancy,
     sizes: Sizes,
 ) -> Started:
@@ -91,7 +91,7 @@ def start_solver(
 
     Args:
         clock: The timings of the run.
-        platform: Platform of the device.
+        placement: The device.
         given: Input of the solver.
         affinity: Affinity between the patches, if it is needed.
         discrepancy: The discrepancy to solve for.
@@ -100,13 +100,16 @@ def start_solver(
     _, classes, patches = given.source.shape
     if discrepancy.wants_counts:
         pairs = classes * patches  # so many that no path reads row by row
-        counts = Counts(sizes.rows, pairs, sizes.classes, patches, 1, platform)
+        counts = Counts(
+            sizes.rows, pairs, sizes.classes, patches, 1, placement.platform
+        )
         discrepancy = discrepancy.fitted(counts)
     attempt = discrepancy.attempts[sizes.attempt]
     values = given.logits if discrepancy.takes_logits else given.source
     chosen, order, counts = programs.COMPACTED(
         clock, values, given.active, size=sizes.classes
     )
+    chosen = placement.put_classes(chosen)
     solution = programs.DISCREPANCY(clock, chosen, affinity, discrepancy=attempt)
     return Started(
         order, counts, solution, given.active, given.support, given.non_finite

@@ -12,13 +12,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array
 
 from dslo_jax import ops
 from dslo_jax.ops.options import UpsamplingOptions
 from dslo_jax.pipeline import checks, programs
 from dslo_jax.pipeline.memory import Solved
-from dslo_jax.pipeline.placement import Placement
+from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.solvers import Discrepancy, Solution
@@ -28,7 +27,7 @@ def solve(
     clock: Clock,
     placement: Placement,
     given: SolverInput,
-    affinity: Array | None,
+    affinity: ArrayOrShape | None,
     discrepancy: Discrepancy,
 ) -> Solved:
     """Solve for the surviving classes; a class without solution has the error NaN.
@@ -47,7 +46,7 @@ def solve(
     values = given.logits if discrepancy.takes_logits else given.source
     before = clock.seconds_of("solver")
     chosen = programs.CHOSEN(clock, values, *placement.put_batch((order, counts)))
-    run = partial(programs.DISCREPANCY, clock, chosen, affinity)
+    run = partial(programs.DISCREPANCY, clock, placement.put_classes(chosen), affinity)
     first, *others = discrepancy.attempts
     solution = placement.fetch(run(discrepancy=first))
     for other in others:
@@ -94,7 +93,7 @@ def compile_programs(
     clock: Clock,
     placement: Placement,
     given: SolverInput,
-    affinity: Array | None,
+    affinity: ArrayOrShape | None,
     discrepancy: Discrepancy,
     options: UpsamplingOptions,
 ) -> None:
@@ -115,6 +114,7 @@ def compile_programs(
     chosen = programs.CHOSEN(clock, given.source, *placement.put_batch((order, counts)))
     if not discrepancy.wants_counts:
         first = discrepancy.attempts[0]
+        chosen = placement.put_classes(chosen)
         programs.DISCREPANCY(clock, chosen, affinity, discrepancy=first)
     if options.upsampling == "dense":
         return

@@ -56,6 +56,7 @@ class Networks:
         downscaling: Pixels per patch of a source that is not loaded, which gives the
             grid of the maps.
         kept: Features of names that are kept on disk.
+        placement: The devices; default: that of the parameters of ``logits``.
     """
 
     def __init__(
@@ -66,10 +67,9 @@ class Networks:
         *,
         downscaling: int = 8,
         kept: NameStore | None = None,
+        placement: Placement | None = None,
     ):
-        leaves = jax.tree.leaves(nnx.state(logits))
-        device = next(iter(leaves[0].devices())) if leaves else jax.devices()[0]
-        self.placement = Placement(device)
+        self.placement = placement or Placement(_device_of(logits))
         self.logits = OnDevice(logits, self.placement)
         self.tokenizer = tokenizer
         if affinities is None:
@@ -103,8 +103,7 @@ class Networks:
             CheckpointError: The files of the tokenizer are missing (``W08``) or
                 unreadable (``W04``).
         """
-        device = next(iter(jax.tree.leaves(nnx.state(logits))[0].devices()))
-        kept = NameStore.of(logits, tokenizer, device)
+        kept = NameStore.of(logits, tokenizer, _device_of(logits))
         loaded_before = kept is not None and kept.is_used
         load = prompts.LazyTokenizer if loaded_before else prompts.load_tokenizer
         return cls(logits, load(tokenizer), *args, kept=kept, **options)
@@ -117,11 +116,12 @@ class Networks:
             {**self._affinities, **more},
             downscaling=self._downscaling,
             kept=self._kept,
+            placement=self.placement,
         )
 
     @property
     def device(self) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]
-        """The device of the networks."""
+        """The device of the networks; of several equal ones, the first."""
         return self.placement.device
 
     @property
@@ -231,3 +231,9 @@ class Networks:
             "this mode needs self-attention, and there is no attention checkpoint; "
             "pass one, or choose the mode kl or logits"
         )
+
+
+def _device_of(module: Any) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]
+    """The device of the parameters of a network; the first one if it has none."""
+    leaves = jax.tree.leaves(nnx.state(module))
+    return next(iter(leaves[0].devices())) if leaves else jax.local_devices()[0]

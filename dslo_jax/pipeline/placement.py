@@ -1,12 +1,21 @@
-"""The device of a pipeline, and every way of arrays to it and from it."""
+"""The device of a pipeline, and every way of arrays to it and from it.
 
-from dataclasses import dataclass
+``mesh.MeshPlacement`` is the same for several devices.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 from jax.sharding import SingleDeviceSharding
+from jaxtyping import Array, Float
 
 from dslo_jax.errors import DeviceError
+
+
+ArrayOrShape = jax.Array | jax.ShapeDtypeStruct
+"""An array on the device; or its shape, where programs are only compiled."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +29,21 @@ class Placement:
     """
 
     device: jax.Device  # pyright: ignore[reportInvalidTypeForm]
-    only_shapes: bool = False
+    only_shapes: bool = field(default=False, kw_only=True)
 
     @property
     def platform(self) -> str:
         """Platform of the device: ``"cpu"``, ``"gpu"`` or ``"tpu"``."""
         return self.device.platform
+
+    @property
+    def parts(self) -> int:
+        """Number of parts that the photos of a batch are divided into."""
+        return 1
+
+    def padded(self, photos: int) -> int:
+        """The smallest multiple of ``parts`` that is not less than ``photos``."""
+        return -(-photos // self.parts) * self.parts
 
     def put(self, tree: Any) -> Any:
         """Put arrays on the device that all photos share, such as parameters."""
@@ -34,6 +52,23 @@ class Placement:
     def put_batch(self, tree: Any) -> Any:
         """Put arrays on the device whose first axis counts the photos of a batch."""
         return self._put(tree, SingleDeviceSharding(self.device))
+
+    def put_classes(
+        self, values: Float[Array, "batch classes patches"]
+    ) -> Float[Array, "batch classes patches"]:
+        """Divide the classes of a batch among devices, if there are several."""
+        return values
+
+    def put_affinity(
+        self, affinity: Float[Array, "batch patches patches"]
+    ) -> Float[Array, "batch patches patches"]:
+        """Divide the columns of large affinities among devices, if several."""
+        return affinity
+
+    def joined(self, arrays: Sequence[Array]) -> Array:
+        """An array whose part on each device is already there, in another array."""
+        (array,) = arrays
+        return array
 
     def fetch(self, tree: Any) -> Any:
         """Wait for arrays, and copy them to the host in one transfer.

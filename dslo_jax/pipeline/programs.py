@@ -43,11 +43,12 @@ class PhotoFeatures(NamedTuple):
     """Features of the patches of a batch of photos.
 
     Attributes:
-        features: For each photo ``[longest, channels]``, its patches first.
+        features: The patches of each photo, and padding. Each array has one photo of
+            each device; all together have the photos of the batch in their order.
         grids: Number of rows and of columns of each photo, in patches.
     """
 
-    features: tuple[Float[Array, "longest channels"], ...]
+    features: tuple[Float[Array, "parts longest channels"], ...]
     grids: Int32[Array, "batch 2"]
 
 
@@ -64,14 +65,14 @@ def _dense_features(
     graph: Static,
     attention: str,
     longest: int,
-) -> Float[Array, "longest channels"]:
+) -> Float[Array, "1 longest channels"]:
     """Compute features of one photo, padded to the longest sequence.
 
     So whatever comes next is compiled once, and not for every length of sequences.
     """
     patches = patches._replace(pixels=_unit_range(jnp.asarray(patches.pixels)))
-    (features,) = nnx.merge(graph.value, state).features(patches, attention)
-    return jnp.pad(features, ((0, longest - len(features)), (0, 0)))
+    features = nnx.merge(graph.value, state).features(patches, attention)
+    return jnp.pad(features, ((0, 0), (0, longest - features.shape[1]), (0, 0)))
 
 
 def _encode_photo(
@@ -109,7 +110,7 @@ def _match(
         classes = ops.reduce_synonyms(cosines, class_of_name, num_classes)
         return ops.resize_patches(classes.T, native, grid).T
 
-    return jax.vmap(match)(jnp.stack(photos.features), photos.grids)
+    return jax.vmap(match)(jnp.concatenate(photos.features), photos.grids)
 
 
 def _prepare(

@@ -1,6 +1,8 @@
 """Photos of any size as sequences of few lengths, for the source of logits."""
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 import numpy as np
 
@@ -50,3 +52,23 @@ def cut_photo(pixels: np.ndarray, options: ClipOptions, patch: int) -> ops.Patch
     length = next(length for length in lengths if length >= count)
     resized = images.resize_photo(pixels, size, method=options.resample)
     return ops.cut_patches(resized, patch, length)
+
+
+def turns(
+    lengths: Sequence[int], owned: Sequence[Sequence[int]]
+) -> Iterator[list[int]]:
+    """In which order devices compute the features of their photos, one at a time.
+
+    Args:
+        lengths: Length of the sequence of each photo.
+        owned: For each device, its photos.
+
+    Yields:
+        For each device, a photo; all of the same length. A device that has no photo of
+        this length left repeats that of another one.
+    """
+    for length in sorted(set(lengths)):
+        mine = [[photo for photo in own if lengths[photo] == length] for own in owned]
+        for turn in zip_longest(*mine):
+            spare = next(photo for photo in turn if photo is not None)
+            yield [spare if photo is None else photo for photo in turn]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from dslo_jax.errors import DeviceError
+from dslo_jax.pipeline.mesh import over_photos
 
 
 Announce = Callable[[str, bool], None]
@@ -269,7 +270,7 @@ class Stage:
                     announce(self.name, compiles)
                 if compiles:
                     start = time.perf_counter()
-                    self._compiled[key] = self._compile(args, static)
+                    self._compiled[key] = self.lower(args, static).compile()
             program = (
                 Uncompiled(self._function, args, static)
                 if debugged
@@ -296,6 +297,21 @@ class Stage:
             clock.add(BATCH, 0.0, compiling)
         return result
 
+    def lower(self, args: tuple[Any, ...], static: Mapping[str, Hashable]) -> Any:
+        """Trace the function, ready to be compiled.
+
+        Args:
+            args: Arrays, or shapes with a sharding, also on devices that are not there.
+            static: The static arguments.
+
+        Returns:
+            The lowered function; its ``compile()`` gives the program.
+        """
+        function = over_photos(self._function, args)
+        jitted = jax.jit(function, static_argnames=tuple(static))
+        with jax.default_matmul_precision("highest"):
+            return jitted.lower(*args, **static)
+
     def _no_memory(self, program: Any) -> DeviceError:
         """The error of a stage for which the device has too little memory."""
         needed = ""
@@ -312,8 +328,3 @@ class Stage:
             f"stage {self.name!r} needs{needed} more memory than the device has; use "
             f"{remedy}, or a smaller batch",
         )
-
-    def _compile(self, args: tuple[Any, ...], static: dict[str, Hashable]) -> Any:
-        jitted = jax.jit(self._function, static_argnames=tuple(static))
-        with jax.default_matmul_precision("highest"):
-            return jitted.lower(*args, **static).compile()

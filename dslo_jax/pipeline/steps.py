@@ -26,7 +26,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array
 
 from dslo_jax import ops, tuning
 from dslo_jax.areas import area_means
@@ -34,7 +33,7 @@ from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
 from dslo_jax.pipeline import by_device, by_host, checks, programs
 from dslo_jax.pipeline.memory import Memory, Solved
-from dslo_jax.pipeline.placement import Placement
+from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.pipeline.stages import Clock
 
@@ -46,8 +45,9 @@ class Steps(ABC):
         photos: At most ``size`` photos.
         titles: Titles of the classes.
         placement: The device of all programs.
-        size: Number of photos on the device; the last photo is repeated up to this
-            number, so that no further shape is compiled.
+        size: Number of photos at once, rounded up to a multiple of the parts of the
+            placement; the last photo is repeated up to this number, so that no further
+            shape is compiled.
         clock: Collects the timings.
         memory: Keeps the results; may be shared by batches of the same photos.
         room: The sizes to solve with where the host does not decide; may be shared by
@@ -66,6 +66,7 @@ class Steps(ABC):
         room: by_device.Room | None = None,
     ):
         self.photos = tuple(photos)
+        size = placement.padded(size)
         self.padded = [*photos, *[photos[-1]] * (size - len(photos))]
         self.titles = tuple(titles)
         self.placement = placement
@@ -79,11 +80,11 @@ class Steps(ABC):
         """Rows and columns of the maps."""
 
     @abstractmethod
-    def logits(self, config: SegmenterConfig) -> Array:
+    def logits(self, config: SegmenterConfig) -> ArrayOrShape:
         """Logits ``[batch classes patches]``: the greater, the better a class fits."""
 
     @abstractmethod
-    def affinity(self, config: SegmenterConfig) -> Array | None:
+    def affinity(self, config: SegmenterConfig) -> ArrayOrShape | None:
         """Affinity ``[batch patches patches]``; ``None`` if it is not needed."""
 
     def solved_key(self, config: SegmenterConfig) -> tuple[Hashable, ...]:
@@ -253,7 +254,7 @@ class Steps(ABC):
             sizes = self._room.sizes(self.solved_key(config), given)
             return sizes, by_device.start_solver(
                 self.clock,
-                self.placement.platform,
+                self.placement,
                 given,
                 affinity,
                 config.discrepancy,
@@ -309,13 +310,15 @@ class Steps(ABC):
     def _label_alone(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
         """Compute the labels of one large photo, with at most two calls at a time."""
         solved, photo = self.solved(config), self.photo_layers(index, config)
-        one = slice(index, index + 1)
+        copies = self.placement.padded(1)  # every device gets one
         values, counts = self.placement.put_batch(
-            (solved.solution.value[one], solved.counts[one])
+            (solved.solution.value[[index] * copies], solved.counts[[index] * copies])
         )
         running, found = deque(), []
         for call in ops.divide_layers(photo.total):
-            running.append(self._label_layers(values, counts, [photo], config, call))
+            running.append(
+                self._label_layers(values, counts, [photo] * copies, config, call)
+            )
             if len(running) > 1:
                 found.append(self.placement.fetch(running.popleft())[0])
         found += [codes[0] for codes in self.placement.fetch(list(running))]

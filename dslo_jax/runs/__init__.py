@@ -8,4 +8,5 @@ from dslo_jax.runs.journal import (
 )
 from dslo_jax.runs.lock import only_run as only_run
 from dslo_jax.runs.manifest import describe as describe, digest as digest
-from dslo_jax.runs.photos import PhotoRun as PhotoRun, Shard as Shard
+from dslo_jax.runs.photos import PhotoRun as PhotoRun
+from dslo_jax.runs.shards import WHOLE as WHOLE, Shard as Shard

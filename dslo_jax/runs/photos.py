@@ -23,6 +23,7 @@ from dslo_jax.images import MAX_PIXELS, FoundPhoto
 from dslo_jax.images.parts import Stdin
 from dslo_jax.prompts import ClassList
 from dslo_jax.runs.journal import PHOTO, Journal, Key, Record
+from dslo_jax.runs.shards import WHOLE, Shard
 from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Segmenter
 from dslo_jax.stream import FailedPhoto
@@ -32,46 +33,6 @@ from dslo_jax.threads import batched, map_ahead
 SCHEMA = "dslo.run.v1"
 _WRITERS = 4
 _BUDGET = 2**28  # bytes of results that wait to be written
-
-
-class Shard(NamedTuple):
-    """A part of a list of photos, for one of several processes or machines.
-
-    Attributes:
-        index: The number of the part, from 0.
-        count: The number of parts.
-    """
-
-    index: int = 0
-    count: int = 1
-
-    @classmethod
-    def of(cls, text: str) -> "Shard":
-        """Read ``INDEX/COUNT``, such as ``0/4``.
-
-        Raises:
-            OptionError: The text is something else (``O01``).
-        """
-        index, _, count = text.partition("/")
-        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-            raise OptionError(
-                "O01",
-                f"--shard {text!r}; expected INDEX/COUNT with INDEX from 0 to COUNT - "
-                "1, as in 0/4, 1/4, 2/4 and 3/4",
-            )
-        return cls(int(index), int(count))
-
-    @property
-    def suffix(self) -> str:
-        """The end of the names of the files of this part; empty for a whole list."""
-        return "" if self.count == 1 else f"-{self.index}of{self.count}"
-
-    def of_photos(self, found: Sequence[FoundPhoto]) -> Sequence[FoundPhoto]:
-        """Every ``count``-th photo, beginning with photo ``index``."""
-        return found[self.index :: self.count]
-
-
-WHOLE = Shard()
 
 
 class Written(NamedTuple):
@@ -133,12 +94,12 @@ class PhotoRun:
     @property
     def journal_path(self) -> Path:
         """The file that notes which photos are done, and which failed and why."""
-        return self.out / f"journal{self.shard.suffix}.jsonl"
+        return self.out / self.shard.file("journal.jsonl")
 
     @property
     def report_path(self) -> Path:
         """The file with the outcome of all photos."""
-        return self.out / f"run{self.shard.suffix}.json"
+        return self.out / self.shard.file("run.json")
 
     def open_journal(self) -> Journal:
         """Open the journal of this run, or begin one.

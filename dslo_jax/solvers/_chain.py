@@ -4,6 +4,8 @@ A step is ``((state * row) @ A) * column``. States are ``[classes, patches]`` fo
 classes and ``[patches, classes]`` for many.
 """
 
+import itertools
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from dslo_jax import tuning
 from dslo_jax.solvers._arrival import Arrive, Walk
 from dslo_jax.solvers._loop import Progress, Rule, begin, iterate
-from dslo_jax.solvers._products import multiply
+from dslo_jax.solvers._products import multiply, row_by_parts
 from dslo_jax.solvers.balancing import Scalings
 
 
@@ -31,33 +33,71 @@ class FewChain(NamedTuple):
     patch_axis = 1
 
     def advance(self, state: Float[Array, "classes patches"]) -> Array:
-        # On a CPU the product takes half the time if its thin factor lies in memory
-        # transposed, and only a transposition before the barrier is kept.
-        thin = jax.lax.optimization_barrier((state * self.row[None]).T)
-        precision = jax.lax.Precision.HIGHEST
-        moved = jnp.einsum("pc,pq->cq", thin, self.affinity, precision=precision)
+        scaled = state * self.row[None]
+        moved = tuning.by_platform(
+            scaled, self.affinity, cpu=thin_product_on_cpu, other=thin_product
+        )
         return moved * self.column[None]
 
 
 class ManyChain(NamedTuple):
     """The transition for many classes.
 
-    A CPU multiplies by the transposed affinity up to twice as fast, if the number of
-    classes is a multiple of ``tuning.WIDTH``.
+    Attributes:
+        matrix: The affinity; on a CPU transposed.
     """
 
-    transposed: Float[Array, "patches patches"]
+    matrix: Float[Array, "patches patches"]
     row: Float[Array, " patches"]
     column: Float[Array, " patches"]
 
     patch_axis = 0
 
     def advance(self, state: Float[Array, "patches classes"]) -> Array:
-        _, classes = state.shape
-        padding = -classes % tuning.WIDTH if classes > tuning.WIDTH else 0
-        scaled = jnp.pad(state * self.row[:, None], ((0, 0), (0, padding)))
-        moved = multiply(self.transposed, scaled)
-        return moved[:, :classes] * self.column[:, None]
+        scaled = state * self.row[:, None]
+        moved = tuning.by_platform(
+            scaled, self.matrix, cpu=wide_product_on_cpu, other=wide_product
+        )
+        return moved * self.column[:, None]
+
+
+def thin_product_on_cpu(
+    state: Float[Array, "classes patches"], affinity: Float[Array, "patches patches"]
+) -> Float[Array, "classes patches"]:
+    """``state @ affinity`` for few classes."""
+    # The product takes half the time if its thin factor lies in memory transposed, and
+    # only a transposition before the barrier is kept.
+    thin = jax.lax.optimization_barrier(state.T)
+    return multiply(thin.T, affinity)
+
+
+def thin_product(
+    state: Float[Array, "classes patches"], affinity: Float[Array, "patches patches"]
+) -> Float[Array, "classes patches"]:
+    """The same on GPUs and TPUs."""
+    if len(state) == 1:
+        return row_by_parts(state[0], affinity)[None]
+    return multiply(state, affinity)
+
+
+def wide_product_on_cpu(
+    state: Float[Array, "patches classes"], transposed: Float[Array, "patches patches"]
+) -> Float[Array, "patches classes"]:
+    """``transposed @ state``: up to twice as fast as a product with the affinity.
+
+    The number of classes has to be a multiple of ``tuning.WIDTH`` for that.
+    """
+    _, classes = state.shape
+    padding = -classes % tuning.WIDTH if classes > tuning.WIDTH else 0
+    padded = jnp.pad(state, ((0, 0), (0, padding)))
+    return multiply(transposed, padded)[:, :classes]
+
+
+def wide_product(
+    state: Float[Array, "patches classes"], affinity: Float[Array, "patches patches"]
+) -> Float[Array, "patches classes"]:
+    """``affinity.T @ state`` on GPUs and TPUs, which transpose as they read."""
+    return multiply(affinity.T, state)
 
 
 Chain = FewChain | ManyChain
@@ -70,7 +110,12 @@ def chain_of(
     """The form of the chain that is faster for this number of classes."""
     if classes < tuning.MANY:
         return FewChain(affinity, *scalings)
-    return ManyChain(jax.lax.optimization_barrier(affinity.T), *scalings)
+    matrix = tuning.by_platform(
+        affinity,
+        cpu=lambda affinity: jax.lax.optimization_barrier(affinity.T),
+        other=lambda affinity: affinity,
+    )
+    return ManyChain(matrix, *scalings)
 
 
 def run(arrive: Arrive, chain: Chain, progress: Progress, max_steps: int) -> Progress:
@@ -78,26 +123,54 @@ def run(arrive: Arrive, chain: Chain, progress: Progress, max_steps: int) -> Pro
 
     Some classes need many more steps than others. When the number of classes that still
     run is at most the next size in ``tuning.STAGES``, only these stay in the matrix
-    product.
+    product. A CPU goes on with ``tuning.CPU_STAGES``.
     """
     classes = progress.error.size
-    patches = progress.state.arrival.size // classes
+    sizes = [classes, *(size for size in tuning.STAGES if size < classes)]
+    *larger, last = sizes
+    smaller = [last, *(size for size in tuning.CPU_STAGES if size < last)]
+    stages = partial(_run_stages, arrive, max_steps)
+    progress = stages([*larger, last], chain, progress)
+    return tuning.by_platform(
+        chain,
+        progress,
+        cpu=partial(stages, [*smaller, 0]),
+        other=partial(stages, [last, 0]),
+    )
+
+
+def _run_stages(
+    arrive: Arrive, max_steps: int, sizes: list[int], chain: Chain, progress: Progress
+) -> Progress:
+    """Run one loop for each of ``sizes`` but the last, until the next one is reached.
+
+    Args:
+        arrive: The criterion of arrival.
+        max_steps: Greatest number of steps.
+        sizes: Falling numbers of classes. A loop leaves out classes that have arrived.
+        chain: The chain.
+        progress: Progress of all classes; at most the first size still run.
+    """
+    classes = progress.error.size
     # No patch is missing if the share of missing patches is below this.
-    rule = Rule(max_steps, 0.5 / patches, class_axis=1 - chain.patch_axis)
+    least_share = 0.5 * classes / progress.state.arrival.size
+    rule = Rule(max_steps, least_share, class_axis=1 - chain.patch_axis)
 
     def step(chain: Chain, walk: Walk, num_steps: Array) -> tuple[Walk, Array]:
         return arrive(chain.advance(walk.state), walk, num_steps)
 
-    sizes = [classes, *(size for size in tuning.STAGES if size < classes)]
-    ids = jnp.arange(classes)
-    for smaller in [*sizes[1:], 0]:
+    for size, smaller in itertools.pairwise(sizes):
+        rule = rule._replace(leave_at=smaller)
+        if size == classes:
+            progress = iterate(step, chain, progress, rule)
+            continue
+        ids = jnp.argsort(~rule.is_running(progress))[:size]
         where = ids if rule.class_axis == 0 else (..., ids)
         part = jax.tree.map(lambda leaf, where=where: leaf[where], progress)
-        part = iterate(step, chain, part, rule._replace(leave_at=smaller))
+        part = iterate(step, chain, part, rule)
         progress = jax.tree.map(
             lambda leaf, new, where=where: leaf.at[where].set(new), progress, part
         )
-        ids = jnp.argsort(~rule.is_running(progress))[:smaller]
     return progress
 
 

@@ -52,6 +52,19 @@ class Problem(NamedTuple):
         """The blocks for a scan, each to be read by ``read``."""
         return Block(self.index, self.owner)
 
+    def merged(self, together: int) -> "Problem":
+        """The same rows in larger blocks, each of so many of these blocks."""
+
+        def merge(leaf: Array) -> Array:
+            return leaf.reshape(len(leaf) // together, -1, *leaf.shape[2:])
+
+        is_sliced = self.index.ndim == 1
+        return self._replace(
+            index=self.index[::together] if is_sliced else merge(self.index),
+            owner=None if self.owner is None else merge(self.owner),
+            source=merge(self.source),
+        )
+
     def read(self, block: Block) -> Float[Array, "rows targets"]:
         """Read the rows of a block; rows that do not follow each other are gathered."""
         if self.index.ndim == 2:

@@ -14,12 +14,14 @@ No second N x N array is held, and a block stays in the cache.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from dslo_jax import tuning
 from dslo_jax.solvers._error import Estimate, begin_estimate
 from dslo_jax.solvers._loop import (
     Progress,
@@ -127,15 +129,13 @@ def scale(
         problem, known = given
         total = jnp.sum(state.column, axis=1)
 
-        def visit(
-            rows: Array, owner: Owner, mass: Array, shift: Array
-        ) -> tuple[Array, Array, Array]:
+        def visit(rows: Array, owner: Owner, mass: Array, shift: Array) -> Swept:
             hole = 1 - kernel(problem.exponent(rows, shift))
             kernel_column = of_rows(total, owner) - onto_rows(hole, state.column, owner)
             least = least_of_class(_where(mass, kernel_column), owner, classes)
-            return hole, _divide(mass, kernel_column), _lost(total, least)
+            return hole, _divide(mass, kernel_column), (), _lost(total, least)
 
-        row, reached, lost = _sweep(
+        reached, row, _, lost = _sweep(
             problem, classes, visit, problem.source, known.shift
         )
         return _finish(problem, row, reached, lost, state, known)
@@ -156,16 +156,16 @@ def _first_step(
     classes, targets = usable.size, problem.target.size
     dtype = problem.target.dtype
 
-    def visit(rows: Array, owner: Owner, mass: Array) -> tuple[Array, Array, Any]:
+    def visit(rows: Array, owner: Owner, mass: Array) -> Swept:
         shift = mean_cost(rows)
         hole = 1 - kernel(problem.exponent(rows, shift))
         kernel_column = targets - sum_on_rows(hole)
         least = least_of_class(_where(mass, kernel_column), owner, classes)
-        found = shift, _lost(targets, least), *problem.extremes(rows, shift)
-        return hole, _divide(mass, kernel_column), found
+        extremes = _lost(targets, least), *problem.extremes(rows, shift)
+        return hole, _divide(mass, kernel_column), shift, extremes
 
-    row, reached, found = _sweep(problem, classes, visit, problem.source)
-    shift, lost, lows, highs = found
+    reached, row, shift, extremes = _sweep(problem, classes, visit, problem.source)
+    lost, lows, highs = extremes
     known = Known.of(shift, lows, highs)
     start = Scalings(
         jnp.zeros((classes, blocks, rows), dtype),
@@ -178,34 +178,72 @@ def _first_step(
     return begun._replace(num_steps=usable.astype(jnp.int32)), known
 
 
+Swept = tuple[Array, Array, Any, Any]
+"""Of one block: ``E``, the new row scaling, further numbers of its rows, extremes of the
+block. Of all blocks: the product of ``E`` and the row scaling, and the others."""
+
+
 def _sweep(
     problem: Problem,
     classes: int,
-    visit: Callable[..., tuple[Array, Array, Any]],
+    visit: Callable[..., Swept],
     *given: Array,
-) -> tuple[Array, Array, Any]:
+) -> Swept:
     """Take one step of Eq. 8 in one pass over the blocks, without the column scaling.
 
     Args:
         problem: Rows that are read.
         classes: Number of classes.
         visit: Function of the rows of a block, their owners and their part of ``given``
-            to ``E``, the new row scaling, and any further result.
+            to what ``Swept`` says of one block.
         given: Arrays with numbers of the rows, in blocks.
-
-    Returns:
-        The new row scaling, its product with ``E``, and the further results.
     """
+    blocks, rows, _ = problem.source.shape
+    together = tuning.blocks_together(blocks, rows * problem.target.size)
+    by_blocks = partial(_sweep_blocks, classes, visit)
+    if together == 1:
+        return by_blocks(problem, *given)
+    merged = partial(_sweep_merged, classes, visit, together)
+    return tuning.by_platform(problem, *given, cpu=by_blocks, other=merged)
+
+
+def _sweep_blocks(
+    classes: int, visit: Callable[..., Swept], problem: Problem, *given: Array
+) -> Swept:
+    """``_sweep``, one block after another."""
 
     @jax.checkpoint
     def body(reached: Array, block: tuple[Any, ...]) -> tuple[Array, Any]:
         read, *parts = block
-        hole, row, other = visit(problem.read(read), read.owner, *parts)
-        return onto_columns(reached, row, hole, read.owner), (row, other)
+        hole, *found = visit(problem.read(read), read.owner, *parts)
+        return onto_columns(reached, found[0], hole, read.owner), found
 
     nothing = jnp.zeros((classes, problem.target.size), problem.source.dtype)
-    reached, (row, other) = jax.lax.scan(body, nothing, (problem.blocks, *given))
-    return row, reached, other
+    reached, found = jax.lax.scan(body, nothing, (problem.blocks, *given))
+    return reached, *found
+
+
+def _sweep_merged(
+    classes: int,
+    visit: Callable[..., Swept],
+    together: int,
+    problem: Problem,
+    *given: Array,
+) -> Swept:
+    """``_sweep`` with several blocks as one, for fewer and larger operations."""
+    blocks, rows, _ = problem.source.shape
+
+    def merge(leaf: Array) -> Array:
+        return leaf.reshape(blocks // together, -1, *leaf.shape[2:])
+
+    def split(leaf: Array) -> Array:
+        return leaf.reshape(blocks, rows, *leaf.shape[2:])
+
+    swept = _sweep_blocks(classes, visit, problem.merged(together), *map(merge, given))
+    reached, row, of_rows, of_blocks = swept
+    of_rows = jax.tree.map(split, of_rows)
+    of_blocks = jax.tree.map(lambda leaf: jnp.repeat(leaf, together, 0), of_blocks)
+    return reached, split(row), of_rows, of_blocks
 
 
 def _finish(
@@ -276,11 +314,9 @@ def transport(
 ) -> Float[Array, "classes targets"]:
     """``sum_i plan_ij cost_ij`` (Eq. 3), without the plan."""
 
-    def visit(
-        rows: Array, _: Owner, row: Array, shift: Array
-    ) -> tuple[Array, Array, None]:
-        return rows * kernel(problem.exponent(rows, shift)), row, None
+    def visit(rows: Array, _: Owner, row: Array, shift: Array) -> Swept:
+        return rows * kernel(problem.exponent(rows, shift)), row, (), ()
 
     row = problem.by_row(state.row)
-    _, reached, _ = _sweep(problem, len(state.row), visit, row, known.shift)
+    reached, *_ = _sweep(problem, len(state.row), visit, row, known.shift)
     return state.column * reached

@@ -4,8 +4,10 @@ The transition ``diag(row) A diag(column)`` is never formed. A round of balancin
 changes only the two vectors of scalings.
 """
 
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
@@ -25,7 +27,13 @@ from dslo_jax.solvers._loop import (
     iterate,
     recorded,
 )
-from dslo_jax.solvers._products import in_parts, multiply
+from dslo_jax.solvers._products import (
+    column_by_parts,
+    in_parts,
+    multiply,
+    row_by_parts,
+    widened_on_cpu,
+)
 from dslo_jax.solvers.solution import Reason, choose_reason
 
 
@@ -103,8 +111,8 @@ def doubly_stochastic(
         [1.0, 1.0]
 
     Memory:
-        No N x N array for a float32 affinity. A narrower one is widened once:
-        64 MiB at N = 4096, 1 GiB at N = 16384.
+        No N x N array. A CPU also holds the widened copy of an affinity narrower than
+        float32: 64 MiB at N = 4096, 1 GiB at N = 16384.
     """
     (affinity,) = as_arrays(affinity)
     if (
@@ -118,11 +126,9 @@ def doubly_stochastic(
         )
     require_steps("max_steps", max_steps)
     require_tolerance(tolerance)
-    wide = affinity.astype(compute_dtype(affinity))
-    is_widened = wide.dtype != affinity.dtype
-    final, fault = _balance(
-        wide, max_steps, tolerance, is_widened=is_widened, record=record
-    )
+    solve = partial(_balance, max_steps=max_steps, tolerance=tolerance, record=record)
+    dtype = compute_dtype(affinity)
+    final, fault = widened_on_cpu(solve, affinity, dtype=dtype)
     scalings: Scalings = final.state.scalings
     converged = has_converged(final.error, tolerance)
     return Transition(
@@ -165,7 +171,6 @@ def _balance(
     max_steps: int,
     tolerance: float,
     *,
-    is_widened: bool,
     record: bool = False,
 ) -> tuple[Progress, Int32[Array, ""]]:
     """Run Eq. 11 on the scalings; a round reads the affinity twice.
@@ -180,13 +185,11 @@ def _balance(
         error = jnp.max(jnp.abs(scalings.column * sums - 1))
         return _Balance(scalings, sums), jnp.where(scalings.exist, error, jnp.nan)
 
-    least = jnp.min(affinity)
+    least, sums = tuning.by_platform(
+        affinity, cpu=least_and_sums_on_cpu, other=least_and_sums
+    )
     usable = least >= 0  # false for NaN
-    # Computed from the affinity: with a constant vector, vmap over images would copy
-    # their affinities into one matrix.
-    ones = jnp.full(affinity.shape[0], usable).astype(affinity.dtype)
-    # A product of blocks would widen the affinity a second time.
-    sums = jnp.sum(affinity, axis=0) if is_widened else _column_sums(affinity, ones)
+    ones = jnp.full(sums.size, usable).astype(sums.dtype)
     start = _Balance(Scalings(ones, ones), sums)
     error = jnp.where(usable, jnp.asarray(jnp.inf, ones.dtype), jnp.nan)
     is_finite = jnp.isfinite(least) & jnp.all(jnp.isfinite(sums))
@@ -201,13 +204,13 @@ def _balance(
 
 
 def scale(
-    affinity: Float[Array, "patches patches"], rounds: int, *, is_widened: bool
+    affinity: Float[Array, "patches patches"], rounds: int
 ) -> tuple[Scalings, Int32[Array, ""]]:
     """The scalings after a number of rounds, and the ``Reason`` if there are none.
 
     Their error is not computed, because that would read the affinity once more.
     """
-    last, fault = _balance(affinity, rounds - 1, 0.0, is_widened=is_widened)
+    last, fault = _balance(affinity, rounds - 1, 0.0)
     scalings = _next_scalings(affinity, last.state.column_sums)
     exist = ~jnp.isnan(last.error) & scalings.exist
     is_faulty = fault != Reason.CONVERGED.value
@@ -222,10 +225,40 @@ def _next_scalings(
     return Scalings(_reciprocal(_row_sums(affinity, column)), column)
 
 
+def least_and_sums_on_cpu(
+    affinity: Float[Array, "patches patches"],
+) -> tuple[Float[Array, ""], Float[Array, " patches"]]:
+    """The smallest entry, and the sum of every column."""
+    affinity = affinity.astype(compute_dtype(affinity))
+    least = jnp.min(jax.lax.stop_gradient(affinity))
+    # Computed from the affinity: with a constant vector, vmap over images would copy
+    # their affinities into one matrix.
+    ones = jnp.full(affinity.shape[0], least >= 0).astype(affinity.dtype)
+    return least, row_by_blocks(ones, affinity)
+
+
+def least_and_sums(
+    affinity: Float[Array, "patches patches"],
+) -> tuple[Float[Array, ""], Float[Array, " patches"]]:
+    """The same on GPUs and TPUs, which read the affinity once for both."""
+    affinity = affinity.astype(compute_dtype(affinity))
+    lowest = jnp.min(jax.lax.stop_gradient(affinity), axis=0)
+    # Without the barrier a GPU reads the affinity twice.
+    least = jnp.min(jax.lax.optimization_barrier(lowest))
+    return least, jnp.sum(affinity, axis=0)
+
+
 def _column_sums(
     affinity: Float[Array, "patches patches"], row: Float[Array, " patches"]
 ) -> Float[Array, " patches"]:
-    """``row @ affinity``, computed for blocks of rows and added.
+    """``row @ affinity``."""
+    return tuning.by_platform(row, affinity, cpu=row_by_blocks, other=row_by_parts)
+
+
+def row_by_blocks(
+    row: Float[Array, " patches"], affinity: Float[Array, "patches patches"]
+) -> Float[Array, " patches"]:
+    """``row @ affinity`` on a CPU, computed for blocks of rows and added.
 
     A CPU adds rows one after another. In float32, the sum of thousands of rows has an
     error of 1e-5, and after 30 such sums a chain of 40 steps is wrong in the third
@@ -238,7 +271,7 @@ def _column_sums(
 
 
 def sum_blocks(patches: int) -> int:
-    """Number of blocks of rows for ``_column_sums``."""
+    """Number of blocks of rows for ``row_by_blocks``."""
     sizes = range(min(tuning.SUMMED_ROWS, patches), patches + 1)
     return patches // next(size for size in sizes if patches % size == 0)
 
@@ -246,7 +279,16 @@ def sum_blocks(patches: int) -> int:
 def _row_sums(
     affinity: Float[Array, "patches patches"], column: Float[Array, " patches"]
 ) -> Float[Array, " patches"]:
-    """``affinity @ column``; long rows are computed in parts and added.
+    """``affinity @ column``."""
+    return tuning.by_platform(
+        affinity, column, cpu=column_by_long_parts, other=column_by_parts
+    )
+
+
+def column_by_long_parts(
+    affinity: Float[Array, "patches patches"], column: Float[Array, " patches"]
+) -> Float[Array, " patches"]:
+    """``affinity @ column`` on a CPU; long rows are computed in parts and added.
 
     A CPU adds the entries of a row in several partial sums, which is exact enough for
     thousands of entries. With more entries, parts take a tenth longer; without them,

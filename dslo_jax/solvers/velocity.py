@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple, get_args
 
@@ -29,6 +30,7 @@ from dslo_jax.solvers._arrival import (
 )
 from dslo_jax.solvers._chain import chain_of, is_at_rest, run
 from dslo_jax.solvers._loop import Progress, begin, recorded
+from dslo_jax.solvers._products import widened_on_cpu
 from dslo_jax.solvers.balancing import scale
 from dslo_jax.solvers.discrepancy import Discrepancy
 from dslo_jax.solvers.solution import Reason, Solution, choose_reason
@@ -116,47 +118,19 @@ def maximum_velocity(
         [1.0, 0.26]
 
     Memory:
-        No N x N array for a float32 affinity and fewer than 32 classes. For 32 classes
-        or more, the transposed copy of the affinity; for a narrower affinity, its
-        widened copy. Such an array takes 64 MiB at N = 4096, 1 GiB at N = 16384.
+        On GPUs and TPUs, no N x N array. On a CPU, the transposed copy of the affinity
+        for 32 classes or more, and the widened copy of an affinity narrower than
+        float32. Such an array takes 64 MiB at N = 4096, 1 GiB at N = 16384.
     """
     source, affinity = as_arrays(source, affinity)
     require_source(source)
     require_affinity(affinity, source)
-    _require_options(threshold, criterion, balancing_steps, max_steps)
     dtype = compute_dtype(source, affinity)
-    is_widened = affinity.dtype != dtype
-    source, affinity = source.astype(dtype), affinity.astype(dtype)
-    fault = find_fault(source)
-    usable = fault == Reason.CONVERGED.value
-    source = jnp.where(usable[:, None], source, 0)
-    scalings, imbalance = scale(affinity, balancing_steps, is_widened=is_widened)
-    fault = choose_reason((~usable, fault), otherwise=imbalance)
-    chain = chain_of(affinity, scalings, len(source))
-    axis = chain.patch_axis
-    mass = source if axis == 1 else source.T
-    if criterion == "saturation":
-        start = begin_saturation(mass, axis, threshold)
-        arrive = by_saturation(axis, threshold, interpolate)
-    else:
-        start = Walk(mass, jnp.full_like(mass, jnp.inf))
-        arrive = by_increment(axis, threshold)
-    is_solvable = fault == Reason.CONVERGED.value
-    error = jnp.where(is_solvable, share_missing(start, axis), jnp.nan)
-    start = begin(start, error)
-    if record:
-        start = recorded(start, max_steps, class_axis=1 - axis)
-    final = run(arrive, chain, start, max_steps)
-    reason = choose_reason(
-        (~is_solvable, fault),
-        (final.error == 0, Reason.CONVERGED),
-        # The chain lost all of its mass to underflow.
-        (jnp.isnan(final.error), Reason.UNBALANCEABLE),
-        (is_at_rest(chain, final), Reason.DISCONNECTED),
-        otherwise=Reason.STEP_CAP,
+    options = MaximumVelocity(
+        threshold, criterion, balancing_steps, max_steps, interpolate
     )
-    first = 1.0 if criterion == "saturation" else 0.0
-    return _velocities(final, reason, max_steps, first, is_turned=axis == 0)
+    solve = partial(_solve, options=options, record=record)
+    return widened_on_cpu(solve, affinity, source.astype(dtype), dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -191,9 +165,10 @@ class MaximumVelocity(Discrepancy):
     interpolate: bool = True
 
     def __post_init__(self):
-        _require_options(
-            self.threshold, self.criterion, self.balancing_steps, self.max_steps
-        )
+        require_threshold(self.threshold)
+        require_choice("criterion", self.criterion, get_args(Criterion))
+        require_steps("balancing_steps", self.balancing_steps)
+        require_steps("max_steps", self.max_steps)
 
     def solve(
         self,
@@ -211,13 +186,44 @@ class MaximumVelocity(Discrepancy):
         )
 
 
-def _require_options(
-    threshold: float, criterion: str, balancing_steps: int, max_steps: int
-) -> None:
-    require_threshold(threshold)
-    require_choice("criterion", criterion, get_args(Criterion))
-    require_steps("balancing_steps", balancing_steps)
-    require_steps("max_steps", max_steps)
+def _solve(
+    affinity: Float[Array, "patches patches"],
+    source: Float[Array, "classes patches"],
+    *,
+    options: MaximumVelocity,
+    record: bool,
+) -> VelocitySolution:
+    """Solve; the affinity may be narrower than the source (see ``widened_on_cpu``)."""
+    fault = find_fault(source)
+    usable = fault == Reason.CONVERGED.value
+    source = jnp.where(usable[:, None], source, 0)
+    scalings, imbalance = scale(affinity, options.balancing_steps)
+    fault = choose_reason((~usable, fault), otherwise=imbalance)
+    chain = chain_of(affinity, scalings, len(source))
+    axis, max_steps = chain.patch_axis, options.max_steps
+    mass = source if axis == 1 else source.T
+    if options.criterion == "saturation":
+        start = begin_saturation(mass, axis, options.threshold)
+        arrive = by_saturation(axis, options.threshold, options.interpolate)
+    else:
+        start = Walk(mass, jnp.full_like(mass, jnp.inf))
+        arrive = by_increment(axis, options.threshold)
+    is_solvable = fault == Reason.CONVERGED.value
+    error = jnp.where(is_solvable, share_missing(start, axis), jnp.nan)
+    start = begin(start, error)
+    if record:
+        start = recorded(start, max_steps, class_axis=1 - axis)
+    final = run(arrive, chain, start, max_steps)
+    reason = choose_reason(
+        (~is_solvable, fault),
+        (final.error == 0, Reason.CONVERGED),
+        # The chain lost all of its mass to underflow.
+        (jnp.isnan(final.error), Reason.UNBALANCEABLE),
+        (is_at_rest(chain, final), Reason.DISCONNECTED),
+        otherwise=Reason.STEP_CAP,
+    )
+    first = 1.0 if options.criterion == "saturation" else 0.0
+    return _velocities(final, reason, max_steps, first, is_turned=axis == 0)
 
 
 def _velocities(

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dslo_jax.attention import (
-    average_attention,
-)
+from dslo_jax.attention import average_attention
+from dslo_jax.attention.average import by_head, by_rows
 from dslo_jax.models.query_key import QueryKey
 
 
@@ -80,6 +79,22 @@ def test_tokens_that_are_no_patches_take_part_in_the_softmax_alone():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     alone = (whole / whole.sum(-1, keepdims=True)).mean(axis=1)
     assert np.abs(alone - expected).max() > 0.05
+
+
+@pytest.mark.parametrize("at_once", [2**20, 5 * 12 * 4, 1])
+@pytest.mark.parametrize(("others", "temperature"), [(0, 1.0), (3, 1.0), (0, 0.65)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_chunks_of_rows_give_the_same_average(at_once, others, temperature, dtype):
+    layers = tuple(
+        QueryKey(query[:, others:].astype(dtype), key.astype(dtype))
+        for query, key in _layers(3, 2, batch=2, patches=13)
+    )
+    options = {"weights": (0.5, 1.5), "temperature": temperature}
+    with jax.default_matmul_precision("highest"):
+        expected = by_head(layers, **options)
+        found = by_rows(layers, **options, at_once=at_once)
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-6)
 
 
 def _heads(layer: QueryKey) -> np.ndarray:

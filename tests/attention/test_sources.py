@@ -44,7 +44,8 @@ def test_affinity_equals_diffusers(pipeline):
     ids[0, :2] = torch.tensor(_start_and_end(folder))
     with torch.inference_mode():
         context = text_encoder(ids).last_hidden_state.numpy()
-    np.testing.assert_allclose(source.context.get_value(), context, atol=2e-5)
+    prompt = empty_prompt.load_empty_prompt(folder)
+    np.testing.assert_allclose(prompt, context, atol=2e-5)
     latents = diffusion.latents_of(vae, 2 * pixels - 1)
     maps = diffusion.attention_maps(unet, latents, 3, np.repeat(context, 2, axis=0))
     expected = sum(
@@ -75,10 +76,36 @@ def test_layers_and_half_precision_are_options(pipeline):
     options = AffinityOptions(size=8, layers=layers)
     source = load_affinity(folder, options=options, dtype=jnp.bfloat16)
     assert source.options == options
-    assert source.context.get_value().dtype == jnp.bfloat16
+    kept = jax.tree.leaves(source.context.get_value())
+    assert {array.dtype for array in kept} == {jnp.dtype(jnp.bfloat16)}
     affinity = jax.eval_shape(source, jax.ShapeDtypeStruct((3, 8, 8, 3), jnp.float32))
     assert affinity.shape == (3, 16, 16)
     assert affinity.dtype == jnp.float32
+
+
+def test_other_options_share_the_networks_and_the_prompt(source):
+    other = source.with_options(AffinityOptions(size=8, timestep=7))
+    assert (other.grid, other.options.timestep) == ((4, 4), 7)
+    assert other.unet is source.unet
+    assert other.context is source.context
+    assert source.grid == (8, 8), "the first one is unchanged"
+
+
+def test_the_prompt_is_not_projected_again(source):
+    """No photo reads the maps from the prompt to its keys and values."""
+    graph, state = nnx.split(source)
+    latents = jnp.zeros((1, 8, 8, 4))
+    jaxpr = jax.make_jaxpr(lambda state: nnx.merge(graph, state).attend(latents))(state)
+    read = {id(x) for equation in jaxpr.jaxpr.eqns for x in equation.invars}
+    names = jax.tree_util.tree_flatten_with_path(state)[0]
+    paths = {
+        jax.tree_util.keystr(path)
+        for (path, _), variable in zip(names, jaxpr.jaxpr.invars, strict=True)
+        if id(variable) in read
+    }
+    attended = [path for path in paths if "attn2" in path]
+    assert any("to_q" in path for path in attended)
+    assert not any("'to_k'" in path or "'to_v'" in path for path in attended)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +129,12 @@ def test_layers_and_half_precision_are_options(pipeline):
     ],
 )
 def test_senseless_options_are_refused(source, options, named):
-    context = source.context.get_value()
+    context = jnp.zeros((1, 77, 32))
     with pytest.raises(OptionError, match=named) as caught:
         DiffusionAffinity(source.vae, source.unet, context, AffinityOptions(**options))
     assert caught.value.code == "O01"
+    with pytest.raises(OptionError, match=named):
+        source.with_options(AffinityOptions(**options))
 
 
 def test_photos_of_another_size_are_refused(source):

@@ -123,6 +123,30 @@ def test_saved_labels_are_scored_again_without_networks(
     assert run("--rescore")[0] == cli.PARTIAL
 
 
+def test_shards_and_their_sum(run, stubbed, tmp_path, monkeypatch):
+    assert run()[0] == 0
+    expected = (tmp_path / "out" / "metrics.json").read_bytes()
+    shutil.rmtree(tmp_path / "out")
+    code, _, err = run("--batch", "2", "--shard", "0/2")
+    assert code == 0
+    assert "2/2 photos" in err
+    assert "--merge instead of --shard" in err
+    assert run("--merge")[0] == 2  # 1/2 is missing
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run("--batch", "2", "--shard", "auto")[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "load", None)  # no network is needed
+        code, out, err = run("--merge")
+    assert code == 0
+    assert "velocity: mIoU" in out
+    found, whole = metrics(tmp_path), json.loads(expected)
+    assert found == whole | {"batch_size": 2}
+    code, _, err = run("--merge", "--shard", "0/2", "--rescore")
+    assert code == 2
+    assert "--merge and --rescore and --shard together" in err
+
+
 def test_interrupted_once_and_continued(run, stubbed, tmp_path, monkeypatch):
     measure = StubSweep.measure
 

@@ -27,13 +27,20 @@ def _inputs(batch: int, height: int, width: int, channels: int = 24):
     return latents.astype(np.float32), context.astype(np.float32)
 
 
+def _prompted(unet: UNet, height: int, width: int):
+    """Latents of one photo, and the keys and values of a prompt."""
+    latents, context = _inputs(1, height, width)
+    return jnp.asarray(latents), unet.keys_values(jnp.asarray(context))
+
+
 def _maps(unet: UNet, latents, context, *, timestep: int, taps: tuple[str, ...]):
     """Attention maps ``[batch heads tokens tokens]`` of each tap, in float64."""
     graph, state = nnx.split(unet)
 
     def call(state, latents, context):
         unet = nnx.merge(graph, state)
-        return unet(latents, context, timestep=timestep, taps=taps)
+        given = unet.keys_values(context)
+        return unet(latents, given, timestep=timestep, taps=taps)
 
     with jax.default_matmul_precision("highest"):
         compiled = jax.jit(call, compiler_options=QUICK_COMPILE)
@@ -133,7 +140,7 @@ def test_every_block_equals_diffusers(tmp_path):
 
     def call(state, given):
         unet = nnx.merge(graph, state)
-        time, context = given["time"], given["context"]
+        time, context = given["time"], unet.keys_values(given["context"])
         found = {
             "conv_in": unet.conv_in(given["latents"]),
             "time_embedding": unet.time_embedding(40),
@@ -176,7 +183,7 @@ def _traced(unet: UNet, taps: tuple[str, ...]):
     def call(state, latents, context):
         return nnx.merge(graph, state)(latents, context, timestep=0, taps=taps)
 
-    jaxpr = jax.make_jaxpr(call)(state, *_inputs(1, 4, 4)).jaxpr
+    jaxpr = jax.make_jaxpr(call)(state, *_prompted(unet, 4, 4)).jaxpr
     read = {id(variable) for equation in jaxpr.eqns for variable in equation.invars}
     flat = [path for path, _ in nnx.to_flat_state(state)]
     paths = {
@@ -194,7 +201,7 @@ def test_nothing_after_the_last_tap_is_computed(small):
 
     primitives, read = _traced(small, (first,))
     assert primitives.count("conv_general_dilated") == 3  # conv_in, one resnet
-    assert "scan" not in primitives  # not even its own scores
+    assert "cond" not in primitives  # not even its own scores
     assert {path.split(".")[0] for path in read} == {
         "conv_in",
         "time_embedding",
@@ -212,7 +219,7 @@ def test_nothing_after_the_last_tap_is_computed(small):
 def test_a_tap_holds_queries_and_keys_by_head(small):
     taps = (small.config.taps[2], small.config.taps[0])
     shapes = jax.eval_shape(
-        lambda: small(*map(jnp.asarray, _inputs(1, 4, 6)), timestep=0, taps=taps)
+        lambda: small(*_prompted(small, 4, 6), timestep=0, taps=taps)
     )
     assert set(shapes) == set(taps)
     assert shapes[taps[1]].query.shape == (1, 24, 2, 8)
@@ -222,7 +229,7 @@ def test_a_tap_holds_queries_and_keys_by_head(small):
 @pytest.mark.parametrize("taps", [(), ("up_blocks.9.attentions.0",)])
 def test_unknown_taps_are_refused_with_the_valid_ones(small, taps):
     with pytest.raises(ValueError, match=r"down_blocks\.0\.attentions\.0") as caught:
-        small(*map(jnp.asarray, _inputs(1, 4, 4)), timestep=0, taps=taps)
+        small(*_prompted(small, 4, 4), timestep=0, taps=taps)
     assert "`taps`" in str(caught.value)
 
 
@@ -247,9 +254,7 @@ def test_half_precision_parameters_compute_in_half_precision(tmp_path, dtype):
     diffusion.save_unet(tmp_path, seed=8)
     unet = load_unet(tmp_path, dtype=dtype)
     shapes = jax.eval_shape(
-        lambda: unet(
-            *map(jnp.asarray, _inputs(1, 4, 4)), timestep=0, taps=unet.config.taps
-        )
+        lambda: unet(*_prompted(unet, 4, 4), timestep=0, taps=unet.config.taps)
     )
     for query, key in shapes.values():
         assert query.dtype == key.dtype == dtype

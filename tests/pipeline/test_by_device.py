@@ -297,7 +297,7 @@ def test_timings_are_those_of_the_batch_or_of_every_stage(segmenter, photos):
     seconds = {timing.stage: timing.seconds for timing in whole.timings}
     assert seconds["batch"] > 0
     names = {timing.stage for timing in single.timings}
-    assert {"clip", "solver", "labels"} <= names
+    assert {"attend", "solver", "labels"} <= names
     assert "batch" not in names
 
 

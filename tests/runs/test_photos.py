@@ -188,7 +188,7 @@ def test_folders_of_unknown_origin_are_not_replaced(tmp_path, segmenter):
 def test_shards_divide_the_list(tmp_path, segmenter):
     found = photos(5)
     shards = [Shard(index, 2) for index in range(2)]
-    parts = [shard.of_photos(found) for shard in shards]
+    parts = [shard.part_of(found, batch_size=1) for shard in shards]
     assert sorted(chain(*parts)) == found
     for shard, part in zip(shards, parts, strict=True):
         run = PhotoRun(part, tmp_path, CLASSES, HEADER, shard=shard)
@@ -201,13 +201,6 @@ def test_shards_divide_the_list(tmp_path, segmenter):
         "3.png",
         "4.png",
     }
-
-
-@pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "1/0", "0/2/3"])
-def test_a_shard_that_does_not_exist(text):
-    with pytest.raises(OptionError, match="O01"):
-        Shard.of(text)
-    assert Shard.of("1/3") == Shard(1, 3)
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_done(

@@ -61,3 +61,26 @@ def scene(request):
     logits = 0.2 + 0.05 * torch.randn(3, 20, generator=generator, dtype=torch.float64)
     affinity = torch.softmax(1.5 * scores, dim=1)
     return logits.to(request.param), affinity.to(request.param)
+
+
+def _generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def logits():
+    """Of 3 classes, for a ``DSLOHead``."""
+    return torch.randn(2, 3, 4, 6, generator=_generator(0))
+
+
+@pytest.fixture
+def attention():
+    """Between 4 x 6 patches."""
+    return torch.softmax(3 * torch.randn(2, 24, 24, generator=_generator(1)), dim=-1)
+
+
+@pytest.fixture
+def image():
+    return torch.randint(
+        0, 256, (2, 3, 30, 45), generator=_generator(2), dtype=torch.uint8
+    )

@@ -183,7 +183,7 @@ def test_affinity_is_the_weighted_attention_of_diffusers(diffusion):
     assert prompt.shape == (1, 77, 32)
     posterior = diffusion.vae.encode(2 * pixels.permute(2, 0, 1)[None] - 1).latent_dist
     latent = posterior.mean * diffusion.vae.config.scaling_factor
-    torch.testing.assert_close(reference.encode(diffusion.vae, pixels), latent)
+    torch.testing.assert_close(reference.encode(diffusion.vae, pixels[None]), latent)
     layers = [(f"{path}.transformer_blocks.0.attn1", w) for path, w in layers]
     recorder = Recorder(diffusion.unet, [name for name, _ in layers])
     diffusion.unet(latent, 0, prompt)

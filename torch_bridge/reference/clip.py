@@ -18,9 +18,9 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 
 @torch.no_grad()
 def dense_features(
-    clip: Any, pixels: Float[Tensor, "height width 3"], *, attention: str
-) -> Float[Tensor, "grid_height grid_width channels"]:
-    """Compute a feature of unit length for each whole patch of the photo.
+    clip: Any, pixels: Float[Tensor, "*batch height width 3"], *, attention: str
+) -> Float[Tensor, "*batch grid_height grid_width channels"]:
+    """Compute a feature of unit length for each whole patch of a photo, or of several.
 
     Args:
         clip: A ``CLIPModel``.
@@ -35,7 +35,8 @@ def dense_features(
         Features on the grid of floor(height / patch) x floor(width / patch) patches.
     """
     vision = clip.vision_model
-    tokens, grid = _embed(vision, pixels)
+    batch = pixels.shape[:-3]
+    tokens, grid = _embed(vision, pixels.reshape(-1, *pixels.shape[-3:]))
     tokens = vision.pre_layrnorm(tokens)
     *blocks, last = vision.encoder.layers
     inputs = []
@@ -50,17 +51,18 @@ def dense_features(
         tokens = tokens + last.self_attn.out_proj(values)
         patches = (tokens + last.mlp(last.layer_norm2(tokens)))[:, 1:]
     else:
-        pairs = zip([*blocks, last], inputs, strict=True)
-        maps = [_attention_map(block, seen, attention) for block, seen in pairs]
+        total = _attention_map(last, tokens, attention)
+        for block, seen in zip(blocks, inputs[:-1], strict=True):
+            total = total + _attention_map(block, seen, attention)
         # Drop the class token from rows and columns, without renormalising the rest.
-        mean_map = torch.stack(maps).mean(dim=0)[:, :, 1:, 1:]
+        mean_map = total[:, :, 1:, 1:] / len(inputs)
         mixed = (
             mean_map @ _heads(last.self_attn, last.layer_norm1(tokens), "v")[:, :, 1:]
         )
         merged = mixed.transpose(1, 2).flatten(2)
         patches = last.self_attn.out_proj(merged)
-    features = clip.visual_projection(vision.post_layernorm(patches))[0]
-    return F.normalize(features, dim=-1).reshape(*grid, -1)
+    features = clip.visual_projection(vision.post_layernorm(patches))
+    return F.normalize(features, dim=-1).reshape(*batch, *grid, -1)
 
 
 @torch.no_grad()
@@ -113,14 +115,17 @@ def class_logits(
     return torch.stack(classes)
 
 
-def _embed(vision: Any, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
+def _embed(
+    vision: Any, pixels: Float[Tensor, "batch height width 3"]
+) -> tuple[Float[Tensor, "batch tokens channels"], tuple[int, int]]:
     """Tokens with their positions, class token first, and the grid of patches."""
     mean, std = pixels.new_tensor(_MEAN), pixels.new_tensor(_STD)
-    normalised = ((pixels - mean) / std).permute(2, 0, 1)[None]
-    patches = vision.embeddings.patch_embedding(normalised)
+    normalised = ((pixels - mean) / std).permute(0, 3, 1, 2)
+    weight = vision.embeddings.patch_embedding.weight
+    patches = vision.embeddings.patch_embedding(normalised.to(weight.dtype))
     height, width = patches.shape[2:]
     tokens = patches.flatten(2).transpose(1, 2)
-    first = vision.embeddings.class_embedding.expand(1, 1, -1)
+    first = vision.embeddings.class_embedding.expand(len(tokens), 1, -1)
     positions = _positions(vision.embeddings.position_embedding.weight, height, width)
     return torch.cat([first, tokens], dim=1) + positions, (height, width)
 
@@ -149,7 +154,7 @@ def _attention_map(block: Any, tokens: Tensor, attention: str) -> Tensor:
     first, second = attention[:2]
     normalised = block.layer_norm1(tokens)
     left = _heads(block.self_attn, normalised, first)
-    right = _heads(block.self_attn, normalised, second)
+    right = left if first == second else _heads(block.self_attn, normalised, second)
     return torch.softmax(left @ right.mT * left.shape[-1] ** -0.5, dim=-1)
 
 

@@ -60,7 +60,7 @@ def diffusion_affinity(
     Returns:
         The affinity in float32. Memory: heads x patches^2 floats per captured layer.
     """
-    latent = encode(parts.vae, pixels)
+    latent = encode(parts.vae, pixels[None])
     maps: dict[str, Tensor] = {}
     handles = [
         parts.unet.get_submodule(name + _SELF_ATTENTION).register_forward_pre_hook(
@@ -84,10 +84,10 @@ def diffusion_affinity(
 
 @torch.no_grad()
 def encode(
-    vae: Any, pixels: Float[Tensor, "height width 3"]
-) -> Float[Tensor, "1 latent_channels latent_height latent_width"]:
-    """The scaled mean of the latent posterior of a photo in [0, 1]."""
-    scaled = (2 * pixels - 1).permute(2, 0, 1)[None].to(vae.dtype)
+    vae: Any, pixels: Float[Tensor, "batch height width 3"]
+) -> Float[Tensor, "batch latent_channels latent_height latent_width"]:
+    """The scaled mean of the latent posterior of photos in [0, 1]."""
+    scaled = (2 * pixels - 1).permute(0, 3, 1, 2).to(vae.dtype)
     return vae.config.scaling_factor * vae.encode(scaled).latent_dist.mode()
 
 

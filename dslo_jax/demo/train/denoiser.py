@@ -61,7 +61,8 @@ class Denoiser(UNet):
         # With a table, the sinusoids are equal to those of inference, bit for bit.
         waves = jnp.asarray(self._waves(), self.conv_in.kernel.dtype)[timesteps]
         time = self.time_embedding.embed(waves)
-        sample = _output_of(self._self_attentions(latents, context, time))
+        keys_values = self.keys_values(context)
+        sample = _output_of(self._self_attentions(latents, keys_values, time))
         return self.conv_out(jax.nn.silu(self.conv_norm_out(sample)))
 
     def _waves(self) -> Float[np.ndarray, "timesteps channels"]:

@@ -1,6 +1,7 @@
 """Photos with truth: what a sweep is measured on."""
 
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,3 +87,38 @@ class First:
     def describe(self) -> dict[str, object]:
         """The data set, and how many of its photos are meant."""
         return self.samples.describe() | {"photos": len(self)}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some samples of a data set, which are measured apart from the others.
+
+    Args:
+        samples: The data set.
+        indices: Which of its samples, in increasing order.
+    """
+
+    samples: SampleSet
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of these samples."""
+        names = self.samples.names
+        return tuple(names[index] for index in self.indices)
+
+    @property
+    def classes(self) -> ClassList:
+        """The classes of the data set, shown by these samples or not."""
+        return self.samples.classes
+
+    def read(self, index: int) -> Sample:
+        """Read one sample."""
+        return self.samples.read(self.indices[index])
+
+    def describe(self) -> dict[str, object]:
+        """The whole data set."""
+        return self.samples.describe()

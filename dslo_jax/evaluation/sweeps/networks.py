@@ -22,7 +22,12 @@ from dslo_jax.runs import digest
 
 
 def load_networks(
-    pair: Pair, *, dtype: str = "auto", device: str = "auto", offline: bool = False
+    pair: Pair,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    devices: int | str = 1,
+    offline: bool = False,
 ) -> Networks:
     """Load the networks of a pair, for any number of configurations.
 
@@ -30,13 +35,16 @@ def load_networks(
         pair: From ``find_pair``.
         dtype: As in ``Segmenter.from_pretrained``.
         device: As in ``Segmenter.from_pretrained``.
+        devices: As in ``Segmenter.from_pretrained``.
         offline: Whether to open no network connection.
 
     Raises:
         CheckpointError: A checkpoint is missing, damaged or of another kind.
-        DeviceError: The device is absent.
+        DeviceError: A device is absent.
     """
-    networks, _ = load_pair(pair, dtype=dtype, device=device, offline=offline)
+    networks, _ = load_pair(
+        pair, dtype=dtype, device=device, devices=devices, offline=offline
+    )
     networks.affinity_source(options=pair.config.affinity)  # errors now, and not later
     return networks
 

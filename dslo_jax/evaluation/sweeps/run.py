@@ -1,15 +1,16 @@
 """A sweep over a data set, resumable: what the journal lacks is measured.
 
 Photos are read in threads ahead of the device. Which of them share a batch depends on
-the data set alone and never on what the journal holds, so that a run that was
-interrupted measures what it would have measured.
+their places in the data set alone, and neither on what the journal holds nor on which
+photos can be read. So a run that was interrupted, and a run over some of the batches,
+measure what one undisturbed run measures.
 """
 
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -62,8 +63,8 @@ def run(
 ) -> Spent:
     """Measure what the journal lacks.
 
-    A photo that cannot be read is noted in the journal, and tried again by the next
-    run, after all others: where it was left out before, the batches do not change.
+    A photo that cannot be read is noted in the journal, and its place in its batch
+    stays empty. The next run tries it again, after all others.
 
     Args:
         sweep: The cells.
@@ -120,7 +121,9 @@ class _Run:
         ready = time.perf_counter()
         with closing(self._items(first)) as items, closing(self._items(again)) as more:
             size = self._sweep.batch_size
-            for batch in chain(batched(items, size), batched(more, size)):
+            of_places = groupby(items, lambda item: item.index // size)
+            batches = (list(batch) for _, batch in of_places)
+            for batch in chain(batches, batched(more, size)):
                 start = time.perf_counter()
                 spent = spent._replace(reading=spent.reading + start - ready)
                 spent = self._measure(batch, spent)

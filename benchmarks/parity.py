@@ -1,14 +1,13 @@
-"""The main job against eager PyTorch, stage by stage: parity and time in one run.
+"""Parity of the main job with eager PyTorch, network by network and as a whole.
 
-Both load the same checkpoint and see the same resized pixels.
+Both load the same checkpoint and see the same resized pixels. Times are those of
+``dslo bench pipeline --against torch``.
 
     python benchmarks/make_checkpoint.py CHECKPOINT
-    python benchmarks/pipeline.py CHECKPOINT --repeats 3
+    python benchmarks/parity.py CHECKPOINT
 """
 
 import argparse
-import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -50,39 +49,24 @@ def load_torch(folder: Path) -> tuple[Any, reference.Diffusion]:
 
 
 def run_torch(networks, constants, photo, classes, inputs, config):
-    """One photo through the reference, both texts encoded; seconds by stage."""
+    """One photo through the reference; both texts are encoded already."""
     text, prompt = constants
     clip, diffusion = networks
-    seconds = {}
-
-    def timed(stage, function):
-        start = time.perf_counter()
-        result = function()
-        seconds[stage] = time.perf_counter() - start
-        return result
-
     with torch.inference_mode():
         pixels = {name: torch.from_numpy(value) for name, value in inputs.items()}
-        features = timed(
-            "clip",
-            lambda: reference.dense_features(
-                clip, pixels["clip"], attention=config.clip.attention
-            ),
+        features = reference.dense_features(
+            clip, pixels["clip"], attention=config.clip.attention
         )
-        affinity = timed(
-            "affinity",
-            lambda: reference.diffusion_affinity(
-                diffusion, pixels["affinity"], prompt=prompt
-            ),
+        affinity = reference.diffusion_affinity(
+            diffusion, pixels["affinity"], prompt=prompt
         )
-        result = reference.segment_logits(
+        return reference.segment_logits(
             reference.class_logits(features, text, classes.class_of_name),
             affinity,
             (64, 64),
             torch.from_numpy(photo.pixels.copy()),
             config=config,
         )
-    return result._replace(seconds=seconds | result.seconds)
 
 
 def relative(ours: Any, theirs: Any) -> float:
@@ -120,7 +104,7 @@ def compare_diffusion(affinity, diffusion, pixels) -> dict:
     """Parity of the VAE and the UNet, apart and together."""
     with torch.inference_mode():
         photo = torch.from_numpy(pixels)
-        latents = reference.encode(diffusion.vae, photo).permute(0, 2, 3, 1)
+        latents = reference.encode(diffusion.vae, photo[None]).permute(0, 2, 3, 1)
         attention = reference.diffusion_affinity(diffusion, photo)
     encode = nnx.jit(lambda module, pixels: module.encode(pixels))
     attend = nnx.jit(lambda module, latents: module.attend(latents))
@@ -133,17 +117,11 @@ def compare_diffusion(affinity, diffusion, pixels) -> dict:
     }
 
 
-def medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    """Median seconds of every stage."""
-    return {stage: statistics.median(run[stage] for run in runs) for stage in runs[0]}
-
-
 def main() -> None:
-    """Compare, time, and write the result."""
+    """Compare, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--name", default="pipeline-cpu")
+    parser.add_argument("--name", default="parity")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     options = parser.parse_args()
     classes = prompts.split_classes(CLASSES)
@@ -162,15 +140,13 @@ def main() -> None:
         "affinity": images.resize_photo(photo.pixels, (512, 512), method="area"),
     }
     inputs = {name: pixels.astype(np.float32) / 255 for name, pixels in inputs.items()}
-    result: dict[str, Any] = {"schema": "dslo.bench.pipeline.v1"} | describe_machine()
-    result |= {"photo": PHOTO.name, "classes": CLASSES, "parity": {}, "seconds": {}}
+    result: dict[str, Any] = {"schema": "dslo.parity.v1"} | describe_machine()
+    result |= {"photo": PHOTO.name, "classes": CLASSES, "parity": {}}
 
-    start = time.perf_counter()
     with torch.inference_mode():
         text = reference.text_features(
             networks[0], tokenizer, classes.names, IMAGENET_TEMPLATES
         )
-    torch_text = time.perf_counter() - start
     prompt = reference.empty_prompt(networks[1].text_encoder, networks[1].tokenizer)
     for precision in options.precisions:
         clip = load_clip(options.checkpoint / "clip", dtype=precision)
@@ -183,20 +159,10 @@ def main() -> None:
             ) | compare_diffusion(affinity, networks[1], inputs["affinity"])
         for mode in MODES:
             chosen = config.with_options(mode=mode)
-            # Of its own for each mode, so that each encodes the text once.
             loaded = Networks(ClipLogits(clip), tokenizer, affinity)
             segmenter = Segmenter(loaded, chosen)
-            samples: dict[str, list[dict[str, float]]] = {"dslo": [], "torch": []}
-            for _ in range(options.repeats + 1):
-                ours = segmenter(photo, classes)
-                theirs = run_torch(
-                    networks, (text, prompt), photo, classes, inputs, chosen
-                )
-                samples["dslo"].append({t.stage: t.seconds for t in ours.timings})
-                samples["torch"].append(theirs.seconds)
-                if len(samples["dslo"]) == 1:
-                    first = {t.stage: t.compile_seconds for t in ours.timings}
-                    our_text = samples["dslo"][0]["text"]  # once
+            ours = segmenter(photo, classes)
+            theirs = run_torch(networks, (text, prompt), photo, classes, inputs, chosen)
             active = theirs.active.numpy()
             result["parity"][precision] |= {
                 f"{mode}, discrepancy": relative(
@@ -207,12 +173,6 @@ def main() -> None:
                     np.mean(ours.labels == theirs.labels.numpy())
                 ),
             }
-            result["seconds"][f"{precision}, {mode}"] = {
-                "compiling": first,
-                "dslo": {"text": our_text} | medians(samples["dslo"][1:]),
-                "torch": {"text": torch_text} | medians(samples["torch"][1:]),
-            }
-            print(precision, mode, result["seconds"][f"{precision}, {mode}"])
         print(result["parity"][precision], save(options.name, result))
         del clip, affinity, loaded, segmenter
 
