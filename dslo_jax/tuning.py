@@ -5,6 +5,7 @@ or an EPYC, unless a comment names another. Start here to tune for another devic
 Code that differs between devices is chosen with ``by_platform``.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,29 @@ def by_platform(
     """
     special = {} if gpu is None else {"cuda": gpu}
     return jax.lax.platform_dependent(*args, cpu=cpu, **special, default=other)
+
+
+_COMMAND_BUFFERS = "xla_gpu_enable_command_buffer"
+
+
+def compiler_options(platform: str) -> dict[str, str]:
+    """Options of the compiler for the programs of a pipeline.
+
+    On a GPU, whole loops become command buffers: the host starts a solver once, and the
+    GPU decides itself whether a loop goes on. By default the host starts each step, and
+    waits for the GPU to say whether another one follows. What the environment variable
+    ``XLA_FLAGS`` says of command buffers goes first.
+
+    Args:
+        platform: Platform of a device: ``"cpu"``, ``"gpu"`` or ``"tpu"``.
+    """
+    if platform != "gpu" or _COMMAND_BUFFERS in os.environ.get("XLA_FLAGS", ""):
+        return {}
+    kinds = (
+        "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,CONDITIONAL,DYNAMIC_SLICE_FUSION,"
+        "WHILE"  # the others are those of XLA itself
+    )
+    return {_COMMAND_BUFFERS: kinds}
 
 
 BLOCK_ROWS = 256
@@ -89,11 +113,12 @@ OWNED, OWNED_CLASS = 27.0, 0.065
 PAIRS_ON = ("cpu",)
 """Platforms where classes may own rows, because both ways were measured there."""
 
-SCORES_AT_ONCE, SCORES_AT_ONCE_GPU = 2**24, 2**26
+SCORES_AT_ONCE, SCORES_AT_ONCE_GPU = 2**24, 2**27
 """Greatest number of attention scores, of all heads, that an accelerator holds at
 once. The compiler for TPUs keeps 64 MiB of them in the vector memory of a v5e or v6e.
-If there are twice as many, it moves them to the memory of the chip and back, and
-estimates three times the cycles. A GPU starts a quarter of the kernels with 256 MiB at once."""
+Twice as many are moved to the memory of the chip and back, for three times the
+estimated cycles. A GPU has no such memory. With 512 MiB at once it starts an eighth of
+the kernels."""
 
 SLOT_NUMBERS = {"cpu": 2**18}
 """Numbers that a step of the loop over a tile of pixels may hold: what the cache of a

@@ -124,8 +124,9 @@ def discrepancy_case(discrepancy: Discrepancy, scene: Scene) -> Case:
         discrepancy: Any discrepancy.
         scene: Scene to solve.
     """
-    size, itemsize = scene.size, scene.itemsize
+    size = scene.size
     (device,) = scene.narrow.devices()
+    how = {"itemsize": scene.itemsize, "platform": device.platform}
     counts = Counts.of(scene.sources, platform=device.platform)
     attempt = discrepancy.fitted(counts).attempts[0]
 
@@ -140,10 +141,8 @@ def discrepancy_case(discrepancy: Discrepancy, scene: Scene) -> Case:
         given if attempt.needs_affinity else given[:1],
         truth and partial(_all_images, truth.values, scene.sources, scene.affinities),
         truth.error if truth else scaled_error,
-        partial(solver_work, attempt, patches=size.patches, itemsize=itemsize),
-        solver_bytes(
-            attempt, size.classes, size.patches, itemsize=itemsize, images=size.images
-        ),
+        partial(solver_work, attempt, patches=size.patches, **how),
+        solver_bytes(attempt, size.classes, size.patches, **how, images=size.images),
     )
 
 

@@ -111,6 +111,7 @@ def start_solver(
     )
     chosen = placement.put_classes(chosen)
     solution = programs.DISCREPANCY(clock, chosen, affinity, discrepancy=attempt)
+    solution = placement.put_batch(solution)  # no more divided by classes or patches
     return Started(
         order, counts, solution, given.active, given.support, given.non_finite
     )

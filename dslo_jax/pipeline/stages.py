@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from dslo_jax import tuning
 from dslo_jax.errors import DeviceError
 from dslo_jax.pipeline.mesh import over_photos
 
@@ -214,6 +215,14 @@ class Uncompiled:
         return {}
 
 
+def _platform_of(args: tuple[Any, ...]) -> str:
+    """The platform of the devices that hold the arguments."""
+    for leaf in jax.tree.leaves(args):
+        for device in leaf.sharding.device_set:
+            return device.platform
+    return jax.default_backend()
+
+
 class Stage:
     """A function that is compiled once per shape, ahead of its first call.
 
@@ -307,8 +316,11 @@ class Stage:
         Returns:
             The lowered function; its ``compile()`` gives the program.
         """
-        function = over_photos(self._function, args)
-        jitted = jax.jit(function, static_argnames=tuple(static))
+        jitted = jax.jit(
+            over_photos(self._function, args),
+            static_argnames=tuple(static),
+            compiler_options=tuning.compiler_options(_platform_of(args)),
+        )
         with jax.default_matmul_precision("highest"):
             return jitted.lower(*args, **static)
 

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from dslo_jax import tuning
+from dslo_jax.solvers._arguments import compute_dtype
 
 
 def multiply(left: Array, right: Array) -> Array:
@@ -16,7 +17,7 @@ def multiply(left: Array, right: Array) -> Array:
 
     A narrower factor is widened. GPUs and TPUs widen it as they read it.
     """
-    dtype = jnp.promote_types(left.dtype, right.dtype)
+    dtype = compute_dtype(left, right)
     precision = jax.lax.Precision.HIGHEST
     return jnp.matmul(left.astype(dtype), right.astype(dtype), precision=precision)
 

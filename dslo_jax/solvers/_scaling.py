@@ -179,8 +179,8 @@ def _first_step(
 
 
 Swept = tuple[Array, Array, Any, Any]
-"""Of one block: ``E``, the new row scaling, further numbers of its rows, extremes of the
-block. Of all blocks: the product of ``E`` and the row scaling, and the others."""
+"""Of one block: ``E``, the new row scaling, further numbers of its rows, and extremes
+of the block. Of all blocks: the product of ``E`` and the row scaling, and the rest."""
 
 
 def _sweep(

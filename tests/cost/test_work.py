@@ -41,7 +41,7 @@ def test_a_path_counted_entry_by_entry():
     for steps in num_steps:
         for _ in itertools.product(range(rows), range(patches)):
             for step in range(max(steps)):
-                read += solvers.STEP_READS
+                read += solvers.PASSES["cpu"].step
                 flops += solvers.STEP
                 transcendentals += 1
                 active = sum(step < taken for taken in steps)
@@ -79,12 +79,39 @@ def test_a_velocity_counted_entry_by_entry():
         for step in range(3):
             flops += 2 * sum(step < taken for taken in num_steps[0])
             read += 1
-    states = 3 * solvers.CHAIN_STATES * 3 * patches
+    states = 3 * solvers.PASSES["cpu"].chain_states * 3 * patches
     found = solvers.velocity_work(num_steps, patches)
     assert found == work(flops, 0, 4 * (read + states), 4 * patches**2)
     narrow = solvers.velocity_work(num_steps, patches, itemsize=2)
     assert narrow.bytes - found.bytes == (2 + 4) * patches**2
     assert narrow.working_set_bytes == found.working_set_bytes
+
+
+def test_other_devices_read_and_write_more_of_a_path():
+    """As their compiled programs do: a kernel in memory, or rows read twice."""
+    num_steps, sizes = (
+        np.array([[3, 2]]),
+        {"reading": Reading(support=4), "itemsize": 2},
+    )
+    on = {
+        platform: solvers.path_work(num_steps, 50, **sizes, platform=platform)
+        for platform in solvers.PASSES
+    }
+    entries = 4 * 50
+    kernels = 4 * entries * (3 * 3 + 2)  # written, and read by each product
+    assert on["gpu"].bytes - on["cpu"].bytes == kernels
+    assert on["tpu"].bytes - on["cpu"].bytes == 2 * entries * 3
+    assert on["gpu"].flops == on["tpu"].flops == on["cpu"].flops
+
+
+def test_other_devices_read_a_narrow_affinity_as_it_is():
+    num_steps = np.array([[5, 2]])
+    wide, narrow = (
+        solvers.velocity_work(num_steps, 60, itemsize=size, platform="tpu")
+        for size in (4, 2)
+    )
+    assert wide.bytes - narrow.bytes == 2 * 60**2 * (15 * 2 + 5)
+    assert narrow.working_set_bytes == 2 * 60**2
 
 
 def test_steps_of_a_path_as_the_compiler_counts_them():

@@ -1,5 +1,6 @@
 """One row of ``dslo bench compile``: a stage compiled for a chip."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from dslo_jax.bench.compile.findings import (
 from dslo_jax.bench.compile.hlo import Array, read_program
 from dslo_jax.bench.compile.stages import Case, Place, Size, make_cases
 from dslo_jax.bench.compile.targets import CHIPS, Chip, topology
+from dslo_jax.pipeline.mesh import CLASS, DATA
 from dslo_jax.work import WORD
 
 
@@ -66,10 +68,16 @@ def places(chips: Sequence[Any], batch: int) -> Place:
         batch: Number of photos.
     """
     if len(chips) == 1:
-        return lambda *axes: SingleDeviceSharding(chips[0])
-    data = np.gcd(batch, len(chips))
-    mesh = Mesh(np.array(chips).reshape(data, -1), ("data", "class"))
-    return lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
+        return Place(lambda *axes: SingleDeviceSharding(chips[0]))
+    parts = math.gcd(batch, len(chips))
+    mesh = Mesh(np.array(chips).reshape(parts, -1), (DATA, CLASS))
+    columns = mesh.shape[CLASS]
+
+    def sharding(*axes: str | None) -> NamedSharding:
+        used = (None if name == CLASS and columns == 1 else name for name in axes)
+        return NamedSharding(mesh, PartitionSpec(*used))
+
+    return Place(sharding, parts, columns)
 
 
 def _row_of(case: Case, size: Size, chip: Chip, devices: int) -> dict[str, Any]:

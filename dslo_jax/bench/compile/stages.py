@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dslo_jax import ops
+from dslo_jax import ops, tuning
 from dslo_jax.attention import AffinityOptions, DiffusionAffinity
 from dslo_jax.bench import full_size
 from dslo_jax.bench.compile.executions import Turns
@@ -40,6 +40,8 @@ PROMPTS, TOKENS = 80, 16
 
 PHOTO = (480, 640)
 """Height and width of the photo that CLIP sees, before it is resized."""
+
+_PIXELS = 8  # of a photo, along each side of a patch
 
 ROWS = 8
 """The part of the patches that have mass in a class is 1 / ROWS."""
@@ -89,8 +91,19 @@ def is_square_number(patches: int) -> bool:
     return side > 0 and side**2 == patches and side % 8 == 0
 
 
-Place = Callable[..., jax.sharding.Sharding]
-"""Function of the names of axes, ``"data"``, ``"class"`` or ``None``, to a sharding."""
+class Place(NamedTuple):
+    """Where arrays are.
+
+    Attributes:
+        sharding: Function of the names of axes, ``"data"``, ``"class"`` or ``None``, to
+            a sharding.
+        parts: Number of devices that the photos are divided over.
+        columns: Number of devices that share a photo.
+    """
+
+    sharding: Callable[..., jax.sharding.Sharding]
+    parts: int = 1
+    columns: int = 1
 
 
 class Case(NamedTuple):
@@ -158,15 +171,15 @@ def make_cases(name: str, size: Size, place: Place, platform: str) -> Iterator[C
 def _shaped(
     place: Place, shape: Sequence[int], dtype: Any = jnp.float32, *axes: str | None
 ) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=place(*axes))
+    return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=place.sharding(*axes))
 
 
-def _placed(tree: Any, place: Place, dtype: Any = None) -> Any:
+def _placed(tree: Any, place: Place, dtype: Any = None, *axes: str | None) -> Any:
     """Shapes of a tree of arrays; of floating ones in another type."""
 
     def leaf(x: Any) -> jax.ShapeDtypeStruct:
         floating = dtype is not None and jnp.issubdtype(x.dtype, jnp.floating)
-        return _shaped(place, x.shape, dtype if floating else x.dtype)
+        return _shaped(place, x.shape, dtype if floating else x.dtype, *axes)
 
     return jax.tree.map(leaf, tree)
 
@@ -250,7 +263,7 @@ def _diffusion_case(name: str, size: Size, place: Place) -> Case:
 def _step_case(name: str, size: Size, place: Place) -> Case:
     config = SegmenterConfig()
     patches, classes, batch, _ = size
-    logits = _shaped(place, (batch, classes, patches), jnp.float32, "data", "class")
+    logits = _shaped(place, (batch, classes, patches), jnp.float32, "data")
     if name == "sources":
         return Case(name, programs.SOURCES, (logits,), {"options": config.source})
     if name == "chosen":
@@ -260,8 +273,11 @@ def _step_case(name: str, size: Size, place: Place) -> Case:
     clip = full_size.CLIP["b16"]
     channels, patch = clip["projection_dim"], clip["vision_config"]["patch_size"]
     longest = sequence_lengths(config.clip.short_side, patch)[-1]
-    features: Any = tuple(_shaped(place, (longest, channels)) for _ in range(batch))
-    grids: Any = _shaped(place, (batch, 2), jnp.int32)
+    shape = place.parts, longest, channels
+    features: Any = tuple(
+        _shaped(place, shape, jnp.float32, "data") for _ in range(batch // place.parts)
+    )
+    grids: Any = _shaped(place, (batch, 2), jnp.int32, "data")
     photos = programs.PhotoFeatures(features, grids)
     given = (
         photos,
@@ -274,7 +290,7 @@ def _step_case(name: str, size: Size, place: Place) -> Case:
 
 def _active(classes: int) -> int:
     """Number of classes that the solvers are compiled for."""
-    return checks.choose_classes(np.ones((1, classes), bool))[0].shape[1]
+    return checks.class_bucket(classes, classes)
 
 
 def _solver_case(name: str, size: Size, place: Place, platform: str) -> Case:
@@ -285,10 +301,14 @@ def _solver_case(name: str, size: Size, place: Place, platform: str) -> Case:
     if discrepancy.wants_counts:
         discrepancy = discrepancy.fitted(counts)
     first, *_ = discrepancy.attempts
-    source = _shaped(place, (batch, classes, patches), jnp.float32, "data", "class")
+    # As ``MeshPlacement`` does: of a large affinity the columns, else the classes.
+    large = patches >= tuning.DIVIDED_PATCHES
+    divided = "class" if classes % place.columns == 0 and not large else None
+    source = _shaped(place, (batch, classes, patches), jnp.float32, "data", divided)
     affinity = None
     if first.needs_affinity:
-        affinity = _shaped(place, (batch, patches, patches), jnp.float32, "data")
+        shape, columns = (batch, patches, patches), "class" if large else None
+        affinity = _shaped(place, shape, jnp.float32, "data", None, columns)
     steps = {"path": SINKHORN_STEPS, "velocity": CHAIN_STEPS}.get(name, 0.0)
     taken = np.full((batch, classes), int(steps))
     return Case(
@@ -297,8 +317,8 @@ def _solver_case(name: str, size: Size, place: Place, platform: str) -> Case:
         (source, affinity),
         {"discrepancy": first},
         turns=tuple(_turns(first)),
-        work=solver_work(first, taken, patches),
-        memory=solver_bytes(first, classes, patches, images=batch),
+        work=solver_work(first, taken, patches, platform=platform),
+        memory=solver_bytes(first, classes, patches, images=batch, platform=platform),
     )
 
 
@@ -313,33 +333,26 @@ def _turns(discrepancy: Discrepancy) -> Iterator[Turns]:
 
 
 def _label_cases(size: Size, place: Place, platform: str) -> Iterator[Case]:
-    """One case for each number of layers that a call has."""
-    side, batch, classes = size.side, size.batch, _active(size.classes)
-    pixels = np.zeros((8 * side, 8 * side, 3), np.uint8)
-    photo = ops.PhotoLayers(pixels, (side, side), coloured=True)
-    found = Counter(call.count for call in ops.divide_layers(photo.total))
-    for count, calls in found.items():
-        together = ops.layers_together(count, batch, classes, size.patches, platform)
-        layers: Any = ops.Layers(*_layer_shapes(place, batch, count, side))
+    """One case for each number of layers of a call, which all photos share."""
+    grid, batch, active = (size.side, size.side), size.batch, _active(size.classes)
+    pixels = np.zeros((_PIXELS * size.side, _PIXELS * size.side, 3), np.uint8)
+    photo = ops.PhotoLayers(pixels, grid, coloured=True)
+    counted = Counter(call.count for call in ops.divide_layers(photo.total))
+    for count, calls in counted.items():
+        layers = ops.cut_batch([photo] * batch, ops.Call(0, count))
+        means = (batch, 3, *grid)
         given = (
-            _shaped(place, (batch, classes, size.patches), jnp.float32, "data"),
+            _shaped(place, (batch, active, size.patches), jnp.float32, "data"),
             _shaped(place, (batch,), jnp.int32, "data"),
-            _shaped(place, (batch, 3, side, side), jnp.float32, "data"),
-            layers,
+            _shaped(place, means, jnp.float32, "data"),
+            _placed(layers, place, None, "data"),
             _shaped(place, (2,)),
         )
+        together = ops.layers_together(count, batch, active, size.patches, platform)
         yield Case(
-            LABELS if len(found) == 1 else f"{LABELS} of {count} layers",
+            LABELS if len(counted) == 1 else f"{LABELS} of {count} layers",
             programs.LAYER_LABELS,
             given,
-            {"grid": (side, side), "together": together},
+            {"grid": grid, "together": together},
             calls=calls,
-            turns=(Turns("layers.py:_label_photo", float(count // together)),),
         )
-
-
-def _layer_shapes(place: Place, batch: int, count: int, side: int) -> Iterator[Any]:
-    """The shapes of ``ops.Layers``."""
-    yield _shaped(place, (batch, count, 3, side, side), jnp.uint8, "data")
-    yield _shaped(place, (batch, count, side), jnp.float32, "data")
-    yield _shaped(place, (batch, count, side), jnp.float32, "data")
