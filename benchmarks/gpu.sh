@@ -4,8 +4,9 @@
 # FOLDER gets a JSON file and a log of each part. Nothing is downloaded: the networks of
 # full size get random weights, which take the same time as trained ones. The package must
 # be installed with its extras cuda and torch (PyTorch for CUDA), in the Python of $PYTHON.
-# Parts are ordered by their weight, and each has a limit of its own, so that a part that
-# fails or takes too long costs no other part. Set PARTS to run only some.
+# Each part has a limit of its own, so that one that fails or takes too long costs no other;
+# what it measured until then is in its file. Set PARTS to run only some. It has not been run
+# on a GPU yet.
 set -u
 out=${1:?usage: benchmarks/gpu.sh FOLDER}
 parts=${PARTS:-"weights pipeline solvers bf16 batches"}
@@ -34,14 +35,13 @@ part() {  # part NAME SECONDS COMMAND...
   fi
 }
 
-
 part weights 90 "$python" benchmarks/make_checkpoint.py "$model"
 # Photos in a second from pixels to labels at 512 px in bfloat16, beside PyTorch.
 part pipeline 330 "$python" -m dslo_jax.cli bench pipeline --model "$model" \
   --device "$device" --precisions bfloat16 --modes velocity --classes 21 \
   --batches 1 8 --against torch --torch-compile --no-starts --seconds 5 --budget 10 \
   --save "$out/pipeline.json"
-# Solvers, labels and self-attention in batches, against the roofline of this GPU.
+# Solvers and upsampling in batches, against the roofline of this GPU.
 part solvers 100 "$python" -m dslo_jax.cli bench solvers --device "$device" \
   --solvers path velocity upsampling --patches 4096 --classes 21 --images 16 \
   --seconds 5 --save "$out/solvers.json"

@@ -18,6 +18,7 @@ from dslo_jax.evaluation.metrics import Confusion
 
 MODES = ("path", "velocity")
 PRECISIONS = ("float32", "bfloat16")
+SIZE = 128, 160
 
 
 def main() -> None:
@@ -28,7 +29,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=10)
     options = parse(parser, repeats=1)
     record = Record("dslo.precision.v1", options, find_device(options.device))
-    drawn = [scenes.draw_scene(seed) for seed in range(options.scenes)]
+    # All of one size, so that few programs are compiled.
+    drawn = [scenes.draw_scene(seed, size=SIZE) for seed in range(options.scenes)]
     photos = [scene.pixels for scene in drawn]
     classes = [(each.name, *each.synonyms) for each in scenes.CLASSES]
     for mode in MODES:

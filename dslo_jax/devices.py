@@ -139,12 +139,11 @@ def _no_device(name: str, error: BaseException) -> DeviceError:
 
 def _told(devices: Sequence[jax.Device]) -> str:  # pyright: ignore[reportInvalidTypeForm]
     """The names that ``find_device`` takes, of some devices of this process."""
-    places = {
-        device: place
-        for platform in {device.platform for device in devices}
-        for place, device in enumerate(jax.local_devices(backend=platform))
-    }
-    return ", ".join(f"{each.platform}:{places[each]}" for each in devices)
+    names = []
+    for device in devices:
+        place = jax.local_devices(backend=device.platform).index(device)
+        names.append(f"{device.platform}:{place}")
+    return ", ".join(names)
 
 
 def _installed() -> str:

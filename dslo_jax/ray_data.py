@@ -63,8 +63,8 @@ class RaySegmenter:
 
         Returns:
             The other columns as they are; one column of bytes for each kind of result;
-            and ``error``, the reason why a photo has no result. The entries of a photo
-            that has none are ``None``, and so is the error of one that has.
+            and ``error``, the reason why a photo has no result. What does not apply is
+            empty, and not ``None``: so the types of all batches are the same.
 
         Raises:
             OptionError: There is no such column (``O05``).
@@ -74,10 +74,11 @@ class RaySegmenter:
             raise OptionError("O05", f"no column {self._column!r}; there are {known}")
         rows = list(self._rows(batch[self._column]))
         found = {name: batch[name] for name in batch if name != self._column}
-        for kind in (*self._files, "error"):
+        nothing = {**dict.fromkeys(self._files, b""), "error": ""}
+        for name, empty in nothing.items():
             column = np.empty(len(rows), object)
-            column[:] = [row.get(kind) for row in rows]
-            found[kind] = column
+            column[:] = [row.get(name, empty) for row in rows]
+            found[name] = column
         return found
 
     def _rows(self, photos: Sequence[Any] | np.ndarray) -> Iterator[dict[str, Any]]:

@@ -113,11 +113,12 @@ OWNED, OWNED_CLASS = 27.0, 0.065
 PAIRS_ON = ("cpu",)
 """Platforms where classes may own rows, because both ways were measured there."""
 
-SCORES_AT_ONCE, SCORES_AT_ONCE_GPU = 2**24, 2**26
+SCORES_AT_ONCE, SCORES_AT_ONCE_GPU = 2**24, 2**27
 """Greatest number of attention scores, of all heads, that an accelerator holds at
 once. The compiler for TPUs keeps 64 MiB of them in the vector memory of a v5e or v6e.
-If there are twice as many, it moves them to the memory of the chip and back, and
-estimates three times the cycles. A GPU starts a quarter of the kernels with 256 MiB at once."""
+Twice as many are moved to the memory of the chip and back, for three times the
+estimated cycles. A GPU has no such memory. With 512 MiB at once it starts an eighth of
+the kernels."""
 
 SLOT_NUMBERS = {"cpu": 2**18}
 """Numbers that a step of the loop over a tile of pixels may hold: what the cache of a

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
 from dslo_jax.errors import OptionError
 
 
@@ -29,10 +27,7 @@ class Energy:
             the driver does not answer (``O05``).
     """
 
-    def __init__(
-        self,
-        device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
-    ):
+    def __init__(self, device: Any):
         if device.platform not in ("gpu", "cuda"):
             raise OptionError(
                 "O01", f"--energy on {device.platform!r}; only NVIDIA GPUs count energy"

@@ -47,9 +47,9 @@ def device_peak(
     return None if found is None else found.get("peak_bytes_in_use")
 
 
-def _field(name: str, path: Path = _STATUS) -> int | None:
+def _field(name: str, path: Path | None = None) -> int | None:
     try:
-        lines = path.read_text().splitlines()
+        lines = (path or _STATUS).read_text().splitlines()
     except OSError:
         return None
     for line in lines:

@@ -4,6 +4,7 @@ Every figure of a plan has its origin: a row of a file, an option, or a product 
 others.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dslo_jax.bench.compile.measure import SCHEMA as COMPILE
 from dslo_jax.bench.compile.report import whole_image
-from dslo_jax.bench.compile.stages import Size
+from dslo_jax.bench.compile.stages import SOLVER, Size
 from dslo_jax.bench.pipeline.result import SCHEMA as PIPELINE, words_of_setting
 from dslo_jax.bench.pipeline.scenarios import OFFLINE
 from dslo_jax.bench.pipeline.subjects import OURS
@@ -224,20 +225,22 @@ def _measured(path: Path, content: Mapping[str, Any], mode: str) -> Iterator[Cos
 def _compiled(path: Path, content: Mapping[str, Any], mode: str) -> Iterator[Cost]:
     """Every size of a file of ``dslo bench compile`` that has all stages."""
     rows = [row for row in content["rows"] if not row["failed"]]
-    seen = set()
-    for row in rows:
-        size = Size(*(row[name] for name in Size._fields))
-        key = row["target"], row["devices"], size
-        if key in seen:
-            continue
-        seen.add(key)
-        found = whole_image(rows, row["target"], size, mode, row["devices"])
+    dtypes = {row["dtype"] for row in rows if row["stage"] == "unet"}
+    sizes = {
+        (row["target"], row["devices"], row["patches"], row["classes"], row["batch"])
+        for row in rows
+        if row["stage"] == SOLVER + mode
+    }
+    for place, dtype in itertools.product(sorted(sizes), sorted(dtypes)):
+        target, devices, patches, classes, batch = place
+        size = Size(patches, classes, batch, dtype)
+        found = whole_image(rows, target, size, mode, devices)
         if found is not None:
             yield Cost(
-                row["target"],
-                found / 1e3 * row["devices"],
+                target,
+                found / 1e3 * devices,
                 False,
                 f"estimated by the compiler: {path.name}, sum of all stages, {mode}, "
-                f"{size.dtype}, {size.patches} patches, {size.classes} classes, "
+                f"{dtype}, {size.patches} patches, {size.classes} classes, "
                 f"batch {size.batch}",
             )

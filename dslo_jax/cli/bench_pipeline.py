@@ -21,7 +21,7 @@ from dslo_jax.bench.pipeline.result import (
     words_of_row,
     words_of_setting,
 )
-from dslo_jax.bench.pipeline.scenarios import STAGES
+from dslo_jax.bench.pipeline.scenarios import SCENARIOS, STAGES
 from dslo_jax.bench.pipeline.subjects import OURS, TORCH
 from dslo_jax.bench.pipeline.sweep import Sweep, measure_sweep
 from dslo_jax.bench.timing import Effort
@@ -32,6 +32,7 @@ from dslo_jax.devices import Precision, find_device, network_dtype
 from dslo_jax.errors import OptionError
 
 
+Scenario = Literal["SingleStream", "Offline", "stages", "files"]
 _QUICK = Effort(repeats=10, seconds=2.0, budget=10.0)
 _QUICK_BATCHES = (1, 2, 4, 8)
 _COLUMNS = ("", "batch", "p50 ms", "p90", "p99", "±", "n", "photos/s", "torch / ours")
@@ -58,6 +59,7 @@ class Pipeline:
     Args:
         model: A pair of networks, as for dslo segment. Default: sd2+clip-b16; with
             --quick: demo.
+        scenarios: Scenarios to measure; see above.
         modes: Discrepancies to solve for.
         precisions: Precisions of the networks; auto is float32 on a CPU, bfloat16
             elsewhere.
@@ -66,6 +68,8 @@ class Pipeline:
         classes: Numbers of classes, at most 200.
         batches: Numbers of photos at once on the device. Default: 1, 2, 4, ... until
             memory ends.
+        distinct: Number of distinct photos, at least that of a batch; the results of
+            so many are compared with those of an untimed run.
         photos: Photos, folders or patterns. Default: drawn scenes.
         photo_size: HEIGHTxWIDTH of drawn scenes in pixels.
         device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
@@ -85,11 +89,13 @@ class Pipeline:
     """
 
     model: str | None = None
+    scenarios: tuple[Scenario, ...] = SCENARIOS
     modes: tuple[str, ...] = ("velocity",)
     precisions: tuple[Precision, ...] = ("auto",)
     sizes: tuple[int, ...] = ()
     classes: tuple[int, ...] = (8,)
     batches: tuple[int, ...] = ()
+    distinct: int = 8
     photos: tuple[str, ...] = ()
     photo_size: str = "512x512"
     device: str = "auto"
@@ -157,15 +163,17 @@ def _settled(options: Pipeline) -> Pipeline:
         OptionError: An option is out of its range (``O01``), or a package that an
             option needs is missing (``O05``).
     """
-    for name in ("modes", "precisions", "classes"):
+    for name in ("scenarios", "modes", "precisions", "classes"):
         if not getattr(options, name):
             raise OptionError("O01", f"--{name} is empty; name one at least")
     for name in ("sizes", "classes", "batches"):
         for value in getattr(options, name):
             if value < 1:
                 raise OptionError("O01", f"--{name} {value}; expected at least 1")
-    if options.repeats < 1:
-        raise OptionError("O01", f"--repeats {options.repeats}; expected at least 1")
+    for name in ("repeats", "distinct"):
+        if getattr(options, name) < 1:
+            given = getattr(options, name)
+            raise OptionError("O01", f"--{name} {given}; expected at least 1")
     for name in ("seconds", "budget"):
         value = getattr(options, name)
         if not (math.isfinite(value) and value >= 0):
@@ -194,6 +202,8 @@ def _sweep(options: Pipeline, device: Any) -> Sweep:
         sizes=options.sizes,
         classes=options.classes,
         batches=options.batches,
+        scenarios=options.scenarios,
+        distinct=options.distinct,
         photos=options.photos,
         photo_size=photo_size(options.photo_size),
         with_torch=options.against == TORCH,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from dslo_jax.cli.terminal import Measuring, interruptible, say
+from dslo_jax.cli.terminal import Measuring, interruptible, say, warn_of_padding
 from dslo_jax.cli.weights import circumstances_of, readable_checkpoint
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import Precision
@@ -152,6 +152,7 @@ def load(options: Measure, pair: Pair) -> Loaded:
             precision=options.precision,
             device=options.device,
         )
+    warn_of_padding(options.batch, networks.placement.parts)
     return Loaded(networks, circumstances)
 
 

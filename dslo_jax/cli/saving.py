@@ -24,7 +24,7 @@ def save_result(path: Path | None, content: Mapping[str, Any] | str) -> None:
         else:
             write_json(path, content, indent=1)
     except OSError as error:
-        remedy = "make room there, or choose another file"
+        remedy = "make room there, or choose another file with --save"
         raise OutputError.cannot_write(path, error, remedy=remedy) from error
 
 

@@ -14,7 +14,14 @@ from rich.table import Table
 
 from dslo_jax import images, outputs, prompts
 from dslo_jax.cli.method import DEFAULTS, Method, config_of, method_options
-from dslo_jax.cli.terminal import bar, interruptible, one_line, results, say
+from dslo_jax.cli.terminal import (
+    bar,
+    interruptible,
+    one_line,
+    results,
+    say,
+    warn_of_padding,
+)
 from dslo_jax.cli.weights import circumstances_of, readable_checkpoint
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import Precision
@@ -216,6 +223,7 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
             device=options.device,
             with_attention=segmenter.config.discrepancy.needs_affinity,
         )
+    warn_of_padding(options.batch, segmenter.networks.placement.parts)
     return segmenter, circumstances
 
 

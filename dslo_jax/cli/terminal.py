@@ -88,6 +88,22 @@ class _Lines(logging.Handler):
         say(self._console, record.getMessage())
 
 
+def warn_of_padding(batch: int, parts: int) -> None:
+    """Warn that some devices will repeat what others do.
+
+    Args:
+        batch: Photos at once.
+        parts: Number of devices that share them.
+    """
+    if batch % parts:
+        padded = -(-batch // parts) * parts
+        logging.getLogger(__name__).warning(
+            "warning: %d devices share the photos of a batch, and --batch is %d: every "
+            "batch is padded to %d photos; a multiple of %d wastes nothing",
+            *(parts, batch, padded, parts),
+        )
+
+
 def results(*, soft_wrap: bool = True) -> Console:
     """The console of results; all other output goes to the console of errors."""
     return _Stream(highlight=False, soft_wrap=soft_wrap)

@@ -2,8 +2,8 @@
 
 Attribute names are the checkpoint's. Every layer computes in the type of its
 parameters, except that scores, softmax and the normalisations are float32. The
-normalisations subtract the mean before they square: E[x^2] - E[x]^2 cancels on
-activations whose mean is far from zero.
+normalisations of float32 activations subtract the mean before they square: E[x^2] -
+E[x]^2 cancels where the mean is far from zero.
 """
 
 import jax
@@ -66,10 +66,42 @@ class GroupNorm(nnx.Module):
         """Normalise, scale and shift; the result has the type of ``sample``."""
         batch, height, width, channels = sample.shape
         rows = sample.reshape(batch, height * width, channels).astype(jnp.float32)
+        is_coarse = sample.dtype == jnp.bfloat16
+        normed = self._in_one_pass(rows) if is_coarse else self._in_two_passes(rows)
+        return normed.reshape(sample.shape).astype(sample.dtype)
+
+    def _in_two_passes(
+        self, rows: Float[Array, "batch positions channels"]
+    ) -> Float[Array, "batch positions channels"]:
+        """Subtract the mean, then square."""
+        scale, bias = self._parameters()
         centred = rows - self._group_mean(rows)
         variance = self._group_mean(jnp.square(centred))
-        normed = _scale_and_shift(centred, variance + self.epsilon, self)
-        return normed.reshape(sample.shape).astype(sample.dtype)
+        return centred * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias
+
+    def _in_one_pass(
+        self, rows: Float[Array, "batch positions channels"]
+    ) -> Float[Array, "batch positions channels"]:
+        """Read the mean and the mean square together, as E[x^2] - E[x]^2.
+
+        An accelerator computes both while it writes the activations. In float32 the
+        difference has an error near 2^-23 E[x]^2. Half-precision activations have a
+        variance of 2^-18 E[x]^2 or more from their own rounding, so it is exact enough.
+        """
+        scale, bias = self._parameters()
+        mean = self._group_mean(rows)
+        variance = self._group_mean(jnp.square(rows)) - jnp.square(mean)
+        variance = jnp.maximum(variance, 0)
+        factor = jax.lax.rsqrt(variance + self.epsilon) * scale
+        return rows * factor + (bias - mean * factor)
+
+    def _parameters(self) -> tuple[Array, Array]:
+        """Scale and bias in float32, ``[1 1 channels]``."""
+        scale, bias = (
+            parameter.get_value().astype(jnp.float32)[None, None]
+            for parameter in (self.scale, self.bias)
+        )
+        return scale, bias
 
     def _group_mean(
         self, rows: Float[Array, "batch positions channels"]
@@ -79,18 +111,6 @@ class GroupNorm(nnx.Module):
         grouped = rows.mean(axis=1).reshape(batch, self.groups, -1)
         mean = jnp.broadcast_to(grouped.mean(axis=2, keepdims=True), grouped.shape)
         return mean.reshape(batch, 1, channels)
-
-
-def _scale_and_shift(
-    centred: Float[Array, "batch rows channels"],
-    variance: Array,
-    norm: GroupNorm,
-) -> Float[Array, "batch rows channels"]:
-    scale, bias = (
-        parameter.get_value().astype(jnp.float32)[None, None]
-        for parameter in (norm.scale, norm.bias)
-    )
-    return centred * (jax.lax.rsqrt(variance) * scale) + bias
 
 
 class ResnetBlock(nnx.Module):

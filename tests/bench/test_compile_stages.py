@@ -14,6 +14,7 @@ from dslo_jax.bench.compile import measure, report, targets
 from dslo_jax.bench.compile.gpus import GPUS, describe_gpu
 from dslo_jax.bench.compile.stages import (
     NETWORKS,
+    Place,
     Size,
     make_cases,
     sizes_alike,
@@ -26,8 +27,10 @@ ROOT = Path(__file__).parents[2]
 SIZE = Size(256, 8, 2, "float32")
 
 
-def place(*axes):
-    return SingleDeviceSharding(jax.devices("cpu")[0])
+@pytest.fixture
+def place():
+    device = SingleDeviceSharding(jax.devices("cpu")[0])
+    return Place(lambda *axes: device)
 
 
 @pytest.fixture
@@ -150,7 +153,7 @@ def test_a_stage_that_cannot_be_compiled_is_a_row_with_the_reason(run, monkeypat
 
 
 @pytest.mark.parametrize("name", [n for n in stage_names() if n not in NETWORKS])
-def test_a_stage_is_made_from_shapes_and_can_be_traced(name):
+def test_a_stage_is_made_from_shapes_and_can_be_traced(name, place):
     cases = list(make_cases(name, SIZE, place, "gpu"))
     assert cases
     for case in cases:
@@ -158,14 +161,14 @@ def test_a_stage_is_made_from_shapes_and_can_be_traced(name):
         case.stage.lower(case.args, case.static)
 
 
-def test_a_network_is_made_from_shapes_in_the_wanted_type():
+def test_a_network_is_made_from_shapes_in_the_wanted_type(place):
     (case,) = make_cases("text", SIZE._replace(dtype="bfloat16"), place, "tpu")
     kinds = {leaf.dtype.name for leaf in jax.tree.leaves(case.args[0])}
     assert kinds == {"bfloat16"}
     assert case.work.flops > 9e10
 
 
-def test_a_program_is_described_with_the_model_beside_it():
+def test_a_program_is_described_with_the_model_beside_it(place):
     (case,) = make_cases("solver:velocity", SIZE, place, "gpu")
     compiled = case.stage.lower(case.args, case.static).compile()
     row = measure.describe_program(compiled, case, SIZE, CHIPS["h100"])
@@ -177,13 +180,13 @@ def test_a_program_is_described_with_the_model_beside_it():
     assert json.loads(json.dumps(row)) == row
 
 
-def test_arrays_of_networks_count_only_with_two_axes_of_patches():
+def test_arrays_outside_solvers_count_only_with_two_axes_of_patches():
     features = measure.Array("f32", (1, 64, 64, 8192))
     scores = measure.Array("f32", (5, 4096, 4096))
-    assert not measure.is_square(features, 4096, is_network=True)
-    assert measure.is_square(features, 4096, is_network=False)
-    assert measure.is_square(scores, 4096, is_network=True)
-    assert not measure.is_square(scores, 0, is_network=False)
+    assert not measure.is_square(features, 4096, by_axes=True)
+    assert measure.is_square(features, 4096, by_axes=False)
+    assert measure.is_square(scores, 4096, by_axes=True)
+    assert not measure.is_square(scores, 0, by_axes=False)
 
 
 def test_a_photo_is_estimated_only_if_every_stage_was_compiled():

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from dslo_jax import cli
+from dslo_jax.bench.compile.report import whole_image
+from dslo_jax.bench.compile.stages import Size, sizes_alike, stage_names
 from dslo_jax.bench.plan import Assumptions, Cost, choose_cost, make_plan, read_costs
 from dslo_jax.errors import OptionError
 
@@ -67,6 +69,29 @@ def test_the_best_batch_of_our_own_rows_counts(measured):
     assert cost.seconds == pytest.approx(0.02)
     assert "measured.json, Offline, velocity, bfloat16" in cost.origin
     assert "batch 8, 50 photos/s" in cost.origin
+
+
+def test_an_estimate_is_the_sum_of_all_compiled_stages(tmp_path):
+    size, rows = Size(4096, 8, 2, "bfloat16"), []
+    for stage in stage_names():
+        about = sizes_alike(stage, size)._asdict()
+        estimate = {"seconds": 0.001}
+        rows.append(
+            {"target": "v5e", "devices": 1, "stage": stage, **about}
+            | {"failed": None, "calls": 1, "estimate": estimate}
+        )
+    path = tmp_path / "compiled.json"
+    path.write_text(json.dumps({"schema": "dslo.bench.compile.v1", "rows": rows}))
+    (cost,) = read_costs(path, "velocity")
+    assert cost.device == "v5e"
+    assert not cost.is_measured
+    assert cost.seconds == pytest.approx(
+        whole_image(rows, "v5e", size, "velocity") / 1e3
+    )
+    assert "estimated by the compiler: compiled.json" in cost.origin
+    failed = [{**each, "failed": "no memory"} for each in rows]
+    path.write_text(json.dumps({"schema": "dslo.bench.compile.v1", "rows": failed}))
+    assert read_costs(path, "velocity") == []
 
 
 def test_a_measured_time_wins_over_an_estimate():

@@ -41,6 +41,25 @@ def test_calls_take_turns_after_a_first_call_and_those_that_warm_up(clock):
     assert [found[name].is_settled for name in "ab"] == [True, False]
 
 
+def test_results_are_kept_after_the_time_was_taken(clock):
+    kept = []
+
+    def keep(name, result):
+        kept.append((name, result))
+        clock.work(100.0)
+
+    numbers = itertools.count()
+
+    def call():
+        clock.work(1.0)
+        return next(numbers)
+
+    found = timing.measure({"a": call}, Effort(repeats=2, seconds=0), keep)["a"]
+    assert found.samples_s == [1.0, 1.0]
+    first, *warm = range(1 + found.warm_ups)
+    assert kept == [("a", first), ("a", warm[-1] + 1), ("a", warm[-1] + 2)]
+
+
 def test_warming_up_ends_when_five_in_a_row_take_the_same(clock):
     seconds = iter([0.9, 0.1, 0.5, 0.1, 0.1, 0.1, 0.102, 0.103, 0.1])
     assert timing.warm_up(lambda: clock.work(next(seconds))) == (8, True)

@@ -58,6 +58,15 @@ def test_many_classes_walk_as_few_do(classes, criterion):
     np.testing.assert_allclose(many.velocity, few.velocity, rtol=1e-5)
 
 
+@pytest.mark.parametrize("classes", [CLASSES, MANY])
+def test_a_narrow_affinity_is_that_of_its_values(classes):
+    source, affinity = problem(classes=classes)
+    narrow = jnp.asarray(affinity, jnp.bfloat16)
+    found = solve(source, narrow)
+    expected = solve(source, narrow.astype(jnp.float32))
+    np.testing.assert_allclose(found.velocity, expected.velocity, rtol=1e-5)
+
+
 def test_a_class_that_fails_spoils_no_other_of_many():
     source, affinity = problem(classes=MANY + 1)
     alone = solve(source[1:], affinity)

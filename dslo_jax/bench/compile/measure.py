@@ -1,5 +1,6 @@
 """One row of ``dslo bench compile``: a stage compiled for a chip."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from dslo_jax.bench.compile.findings import (
 from dslo_jax.bench.compile.hlo import Array, read_program
 from dslo_jax.bench.compile.stages import Case, Place, Size, make_cases
 from dslo_jax.bench.compile.targets import CHIPS, Chip, topology
+from dslo_jax.pipeline.mesh import CLASS, DATA
 from dslo_jax.work import WORD
 
 
@@ -66,10 +68,16 @@ def places(chips: Sequence[Any], batch: int) -> Place:
         batch: Number of photos.
     """
     if len(chips) == 1:
-        return lambda *axes: SingleDeviceSharding(chips[0])
-    data = np.gcd(batch, len(chips))
-    mesh = Mesh(np.array(chips).reshape(data, -1), ("data", "class"))
-    return lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
+        return Place(lambda *axes: SingleDeviceSharding(chips[0]))
+    parts = math.gcd(batch, len(chips))
+    mesh = Mesh(np.array(chips).reshape(parts, -1), (DATA, CLASS))
+    columns = mesh.shape[CLASS]
+
+    def sharding(*axes: str | None) -> NamedSharding:
+        used = (None if name == CLASS and columns == 1 else name for name in axes)
+        return NamedSharding(mesh, PartitionSpec(*used))
+
+    return Place(sharding, parts, columns)
 
 
 def _row_of(case: Case, size: Size, chip: Chip, devices: int) -> dict[str, Any]:
@@ -110,7 +118,7 @@ def describe_program(
         *find_arrays(
             program,
             runs.times,
-            lambda array: is_square(array, size.patches, is_network=case.is_network),
+            lambda array: is_square(array, size.patches, by_axes=not case.is_solver),
             only_moves=case.is_network,
             known_bytes=float(model["temp"] or 0),
         ),
@@ -137,14 +145,18 @@ def describe_program(
     }
 
 
-def is_square(array: Array, patches: int, *, is_network: bool) -> bool:
+def is_square(array: Array, patches: int, *, by_axes: bool) -> bool:
     """Whether an array counts as N x N.
 
-    Feature maps of a network may have as many numbers, so there two axes must have N.
+    Args:
+        array: The array.
+        patches: N.
+        by_axes: Whether two axes must have N. Otherwise N * N numbers are enough, as in
+            a solver, where nothing else is as large.
     """
     if patches < 2 or array.size < patches**2:
         return False
-    return not is_network or array.shape.count(patches) >= 2
+    return not by_axes or array.shape.count(patches) >= 2
 
 
 def _products(totals: Totals) -> Iterable[tuple[str, str, str, float]]:

@@ -1,6 +1,7 @@
 """The programs of the pipeline at full size, made from shapes alone."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dslo_jax import ops
+from dslo_jax import ops, tuning
 from dslo_jax.attention import AffinityOptions, DiffusionAffinity
 from dslo_jax.bench import full_size
 from dslo_jax.bench.compile.executions import Turns
@@ -21,7 +22,6 @@ from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.models.unet import UNet
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig
-from dslo_jax.ops.tiles import SLOTS
 from dslo_jax.pipeline import checks, programs
 from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths
 from dslo_jax.pipeline.stages import Stage, Static
@@ -40,6 +40,8 @@ PROMPTS, TOKENS = 80, 16
 
 PHOTO = (480, 640)
 """Height and width of the photo that CLIP sees, before it is resized."""
+
+_PIXELS = 8  # of a photo, along each side of a patch
 
 ROWS = 8
 """The part of the patches that have mass in a class is 1 / ROWS."""
@@ -89,8 +91,19 @@ def is_square_number(patches: int) -> bool:
     return side > 0 and side**2 == patches and side % 8 == 0
 
 
-Place = Callable[..., jax.sharding.Sharding]
-"""Function of the names of axes, ``"data"``, ``"class"`` or ``None``, to a sharding."""
+class Place(NamedTuple):
+    """Where arrays are.
+
+    Attributes:
+        sharding: Function of the names of axes, ``"data"``, ``"class"`` or ``None``, to
+            a sharding.
+        parts: Number of devices that the photos are divided over.
+        columns: Number of devices that share a photo.
+    """
+
+    sharding: Callable[..., jax.sharding.Sharding]
+    parts: int = 1
+    columns: int = 1
 
 
 class Case(NamedTuple):
@@ -105,7 +118,8 @@ class Case(NamedTuple):
         turns: Assumed turns of its loops.
         work: Computation of a call by the cost model; ``None`` without a formula.
         memory: Temporary memory by the cost model in bytes; ``None`` without a formula.
-        is_network: Whether it is a network; see ``is_square``.
+        is_network: Whether it is a network, whose purpose are attention scores.
+        is_solver: Whether it is a solver.
     """
 
     name: str
@@ -117,6 +131,7 @@ class Case(NamedTuple):
     work: Work | None = None
     memory: int | None = None
     is_network: bool = False
+    is_solver: bool = False
 
 
 def stage_names() -> tuple[str, ...]:
@@ -158,15 +173,15 @@ def make_cases(name: str, size: Size, place: Place, platform: str) -> Iterator[C
 def _shaped(
     place: Place, shape: Sequence[int], dtype: Any = jnp.float32, *axes: str | None
 ) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=place(*axes))
+    return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=place.sharding(*axes))
 
 
-def _placed(tree: Any, place: Place, dtype: Any = None) -> Any:
+def _placed(tree: Any, place: Place, dtype: Any = None, *axes: str | None) -> Any:
     """Shapes of a tree of arrays; of floating ones in another type."""
 
     def leaf(x: Any) -> jax.ShapeDtypeStruct:
         floating = dtype is not None and jnp.issubdtype(x.dtype, jnp.floating)
-        return _shaped(place, x.shape, dtype if floating else x.dtype)
+        return _shaped(place, x.shape, dtype if floating else x.dtype, *axes)
 
     return jax.tree.map(leaf, tree)
 
@@ -250,22 +265,21 @@ def _diffusion_case(name: str, size: Size, place: Place) -> Case:
 def _step_case(name: str, size: Size, place: Place) -> Case:
     config = SegmenterConfig()
     patches, classes, batch, _ = size
-    logits = _shaped(place, (batch, classes, patches), jnp.float32, "data", "class")
+    logits = _shaped(place, (batch, classes, patches), jnp.float32, "data")
     if name == "sources":
         return Case(name, programs.SOURCES, (logits,), {"options": config.source})
     if name == "chosen":
-        active = _active(classes)
-        given = (
-            logits,
-            _shaped(place, (batch, active), jnp.int32, "data"),
-            _shaped(place, (batch,), jnp.int32, "data"),
-        )
-        return Case(name, programs.CHOSEN, given, {})
+        active = _shaped(place, (batch, classes), jnp.bool, "data")
+        static = {"size": _active(classes)}
+        return Case(name, programs.COMPACTED, (logits, active), static)
     clip = full_size.CLIP["b16"]
     channels, patch = clip["projection_dim"], clip["vision_config"]["patch_size"]
     longest = sequence_lengths(config.clip.short_side, patch)[-1]
-    features: Any = tuple(_shaped(place, (longest, channels)) for _ in range(batch))
-    grids: Any = _shaped(place, (batch, 2), jnp.int32)
+    shape = place.parts, longest, channels
+    features: Any = tuple(
+        _shaped(place, shape, jnp.float32, "data") for _ in range(batch // place.parts)
+    )
+    grids: Any = _shaped(place, (batch, 2), jnp.int32, "data")
     photos = programs.PhotoFeatures(features, grids)
     given = (
         photos,
@@ -278,7 +292,7 @@ def _step_case(name: str, size: Size, place: Place) -> Case:
 
 def _active(classes: int) -> int:
     """Number of classes that the solvers are compiled for."""
-    return checks.choose_classes(np.ones((1, classes), bool))[0].shape[1]
+    return checks.class_bucket(classes, classes)
 
 
 def _solver_case(name: str, size: Size, place: Place, platform: str) -> Case:
@@ -289,10 +303,14 @@ def _solver_case(name: str, size: Size, place: Place, platform: str) -> Case:
     if discrepancy.wants_counts:
         discrepancy = discrepancy.fitted(counts)
     first, *_ = discrepancy.attempts
-    source = _shaped(place, (batch, classes, patches), jnp.float32, "data", "class")
+    # As ``MeshPlacement`` does: of a large affinity the columns, else the classes.
+    large = patches >= tuning.DIVIDED_PATCHES
+    divided = "class" if classes % place.columns == 0 and not large else None
+    source = _shaped(place, (batch, classes, patches), jnp.float32, "data", divided)
     affinity = None
     if first.needs_affinity:
-        affinity = _shaped(place, (batch, patches, patches), jnp.float32, "data")
+        shape, columns = (batch, patches, patches), "class" if large else None
+        affinity = _shaped(place, shape, jnp.float32, "data", None, columns)
     steps = {"path": SINKHORN_STEPS, "velocity": CHAIN_STEPS}.get(name, 0.0)
     taken = np.full((batch, classes), int(steps))
     return Case(
@@ -303,6 +321,7 @@ def _solver_case(name: str, size: Size, place: Place, platform: str) -> Case:
         turns=tuple(_turns(first)),
         work=solver_work(first, taken, patches, platform=platform),
         memory=solver_bytes(first, classes, patches, images=batch, platform=platform),
+        is_solver=True,
     )
 
 
@@ -317,32 +336,26 @@ def _turns(discrepancy: Discrepancy) -> Iterator[Turns]:
 
 
 def _label_cases(size: Size, place: Place, platform: str) -> Iterator[Case]:
-    """One case for each shape of tiles; in the worst case no cell is decided."""
-    options = SegmenterConfig().upsampling
-    pixels = 8 * size.side
-    rng = np.random.default_rng(0)
-    found: dict[int, tuple[ops.Tile, int]] = {}
-
-    def run(tile: ops.Tile) -> ops.PixelLabels:
-        room = tile.classes.shape[1]
-        found[room] = tile, found.get(room, (tile, 0))[1] + 1
-        shape = len(tile.piece), SLOTS
-        return ops.PixelLabels(np.zeros(shape, np.int32), np.zeros(shape, bool))
-
-    maps = rng.uniform(size=(size.classes, size.side, size.side)).astype(np.float32)
-    photo = np.zeros((pixels, pixels, 3), np.uint8)
-    means = np.zeros((size.side, size.side, 3), np.float32)
-    canvas = ops.Canvas(maps, (pixels, pixels), ops.Colours(photo, means))
-    ops.label_photos([canvas] * size.batch, run, radius=2)
-    spatial, colour = options.spatial_variance, options.range_variance
-    for room, (tile, calls) in found.items():
-        together = ops.units_together(room, platform)
-        turns = float(len(tile.piece) // together)
+    """One case for each number of layers of a call, which all photos share."""
+    grid, batch, active = (size.side, size.side), size.batch, _active(size.classes)
+    pixels = np.zeros((_PIXELS * size.side, _PIXELS * size.side, 3), np.uint8)
+    photo = ops.PhotoLayers(pixels, grid, coloured=True)
+    counted = Counter(call.count for call in ops.divide_layers(photo.total))
+    for count, calls in counted.items():
+        layers = ops.cut_batch([photo] * batch, ops.Call(0, count))
+        means = (batch, 3, *grid)
+        given = (
+            _shaped(place, (batch, active, size.patches), jnp.float32, "data"),
+            _shaped(place, (batch,), jnp.int32, "data"),
+            _shaped(place, means, jnp.float32, "data"),
+            _placed(layers, place, None, "data"),
+            _shaped(place, (2,)),
+        )
+        together = ops.layers_together(count, batch, active, size.patches, platform)
         yield Case(
-            LABELS if len(found) == 1 else f"{LABELS} of {room} classes",
-            programs.LABELS,
-            (_placed(tile, place), _shaped(place, (2,))),
-            {"form": ops.form_of(spatial, colour), "together": together},
+            LABELS if len(counted) == 1 else f"{LABELS} of {count} layers",
+            programs.LAYER_LABELS,
+            given,
+            {"grid": grid, "together": together},
             calls=calls,
-            turns=(Turns("tiles.py:label_tile", turns),),
         )

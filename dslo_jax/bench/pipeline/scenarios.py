@@ -14,6 +14,7 @@ from dslo_jax.bench.timing import Effort, Measurement, measure
 
 
 SINGLE, OFFLINE, STAGES, FILES = "SingleStream", "Offline", "stages", "files"
+SCENARIOS = (SINGLE, OFFLINE, STAGES, FILES)
 END_TO_END = "end to end"
 
 BATCHES = 3
@@ -25,7 +26,6 @@ AGREE = 0.99
 Batches of other sizes may run other programs, which round differently."""
 
 _SUBJECT = ("scenario", "stage", "images")
-CHECKED = 8  # photos whose timed results are compared with those of an untimed run
 
 
 class Setting(NamedTuple):
@@ -81,10 +81,9 @@ class Check:
 
 
 def expected_labels(
-    subject: Subject, pool: Photos
+    subject: Subject, photos: Photos
 ) -> dict[int, Integer[np.ndarray, "_ _"]]:
-    """Labels of the first photos of the pool: untimed, one photo at a time."""
-    photos = pool[:CHECKED]
+    """Labels by the numbers of the photos: untimed, one photo at a time."""
     return {number: subject.segment([p], 1)[0] for number, p in enumerate(photos)}
 
 

@@ -16,11 +16,11 @@ from dslo_jax.bench.pipeline.photos import draw_photos, read_photos, save_photos
 from dslo_jax.bench.pipeline.result import words_of_setting
 from dslo_jax.bench.pipeline.scenarios import (
     BATCHES,
-    CHECKED,
     END_TO_END,
     FILES,
     OFFLINE,
     SINGLE,
+    STAGES,
     Setting,
     agreement_of,
     end_to_end,
@@ -45,6 +45,7 @@ from dslo_jax.pipeline import Networks
 from dslo_jax.pipeline.stages import watch
 from dslo_jax.prompts import ClassList
 from dslo_jax.segmenter import Segmenter
+from dslo_jax.stream import FailedPhoto
 
 
 LARGEST = 1024  # photos of a batch, where memory does not end before
@@ -53,8 +54,10 @@ LARGEST = 1024  # photos of a batch, where memory does not end before
 class Tools(NamedTuple):
     """What all settings of a sweep share; see ``Sweep``."""
 
+    scenarios: tuple[str, ...]
     effort: Effort
     peaks: Peaks
+    distinct: int
     photos: tuple[str, ...]
     photo_size: tuple[int, int]
     theirs: TorchNetworks | None
@@ -118,7 +121,7 @@ class OneSetting:
                 tools.theirs, self._config, classes, compiled=tools.compiled
             )
         self._pool: Photos = []
-        self._fill_pool(CHECKED)
+        self._fill_pool(tools.distinct)
         height, width = self._pool[0].shape[:2]
         rows, columns = networks.grid(self._config.affinity)
         self._setting = Setting(
@@ -148,7 +151,8 @@ class OneSetting:
             yield Measured([common | r for r in rows], [common | p for p in pairs])
             if OURS not in self._subjects:
                 return
-        yield Measured([common | self._from_files(self._best[1])], [])
+        if FILES in self._tools.scenarios:
+            yield Measured([common | self._from_files(self._best[1])], [])
         if self._tools.trace is not None:
             self._record(self._tools.trace)
 
@@ -161,19 +165,14 @@ class OneSetting:
             return first.rows
         for subject in subjects:
             if subject.name not in self._expected:
-                self._expected[subject.name] = expected_labels(subject, self._pool)
-        effort = self._tools.effort
-        shorter = Effort(
-            max(1, effort.repeats // 3), effort.seconds / 4, effort.budget / 2
-        )
-        staged = stage_times(subjects, self._pool, batch=batch, effort=shorter)
-        for row in staged:
-            if row["name"] == OURS and first.costs is not None:
-                row |= first.costs[row["stage"]].plain(
-                    self._tools.peaks, row["median_s"]
-                )
-        rows = [*first.rows, *staged]
+                checked = self._pool[: self._tools.distinct]
+                self._expected[subject.name] = expected_labels(subject, checked)
+        effort, rows = self._tools.effort, first.rows
+        if STAGES in self._tools.scenarios:
+            rows += self._stages(batch, first)
         for scenario in (SINGLE, OFFLINE) if batch == 1 else (OFFLINE,):
+            if scenario not in self._tools.scenarios:
+                continue
             found = end_to_end(
                 subjects,
                 self._pool,
@@ -187,6 +186,20 @@ class OneSetting:
                 if row["name"] == OURS and first.costs is not None:
                     self._complete(row, first.costs)
             rows += found
+        return rows
+
+    def _stages(self, batch: int, first: _First) -> list[dict[str, Any]]:
+        """The stages of a batch, with fewer calls than a scenario."""
+        effort = self._tools.effort
+        fewer = Effort(
+            max(1, effort.repeats // 3), effort.seconds / 4, effort.budget / 2
+        )
+        subjects = list(self._subjects.values())
+        rows = stage_times(subjects, self._pool, batch=batch, effort=fewer)
+        for row in rows:
+            if row["name"] == OURS:
+                costs = (first.costs or {}).get(row["stage"], StageCosts())
+                row |= costs.plain(self._tools.peaks, row["median_s"])
         return rows
 
     def _first_calls(self, batch: int) -> _First:
@@ -273,7 +286,9 @@ class OneSetting:
             def call() -> None:
                 stream = self._segmenter.stream(paths, self._classes, batch_size=batch)
                 for number, result in enumerate(stream):
-                    result.save(Path(name) / f"{number}")  # pyright: ignore[reportAttributeAccessIssue]
+                    if isinstance(result, FailedPhoto):
+                        raise result.error
+                    result.save(Path(name) / f"{number}")
 
             found = measure({OURS: call}, self._tools.effort)[OURS]
         return {

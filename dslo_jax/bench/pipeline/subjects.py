@@ -11,7 +11,7 @@ from jaxtyping import Integer, UInt8
 from dslo_jax import images
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
-from dslo_jax.pipeline import Batch, Networks, Solved
+from dslo_jax.pipeline import Batch, Networks, Room, Solved
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.prompts import ClassList
 from dslo_jax.segmenter import Segmenter
@@ -67,28 +67,43 @@ def our_subject(
         classes: The classes.
     """
     segmenter = Segmenter(networks, config)
+    room = Room()
 
     def segment(photos: Photos, batch: int) -> Labels:
         found = segmenter.batch(photos, classes, batch_size=batch)
         return [each.labels for each in found]
 
     def stages(photos: Photos) -> dict[str, float]:
-        return run_stages(networks, segmenter.config, classes, photos).seconds
+        return run_stages(
+            networks, segmenter.config, classes, photos, room=room
+        ).seconds
 
     return Subject(OURS, segment, stages)
 
 
 def run_stages(
-    networks: Networks, config: SegmenterConfig, classes: ClassList, photos: Photos
+    networks: Networks,
+    config: SegmenterConfig,
+    classes: ClassList,
+    photos: Photos,
+    *,
+    room: Room | None = None,
 ) -> Staged:
     """Segment one batch, and wait after every stage.
+
+    Args:
+        networks: The networks on their device.
+        config: The options of the method.
+        classes: The classes.
+        photos: The photos of the batch.
+        room: The sizes to solve with, as for ``Batch``.
 
     Raises:
         DeviceError: The device has too little memory for the batch (``D01``).
     """
-    clock = Clock()
+    clock = Clock(waits=True)
     read = [images.read_photo(photo) for photo in photos]
-    batch = Batch(networks, read, classes, size=len(read), clock=clock)
+    batch = Batch(networks, read, classes, size=len(read), clock=clock, room=room)
     batch.labelled(config)
     seconds, compiling = dict[str, float](), dict[str, float]()
     for timing in clock.timings:

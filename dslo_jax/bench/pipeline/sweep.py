@@ -10,6 +10,7 @@ import jax
 from dslo_jax.bench.energy import Energy
 from dslo_jax.bench.peaks import Peaks
 from dslo_jax.bench.pipeline.photos import choose_classes
+from dslo_jax.bench.pipeline.scenarios import SCENARIOS
 from dslo_jax.bench.pipeline.setting import Measured, OneSetting, Tools
 from dslo_jax.bench.pipeline.subjects import OURS, load_torch
 from dslo_jax.bench.timing import Effort
@@ -28,6 +29,9 @@ class Sweep:
             model.
         classes: Numbers of classes.
         batches: Sizes of a batch; empty for 1, 2, 4, ... until memory ends.
+        scenarios: Some of ``SCENARIOS``.
+        distinct: Number of distinct photos, at least that of a batch; the results of
+            so many are compared with those of an untimed run.
         photos: Photos, folders or patterns; empty to draw some.
         photo_size: Height and width of drawn photos.
         with_torch: Whether to measure PyTorch by turns.
@@ -43,6 +47,8 @@ class Sweep:
     sizes: tuple[int, ...] = ()
     classes: tuple[int, ...] = (8,)
     batches: tuple[int, ...] = ()
+    scenarios: tuple[str, ...] = SCENARIOS
+    distinct: int = 8
     photos: tuple[str, ...] = ()
     photo_size: tuple[int, int] = (512, 512)
     with_torch: bool = False
@@ -91,8 +97,10 @@ def measure_sweep(
                         choose_classes(count),
                         precision,
                         Tools(
+                            sweep.scenarios,
                             sweep.effort,
                             peaks_of(precision),
+                            sweep.distinct,
                             sweep.photos,
                             sweep.photo_size,
                             theirs,

@@ -33,12 +33,12 @@ class StageCosts(NamedTuple):
         has_programs: Whether the stage runs on the device.
     """
 
-    compile_s: float
-    work: Work | None
-    counts: Counts | None
-    weight_bytes: int
-    other_bytes: int
-    has_programs: bool
+    compile_s: float = 0.0
+    work: Work | None = None
+    counts: Counts | None = None
+    weight_bytes: int = 0
+    other_bytes: int = 0
+    has_programs: bool = False
 
     def plain(self, peaks: Peaks, seconds: float) -> dict[str, Any]:
         """The costs as plain values, for result files.
