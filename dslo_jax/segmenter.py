@@ -7,6 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from dslo_jax import images, prompts
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import network_dtype
@@ -19,7 +21,7 @@ from dslo_jax.pipeline.stages import Announce, Clock
 from dslo_jax.points import PointMaps, check_points, solve_points, with_velocity
 from dslo_jax.segmentation import ModelInfo, Segmentation
 from dslo_jax.solvers import Discrepancy
-from dslo_jax.stream import FailedPhoto, Stream
+from dslo_jax.stream import FailedPhoto, Stream, warm_up
 from dslo_jax.templates import find_templates
 
 
@@ -296,6 +298,52 @@ class Segmenter:
         )
         return stream.run(photos)
 
+    def warm_up(
+        self,
+        classes: Classes,
+        *,
+        batch_size: int = 4,
+        sizes: Iterable[tuple[int, int]] = ((512, 512),),
+        discrepancy: Discrepancy | None = None,
+        **options: Any,
+    ) -> None:
+        """Compile what a stream will need, before the first photo.
+
+        The programs are compiled from shapes alone; only the names are embedded. On
+        GPUs and TPUs these are all programs of photos of these sizes, as long as no
+        batch needs more room than is usual. On a CPU the program of an optimal path is
+        left out, which depends on the results for a photo.
+
+        Args:
+            classes: As for ``stream``.
+            batch_size: As for ``stream``.
+            sizes: Height and width of photos. Photos of other sizes may need a few more
+                programs of CLIP and of the labels.
+            discrepancy: As for ``stream``.
+            **options: As for ``stream``.
+
+        Raises:
+            ClassListError: The class list cannot be used.
+            OptionError: An option is unknown or out of range, or a side is below 1
+                (``O01``).
+            DeviceError: The device has too little memory (``D01``).
+        """
+        config = self._checked(
+            self.config.with_options(discrepancy=discrepancy, **options)
+        )
+        for size in sizes:
+            if min(size) < 1:
+                raise OptionError("O01", f"sizes has {size}; expected at least 1 x 1")
+            warm_up(
+                self.networks,
+                config,
+                prompts.parse_classes(classes),
+                size,
+                batch_size=batch_size,
+                announce=self._announce,
+                world=self._world,
+            )
+
     def prompt(
         self,
         image: Any,
@@ -335,7 +383,7 @@ class Segmenter:
         clock = Clock(self._announce)
         batch = Batch(self.networks, [photo], _NO_WORDS, clock=clock)
         affinity = batch.affinity(config)
-        assert affinity is not None  # a Markov chain always needs one
+        assert isinstance(affinity, jax.Array)  # a Markov chain always needs one
         return solve_points(affinity, clicked, photo, batch.grid(config), config, clock)
 
     def _checked(self, config: SegmenterConfig) -> SegmenterConfig:

@@ -6,10 +6,11 @@ and whether the photo is no drawing of their world.
 """
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from dslo_jax.pairs import World
 from dslo_jax.pipeline import Batch
+from dslo_jax.pipeline.placement import ArrayOrShape
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.prompts import ClassList, parse_classes
 
@@ -40,7 +41,7 @@ def world_notes(
     return notes
 
 
-def world_logits(world: World, batch: Batch) -> Array:
+def world_logits(world: World, batch: Batch) -> ArrayOrShape:
     """The logits of all classes of the world, whatever was asked for.
 
     Args:

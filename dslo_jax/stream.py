@@ -9,6 +9,7 @@ and the third one waits for them: the results of a batch are fetched while the n
 batches are computed.
 """
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -287,6 +288,41 @@ class Stream:
             return [()] * len(batch.photos)
         logits = batch.placement.fetch(solved.world_logits)[: len(batch.photos)]
         return world_notes(self._world, self._classes, logits.astype(np.float32))
+
+
+def warm_up(
+    networks: Networks,
+    config: SegmenterConfig,
+    classes: ClassList,
+    size: tuple[int, int],
+    *,
+    batch_size: int,
+    announce: Announce | None,
+    world: World | None,
+) -> None:
+    """Compile the programs of a batch of photos of one size, without running them.
+
+    Args:
+        networks: As for ``Stream``.
+        config: As for ``Stream``.
+        classes: As for ``Stream``.
+        size: Height and width of the photos.
+        batch_size: As for ``Stream``.
+        announce: As for ``Stream``.
+        world: As for ``Stream``.
+    """
+    photo = images.read_photo(np.zeros((*size, 3), np.uint8))
+    batch = Batch(
+        networks,
+        [photo],
+        classes,
+        size=batch_size,
+        clock=Clock(announce),
+        placement=dataclasses.replace(networks.placement, only_shapes=True),
+    )
+    batch.compile_programs(config)
+    if world is not None:
+        world_logits(world, batch)
 
 
 def _parts(

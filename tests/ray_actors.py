@@ -14,12 +14,18 @@ from pathlib import Path
 import numpy as np
 import ray
 
+from dslo_jax import SegmenterConfig
 from dslo_jax.ray_data import RaySegmenter
 
 
 PHOTOS, BROKEN, FATAL = 24, 5, 14
 CLASSES = ["cat", "sofa", "wall"]
-OPTIONS = {"column": "photo", "write": ("labels",), "batch_size": 4}
+OPTIONS = {
+    "column": "photo",
+    "write": ("labels",),
+    "batch_size": 4,
+    "config": SegmenterConfig.of(affinity_size=64, short_side=64, templates="single"),
+}
 
 
 def photo(index):

@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dslo_jax import Segmenter
+from dslo_jax import Segmenter, SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.ray_data import RaySegmenter
 
 
 SCRIPT = Path(__file__).with_name("ray_actors.py")
 CLASSES = ["cat", "sofa", "wall"]
+CONFIG = SegmenterConfig.of(affinity_size=64, short_side=64, templates="single")
 
 
 @pytest.fixture(scope="module")
 def segmenter(checkpoint):
-    return RaySegmenter(CLASSES, checkpoint, batch_size=2, write=("labels", "json"))
+    return RaySegmenter(CLASSES, checkpoint, batch_size=2, config=CONFIG)
 
 
 def columns(*photos):
@@ -38,7 +39,7 @@ def test_a_batch_of_photos_becomes_a_batch_of_results(segmenter, checkpoint):
     assert found["error"][[0, 2]].tolist() == ["", ""]
     assert "[I02]" in found["error"][1]
     assert found["labels"][1] == found["json"][1] == b""
-    alone = Segmenter.from_pretrained(checkpoint)(other, CLASSES)
+    alone = Segmenter.from_pretrained(checkpoint, config=CONFIG)(other, CLASSES)
     assert found["labels"][2] == alone.files(("labels",))["labels.png"]
     assert json.loads(found["json"][2])["photo"]["height"] == 40
 

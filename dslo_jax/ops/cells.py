@@ -2,8 +2,8 @@
 
 Upsampling from an ``h x w`` grid gives all pixels of one cell the same neighbours. When
 pixels are stored cell by cell, the work becomes a batch of small matrix products.
-Upsampled maps are computed so; labels are computed in tiles (``pixels.py``). Folding is
-index arithmetic and happens on the host.
+Upsampled maps are computed so; labels are computed in tiles (``pixels.py``) or layers
+(``layers.py``). Folding is index arithmetic and happens on the host.
 """
 
 from dataclasses import dataclass

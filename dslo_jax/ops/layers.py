@@ -111,7 +111,7 @@ def _label_photo(values, count, means, layers, variances, *, grid, together):
             weights = _bilateral_weights(part, pixels, colours, variances)
         # Not divided by the sum of the weights, which changes no argmax.
         pairs = zip(near, weights, strict=True)
-        maps = sum(each[:, None] * weight for each, weight in pairs)
+        maps = sum(each[:, None] * weight[None] for each, weight in pairs)
         maps = jnp.where(real[:, None, None], maps, -jnp.inf)
         return _best(maps).reshape(-1, *grid)
 
@@ -142,7 +142,7 @@ def _best(maps: Float[Array, "classes layers cells"]) -> UInt16[Array, "layers c
         )
 
     _, row, tied = lax.reduce((maps, rows, maps != maps), first, better, (0,))
-    return (row + TIED * tied).astype(jnp.uint16)
+    return (row + jnp.where(tied, TIED, 0)).astype(jnp.uint16)
 
 
 def _shifted(maps: Float[Array, "maps h w"], radius: int) -> list[Array]:
@@ -170,7 +170,7 @@ def _bilateral_weights(
     places = _places(layers, 2, exponent, jnp.add, _OUTSIDE)
     for place, near in zip(places, colours, strict=True):
         # Not a sum over an axis of three, which takes a TPU half as long again.
-        change = sum((flat[:, part] - near[part]) ** 2 for part in range(3))
+        change = sum((flat[:, part] - near[part][None]) ** 2 for part in range(3))
         exponents.append(place - change * colour)
     greatest = reduce(jnp.maximum, exponents)
     return [jnp.exp(each - greatest) for each in exponents]
@@ -182,7 +182,7 @@ def _bilinear_weights(layers: Layers) -> list[Array]:
     def hat(away: Array) -> Array:
         return jnp.maximum(0, 1 - jnp.abs(away))
 
-    return _places(layers, 1, hat, jnp.multiply, 0)
+    return _places(layers, 1, hat, jnp.multiply, 0.0)
 
 
 def _places(
@@ -198,7 +198,7 @@ def _places(
         places = np.arange(offsets.shape[1])
         found = []
         for step in range(-radius, radius + 1):
-            inside = _is_inside(places + step)
+            inside = _is_inside(places + step)[None]
             found.append(jnp.where(inside, weigh(offsets - step), outside))
         return found
 

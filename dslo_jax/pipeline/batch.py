@@ -16,7 +16,7 @@ from dslo_jax.pipeline import programs
 from dslo_jax.pipeline.by_device import Room
 from dslo_jax.pipeline.memory import Memory
 from dslo_jax.pipeline.networks import Networks
-from dslo_jax.pipeline.placement import Placement
+from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 from dslo_jax.pipeline.programs import PhotoFeatures, network_stage
 from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths, turns
 from dslo_jax.pipeline.stages import Clock
@@ -149,7 +149,7 @@ class Batch(Steps):
             self.grid(config), coloured=is_coloured(config)
         )
 
-    def text(self, config: SegmenterConfig) -> Array:
+    def text(self, config: SegmenterConfig) -> ArrayOrShape:
         """Compute the features of all names."""
         templates = config.clip.templates
         names = self.classes.names
@@ -195,11 +195,11 @@ class Batch(Steps):
         key = ("features", options.attention, options.short_side, options.resample)
         return self.memory.recall(key, compute)
 
-    def logits(self, config: SegmenterConfig) -> Array:
+    def logits(self, config: SegmenterConfig) -> ArrayOrShape:
         """Compute the cosines of every class, on the grid of the affinity."""
         grid = self.grid(config)
 
-        def compute() -> Array:
+        def compute() -> ArrayOrShape:
             index = np.asarray(self.classes.class_of_name, np.int32)
             return programs.LOGITS(
                 self.clock,
@@ -224,14 +224,14 @@ class Batch(Steps):
         key = ("encoded", self.affinity_name, network.module.encoding)
         return self.memory.recall(key, compute)
 
-    def affinity(self, config: SegmenterConfig) -> Array | None:
+    def affinity(self, config: SegmenterConfig) -> ArrayOrShape | None:
         """Compute the affinity; ``None`` if the discrepancy needs none."""
         if not config.discrepancy.needs_affinity:
             return None
         network = self.networks.affinity(config.affinity, self.affinity_name)
         stage = network_stage("attend", network.module.stages[1])
 
-        def compute() -> Array:
+        def compute() -> ArrayOrShape:
             encoded = self.encoded(config)
             found = stage(self.clock, network.state, encoded, graph=network.graph)
             return self.placement.put_affinity(found)
@@ -248,7 +248,7 @@ class Batch(Steps):
             for first in range(0, size, each)
         ]
 
-    def _squares(self, side: int) -> Array:
+    def _squares(self, side: int) -> ArrayOrShape:
         squares = [photo.square(side) for photo in self.scaled]
         padding = len(self.padded) - len(squares)
         return self.placement.put_batch(np.stack(squares + squares[-1:] * padding))

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int32
 from dslo_jax import ops
 from dslo_jax.ops.options import UpsamplingOptions
 from dslo_jax.pipeline import checks, programs
-from dslo_jax.pipeline.placement import Placement
+from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.solvers import Counts, Discrepancy, Solution
@@ -83,7 +83,7 @@ def start_solver(
     clock: Clock,
     placement: Placement,
     given: SolverInput,
-    affinity: Array | None,
+    affinity: ArrayOrShape | None,
     discrepancy: Discrepancy,
     sizes: Sizes,
 ) -> Started:

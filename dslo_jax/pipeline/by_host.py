@@ -12,13 +12,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array
 
 from dslo_jax import ops
 from dslo_jax.ops.options import UpsamplingOptions
 from dslo_jax.pipeline import checks, programs
 from dslo_jax.pipeline.memory import Solved
-from dslo_jax.pipeline.placement import Placement
+from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.solvers import Discrepancy, Solution
@@ -28,7 +27,7 @@ def solve(
     clock: Clock,
     placement: Placement,
     given: SolverInput,
-    affinity: Array | None,
+    affinity: ArrayOrShape | None,
     discrepancy: Discrepancy,
 ) -> Solved:
     """Solve for the surviving classes; a class without solution has the error NaN.
@@ -94,7 +93,7 @@ def compile_programs(
     clock: Clock,
     placement: Placement,
     given: SolverInput,
-    affinity: Array | None,
+    affinity: ArrayOrShape | None,
     discrepancy: Discrepancy,
     options: UpsamplingOptions,
 ) -> None:
@@ -120,8 +119,9 @@ def compile_programs(
     if options.upsampling == "dense":
         return
     run_tile = _tile_program(clock, placement, options)
-    for room in ops.rooms_for(min(classes, order.shape[1])):
-        coloured = options.upsampling != "bilinear"
+    coloured = options.upsampling != "bilinear"
+    survivors = range(1, min(classes, order.shape[1]) + 1)
+    for room in sorted({room for most in survivors for room in ops.rooms_for(most)}):
         run_tile(ops.empty_tile(room, _radius(options), coloured=coloured))
 
 

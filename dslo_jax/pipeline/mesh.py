@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from dslo_jax import tuning
-from dslo_jax.pipeline.placement import Placement
+from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 
 
 DATA, CLASS = "data", "class"
@@ -52,18 +52,14 @@ class MeshPlacement(Placement):
         """
         return self._put(tree, self._sharding(DATA))
 
-    def put_classes(
-        self, values: Float[Array, "batch classes patches"]
-    ) -> Float[Array, "batch classes patches"]:
+    def put_classes(self, values: ArrayOrShape) -> ArrayOrShape:
         """Divide the classes of a batch, unless the affinity is divided instead."""
         classes, patches = values.shape[1:]
         if classes % self.mesh.shape[CLASS] or self._divides_columns(patches):
             return values
         return self._put(values, self._sharding(DATA, CLASS))
 
-    def put_affinity(
-        self, affinity: Float[Array, "batch patches patches"]
-    ) -> Float[Array, "batch patches patches"]:
+    def put_affinity(self, affinity: ArrayOrShape) -> ArrayOrShape:
         """Divide the columns of large affinities.
 
         With its rows divided, a solver that reads some of them would gather them all.
@@ -72,7 +68,7 @@ class MeshPlacement(Placement):
             return affinity
         return self._put(affinity, self._sharding(DATA, None, CLASS))
 
-    def joined(self, arrays: Sequence[Array]) -> Array:
+    def joined(self, arrays: Sequence[Any]) -> Any:
         """An array whose part on each device is already there, in another array.
 
         Args:

@@ -9,9 +9,12 @@ from typing import Any
 
 import jax
 from jax.sharding import SingleDeviceSharding
-from jaxtyping import Array, Float
 
 from dslo_jax.errors import DeviceError
+
+
+ArrayOrShape = jax.Array | jax.ShapeDtypeStruct
+"""An array on the device; or its shape, where programs are only compiled."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +52,15 @@ class Placement:
         """Put arrays on the device whose first axis counts the photos of a batch."""
         return self._put(tree, SingleDeviceSharding(self.device))
 
-    def put_classes(
-        self, values: Float[Array, "batch classes patches"]
-    ) -> Float[Array, "batch classes patches"]:
-        """Divide the classes of a batch among devices, if there are several."""
+    def put_classes(self, values: ArrayOrShape) -> ArrayOrShape:
+        """Divide values ``[batch classes patches]`` among devices by their classes."""
         return values
 
-    def put_affinity(
-        self, affinity: Float[Array, "batch patches patches"]
-    ) -> Float[Array, "batch patches patches"]:
-        """Divide the columns of large affinities among devices, if several."""
+    def put_affinity(self, affinity: ArrayOrShape) -> ArrayOrShape:
+        """Divide large affinities ``[batch patches patches]`` by their columns."""
         return affinity
 
-    def joined(self, arrays: Sequence[Array]) -> Array:
+    def joined(self, arrays: Sequence[Any]) -> Any:
         """An array whose part on each device is already there, in another array."""
         (array,) = arrays
         return array

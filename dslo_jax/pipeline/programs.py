@@ -198,8 +198,10 @@ def _compact(
         The rows, the index of each, and the number of rows that are not padding.
     """
     place = jnp.cumsum(active, axis=1, dtype=jnp.int32) - 1
-    here = active[:, None] & (place[:, None] == jnp.arange(size)[:, None])
-    order = jnp.sum(here * jnp.arange(active.shape[1], dtype=jnp.int32), axis=2)
+    row = jnp.arange(size, dtype=jnp.int32)[None, :, None]
+    is_here = active[:, None] & (place[:, None] == row)
+    index = jnp.arange(active.shape[1], dtype=jnp.int32)[None, None]
+    order = jnp.sum(jnp.where(is_here, index, 0), axis=2)
     counts = jnp.minimum(jnp.sum(active, axis=1, dtype=jnp.int32), size)
     return _choose(values, order, counts), order, counts
 

@@ -26,7 +26,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array
 
 from dslo_jax import ops, tuning
 from dslo_jax.areas import area_means
@@ -34,7 +33,7 @@ from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
 from dslo_jax.pipeline import by_device, by_host, checks, programs
 from dslo_jax.pipeline.memory import Memory, Solved
-from dslo_jax.pipeline.placement import Placement
+from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.pipeline.stages import Clock
 
@@ -81,11 +80,11 @@ class Steps(ABC):
         """Rows and columns of the maps."""
 
     @abstractmethod
-    def logits(self, config: SegmenterConfig) -> Array:
+    def logits(self, config: SegmenterConfig) -> ArrayOrShape:
         """Logits ``[batch classes patches]``: the greater, the better a class fits."""
 
     @abstractmethod
-    def affinity(self, config: SegmenterConfig) -> Array | None:
+    def affinity(self, config: SegmenterConfig) -> ArrayOrShape | None:
         """Affinity ``[batch patches patches]``; ``None`` if it is not needed."""
 
     def solved_key(self, config: SegmenterConfig) -> tuple[Hashable, ...]:

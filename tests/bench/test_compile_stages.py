@@ -180,13 +180,13 @@ def test_a_program_is_described_with_the_model_beside_it(place):
     assert json.loads(json.dumps(row)) == row
 
 
-def test_arrays_of_networks_count_only_with_two_axes_of_patches():
+def test_arrays_outside_solvers_count_only_with_two_axes_of_patches():
     features = measure.Array("f32", (1, 64, 64, 8192))
     scores = measure.Array("f32", (5, 4096, 4096))
-    assert not measure.is_square(features, 4096, is_network=True)
-    assert measure.is_square(features, 4096, is_network=False)
-    assert measure.is_square(scores, 4096, is_network=True)
-    assert not measure.is_square(scores, 0, is_network=False)
+    assert not measure.is_square(features, 4096, by_axes=True)
+    assert measure.is_square(features, 4096, by_axes=False)
+    assert measure.is_square(scores, 4096, by_axes=True)
+    assert not measure.is_square(scores, 0, by_axes=False)
 
 
 def test_a_photo_is_estimated_only_if_every_stage_was_compiled():

@@ -120,3 +120,44 @@ def test_a_record_keeps_pairs_and_doubts(scripts, tmp_path, capsys):
     assert kept["pairs"] == [{"a": "a", "b": "b"}]
     assert kept["noise"]["spread"].endswith("in 1 of 1, up to 50%: a")
     assert "noise: times spread" in capsys.readouterr().out
+
+
+def test_tables_of_what_was_compiled(scripts, monkeypatch):
+    tables = scripts("compiled_tables")
+    size = {"patches": 4096, "classes": 8, "batch": 1, "dtype": "float32"}
+    row = {
+        **{"target": "h100", "devices": 1, "stage": "solver:path", **size},
+        **{"failed": None, "calls": 1, "compile_s": 2.0, "flops": 2e9, "bytes": 1e6},
+        **{"launches": 70.0, "memory": {"temp": 2**20}},
+        "model": {"flops": 1e9, "bytes": None, "temp": 2**21},
+        "estimate": {"seconds": 0.0004, "floor_s": 0.0001, "how": ""},
+        "findings": [
+            {"kind": "array", "what": "copy", "where": "here", "bytes": 2.0**26}
+            | {"times": 3.0, "known": False}
+        ],
+    }
+    machine = json.loads((BENCHMARKS / "results/solvers.json").read_text())["machine"]
+    result = {"machine": machine, "compilers": {}, "rows": [row]}
+    failed = {**row, "stage": "labels", "failed": "RuntimeError: no"}
+    results = {
+        "compile-h100": result,
+        "compile-v5e": {**result, "rows": [{**failed, "target": "v5e"}]},
+    }
+
+    def read(name):
+        if name not in results:
+            raise FileNotFoundError(name)
+        return results[name]
+
+    monkeypatch.setattr(tables, "read", read)
+    times = tables.compiled_table()
+    assert "| 1 photo, 4096 patches, 8 classes, bfloat16 | v5e | h100 |" in times
+    assert "| solver:path |  | 0.4 (70) |" in times
+    assert "| labels | failed |  |" in times
+    details = tables.compiled_details()
+    assert "| 2.0 | 2 | 2.00 | 1 |  | 1.0 | 2.0 | 0.1 |" in details
+    assert "array: 3 x copy of 64 MiB, here" in details
+    assert "| RuntimeError: no |" in details
+    results.clear()
+    with pytest.raises(FileNotFoundError):
+        tables.compiled_table()

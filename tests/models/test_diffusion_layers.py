@@ -1,11 +1,13 @@
-"""Group norms: both ways to compute the statistics against the definition."""
+"""Layers that are computed in two ways: both against the definition."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from dslo_jax.models.diffusion_layers import GroupNorm
+from dslo_jax.models.diffusion_layers import GroupNorm, convolution
+from dslo_jax.models.vae import by_patch
 
 
 def _norm(dtype) -> GroupNorm:
@@ -17,7 +19,7 @@ def _norm(dtype) -> GroupNorm:
 
 
 def _definition(norm: GroupNorm, sample) -> np.ndarray:
-    sample = np.float64(sample)
+    sample = np.asarray(sample, np.float64)
     grouped = sample.reshape(len(sample), -1, 4, 3)
     mean = grouped.mean((1, 3), keepdims=True)
     variance = grouped.var((1, 3), keepdims=True)
@@ -59,3 +61,20 @@ def test_a_constant_map_has_no_variance():
     found = np.float64(norm(sample))
     assert np.isfinite(found).all()
     assert np.abs(found).max() < 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)]
+)
+def test_a_convolution_by_patch_is_the_same(dtype, tolerance):
+    random = np.random.default_rng(6)
+    conv = convolution(3, 8, rngs=nnx.Rngs(0))
+    conv.kernel = nnx.Param(conv.kernel[...].astype(dtype))
+    conv.bias = nnx.Param(jnp.asarray(random.standard_normal(8), dtype))
+    pixels = jnp.asarray(random.standard_normal((2, 5, 7, 3)), dtype)
+    with jax.default_matmul_precision("highest"):
+        found, expected = by_patch(conv, pixels), conv(pixels)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(
+        np.asarray(found, np.float32), np.asarray(expected, np.float32), atol=tolerance
+    )

@@ -59,6 +59,7 @@ def test_a_cpu_holds_the_scores_of_one_head():
     tokens, heads = 512, 8
     shape = jax.ShapeDtypeStruct((1, tokens, heads, 16), jnp.float32)
     memory = jax.jit(attend).lower(*[shape] * 3).compile().memory_analysis()
+    assert memory is not None
     # Scores and weights of one head; the rest is queries, keys, values and results.
     assert memory.temp_size_in_bytes <= 4 * (2 * tokens**2 + 5 * tokens * heads * 16)
 

@@ -118,7 +118,7 @@ def describe_program(
         *find_arrays(
             program,
             runs.times,
-            lambda array: is_square(array, size.patches, is_network=case.is_network),
+            lambda array: is_square(array, size.patches, by_axes=not case.is_solver),
             only_moves=case.is_network,
             known_bytes=float(model["temp"] or 0),
         ),
@@ -145,14 +145,18 @@ def describe_program(
     }
 
 
-def is_square(array: Array, patches: int, *, is_network: bool) -> bool:
+def is_square(array: Array, patches: int, *, by_axes: bool) -> bool:
     """Whether an array counts as N x N.
 
-    Feature maps of a network may have as many numbers, so there two axes must have N.
+    Args:
+        array: The array.
+        patches: N.
+        by_axes: Whether two axes must have N. Otherwise N * N numbers are enough, as in
+            a solver, where nothing else is as large.
     """
     if patches < 2 or array.size < patches**2:
         return False
-    return not is_network or array.shape.count(patches) >= 2
+    return not by_axes or array.shape.count(patches) >= 2
 
 
 def _products(totals: Totals) -> Iterable[tuple[str, str, str, float]]:

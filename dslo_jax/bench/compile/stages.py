@@ -118,7 +118,8 @@ class Case(NamedTuple):
         turns: Assumed turns of its loops.
         work: Computation of a call by the cost model; ``None`` without a formula.
         memory: Temporary memory by the cost model in bytes; ``None`` without a formula.
-        is_network: Whether it is a network; see ``is_square``.
+        is_network: Whether it is a network, whose purpose are attention scores.
+        is_solver: Whether it is a solver.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Case(NamedTuple):
     work: Work | None = None
     memory: int | None = None
     is_network: bool = False
+    is_solver: bool = False
 
 
 def stage_names() -> tuple[str, ...]:
@@ -319,6 +321,7 @@ def _solver_case(name: str, size: Size, place: Place, platform: str) -> Case:
         turns=tuple(_turns(first)),
         work=solver_work(first, taken, patches, platform=platform),
         memory=solver_bytes(first, classes, patches, images=batch, platform=platform),
+        is_solver=True,
     )
 
 

@@ -31,6 +31,7 @@ from dslo_jax.pipeline import (
     checks,
     programs,
 )
+from dslo_jax.pipeline.placement import ArrayOrShape
 from dslo_jax.pipeline.stages import Stage
 from dslo_jax.prompts import ClassList
 from dslo_jax.solvers import Solution
@@ -156,7 +157,7 @@ class InformedBatch(Batch):
         key = ("prepared", config.clip, config.source, self.grid(config), told)
         return self.memory.recall(key, lambda: self._corrected(config))
 
-    def affinity(self, config: SegmenterConfig) -> Array | None:
+    def affinity(self, config: SegmenterConfig) -> ArrayOrShape | None:
         """As in ``Batch``, or the true affinity."""
         if "affinity" not in self._oracles or not config.discrepancy.needs_affinity:
             return super().affinity(config)
