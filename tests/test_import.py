@@ -58,7 +58,7 @@ MAY_IMPORT = {
     "": "config errors ops own_logits points segmentation segmenter solvers stream",
     "bench": (
         "attention config cost errors images logits models ops pairs pipeline prompts "
-        "scenes segmenter solvers tuning weights work"
+        "scenes segmenter solvers stream tuning weights work"
     ),
     "runs": "errors files images outputs prompts segmentation segmenter stream threads",
     "evaluation.metrics": "",
