@@ -59,7 +59,16 @@ class _Read(NamedTuple):
 
 
 class _Solved(NamedTuple):
-    """A photo whose maps are known: one of a batch."""
+    """A photo of a batch whose maps are known, or are being computed.
+
+    Attributes:
+        source: The photo as it was given.
+        batch: Its batch.
+        index: Its place in the batch.
+        timings: Seconds of the stages so far.
+        begun: When the batch began, if nothing had been compiled.
+        world_logits: See ``small_world``; ``None`` without a world.
+    """
 
     source: Any
     batch: Batch
@@ -200,8 +209,8 @@ class Stream:
     def _solve(self, read: Sequence[_Read], size: int) -> list[_Solved]:
         if not read:
             return []
-        begun = time.perf_counter()
         clock, self._clock = self._clock, self._new_clock()
+        begun = time.perf_counter() - clock.compile_seconds
         batch = Batch(
             self._networks,
             [each.photo for each in read],
@@ -215,7 +224,7 @@ class Stream:
         if self._world is not None:
             compared = world_logits(self._world, batch)
         batch.forget_inputs(self._config)
-        timings = clock.timings
+        timings, begun = clock.timings, begun + clock.compile_seconds
         return [
             _Solved(each.source, batch, index, timings, begun, compared)
             for index, each in enumerate(read)
@@ -254,7 +263,7 @@ class Stream:
         labelled = batch.labelled(config, [each.index for each in solved])
         maps, clock = batch.solved(config), batch.clock
         if not clock.waits:
-            clock.add(BATCH, self._seconds_since(solved[0]))
+            clock.add(BATCH, self._seconds_of(solved[0]))
         notes = self._world_notes(solved[0])
         return [
             assemble(
@@ -272,15 +281,14 @@ class Stream:
             for each, labels in zip(solved, labelled, strict=True)
         ]
 
-    def _seconds_since(self, solved: _Solved) -> float:
+    def _seconds_of(self, solved: _Solved) -> float:
         """Seconds of a batch on the device, without compilation.
 
         Batches run one after another, so a batch begins when the one before has ended.
         """
         now = time.perf_counter()
         begun, self._finished = max(solved.begun, self._finished), now
-        compiling = sum(timing.compile_seconds for timing in solved.timings)
-        return max(0.0, now - begun - compiling)
+        return max(0.0, now - begun - solved.batch.clock.compile_seconds)
 
     def _world_notes(self, solved: _Solved) -> Sequence[tuple[str, ...]]:
         batch = solved.batch

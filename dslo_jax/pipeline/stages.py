@@ -76,6 +76,12 @@ class Clock:
         known = self._timings.get(stage)
         return 0.0 if known is None else known.seconds
 
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds of compilation so far, of all stages."""
+        times = (timing.compile_seconds for timing in self._timings.values())
+        return sum(times, 0.0)
+
     def announce(self, stage: str, compiles: bool = False) -> None:
         """Announce that a stage begins."""
         if self._announce is not None:
