@@ -38,7 +38,7 @@ def describe_machine(
         measurement, ``governor`` the policy for the clock of the first core. ``ticks``
         is for ``stolen_since``.
     """
-    used = jax.devices()[0] if device is None else device
+    used = jax.local_devices()[0] if device is None else device
     return {
         "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": _command(),

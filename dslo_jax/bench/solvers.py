@@ -115,7 +115,7 @@ def bench_discrepancy(
     """
     size = Size(patches, classes, images, dtype)
     _require_measurable(discrepancy, size, effort.repeats)
-    device = jax.devices()[0] if device is None else device
+    device = jax.local_devices()[0] if device is None else device
     scene = draw_scene(size, draw_affinities(patches, images), device)
     case = discrepancy_case(discrepancy, scene)
     if truth is not None:

@@ -122,7 +122,7 @@ def _save(sheet: Sheet, folder: Path, seconds: float) -> None:
 def _footer(seconds: float) -> str:
     return (
         f"{seconds:.0f} s in all, compiling and drawing included, on "
-        f"{jax.devices()[0].device_kind}; dslo-jax {version('dslo-jax')}, jax "
+        f"{jax.local_devices()[0].device_kind}; dslo-jax {version('dslo-jax')}, jax "
         f"{jax.__version__}, scenes version {scenes.VERSION}."
     )
 

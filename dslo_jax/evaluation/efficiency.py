@@ -76,7 +76,7 @@ def measure(segmenter: Segmenter, photo: Any, classes: Classes) -> dict[str, Any
     stages = dict.fromkeys([*_ORDER, *seconds])
     return {
         "schema": SCHEMA,
-        "device": jax.devices()[0].device_kind,
+        "device": jax.local_devices()[0].device_kind,
         "photo": list(result.labels.shape),
         "classes": len(result.classes),
         "active": sum(not report.rejected for report in result.reports),

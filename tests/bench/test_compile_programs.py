@@ -117,9 +117,9 @@ def test_memory_is_a_finding_from_an_array_beyond_the_prediction():
 def test_a_gpu_reads_the_predicate_of_a_loop_that_depends_on_data():
     program = tpu_program("GT")
     runs = count_executions(program, [Turns("_chain.py:run", 12.0)])
-    (found,) = find_host_steps(program, runs, is_gpu=True)
+    (found,) = find_host_steps(program, runs, loops_ask_host=True)
     assert (found.what, found.times) == ("predicate", 13)
-    assert find_host_steps(program, runs, is_gpu=False) == []
+    assert find_host_steps(program, runs, loops_ask_host=False) == []
 
 
 def test_a_callback_leaves_the_device():
@@ -128,7 +128,7 @@ def test_a_callback_leaves_the_device():
         return jax.pure_callback(lambda value: value, kind, x)
 
     program = read_program(compiled(function, (8,)).as_text())
-    found = find_host_steps(program, count_executions(program), is_gpu=False)
+    found = find_host_steps(program, count_executions(program), loops_ask_host=False)
     assert found
     assert all("callback" in each.what for each in found)
 

@@ -153,12 +153,15 @@ def _operations(program: Program, instruction: Instruction) -> tuple[str, bool]:
 
 
 def find_host_steps(
-    program: Program, runs: Executions, *, is_gpu: bool
+    program: Program, runs: Executions, *, loops_ask_host: bool
 ) -> list[Finding]:
     """Find what leaves the device: feeds, callbacks, and loops that ask the host.
 
-    A GPU runs a loop whose number of turns the compiler does not know from the host,
-    which reads the loop's predicate before each turn.
+    Args:
+        program: The program.
+        runs: From ``count_executions``.
+        loops_ask_host: Whether the host reads the predicate of a loop before each turn,
+            if the compiler does not know the number of turns.
     """
     found = []
     for name, count in runs.times.items():
@@ -168,7 +171,7 @@ def find_host_steps(
                 what = each.target or each.opcode
                 found.append(Finding("host", what, program.where(each), 0.0, count))
     for loop in runs.loops:
-        if is_gpu and loop.origin != "compiled":
+        if loops_ask_host and loop.origin != "compiled":
             reads = loop.starts * (loop.turns + 1)
             found.append(Finding("host", "predicate", loop.where, 0.0, reads))
     return found

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from dslo_jax import tuning
 from dslo_jax.bench.compile.estimate import Totals, add_up, estimate
 from dslo_jax.bench.compile.executions import count_executions
 from dslo_jax.bench.compile.findings import (
@@ -112,7 +113,13 @@ def describe_program(
     program = read_program(compiled.as_text())
     runs = count_executions(program, case.turns)
     totals = add_up(program, runs.times, chip)
-    host = find_host_steps(program, runs, is_gpu=chip.kind == "gpu")
+    exchanges = find_collectives(program, runs.times)
+    # A GPU decides itself whether a loop goes on if the loop is in a command buffer,
+    # and the compiler leaves loops with exchanges out of them.
+    is_recorded = bool(tuning.compiler_options(chip.kind)) and not exchanges
+    host = find_host_steps(
+        program, runs, loops_ask_host=chip.kind == "gpu" and not is_recorded
+    )
     memory, model = _memory(compiled), _model(case, devices)
     findings = [
         *find_arrays(
@@ -138,7 +145,7 @@ def describe_program(
         "model": model,
         "loops": [loop._asdict() for loop in runs.loops],
         "products": _summary(totals),
-        "collectives": [e._asdict() for e in find_collectives(program, runs.times)],
+        "collectives": [each._asdict() for each in exchanges],
         "findings": [finding._asdict() for finding in _merged(findings)],
         "estimate": guess._asdict(),
         "compiler": _compiler_counts(compiled),

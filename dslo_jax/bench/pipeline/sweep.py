@@ -76,7 +76,9 @@ def measure_sweep(
         DsloError: The networks cannot be loaded, or an option cannot be used.
     """
     energy = Energy(device) if sweep.energy else None
-    place = f"{device.platform}:{jax.devices(device.platform).index(device)}"
+    place = (
+        f"{device.platform}:{jax.local_devices(backend=device.platform).index(device)}"
+    )
     for precision in sweep.precisions:
         say(f"loading the networks in {precision}")
         start = time.perf_counter()
