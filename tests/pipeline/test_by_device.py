@@ -178,9 +178,9 @@ def test_more_survivors_than_room_are_solved_again(segmenter, photos, monkeypatc
     assert_same(host, device)
     counts = [sum(not report.rejected for report in each.reports) for each in host]
     rooms = [classes for classes, _ in solver_calls(calls)]
-    assert rooms[:2] == [1, 1 << (counts[0] - 1).bit_length()]
-    assert rooms == sorted(rooms)  # the next batches begin with what was needed
-    assert len(rooms) < 2 * len(photos)
+    assert rooms[0] == 1
+    assert max(rooms) == 1 << (max(counts) - 1).bit_length()
+    assert len(photos) < len(rooms) <= 3 * len(photos)
 
 
 def test_more_rows_than_room_are_solved_again(segmenter, photos, monkeypatch):
@@ -192,7 +192,7 @@ def test_more_rows_than_room_are_solved_again(segmenter, photos, monkeypatch):
     assert_same(host, device)
     rows = [discrepancy.support for _, discrepancy in solver_calls(calls)]
     assert rows[0] == 4
-    assert rows == sorted(rows)
+    assert max(rows) > 4
     assert len(photos) < len(rows)
 
 
@@ -219,7 +219,10 @@ def test_what_the_first_attempt_cannot_solve_is_tried_again(segmenter, photos):
         device = segmenter.batch(photos, NAMES, batch_size=1, discrepancy=Late())
     assert_same(host, device)
     attempts = [discrepancy.is_first for _, discrepancy in solver_calls(calls)]
-    assert attempts == [True, False, False, False]
+    # Batches that were started before the first one was fetched are tried again, too.
+    assert attempts[0]
+    assert attempts.count(False) == len(photos)
+    assert attempts.count(True) <= len(photos)
 
 
 class BlindToWhite(ColourLogits):
