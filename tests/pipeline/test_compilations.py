@@ -63,5 +63,5 @@ def test_sixty_photos_compile_few_programs(segmented):
         assert compiled["features"] <= len(lengths), (key, compiled)
         others = [count for stage, count in compiled.items() if stage != "features"]
         assert max(others) <= 1, (key, compiled)
-    # So much was counted: not everything was there already.
-    assert segmented["velocity", 1][1]["features"] == len(lengths)
+    # Not everything was there already from other tests of this process.
+    assert segmented["velocity", 1][1]["features"] > 1
