@@ -80,6 +80,7 @@ def test_the_device_gives_what_the_host_gives(segmenter, photos, mode, upsamplin
     assert_same(*both(segment))
 
 
+@pytest.mark.slow
 def test_labels_of_the_bundled_networks_are_the_same():
     segmenter = Segmenter.from_pretrained("demo", offline=True)
     sizes = [(64, 64), (96, 72)]
