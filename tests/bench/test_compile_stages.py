@@ -183,10 +183,12 @@ def test_a_program_is_described_with_the_model_beside_it(place):
 def test_arrays_outside_solvers_count_only_with_two_axes_of_patches():
     features = measure.Array("f32", (1, 64, 64, 8192))
     scores = measure.Array("f32", (5, 4096, 4096))
-    assert not measure.is_square(features, 4096, by_axes=True)
-    assert measure.is_square(features, 4096, by_axes=False)
-    assert measure.is_square(scores, 4096, by_axes=True)
-    assert not measure.is_square(scores, 0, by_axes=False)
+    assert not measure.is_square(features, 4096)
+    assert measure.is_square(features, 4096, photos=1)
+    assert not measure.is_square(features, 4096, photos=8)
+    assert measure.is_square(scores, 4096)
+    assert measure.is_square(scores, 4096, photos=8)
+    assert not measure.is_square(scores, 0, photos=1)
 
 
 def test_a_photo_is_estimated_only_if_every_stage_was_compiled():

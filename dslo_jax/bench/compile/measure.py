@@ -121,11 +121,12 @@ def describe_program(
         program, runs, loops_ask_host=chip.kind == "gpu" and not is_recorded
     )
     memory, model = _memory(compiled), _model(case, devices)
+    photos, by_size = size.batch // math.gcd(size.batch, devices), case.is_solver
     findings = [
         *find_arrays(
             program,
             runs.times,
-            lambda array: is_square(array, size.patches, by_axes=not case.is_solver),
+            lambda array: is_square(array, size.patches, photos if by_size else None),
             only_moves=case.is_network,
             known_bytes=float(model["temp"] or 0),
         ),
@@ -152,18 +153,20 @@ def describe_program(
     }
 
 
-def is_square(array: Array, patches: int, *, by_axes: bool) -> bool:
+def is_square(array: Array, patches: int, photos: int | None = None) -> bool:
     """Whether an array counts as N x N.
 
     Args:
         array: The array.
         patches: N.
-        by_axes: Whether two axes must have N. Otherwise N * N numbers are enough, as in
-            a solver, where nothing else is as large.
+        photos: Number of photos, if N * N numbers for each of them are enough, as in a
+            solver, where nothing else is as large. Otherwise two axes must have N.
     """
-    if patches < 2 or array.size < patches**2:
+    if patches < 2:
         return False
-    return not by_axes or array.shape.count(patches) >= 2
+    if photos is not None and array.size >= photos * patches**2:
+        return True
+    return array.shape.count(patches) >= 2
 
 
 def _products(totals: Totals) -> Iterable[tuple[str, str, str, float]]:
