@@ -24,7 +24,8 @@ def compiled_table() -> str:
         size = size._replace(dtype="bfloat16")
         tables += [*_compiled_lines(rows, list(results), size), ""]
     sources = "; ".join(map(_compiled_by, results.values()))
-    return "\n".join([*tables, f"Compiled: {sources}."])
+    how = "`dslo bench compile`, in several runs that `--known` joined"
+    return "\n".join([*tables, f"Compiled by {how}: {sources}."])
 
 
 def compiled_details() -> str:
@@ -130,7 +131,7 @@ def _compiled_by(result: dict[str, Any]) -> str:
         for name, version in compiler["versions"].items()
     }
     return (
-        f"{', '.join(sorted(packages))}; jax {machine['versions']['jax']}, "
-        f"{machine['started_utc'][:10]}, commit {machine['commit']}; "
-        f"`{machine['command']}`"
+        f"{', '.join(result['compilers'])} by {', '.join(sorted(packages))}, with jax "
+        f"{machine['versions']['jax']}, {machine['started_utc'][:10]}, commit "
+        f"{machine['commit']}"
     )
