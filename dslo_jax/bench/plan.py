@@ -15,7 +15,7 @@ from dslo_jax.bench.compile.measure import SCHEMA as COMPILE
 from dslo_jax.bench.compile.report import whole_image
 from dslo_jax.bench.compile.stages import SOLVER, Size
 from dslo_jax.bench.pipeline.result import SCHEMA as PIPELINE, words_of_setting
-from dslo_jax.bench.pipeline.scenarios import OFFLINE
+from dslo_jax.bench.pipeline.scenarios import OFFLINE, SINGLE
 from dslo_jax.bench.pipeline.subjects import OURS
 from dslo_jax.errors import OptionError
 
@@ -204,7 +204,7 @@ def _measured(path: Path, content: Mapping[str, Any], mode: str) -> Iterator[Cos
     )
     best: dict[str, Mapping[str, Any]] = {}
     for row in content["rows"]:
-        is_ours = row["scenario"] == OFFLINE and row["name"] == OURS
+        is_ours = row["scenario"] in (OFFLINE, SINGLE) and row["name"] == OURS
         if not is_ours or row["oom"] or row["mode"] != mode:
             continue
         setting = words_of_setting(row)
@@ -217,7 +217,7 @@ def _measured(path: Path, content: Mapping[str, Any], mode: str) -> Iterator[Cos
             name,
             1 / row["images_per_s"],
             True,
-            f"measured: {path.name}, {OFFLINE}, {setting}, batch {row['images']}, "
+            f"measured: {path.name}, {row['scenario']}, {setting}, batch {row['images']}, "
             f"{row['images_per_s']:.4g} photos/s{quick}",
         )
 
