@@ -217,8 +217,8 @@ def _measured(path: Path, content: Mapping[str, Any], mode: str) -> Iterator[Cos
             name,
             1 / row["images_per_s"],
             True,
-            f"measured: {path.name}, {row['scenario']}, {setting}, batch {row['images']}, "
-            f"{row['images_per_s']:.4g} photos/s{quick}",
+            f"measured: {path.name}, {row['scenario']}, {setting}, "
+            f"batch {row['images']}, {row['images_per_s']:.4g} photos/s{quick}",
         )
 
 
