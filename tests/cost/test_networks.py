@@ -153,7 +153,14 @@ def test_vae():
     assert networks.vae(VAE_CONFIG, 20, 28) == found
 
 
-@pytest.mark.parametrize("place", [0, 4, -1])
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(0, marks=pytest.mark.slow),
+        pytest.param(4, marks=pytest.mark.slow),
+        -1,
+    ],
+)
 def test_unet_up_to_any_tap(place):
     """The compiler drops the values of the last self-attention."""
     tap = UNET.taps[place]

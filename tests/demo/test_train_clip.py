@@ -165,6 +165,7 @@ def test_every_name_wants_a_patch():
     assert absent > 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_where_the_whole_one_does(recipe, tmp_path):
     recipe = _quick(recipe)
     whole = train(recipe, tmp_path / "whole", every=3, report=lambda line: None)

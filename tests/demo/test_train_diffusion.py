@@ -117,6 +117,7 @@ def _check(ours: np.ndarray, theirs: torch.Tensor) -> None:
     assert np.abs(ours - expected).max() <= _TOLERANCE * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_diffusers_predicts_the_same_at_every_timestep(folder):
     config = UNetConfig.from_dict(read_config(folder / "unet"))
     ours = load_module(partial(Denoiser, config), open_weights(folder / "unet"))
@@ -134,6 +135,7 @@ def test_diffusers_predicts_the_same_at_every_timestep(folder):
     _check(_call(ours, Denoiser.predict, latents, context, timesteps), expected)
 
 
+@pytest.mark.slow
 def test_diffusers_decodes_and_encodes_the_same(folder):
     config = VAEConfig.from_dict(read_config(folder / "vae"))
     ours = load_module(partial(Autoencoder, config), open_weights(folder / "vae"))
@@ -177,6 +179,7 @@ def test_noise_is_that_of_the_saved_schedule(folder):
     _check(velocity, scheduler.get_velocity(*arguments))
 
 
+@pytest.mark.slow
 def test_both_losses_fall_on_one_batch(trainings):
     for recipe, update in trainings:
         progress, batch, errors = recipe.begin(), recipe.batch(0), []
@@ -195,6 +198,7 @@ def test_both_losses_fall_on_one_batch(trainings):
         assert sum(moved) > 0.9 * len(moved)
 
 
+@pytest.mark.slow
 def test_a_step_depends_on_its_number_alone(trainings):
     recipe, update = trainings[0]
     batches = [recipe.batch(step)["pixels"] for step in (3, 4, 3)]

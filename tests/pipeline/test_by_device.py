@@ -184,6 +184,7 @@ def test_more_survivors_than_room_are_solved_again(segmenter, photos, monkeypatc
     assert len(photos) < len(rooms) <= 3 * len(photos)
 
 
+@pytest.mark.slow
 def test_more_rows_than_room_are_solved_again(segmenter, photos, monkeypatch):
     host = segmenter.batch(photos, NAMES, batch_size=1, mode="path")
     monkeypatch.setattr(checks, "FEWEST_ROWS", 4)

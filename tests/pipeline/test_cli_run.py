@@ -173,7 +173,12 @@ def test_a_signal_while_the_networks_are_loaded_ends_the_run_at_once(
         return load(*arguments, **options)
 
     monkeypatch.setattr(Segmenter, "from_pretrained", load_and_signal)
-    code, out, err = segment()
+    # A shell starts processes in the background with this signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code, out, err = segment()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (code, out) == (130, "")
     assert "interrupted" in err
     assert results(tmp_path) == []

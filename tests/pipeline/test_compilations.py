@@ -36,32 +36,23 @@ def _networks():
     return [(key, programs.network_stage(*key)) for key in names.items()]
 
 
-@pytest.fixture(scope="module")
-def segmented(photos):
-    """Results and programs of the photos, by the size of a batch and the mode."""
-    found = {}
-    for mode, batch_size in (("velocity", 1), ("velocity", 8)):
-        # Networks of its own: no program is there from another test.
-        loaded = Segmenter.from_pretrained("demo", mode=mode)
-        # Without a world, which has programs of its own for its notes.
-        segmenter = Segmenter(loaded.networks, loaded.config)
-        config = {"short_side": 64 + batch_size, "affinity_size": 64}
-        before = programs_by_stage()
-        results = segmenter.batch(photos, CLASSES, batch_size=batch_size, **config)
-        compiled = {
-            stage: count - before.get(stage, 0)
-            for stage, count in programs_by_stage().items()
-        }
-        found[mode, batch_size] = results, compiled
-    return found
-
-
-def test_sixty_photos_compile_few_programs(segmented):
-    lengths = sequence_lengths(65, 8)[:-1]  # none is as long as the longest
-    for key, (_, compiled) in segmented.items():
-        assert sum(compiled.values()) <= MOST, (key, compiled)
-        assert compiled["features"] <= len(lengths), (key, compiled)
-        others = [count for stage, count in compiled.items() if stage != "features"]
-        assert max(others) <= 1, (key, compiled)
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 8])
+def test_sixty_photos_compile_few_programs(photos, batch_size):
+    # Networks of its own: no program is there from another test.
+    loaded = Segmenter.from_pretrained("demo", mode="velocity")
+    # Without a world, which has programs of its own for its notes.
+    segmenter = Segmenter(loaded.networks, loaded.config)
+    config = {"short_side": 64 + batch_size, "affinity_size": 64}
+    before = programs_by_stage()
+    segmenter.batch(photos, CLASSES, batch_size=batch_size, **config)
+    compiled = {
+        stage: count - before.get(stage, 0)
+        for stage, count in programs_by_stage().items()
+    }
+    lengths = sequence_lengths(64 + batch_size, 8)[:-1]  # none is the longest
+    assert sum(compiled.values()) <= MOST, compiled
+    assert compiled["features"] <= len(lengths), compiled
+    others = [count for stage, count in compiled.items() if stage != "features"]
+    assert max(others) <= 1, compiled
     # Not everything was there already from other tests of this process.
-    assert segmented["velocity", 1][1]["features"] > 1
+    assert compiled["features"] > 1

@@ -106,6 +106,7 @@ def test_after_stopping(domain):
     assert found.num_steps.max() < 1000
 
 
+@pytest.mark.slow
 def test_small_epsilon_in_the_log_domain():
     """Costs of 1000 epsilon: rounding alone moves the scalings by a hundredth."""
     rng = np.random.default_rng(0)

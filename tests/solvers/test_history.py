@@ -46,7 +46,9 @@ def test_a_class_that_is_done_writes_no_more():
         assert found.history[steps - 1, c] == found.error[c]
 
 
-@pytest.mark.parametrize("classes", [CLASSES, MANY])
+@pytest.mark.parametrize(
+    "classes", [CLASSES, pytest.param(MANY, marks=pytest.mark.slow)]
+)
 def test_velocity(classes):
     """The share of the patches that have not arrived; few and many classes."""
     source, affinity = problem(classes)
@@ -71,6 +73,7 @@ def test_balancing():
     np.testing.assert_allclose(found.history[2], alone.error, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_images_and_gradients():
     source, affinity = problem()
 

@@ -77,6 +77,7 @@ def test_a_class_that_fails_spoils_no_other_of_many():
     np.testing.assert_allclose(solution.velocity[1:], alone.velocity, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_of_many_classes_are_those_of_few():
     source, affinity = map(jnp.asarray, problem(classes=MANY))
 

@@ -38,7 +38,14 @@ def segmenter(checkpoint):
     return Segmenter.from_pretrained(checkpoint, attention=attention, config=CONFIG)
 
 
-@pytest.mark.parametrize("mode", ["velocity", "path", "logits"])
+# The modes differ only in the solvers.
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "velocity",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("path", "logits")),
+    ],
+)
 def test_the_three_ways_give_the_same_labels(segmenter, mode):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (2, 48, 64, 3), np.uint8)

@@ -11,10 +11,8 @@ from torch_bridge.pipeline import TorchPipeline, load_networks
 CLASSES = prompts.parse_classes(["sky", ("sea", "ocean"), "house", "tree"])
 
 
-# The modes differ only in the solvers, which other tests compare.
-@pytest.mark.parametrize(
-    "mode", ["path", pytest.param("velocity", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["path", "velocity"])
 def test_a_batch_has_the_labels_of_this_project(mode):
     """Photos of one size share a pass of CLIP; those of another size do not mix."""
     segmenter = Segmenter.from_pretrained("demo", mode=mode)
