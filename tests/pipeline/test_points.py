@@ -155,6 +155,7 @@ def iou(mask, truth):
     return (mask & truth).sum() / (mask | truth).sum()
 
 
+@pytest.mark.slow
 def test_a_click_finds_the_drawn_thing_under_it():
     """Better than the places alone; ``benchmarks/points.py`` measures more scenes."""
     segmenter = Segmenter.from_pretrained("demo", offline=True, device="cpu")

@@ -67,6 +67,7 @@ def test_values_are_those_of_the_functions(discrepancy, expected):
     )
 
 
+@pytest.mark.slow
 def test_fused_is_the_mean_of_both_scaled_over_all_classes():
     source, affinity = problem()
     parts = OptimalPath(norm="max"), MaximumVelocity()

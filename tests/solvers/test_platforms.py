@@ -153,7 +153,12 @@ def test_paths(on, reading, dtype):
             jnp.bfloat16,
             marks=pytest.mark.slow,
         ),
-        (optimal_path, {"max_steps": 2, "domain": "kernel"}, jnp.float32),
+        pytest.param(
+            optimal_path,
+            {"max_steps": 2, "domain": "kernel"},
+            jnp.float32,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_gradients(on, solve, options, dtype):

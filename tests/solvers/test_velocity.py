@@ -43,7 +43,9 @@ def in_float64(arrays):
 
 
 @pytest.mark.parametrize("criterion", ["saturation", "increment"])
-@pytest.mark.parametrize("classes", [MANY, MANY + 9])
+@pytest.mark.parametrize(
+    "classes", [MANY, pytest.param(MANY + 9, marks=pytest.mark.slow)]
+)
 def test_many_classes_walk_as_few_do(classes, criterion):
     """On a transposed copy, padded, in parts that shrink: the result is the same."""
     source, affinity = problem(classes=classes)
