@@ -13,22 +13,6 @@ GPU = SimpleNamespace(platform="gpu", local_hardware_id=1)
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    """Time that passes only when somebody works or sleeps."""
-
-    class Clock:
-        now = 0.0
-
-        def work(self, seconds):
-            self.now += seconds
-
-    clock = Clock()
-    monkeypatch.setattr(energy.time, "perf_counter", lambda: clock.now)
-    monkeypatch.setattr(energy.time, "sleep", clock.work)
-    return clock
-
-
-@pytest.fixture
 def nvml(monkeypatch, clock):
     """The second GPU uses 100 W, and 300 W more while photos are segmented."""
     more = SimpleNamespace(joules=0.0)

@@ -6,7 +6,6 @@ import io
 import numpy as np
 import pytest
 
-from dslo_jax.bench import timing
 from dslo_jax.bench.pipeline.photos import choose_classes, draw_photos
 from dslo_jax.bench.pipeline.result import table_of_values
 from dslo_jax.bench.pipeline.scenarios import (
@@ -27,22 +26,6 @@ from dslo_jax.errors import OptionError
 
 EFFORT = Effort(repeats=6, seconds=0)
 POOL = [np.full((4, 4, 3), number, np.uint8) for number in range(5)]
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Time that passes only when somebody works or rests."""
-
-    class Clock:
-        now = 0.0
-
-        def work(self, seconds):
-            self.now += seconds
-
-    clock = Clock()
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
-    monkeypatch.setattr(timing.time, "sleep", clock.work)
-    return clock
 
 
 def subject(name, clock, seconds, *, wrong=()):

@@ -7,21 +7,6 @@ import pytest
 from dslo_jax.bench import Effort, timing
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """Time that passes only when somebody works."""
-
-    class Clock:
-        now = 0.0
-
-        def work(self, seconds):
-            self.now += seconds
-
-    clock = Clock()
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
-    return clock
-
-
 def test_calls_take_turns_after_a_first_call_and_those_that_warm_up(clock):
     order = []
 
