@@ -222,7 +222,12 @@ class Vit(nnx.Module):
         )
 
 
-def load_vit(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Vit:
+def load_vit(
+    folder: Path,
+    *,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    network: type[Vit] = Vit,
+) -> Vit:
     """Load a DINO or DINOv2 checkpoint.
 
     Args:
@@ -232,6 +237,7 @@ def load_vit(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Vit:
             facebook/dinov2-with-registers-base.
         dtype: Type of the parameters and of the computation; softmax and the statistics
             of the layer norms are float32 in any case.
+        network: The class of the network: ``Vit``, or one with further layers.
 
     Returns:
         The network.
@@ -241,7 +247,7 @@ def load_vit(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Vit:
     """
     config = VitConfig.from_dict(read_config(folder), source=config_source(folder))
     return load_module(
-        partial(Vit, with_imagenet_statistics(config, folder)),
+        partial(network, with_imagenet_statistics(config, folder)),
         open_weights(folder),
         dtype=dtype,
         rename=_respell,
