@@ -10,10 +10,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.models.clip_text import TextModel
 from dslo_jax.models.clip_vision import VisionModel
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 from dslo_jax.models.pixel_statistics import with_pixel_statistics
 from dslo_jax.ops.patches import Patches
 from dslo_jax.weights import (
@@ -84,8 +84,8 @@ class Clip(nnx.Module):
         Args:
             pixels: RGB in [0, 1], of any size and aspect from one patch upwards.
                 Pixels below and to the right of the last whole patch are ignored.
-            attention: Attention of the last block, one of
-                ``clip_attention.ATTENTIONS``. Static under ``jax.jit``.
+            attention: Variant of the network, one of
+                ``dense_clip.registry.ATTENTIONS``. Static under ``jax.jit``.
 
         Returns:
             Float32 features of length 1, rows = height // patch_size and columns =

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from dslo_jax.errors import CheckpointError
 from dslo_jax.models.clip import Clip, load_clip
-from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from dslo_jax.models.clip_layers import attention_weights
 from dslo_jax.models.clip_text import TextModel, load_text_encoder
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 from dslo_jax.ops import Patches, cut_patches
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation.sweeps.cells import Attention, Cell, Oracle
-from dslo_jax.models.clip_attention import ATTENTIONS
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 
 
 Layers = tuple[tuple[str, float], ...]

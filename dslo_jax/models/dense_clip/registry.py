@@ -1,0 +1,21 @@
+"""All variants of CLIP's vision network by name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from dslo_jax.models.dense_clip.maskclip import MASKCLIP
+from dslo_jax.models.dense_clip.mean_of_layers import mean_of_layers
+from dslo_jax.models.dense_clip.vanilla import VANILLA
+from dslo_jax.models.dense_clip.variant import Variant
+
+
+ATTENTIONS: Mapping[str, Variant] = MappingProxyType(
+    {
+        "vanilla": VANILLA,
+        "qk_mean": mean_of_layers("query", "key"),
+        "qq_mean": mean_of_layers("query", "query"),
+        "kk_mean": mean_of_layers("key", "key"),
+        "maskclip": MASKCLIP,
+    }
+)
+"""All variants by the name that the option ``clip_attention`` takes."""
