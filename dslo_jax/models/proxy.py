@@ -6,12 +6,11 @@ block therefore let the features of a DINO, the proxy, decide which patches are 
 
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Array, Float
 
 from dslo_jax.models.clip_layers import (
     Heads,
@@ -19,28 +18,13 @@ from dslo_jax.models.clip_layers import (
     attention_weights,
     weighted_mean,
 )
+from dslo_jax.models.dense_clip.variant import ProxyFeatures
 from dslo_jax.models.layer_norm import LayerNorm
 from dslo_jax.models.vit import Vit, load_vit
 from dslo_jax.models.vit_config import VitConfig
 from dslo_jax.models.vit_layers import normalise_pixels
 from dslo_jax.ops.patches import Patches
 from dslo_jax.ops.resize import antialiased_weights, position_weights
-
-
-class ProxyFeatures(NamedTuple):
-    """What a proxy says about the patches of photos, on its own grid.
-
-    Attributes:
-        features: Features after the last layer norm.
-        keys: Keys of the last block, for every head.
-        is_real: False for the padding of a sequence.
-        grid: Number of rows and of columns of every photo.
-    """
-
-    features: Float[Array, "batch patches channels"]
-    keys: Float[Array, "batch heads patches size"]
-    is_real: Bool[Array, "batch patches"]
-    grid: Int32[Array, "batch 2"]
 
 
 class ProxyVit(Vit):

@@ -44,6 +44,19 @@ _SPELLINGS = (
     (r"\.layer_scale1\.lambda1$", ".self_attn.layer_scale"),
     (r"\.layer_scale2\.lambda1$", ".mlp.layer_scale"),
 )
+# The other way, for a DINO without prefix; replaced in this order.
+_TO_VIT = (
+    (r"^layers\.", "encoder.layer."),
+    (r"\.patch_embedding\.", ".patch_embeddings.projection."),
+    (r"\.self_attn\.q_proj\.", ".attention.attention.query."),
+    (r"\.self_attn\.k_proj\.", ".attention.attention.key."),
+    (r"\.self_attn\.v_proj\.", ".attention.attention.value."),
+    (r"\.self_attn\.out_proj\.", ".attention.output.dense."),
+    (r"\.mlp\.fc1\.", ".intermediate.dense."),
+    (r"\.mlp\.fc2\.", ".output.dense."),
+    (r"\.layer_norm1\.", ".layernorm_before."),
+    (r"\.layer_norm2\.", ".layernorm_after."),
+)
 # Tensors that only training uses, and those of layers after the last block.
 _IGNORED = (r"embeddings\.mask_token", r"(layernorm|pooler|classifier|decoder)\..*")
 
@@ -253,6 +266,13 @@ def load_vit(
         rename=_respell,
         ignored=_IGNORED,
     )
+
+
+def vit_spelling(key: str) -> str:
+    """The name of a tensor of ``Vit`` in transformers' ``ViTModel``."""
+    for ours, theirs in _TO_VIT:
+        key = re.sub(ours, theirs, key)
+    return key
 
 
 def _respell(key: str) -> str:

@@ -182,8 +182,9 @@ def antialiased_weights(
         Float32 weights of the native samples; they sum to 1.
     """
     step = native / length.astype(jnp.float32)
-    centre = ((place + 0.5) * step - 0.5)[..., None]
-    distance = jnp.abs(centre - jnp.arange(native, dtype=jnp.float32))
+    centre = ((place.astype(jnp.float32) + 0.5) * step - 0.5)[..., None]
+    sample = jnp.expand_dims(jnp.arange(native, dtype=jnp.float32), range(place.ndim))
+    distance = jnp.abs(centre - sample)
     distance = distance / jnp.maximum(step, 1)[..., None]
     weights = jnp.where(distance < 2, _cubic(distance, jnp, a=-0.5), 0)
     return weights / weights.sum(axis=-1, keepdims=True)

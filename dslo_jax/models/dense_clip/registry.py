@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from dslo_jax.models.dense_clip.maskclip import MASKCLIP
 from dslo_jax.models.dense_clip.mean_of_layers import mean_of_layers
+from dslo_jax.models.dense_clip.proxyclip import PROXYCLIP
 from dslo_jax.models.dense_clip.vanilla import VANILLA
 from dslo_jax.models.dense_clip.variant import Variant
 
@@ -16,6 +17,7 @@ ATTENTIONS: Mapping[str, Variant] = MappingProxyType(
         "qq_mean": mean_of_layers("query", "query"),
         "kk_mean": mean_of_layers("key", "key"),
         "maskclip": MASKCLIP,
+        "proxyclip": PROXYCLIP,
     }
 )
 """All variants by the name that the option ``clip_attention`` takes."""
