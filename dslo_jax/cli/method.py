@@ -10,6 +10,7 @@ from typing import Any, Literal
 import docstring_parser
 
 from dslo_jax.config import SegmenterConfig, option_fields
+from dslo_jax.errors import OptionError
 from dslo_jax.options import flat_name
 from dslo_jax.solvers.options import SolverOptions
 
@@ -57,3 +58,21 @@ Method = _method_type()
 """The flat dataclass of all options."""
 
 DEFAULTS = Method(**SegmenterConfig().flat)
+
+
+def check_proxy(given: str | None, needed: bool, user: str) -> None:
+    """Refuse a proxy that would have no effect.
+
+    Args:
+        given: The option ``--proxy``.
+        needed: Whether anything uses it.
+        user: What would use it.
+
+    Raises:
+        OptionError: It was given and is not needed (``O05``).
+    """
+    if given is not None and not needed:
+        raise OptionError(
+            "O05",
+            f"--proxy {given} has no effect here; leave it out, or choose {user}",
+        )

@@ -113,11 +113,12 @@ class ProxyVit(Vit):
             weights_of(place, grid[:, axis, None], side)
             for axis, place in enumerate(patches.places)
         )
+        batch, count, _ = rows.shape
+        weights = rows[..., :, None] * columns[..., None, :]
         resized = jnp.einsum(
-            "bpr,bpc,rcd->bpd",
-            rows,
-            columns,
-            trained.reshape(side, side, -1).astype(jnp.float32),
+            "bpn,nd->bpd",
+            weights.reshape(batch, count, side * side),
+            trained.astype(jnp.float32),
             precision=jax.lax.Precision.HIGHEST,
         )
         return resized.astype(trained.dtype)

@@ -19,7 +19,9 @@ from dslo_jax.demo.train.recipe import Recipe
 def main() -> int:
     """Train, or continue an interrupted training; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dslo_jax.demo.train")
-    parser.add_argument("folder", type=Path, help="folder for clip, diffusion, dino and runs")
+    parser.add_argument(
+        "folder", type=Path, help="folder for clip, diffusion, dino and runs"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART"

@@ -52,14 +52,14 @@ class Views(NamedTuple):
         count: Number of small views.
     """
 
-    scenes: int = 32
-    large: int = 96
+    scenes: int = 24
+    large: int = 64
     small: int = 32
-    count: int = 4
+    count: int = 3
 
 
 _VIEWS = Views()
-_LARGE_SIDES, _SMALL_SIDES = (52, 96), (14, 32)  # of a scene, before it is enlarged
+_LARGE_SIDES, _SMALL_SIDES = (38, 60), (16, 28)  # of a scene, before it is enlarged
 _JITTER = 0.12  # brightness, contrast and each channel vary by about so much
 _GREY, _GREY_BLOCK = 0.4, 2  # share of grey patches; side of the squares they form
 _ANSWERS, _NARROW = 512, 64  # answers of a head, and channels before them
@@ -78,7 +78,7 @@ def configuration() -> dict[str, Any]:
         "intermediate_size": 256,
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
-        "image_size": 96,
+        "image_size": 64,
         "patch_size": 8,
         "layer_norm_eps": 1e-6,
         "qkv_bias": True,
