@@ -15,6 +15,7 @@ from dslo_jax.cli.measuring import (
     progress,
     warn_of_part,
 )
+from dslo_jax.cli.method import check_proxy
 from dslo_jax.cli.terminal import Measuring, results, say
 from dslo_jax.errors import OptionError, OutputError
 from dslo_jax.evaluation.datasets import BENCHMARKS

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from dslo_jax.models.clip_config import ClipConfig
+from dslo_jax.models.clip_layers import unit
 from dslo_jax.models.clip_text import TextModel
 from dslo_jax.models.clip_vision import VisionModel
 from dslo_jax.models.dense_clip.registry import ATTENTIONS
@@ -182,10 +182,3 @@ def load_clip(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Cli
         dtype=dtype,
         ignored=(r"(text|vision)_model\.embeddings\.position_ids",),
     )
-
-
-def unit(features: Float[Array, "*any dim"]) -> Float[Array, "*any dim"]:
-    """Scale features to length 1 in float32; a zero feature stays zero."""
-    features = features.astype(jnp.float32)
-    norm = jnp.linalg.norm(features, axis=-1, keepdims=True)
-    return features / jnp.maximum(norm, np.finfo(np.float32).tiny)

@@ -271,8 +271,8 @@ class Networks:
 
 def _no_proxy(attention: str) -> str:
     return (
-        f"clip_attention {attention!r} needs a DINO or DINOv2 as its proxy, and there is "
-        "none; pass one (proxy=..., --proxy dino-b8), or choose another clip_attention"
+        f"clip_attention {attention!r} needs a DINO or DINOv2 as its proxy, and there "
+        "is none; pass one (proxy=..., --proxy dino-b8), or choose another attention"
     )
 
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from checkpoints.clip import save_clip
 from checkpoints.vit import KINDS, save_vit
+from flax import nnx
+from transformers import ViTModel
 
 from dslo_jax.demo.train.dino import configuration
 from dslo_jax.models.clip import load_clip
@@ -17,9 +19,7 @@ from dslo_jax.models.proxy import ProxyVit, load_proxy
 from dslo_jax.models.vit import vit_spelling
 from dslo_jax.models.vit_config import VitConfig
 from dslo_jax.ops import Patches, cut_patches
-from dslo_jax.weights import OneKey, save_module
-from flax import nnx
-from transformers import ViTModel
+from dslo_jax.weights import save_module
 
 
 TOLERANCE = 2e-5  # absolute, on features of length 1

@@ -3,12 +3,11 @@
 import itertools
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 
 from dslo_jax.models.clip_config import ClipVisionConfig
-from dslo_jax.models.clip_layers import Heads, attention_weights, weighted_mean
+from dslo_jax.models.clip_layers import Heads
+from dslo_jax.models.dense_clip.mixing import sum_of_averages
 from dslo_jax.models.dense_clip.variant import (
     DenseInput,
     Layers,
@@ -37,10 +36,7 @@ def mean_of_layers(first: str, second: str) -> Variant:
 def _run(layers: Layers, photos: DenseInput, *, first: str, second: str) -> PatchTokens:
     """Average the values, for each head, without class token, residual and MLP.
 
-    Averaging is linear, so the values are averaged with the weights of each layer in
-    turn, and the results are added up. Only the weights of one layer are held at a
-    time. The loop over layers is a ``scan``, because an unrolled loop would hold the
-    weights of all layers until its end.
+    Averaging is linear, so the mean of the weights is the mean of the averages.
     """
 
     def compared(heads: Heads) -> tuple[Array, Array]:
@@ -56,12 +52,7 @@ def _run(layers: Layers, photos: DenseInput, *, first: str, second: str) -> Patc
     # The class token takes part in every softmax, but has no value to add.
     value = heads.value.at[:, :, 0].set(0)
 
-    def add(mixed: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
-        return mixed + weighted_mean(attention_weights(*pair, mask), value), None
-
-    rows, columns = (jnp.stack(part) for part in zip(*pairs, strict=True))
-    mixed = jnp.zeros(value.shape, jnp.float32)
-    mixed, _ = jax.lax.scan(add, mixed, (rows, columns))
+    mixed = sum_of_averages(pairs, value, mask)
     return layers[-1].self_attn.join(mixed[:, :, 1:] / len(layers))
 
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int32
 
-from dslo_jax.models.clip_config import ClipVisionConfig
 from dslo_jax.models.clip_layers import EncoderLayer, Mask
 from dslo_jax.work import Work
 
