@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from dslo_jax.cost import Work, networks as costs
+from dslo_jax.errors import OptionError
 from dslo_jax.logits.source import Cuts, LogitsSource
 from dslo_jax.models.clip import Clip, load_clip
 from dslo_jax.models.dense_clip.registry import ATTENTIONS
@@ -37,12 +38,33 @@ class ClipLogits(LogitsSource):
         return self.clip.encode_text(ids)
 
     def cuts(self, attention: str) -> Cuts:
-        """One cut for CLIP, and one for the proxy of an attention that needs it."""
+        """One cut for CLIP, and one for the proxy of an attention that needs it.
+
+        Raises:
+            OptionError: The attention needs heads that the proxy does not have
+                (``O05``).
+        """
         if not self.needs_proxy(attention):
             return super().cuts(attention)
         assert self.proxy is not None, "the source was made without its proxy"
+        if ATTENTIONS[attention].same_heads:
+            self._check_heads(attention)
         sides = self.patch_size, self.proxy.config.patch_size
         return Cuts(sides, int(ATTENTIONS[attention].on_proxy_grid))
+
+    def _check_heads(self, attention: str) -> None:
+        assert self.proxy is not None  # called for attentions with a proxy
+        found, wanted = (
+            (config.num_attention_heads, config.hidden_size)
+            for config in (self.proxy.config, self.clip.config.vision)
+        )
+        if found != wanted:
+            raise OptionError(
+                "O05",
+                f"clip_attention {attention!r} pairs the heads of CLIP ({wanted[0]} "
+                f"heads, {wanted[1]} channels) with those of its proxy ({found[0]} "
+                f"heads, {found[1]} channels); choose a proxy of the same size",
+            )
 
     def needs_proxy(self, attention: str) -> bool:
         """Whether the attention is one with a proxy."""

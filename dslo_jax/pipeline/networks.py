@@ -140,7 +140,8 @@ class Networks:
         Raises:
             CheckpointError: The checkpoint of the proxy is missing, damaged or of
                 another kind.
-            OptionError: The attention needs a proxy and there is none (``O05``).
+            OptionError: The attention needs a proxy and there is none, or it does not
+                fit (``O05``).
         """
         if not self.logits.module.needs_proxy(attention):
             return self.logits
@@ -153,6 +154,7 @@ class Networks:
                 own = nnx.merge(self.logits.graph.value, self.logits.state)
                 source = own.with_proxy(self._proxy)
                 self._with_proxy = OnDevice(source, self.placement)
+            self._with_proxy.module.cuts(attention)  # told now if it does not fit
             return self._with_proxy
 
     @property

@@ -69,9 +69,11 @@ class Variant(NamedTuple):
             If there is a proxy, also of its number of patches.
         needs_proxy: Whether it needs the features of a second network.
         on_proxy_grid: Whether it returns the patches of the proxy, not those of CLIP.
+        same_heads: Whether the proxy needs as many heads as CLIP, of the same size.
     """
 
     run: Callable[[Layers, DenseInput], PatchTokens]
     work: Callable[..., Work]
     needs_proxy: bool = False
     on_proxy_grid: bool = False
+    same_heads: bool = False
