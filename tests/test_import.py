@@ -79,9 +79,9 @@ MAY_IMPORT = {
         "segmenter"
     ),
     "demo": (
-        "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "
-        "images models outputs pairs prompts scenes segmentation segmenter solvers "
-        "templates weights"
+        "attention config empty_prompt errors evaluation.datasets evaluation.metrics "
+        "evaluation.sweeps files images models outputs pairs pipeline prompts scenes "
+        "segmentation segmenter solvers templates weights"
     ),
     "cli": (
         "bench cache config devices errors evaluation evaluation.datasets "
@@ -147,7 +147,7 @@ def test_shapes_are_enforced_in_every_room_that_states_some():
         stating = "from jaxtyping import" in path.read_text()
         if stating and not any(f"{module}.".startswith(f"{n}.") for n in names):
             unchecked.add(module)
-    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet")
+    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet", "demo.steps")
     assert unchecked == {f"dslo_jax.{name}" for name in drawing}
 
 
