@@ -84,7 +84,7 @@ MAY_IMPORT = {
         "templates weights"
     ),
     "cli": (
-        "bench cache config devices errors evaluation evaluation.datasets "
+        "attention bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
         "pipeline prompts runs segmenter solvers"
     ),

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dslo_jax.attention.options import AffinityOptions, Layers
-from dslo_jax.attention.source import AffinitySource, wrong_layers
+from dslo_jax.attention.layers import Layers, find_layers
+from dslo_jax.attention.options import AffinityOptions
+from dslo_jax.attention.source import AffinitySource
 from dslo_jax.cost import Work, networks as costs
 from dslo_jax.errors import OptionError
 from dslo_jax.models.clip_vision import VisionModel, load_vision
@@ -35,16 +36,17 @@ class TransformerAffinity(AffinitySource):
 
     Args:
         network: A DINO, a DINOv2, or the vision half of a CLIP.
-        options: The size must be a multiple of the patch size, and the timestep 0. The
-            layers are called ``"layers.0"``, ``"layers.1"``, ...; an empty list stands
-            for the last.
+        options: The size must be a multiple of the patch size, the timestep 0, and
+            there is no noise. The layers are called ``"layers.0"``, ``"layers.1"``,
+            ... or by their index; an empty list stands for the last.
 
     Attributes:
         wanted: Indices of the layers.
 
     Raises:
-        OptionError: The size is not such a multiple, the timestep is not 0, a layer
-            does not exist, or the weights are negative or all zero (``O01``).
+        OptionError: The size is not such a multiple, the timestep is not 0, noise is
+            wanted, a layer does not exist, or the weights are negative or all zero
+            (``O01``).
     """
 
     stages: ClassVar[tuple[str, str]] = ("vit", "aggregation")
@@ -52,16 +54,21 @@ class TransformerAffinity(AffinitySource):
     def __init__(self, network: Vit | VisionModel, options: AffinityOptions):
         depth = network.config.num_hidden_layers
         _check_size(options.size, network.config.patch_size)
-        if options.timestep != 0:
-            raise OptionError(
-                "O01",
-                f"timestep = {options.timestep}, but a vision transformer has no "
-                "timestep; leave it at 0, or use the attention of a diffusion model",
-            )
-        usual = ((f"layers.{depth - 1}", 1.0),)
+        for name, off in (("timestep", 0), ("noise_seed", -1)):
+            if (value := getattr(options, name)) != off:
+                raise OptionError(
+                    "O01",
+                    f"{name} = {value}, but a vision transformer has no noise and no "
+                    f"timestep; leave it at {off}, or use the attention of a diffusion "
+                    "model",
+                )
+        names = [f"layers.{index}" for index in range(depth)]
+        layers = find_layers(
+            options.layers or (("-1", 1.0),), names, "this vision transformer"
+        )
         self.network = network
-        self.options = dataclasses.replace(options, layers=options.layers or usual)
-        self.wanted = _indices(self.options.layers, depth)
+        self.options = dataclasses.replace(options, layers=layers)
+        self.wanted = tuple(names.index(name) for name, _ in layers)
 
     @classmethod
     def load(
@@ -145,14 +152,3 @@ def _check_size(size: int, patch: int) -> None:
             f"affinity_size = {size} is not a multiple of {patch}, the side of a patch "
             f"of this attention; use {' or '.join(near)}",
         )
-
-
-def _indices(layers: Layers, depth: int) -> tuple[int, ...]:
-    valid = {f"layers.{index}": index for index in range(depth)}
-    if wrong := wrong_layers(layers, valid):
-        raise OptionError(
-            "O01",
-            f"affinity_layers names {wrong}, but this vision transformer "
-            f"has layers.0 ... layers.{depth - 1}; name each once, none for the last",
-        )
-    return tuple(valid[name] for name, _ in layers)
