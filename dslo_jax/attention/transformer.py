@@ -1,4 +1,4 @@
-"""Affinities from the self-attention of vision transformers: DINO, DINOv2, CLIP."""
+"""Affinities from the self-attention of vision transformers: DINO and CLIP."""
 
 import dataclasses
 import math
@@ -16,12 +16,15 @@ from dslo_jax.cost import Work, networks as costs
 from dslo_jax.errors import OptionError
 from dslo_jax.models.clip_vision import VisionModel, load_vision
 from dslo_jax.models.config_fields import model_type_of
+from dslo_jax.models.dinov3 import Dinov3, load_dinov3
+from dslo_jax.models.dinov3_config import DINOV3_TYPE
 from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.vit import Vit, load_vit
 from dslo_jax.models.vit_config import VIT_TYPES
 from dslo_jax.weights import read_config
 
 
+_LOADERS = {**dict.fromkeys(VIT_TYPES, load_vit), DINOV3_TYPE: load_dinov3}
 _SIZE_UNIT = 64  # affinity_size is a multiple of it, as diffusion models need it
 
 
@@ -35,7 +38,7 @@ class TransformerAffinity(AffinitySource):
     state one.
 
     Args:
-        network: A DINO, a DINOv2, or the vision half of a CLIP.
+        network: A DINO, a DINOv2, a DINOv3, or the vision half of a CLIP.
         options: The size must be a multiple of the patch size, the timestep 0, and
             there is no noise. The layers are called ``"layers.0"``, ``"layers.1"``,
             ... or by their index; an empty list stands for the last.
@@ -51,7 +54,7 @@ class TransformerAffinity(AffinitySource):
 
     stages: ClassVar[tuple[str, str]] = ("vit", "aggregation")
 
-    def __init__(self, network: Vit | VisionModel, options: AffinityOptions):
+    def __init__(self, network: Vit | Dinov3 | VisionModel, options: AffinityOptions):
         depth = network.config.num_hidden_layers
         _check_size(options.size, network.config.patch_size)
         for name, off in (("timestep", 0), ("noise_seed", -1)):
@@ -78,15 +81,15 @@ class TransformerAffinity(AffinitySource):
         dtype: jax.typing.DTypeLike = jnp.float32,
         options: AffinityOptions = AffinityOptions(),
     ) -> "TransformerAffinity":
-        """Load a DINO, a DINOv2 (also with registers), or the vision half of a CLIP.
+        """Load a DINO, DINOv2 (also with registers), DINOv3, or half of a CLIP.
 
         Args:
             place: A folder or a file, whose ``model_type`` names the network.
             dtype: As for ``AffinitySource``.
             options: As for the class.
         """
-        is_vit = model_type_of(read_config(place)) in VIT_TYPES
-        return cls((load_vit if is_vit else load_vision)(place, dtype=dtype), options)
+        load = _LOADERS.get(model_type_of(read_config(place)), load_vision)
+        return cls(load(place, dtype=dtype), options)
 
     @property
     def downscaling(self) -> int:
