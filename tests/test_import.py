@@ -84,10 +84,12 @@ MAY_IMPORT = {
         "segmentation segmenter solvers templates weights"
     ),
     "cli": (
-        "bench cache config devices errors evaluation evaluation.datasets "
+        "scenes evaluation.metrics "
+        "attention bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
         "pipeline prompts runs segmenter solvers"
     ),
+    "__main__": "cli",
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.
 

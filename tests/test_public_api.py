@@ -47,7 +47,8 @@ NAMES = {
     "attention": (
         *("AffinityOptions", "AffinitySource", "DiffusionAffinity", "Layers"),
         *("TransformerAffinity", "average_attention", "downscaling_of"),
-        *("fitting_size", "load_affinity"),
+        *("find_layers", "fitting_size", "latent_layers", "load_affinity"),
+        "short_name",
     ),
     "outputs": (
         *("DEFAULT_FILES", "EXPORTS", "FILES", "SCHEMA", "SavedResult"),

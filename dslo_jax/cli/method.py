@@ -5,18 +5,26 @@ that a new option of a room is on the command line as well.
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import docstring_parser
+import tyro
 
+from dslo_jax.attention import Layers
 from dslo_jax.config import SegmenterConfig, option_fields
 from dslo_jax.options import flat_name
 from dslo_jax.solvers.options import SolverOptions
 
 
+# Several words, which the class of options reads.
+_LAYERS = Annotated[
+    tuple[str, ...], tyro.conf.arg(metavar="[LAYER[=WEIGHT] [LAYER[=WEIGHT] ...]]")
+]
+
+
 def method_options(config: SegmenterConfig) -> Any:
     """The options of a configuration as one flat dataclass, for the option parser."""
-    return Method(**config.flat)
+    return Method(**_shown(config))
 
 
 def config_of(method: Any) -> SegmenterConfig:
@@ -29,14 +37,27 @@ def config_of(method: Any) -> SegmenterConfig:
     return SegmenterConfig.of(**{name: getattr(method, name) for name in names})
 
 
+def _shown(config: SegmenterConfig) -> dict[str, Any]:
+    """The options by their flat names, as they are written on a command line."""
+    fields = option_fields()
+    return {
+        name: tuple(f"{layer}={weight:g}" for layer, weight in value)
+        if fields[name][1].type == Layers
+        else value
+        for name, value in config.flat.items()
+    }
+
+
 def _method_type() -> type:
-    defaults = SegmenterConfig().flat
+    defaults = _shown(SegmenterConfig())
     fields, lines = [], []
     for name, (kind, field) in option_fields().items():
         choices = field.metadata.get("choices", ())
         if name == "mode":
             choices = SolverOptions().modes
         annotation = Literal[choices] if choices else field.type
+        if annotation == Layers:
+            annotation = _LAYERS
         fields.append((name, annotation, dataclasses.field(default=defaults[name])))
         lines.append(f"    {name}: {_explanation(kind, field)}")
     text = "\n".join(["Options of the method.", "", "Args:", *lines])
@@ -56,4 +77,4 @@ def _explanation(kind: type, field: dataclasses.Field) -> str:
 Method = _method_type()
 """The flat dataclass of all options."""
 
-DEFAULTS = Method(**SegmenterConfig().flat)
+DEFAULTS = method_options(SegmenterConfig())
