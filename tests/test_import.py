@@ -54,6 +54,9 @@ MAY_IMPORT = {
         "config devices errors images loading pairs pipeline points prompts "
         "segmentation solvers stream templates"
     ),
+    "stablehlo": (
+        "config errors files images ops pipeline prompts segmenter solvers tuning"
+    ),
     "ray_data": "errors outputs prompts segmenter stream",
     "": "config errors ops own_logits points segmentation segmenter solvers stream",
     "bench": (
@@ -86,7 +89,7 @@ MAY_IMPORT = {
     "cli": (
         "bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter solvers"
+        "pipeline prompts runs segmenter solvers stablehlo"
     ),
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.
