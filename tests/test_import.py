@@ -54,6 +54,9 @@ MAY_IMPORT = {
         "config devices errors images loading pairs pipeline points prompts "
         "segmentation solvers stream templates"
     ),
+    "stablehlo": (
+        "config errors files images ops pipeline prompts segmenter solvers tuning"
+    ),
     "ray_data": "errors outputs prompts segmenter stream",
     "": "config errors ops own_logits points segmentation segmenter solvers stream",
     "bench": (
@@ -87,7 +90,7 @@ MAY_IMPORT = {
         "scenes evaluation.metrics "
         "attention bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter solvers"
+        "pipeline prompts runs segmenter solvers stablehlo"
     ),
     "__main__": "cli",
 }
