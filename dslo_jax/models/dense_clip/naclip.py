@@ -40,8 +40,8 @@ def _run(layers: Layers, photos: DenseInput) -> PatchTokens:
 def _nearness(photos: DenseInput) -> Float[Array, "#batch 1 patches tokens"]:
     """Nearness of every patch to every token."""
     differences = [place[:, :, None] - place[:, None] for place in photos.places]
-    squares = sum(difference**2 for difference in differences)
-    nearness = jnp.exp(-squares / (2 * _STD**2))
+    squares = sum(difference.astype(jnp.float32) ** 2 for difference in differences)
+    nearness = jnp.exp(squares / (-2 * _STD**2))
     return jnp.pad(nearness, ((0, 0), (0, 0), (1, 0)))[:, None]
 
 
