@@ -10,8 +10,8 @@ Symbols: N tokens or patches, C channels, L layers, H heads.
 
 from collections.abc import Iterator, Sequence
 
-from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipConfig, ClipVisionConfig
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 from dslo_jax.models.dinov3_config import Dinov3Config
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAEConfig

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dslo_jax.models.clip_attention import ATTENTIONS
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 from dslo_jax.options import MAX_INT, Options, option
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipConfig
+from dslo_jax.models.clip_layers import unit
 from dslo_jax.models.clip_text import TextModel
 from dslo_jax.models.clip_vision import VisionModel
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 from dslo_jax.models.pixel_statistics import with_pixel_statistics
 from dslo_jax.ops.patches import Patches
 from dslo_jax.weights import (
@@ -84,8 +84,8 @@ class Clip(nnx.Module):
         Args:
             pixels: RGB in [0, 1], of any size and aspect from one patch upwards.
                 Pixels below and to the right of the last whole patch are ignored.
-            attention: Attention of the last block, one of
-                ``clip_attention.ATTENTIONS``. Static under ``jax.jit``.
+            attention: Variant of the network, one of
+                ``dense_clip.registry.ATTENTIONS``. Static under ``jax.jit``.
 
         Returns:
             Float32 features of length 1, rows = height // patch_size and columns =
@@ -169,10 +169,3 @@ def load_clip(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Cli
         dtype=dtype,
         ignored=(r"(text|vision)_model\.embeddings\.position_ids",),
     )
-
-
-def unit(features: Float[Array, "*any dim"]) -> Float[Array, "*any dim"]:
-    """Scale features to length 1 in float32; a zero feature stays zero."""
-    features = features.astype(jnp.float32)
-    norm = jnp.linalg.norm(features, axis=-1, keepdims=True)
-    return features / jnp.maximum(norm, np.finfo(np.float32).tiny)

@@ -39,10 +39,22 @@ class Patches(NamedTuple):
     @property
     def places(self) -> tuple[Int32[Array, "batch patches"], Int32[Array, "..."]]:
         """Row and column of every patch; the padding lies where the last patch lies."""
-        number = jnp.arange(self.pixels.shape[1], dtype=jnp.int32)
-        rows, columns = self.grid[:, :1], self.grid[:, 1:]
-        number = jnp.minimum(number[None], rows * columns - 1)
-        return number // columns, number % columns
+        return places_of(self.grid, self.pixels.shape[1])
+
+
+def places_of(
+    grid: Int32[Array | np.ndarray, "batch 2"], length: int
+) -> tuple[Int32[Array, "batch {length}"], Int32[Array, "batch {length}"]]:
+    """Row and column of every patch; the padding lies where the last patch lies.
+
+    Args:
+        grid: Number of rows and of columns of every photo, in patches.
+        length: Length of the sequences.
+    """
+    number = jnp.arange(length, dtype=jnp.int32)
+    rows, columns = grid[:, :1], grid[:, 1:]
+    number = jnp.minimum(number[None], rows * columns - 1)
+    return number // columns, number % columns
 
 
 def cut_patches(

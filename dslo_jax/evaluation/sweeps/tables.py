@@ -12,7 +12,7 @@ from dslo_jax.attention import Layers, find_layers, short_name
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation.sweeps.cells import Attention, Cell, Oracle
-from dslo_jax.models.clip_attention import ATTENTIONS
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 
 
 MODES: dict[str, dict[str, Any]] = {
