@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "cost": "models solvers tuning work",
     "empty_prompt": "cache errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
-    "logits": "cost models ops options",
+    "logits": "cost errors models ops options",
     "attention": "cost empty_prompt errors hub models options tuning weights",
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",

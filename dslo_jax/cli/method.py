@@ -121,3 +121,21 @@ Method = _method_type()
 """The flat dataclass of all options."""
 
 DEFAULTS = method_options(SegmenterConfig())
+
+
+def check_proxy(given: str | None, needed: bool, user: str) -> None:
+    """Refuse a proxy that would have no effect.
+
+    Args:
+        given: The option ``--proxy``.
+        needed: Whether anything uses it.
+        user: What would use it.
+
+    Raises:
+        OptionError: It was given and is not needed (``O05``).
+    """
+    if given is not None and not needed:
+        raise OptionError(
+            "O05",
+            f"--proxy {given} has no effect here; leave it out, or choose {user}",
+        )

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int32
 from dslo_jax.models.clip_config import ClipVisionConfig
 from dslo_jax.models.clip_layers import Encoder, Mask
 from dslo_jax.models.dense_clip.registry import ATTENTIONS
-from dslo_jax.models.dense_clip.variant import DenseInput
+from dslo_jax.models.dense_clip.variant import DenseInput, ProxyFeatures
 from dslo_jax.models.layer_norm import LayerNorm
 from dslo_jax.models.pixel_statistics import with_pixel_statistics
 from dslo_jax.models.query_key import QueryKey
@@ -168,7 +168,10 @@ class VisionModel(nnx.Module):
         return self._run(self.embeddings(pixels), None, grid, attention)
 
     def of_patches(
-        self, patches: Patches, attention: str
+        self,
+        patches: Patches,
+        attention: str,
+        proxy: ProxyFeatures | None = None,
     ) -> Float[Array, "batch patches channels"]:
         """The same for photos that are cut into patches.
 
@@ -178,11 +181,12 @@ class VisionModel(nnx.Module):
         Args:
             patches: Photos with RGB in [0, 1].
             attention: One of ``ATTENTIONS``.
+            proxy: Features of a second network, if this attention needs them.
         """
         is_real = jnp.pad(patches.is_real, ((0, 0), (1, 0)), constant_values=True)
         mask = is_real[:, None]  # the same for all tokens that attend
         tokens = self.embeddings.of_patches(patches)
-        return self._run(tokens, mask, patches.grid, attention)
+        return self._run(tokens, mask, patches.grid, attention, proxy)
 
     def _run(
         self,
@@ -190,12 +194,14 @@ class VisionModel(nnx.Module):
         mask: Mask | None,
         grid: Int32[Array | np.ndarray, "#batch 2"],
         attention: str,
+        proxy: ProxyFeatures | None = None,
     ) -> Float[Array, "batch patches channels"]:
         photos = DenseInput(
             tokens=self.pre_layrnorm(tokens),
             mask=mask,
             places=places_of(grid, tokens.shape[1] - self.others),
             grid=jnp.asarray(grid),
+            proxy=proxy,
         )
         patches = ATTENTIONS[attention].run(self.encoder.layers, photos)
         return self.post_layernorm(patches)

@@ -10,11 +10,12 @@ from dslo_jax.models.clip_layers import Mask, attention_weights, weighted_mean
 
 
 Vectors = Float[Array, "batch heads tokens size"]
+Values = Float[Array, "batch heads tokens channels"]
 
 
 def sum_of_averages(
-    pairs: Sequence[tuple[Vectors, Vectors]], value: Vectors, mask: Mask | None
-) -> Vectors:
+    pairs: Sequence[tuple[Vectors, Vectors]], value: Values, mask: Mask | None
+) -> Values:
     """Average the values with the attention of each pair, and add up the averages.
 
     Only the weights of one pair are held at a time. The loop is a ``scan``, because an

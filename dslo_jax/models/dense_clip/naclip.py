@@ -32,17 +32,17 @@ def _run(layers: Layers, photos: DenseInput) -> PatchTokens:
     """
     last = layers[-1]
     heads = last.heads(before_last(layers, photos))
-    bias = _nearness(photos)
+    # The class token is one of the columns.
+    bias = jnp.pad(nearness(photos), ((0, 0), (0, 0), (1, 0)))[:, None]
     weights = attention_weights(heads.key[:, :, 1:], heads.key, photos.mask, bias)
     return last.self_attn.join(weighted_mean(weights, heads.value))
 
 
-def _nearness(photos: DenseInput) -> Float[Array, "#batch 1 patches tokens"]:
-    """Nearness of every patch to every token."""
+def nearness(photos: DenseInput) -> Float[Array, "#batch patches patches"]:
+    """Nearness exp(-d^2 / (2 std^2)) of every patch to every patch."""
     differences = [place[:, :, None] - place[:, None] for place in photos.places]
     squares = sum(difference.astype(jnp.float32) ** 2 for difference in differences)
-    nearness = jnp.exp(squares / (-2 * _STD**2))
-    return jnp.pad(nearness, ((0, 0), (0, 0), (1, 0)))[:, None]
+    return jnp.exp(squares / (-2 * _STD**2))
 
 
 NACLIP = Variant(_run, work_of_attention)

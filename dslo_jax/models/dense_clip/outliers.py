@@ -8,8 +8,9 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Array, Bool, Float
 
+from dslo_jax.models.dense_clip.neighbours import neighbour
 from dslo_jax.models.dense_clip.variant import DenseInput, PatchTokens
 
 
@@ -66,17 +67,12 @@ def repair(
         is_outlier: From ``find_outliers``.
         photos: Says where the patches lie.
     """
-    number = _number(*photos.places, photos.grid)
+    _, number = neighbour(photos, (0, 0))
     is_outlier = jnp.take_along_axis(is_outlier, number, axis=1)  # of the padding, too
     total = jnp.zeros(patches.shape, jnp.float32)
     count = jnp.zeros((*patches.shape[:2], 1), jnp.float32)
     for step in _AROUND:
-        rows, columns = (
-            place + shift for place, shift in zip(photos.places, step, strict=True)
-        )
-        height, width = photos.grid[:, :1], photos.grid[:, 1:]
-        is_inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        number = jnp.where(is_inside, _number(rows, columns, photos.grid), 0)
+        is_inside, number = neighbour(photos, step)
         is_used = is_inside & ~jnp.take_along_axis(is_outlier, number, axis=1)
         values = jnp.take_along_axis(patches, number[..., None], axis=1)
         total += jnp.where(is_used[..., None], values, 0).astype(jnp.float32)
@@ -103,12 +99,3 @@ def _quantile(
     place = jnp.broadcast_to((_SHARE - 1) * last // _SHARE, (len(factor), 1))
     ordered = jnp.sort(jnp.where(is_real, factor, jnp.inf), axis=1)
     return jnp.take_along_axis(ordered, place, axis=1)
-
-
-def _number(
-    rows: Int32[Array, "#batch patches"],
-    columns: Int32[Array, "#batch patches"],
-    grid: Int32[Array, "#batch 2"],
-) -> Int32[Array, "#batch patches"]:
-    """Number of the patch at a row and column."""
-    return rows * grid[:, 1:] + columns
