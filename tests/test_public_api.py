@@ -43,7 +43,10 @@ NAMES = {
         *("ScaledPhoto", "Solved", "SolverInput"),
         *("Steps", "num_compilations", "place"),
     ),
-    "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
+    "logits": (
+        *("ClipLogits", "ClipOptions", "Cuts", "LogitsSource"),
+        *("load_logits", "load_proxy"),
+    ),
     "attention": (
         *("AffinityOptions", "AffinitySource", "DiffusionAffinity", "Layers"),
         *("TransformerAffinity", "average_attention", "downscaling_of"),
