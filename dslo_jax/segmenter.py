@@ -155,6 +155,17 @@ class Segmenter:
 
         return cls(networks, config, announce=announce, model=model, world=world)
 
+    def configured(
+        self, *, discrepancy: Discrepancy | None = None, **options: Any
+    ) -> SegmenterConfig:
+        """The configuration of a call with these options.
+
+        Raises:
+            OptionError: An option is unknown or out of range.
+        """
+        config = self.config.with_options(discrepancy=discrepancy, **options)
+        return self._checked(config)
+
     def model_info(self, config: SegmenterConfig) -> ModelInfo | None:
         """The networks that a result with these options is computed with.
 
@@ -295,9 +306,7 @@ class Segmenter:
         if isinstance(photos, str | bytes | os.PathLike):
             given = f"{photos!r:.80}"
             raise OptionError("O03", f"photos = {given}; did you mean [{given}]?")
-        config = self._checked(
-            self.config.with_options(discrepancy=discrepancy, **options)
-        )
+        config = self.configured(discrepancy=discrepancy, **options)
         if isinstance(photos, Sized):
             batch_size = max(1, min(batch_size, len(photos)))
         stream = Stream(
@@ -343,9 +352,7 @@ class Segmenter:
                 (``O01``).
             DeviceError: The device has too little memory (``D01``).
         """
-        config = self._checked(
-            self.config.with_options(discrepancy=discrepancy, **options)
-        )
+        config = self.configured(discrepancy=discrepancy, **options)
         for size in sizes:
             if min(size) < 1:
                 raise OptionError("O01", f"sizes has {size}; expected at least 1 x 1")

@@ -83,11 +83,11 @@ def _table() -> Table:
     table = Table("preset", "what", "size", "state", box=None, pad_edge=False)
     for name, preset in hub.PRESETS.items():
         size = f"about {readable_size(preset.megabytes * 10**6)}"
-        table.add_row(name, preset.kind, size, _state(preset))
+        table.add_row(name, preset.kind, size, state_of(preset))
     return table
 
 
-def _state(preset: hub.Preset) -> str:
+def state_of(preset: hub.Preset) -> str:
     """Whether a preset is on this machine, without reading its weights."""
     for mirror in preset.mirrors:
         folder = cached_folder(mirror)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from dslo_jax.models.clip_config import ClipConfig, ClipVisionConfig
 from dslo_jax.models.dense_clip.registry import ATTENTIONS
+from dslo_jax.models.dinov3_config import Dinov3Config
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAEConfig
 from dslo_jax.models.vit_config import VitConfig
@@ -95,7 +96,8 @@ def vit(
     size, heads = config.hidden_size, config.num_attention_heads
     tokens, grid = rows * columns + others, config.grid_size
     work = product(rows * columns, 3 * config.patch_size**2, size)
-    if (rows, columns) != (grid, grid):
+    has_positions = not isinstance(config, Dinov3Config)  # it rotates queries and keys
+    if has_positions and (rows, columns) != (grid, grid):
         work += product(rows, grid, (grid + columns) * size)
     block = _maps(config, tokens) + attention(tokens, tokens, size, heads)
     return work + block.times(last) + product(tokens, size, 2 * size)
@@ -104,7 +106,8 @@ def vit(
 def _maps(config: ClipVisionConfig, tokens: int) -> Work:
     """The linear maps of a block: projections of the attention, and the MLP."""
     size = config.hidden_size
-    maps = 3 if isinstance(config, VitConfig) and config.swiglu else 2
+    gated = isinstance(config, VitConfig | Dinov3Config) and config.swiglu
+    maps = 3 if gated else 2
     return product(tokens, size, 4 * size + maps * config.intermediate_size)
 
 

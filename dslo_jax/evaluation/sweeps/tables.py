@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from dslo_jax.attention import Layers, find_layers, short_name
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation.sweeps.cells import Attention, Cell, Oracle
 from dslo_jax.models.dense_clip.registry import ATTENTIONS
 
-
-Layers = tuple[tuple[str, float], ...]
 
 MODES: dict[str, dict[str, Any]] = {
     "M.V.": {"mode": "velocity"},
@@ -215,6 +214,7 @@ def _foundations(base: SegmenterConfig, offer: Offer):
     for attention in offer.attentions:
         own: dict[str, Any] = {
             "timestep": 0,
+            "noise_seed": -1,
             "affinity_layers": (),
             "affinity_size": attention.size,
         }
@@ -246,20 +246,16 @@ def _versatility(base: SegmenterConfig, offer: Offer):
 def _layers(base: SegmenterConfig, offer: Offer):
     """Table 3: attention weights of the five self-attentions at full resolution."""
     layers = offer.layers
-    choices: dict[str, Layers] = {_short(name): ((name, 1.0),) for name in layers}
+    choices: dict[str, Layers] = {short_name(name): ((name, 1.0),) for name in layers}
     up = [name for name in layers if name.startswith("up")]
     choices["up0 + up1"] = tuple((name, 0.5) for name in up[:2])
     choices["all, equal"] = tuple((name, 1 / len(layers)) for name in layers)
-    if base.affinity.layers not in ((), *choices.values()):
-        choices["base"] = base.affinity.layers
+    own = base.affinity.layers
+    own = find_layers(own, layers, "this network") if own else own
+    if own not in ((), *choices.values()):
+        choices["base"] = own
     rows = {label: {"affinity_layers": choice} for label, choice in choices.items()}
     return _vary(rows)(base, offer)
-
-
-def _short(layer: str) -> str:
-    """The name of an attention in the paper: down0, ..., up2."""
-    block, _, index = layer.partition(".attentions.")
-    return block.split("_")[0] + index
 
 
 _NMS_THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)

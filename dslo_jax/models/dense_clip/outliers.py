@@ -39,7 +39,7 @@ def find_outliers(
         About 8 * batch * patches**2 bytes.
     """
     distances = _squared_distances(patches)
-    is_self = jnp.eye(patches.shape[1], dtype=bool)
+    is_self = jnp.eye(patches.shape[1], dtype=bool)[None]
     distances = jnp.where(is_real[:, None] & ~is_self, distances, jnp.inf)
     length = max(1, min(_NEIGHBOURS, patches.shape[1] - 1))
     near, neighbours = jax.lax.top_k(-distances, length)
@@ -47,9 +47,10 @@ def find_outliers(
     count = jnp.broadcast_to(jnp.minimum(others, length), (len(patches), 1))
     reach = -jnp.take_along_axis(near, jnp.maximum(count - 1, 0)[..., None], axis=2)
     reach = jnp.maximum(reach[..., 0], jnp.finfo(jnp.float32).tiny)
-    inverse = jnp.take_along_axis(1 / reach[..., None], neighbours, axis=1)
-    is_near = jnp.arange(length) < count[..., None]
-    factor = reach * inverse.sum(axis=2, where=is_near) / jnp.maximum(count, 1)
+    inverse = jnp.take_along_axis(1 / reach[:, None], neighbours, axis=2)
+    is_near = jnp.arange(length)[None, None] < count[..., None]
+    total = jnp.sum(inverse, axis=2, where=is_near)
+    factor = reach * total / jnp.maximum(count, 1).astype(jnp.float32)
     return is_real & (factor > _quantile(factor, is_real))
 
 
@@ -74,8 +75,8 @@ def repair(
         is_inside, number = neighbour(photos, step)
         is_used = is_inside & ~jnp.take_along_axis(is_outlier, number, axis=1)
         values = jnp.take_along_axis(patches, number[..., None], axis=1)
-        total += jnp.where(is_used[..., None], values, 0)
-        count += is_used[..., None]
+        total += jnp.where(is_used[..., None], values, 0).astype(jnp.float32)
+        count += is_used[..., None].astype(jnp.float32)
     mean = (total / jnp.maximum(count, 1)).astype(patches.dtype)
     return jnp.where(is_outlier[..., None] & (count > 0), mean, patches)
 
