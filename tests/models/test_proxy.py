@@ -331,6 +331,21 @@ def test_the_best_pairs_are_those_of_scipy(size):
         np.testing.assert_array_equal(solve(cost), expected)
 
 
+@pytest.mark.parametrize("attention", REFERENCES)
+def test_bfloat16(attention, tmp_path, monkeypatch):
+    """Every second patch at least is closer than 3 degrees."""
+    monkeypatch.setattr(rf_clip, "_CHANNELS", {(48, 3): CHANNELS})
+    _, _, *wide = pair_of("p16 and dino p8", tmp_path)
+    folders = (load_clip, "clip"), (load_proxy, "proxy")
+    narrow = [load(tmp_path / name, dtype=jnp.bfloat16) for load, name in folders]
+    pixels = photo(*SIZE)
+    cuts = padded(pixels, 16, 3), padded(pixels, 8, 3)
+    found, expected = (dense(*pair, *cuts, attention) for pair in (narrow, wide))
+    assert found.dtype == jnp.float32
+    cosines = np.sum(found * expected, axis=-1)
+    assert np.median(cosines) > np.cos(np.radians(3))
+
+
 def test_a_patch_attends_to_itself_where_all_are_alike(tmp_path):
     """The published code has no weight for any patch here."""
     _, _, clip, vit = pair_of("p16 and dino p8", tmp_path)
