@@ -131,10 +131,12 @@ def test_text():
     [
         *(("vanilla", (3, 5), 0), ("maskclip", (3, 5), 0)),
         *(("kk_mean", (3, 5), 1), ("qk_mean", (4, 4), 0)),
+        *(("sclip", (3, 5), 0), ("clearclip", (3, 5), 1), ("naclip", (3, 5), 1)),
+        *(("gem", (3, 5), 0), ("clip-surgery", (3, 5), 2)),
     ],
 )
 def test_vision(mixing, size, unused):
-    """The compiler drops the queries of a last block that compares keys."""
+    """The compiler drops the queries or keys that a last block does not compare."""
     length = math.prod(size) + 3
     grid = jax.ShapeDtypeStruct((1, 2), jnp.int32)
     found = products(
@@ -144,6 +146,17 @@ def test_vision(mixing, size, unused):
     )
     dropped = product(length + 1, 32, 32).times(unused)
     assert networks.vision(CLIP, length, mixing) + dropped == found
+
+
+def test_vision_without_class_token():
+    """SC-CLIP runs the last block twice, on patches only, and needs no queries."""
+    found = products(
+        build_clip,
+        lambda clip, patches: clip.patch_features(patches, attention="sc-clip"),
+        Patches(floats(1, 18, 8, 8, 3), jax.ShapeDtypeStruct((1, 2), jnp.int32)),
+    )
+    dropped = product(18, 32, 32).looped(2)
+    assert networks.vision(CLIP, 18, "sc-clip") + dropped == found
 
 
 def test_vae():
