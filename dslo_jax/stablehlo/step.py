@@ -171,7 +171,7 @@ class WholeStep:
         place = jnp.cumsum(active, axis=1, dtype=jnp.int32) - 1
         place = jnp.clip(place, 0, solution.error.shape[1] - 1)
 
-        def of_class(rows: Array, rejected: float) -> Array:
+        def of_class(rows: Array, rejected: int | float) -> Array:
             shape = (*place.shape, *[1] * (rows.ndim - 2))
             taken = jnp.take_along_axis(rows, place.reshape(shape), axis=1)
             return jnp.where(active.reshape(shape), taken, rejected)
