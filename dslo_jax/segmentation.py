@@ -79,6 +79,7 @@ class ModelInfo:
         attention: The source of affinities; ``None`` if none was needed.
         precision: Type of the parameters, such as ``"bfloat16"``.
         device: Kind of the device, as JAX calls it.
+        proxy: The proxy of the source of logits; ``None`` if none was needed.
     """
 
     name: str
@@ -86,12 +87,13 @@ class ModelInfo:
     attention: Checkpoint | None
     precision: str
     device: str
+    proxy: Checkpoint | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
         """The same as plain values, for JSON."""
         facts = dataclasses.asdict(self)
-        for part in ("clip", "attention"):
+        for part in ("clip", "attention", "proxy"):
             if facts[part] is not None:
                 facts[part]["files"] = dict(facts[part]["files"])
         return facts

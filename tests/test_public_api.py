@@ -43,11 +43,15 @@ NAMES = {
         *("ScaledPhoto", "Solved", "SolverInput"),
         *("Steps", "num_compilations", "place"),
     ),
-    "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
+    "logits": (
+        *("ClipLogits", "ClipOptions", "Cuts", "LogitsSource"),
+        *("load_logits", "load_proxy"),
+    ),
     "attention": (
         *("AffinityOptions", "AffinitySource", "DiffusionAffinity", "Layers"),
         *("TransformerAffinity", "average_attention", "downscaling_of"),
-        *("fitting_size", "load_affinity"),
+        *("find_layers", "fitting_size", "latent_layers", "load_affinity"),
+        "short_name",
     ),
     "outputs": (
         *("DEFAULT_FILES", "EXPORTS", "FILES", "SCHEMA", "SavedResult"),

@@ -8,12 +8,13 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import docstring_parser
 import tyro
 
 from dslo_jax import prompts
+from dslo_jax.attention import Layers
 from dslo_jax.config import SegmenterConfig, option_fields
 from dslo_jax.errors import OptionError
 from dslo_jax.options import flat_name
@@ -21,12 +22,16 @@ from dslo_jax.pairs import find_pair
 from dslo_jax.solvers.options import SolverOptions
 
 
+# Several words, which the class of options reads.
+_LAYERS = Annotated[
+    tuple[str, ...], tyro.conf.arg(metavar="[LAYER[=WEIGHT] [LAYER[=WEIGHT] ...]]")
+]
 Command = TypeVar("Command")
 
 
 def method_options(config: SegmenterConfig) -> Any:
     """The options of a configuration as one flat dataclass, for the option parser."""
-    return Method(**config.flat)
+    return Method(**_shown(config))
 
 
 def config_of(method: Any) -> SegmenterConfig:
@@ -37,6 +42,17 @@ def config_of(method: Any) -> SegmenterConfig:
     """
     names = [field.name for field in dataclasses.fields(method)]
     return SegmenterConfig.of(**{name: getattr(method, name) for name in names})
+
+
+def _shown(config: SegmenterConfig) -> dict[str, Any]:
+    """The options by their flat names, as they are written on a command line."""
+    fields = option_fields()
+    return {
+        name: tuple(f"{layer}={weight:g}" for layer, weight in value)
+        if fields[name][1].type == Layers
+        else value
+        for name, value in config.flat.items()
+    }
 
 
 def parse_options(kind: type[Command], command: str, arguments: list[str]) -> Command:
@@ -76,13 +92,15 @@ def chosen_classes(
 
 
 def _method_type() -> type:
-    defaults = SegmenterConfig().flat
+    defaults = _shown(SegmenterConfig())
     fields, lines = [], []
     for name, (kind, field) in option_fields().items():
         choices = field.metadata.get("choices", ())
         if name == "mode":
             choices = SolverOptions().modes
         annotation = Literal[choices] if choices else field.type
+        if annotation == Layers:
+            annotation = _LAYERS
         fields.append((name, annotation, dataclasses.field(default=defaults[name])))
         lines.append(f"    {name}: {_explanation(kind, field)}")
     text = "\n".join(["Options of the method.", "", "Args:", *lines])
@@ -102,4 +120,22 @@ def _explanation(kind: type, field: dataclasses.Field) -> str:
 Method = _method_type()
 """The flat dataclass of all options."""
 
-DEFAULTS = Method(**SegmenterConfig().flat)
+DEFAULTS = method_options(SegmenterConfig())
+
+
+def check_proxy(given: str | None, needed: bool, user: str) -> None:
+    """Refuse a proxy that would have no effect.
+
+    Args:
+        given: The option ``--proxy``.
+        needed: Whether anything uses it.
+        user: What would use it.
+
+    Raises:
+        OptionError: It was given and is not needed (``O05``).
+    """
+    if given is not None and not needed:
+        raise OptionError(
+            "O05",
+            f"--proxy {given} has no effect here; leave it out, or choose {user}",
+        )

@@ -15,6 +15,7 @@ from dslo_jax import images, outputs
 from dslo_jax.cli.method import (
     DEFAULTS,
     Method,
+    check_proxy,
     chosen_classes,
     config_of,
     parse_options,
@@ -54,6 +55,8 @@ class Segment:
         clip: Folder, file or repository of a CLIP, instead of the pair's.
         attention: Folder or repository of Stable Diffusion, DINO, DINOv2 or CLIP as
             source of self-attention, instead of the pair's.
+        proxy: Folder or repository of DINO or DINOv2, for a clip_attention that needs a
+            second network, such as proxyclip.
         precision: Precision of the networks; auto is float32 on a CPU, bfloat16
             elsewhere.
         device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
@@ -85,6 +88,7 @@ class Segment:
     model: str = "sd2+clip-b16"
     clip: str | None = None
     attention: str | None = None
+    proxy: str | None = None
     precision: Precision = "auto"
     device: str = "auto"
     devices: str = "1"
@@ -192,12 +196,17 @@ def _find(options: Segment, errors: Console) -> list[FoundPhoto]:
 def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any]]:
     """Load the networks; return what the results depend on besides the options."""
     pair = find_pair(options.model)
+    config = config_of(options.method)
+    check_proxy(
+        options.proxy, config.clip.needs_proxy, "a --clip-attention with a proxy"
+    )
     with readable_checkpoint():
         segmenter = Segmenter.from_pretrained(
             options.model,
             clip=options.clip,
             attention=options.attention,
-            config=config_of(options.method),
+            proxy=options.proxy,
+            config=config,
             dtype=options.precision,
             device=options.device,
             devices=options.devices,
@@ -208,11 +217,13 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
             pair._replace(
                 clip=options.clip or pair.clip,
                 attention=options.attention or pair.attention,
+                proxy=options.proxy or pair.proxy,
             ),
             batch_size=options.batch,
             precision=options.precision,
             device=options.device,
             with_attention=segmenter.config.discrepancy.needs_affinity,
+            with_proxy=config.clip.needs_proxy,
         )
     warn_of_padding(options.batch, segmenter.networks.placement.parts)
     return segmenter, circumstances

@@ -191,7 +191,7 @@ def _clip_case(name: str, size: Size, place: Placement) -> Case:
             is_network=True,
         )
     options, patch = SegmenterConfig().clip, config.vision.patch_size
-    patches = cut_photo(np.zeros((*PHOTO, 3), np.uint8), options, patch)
+    patches = cut_photo(np.zeros((*PHOTO, 3), np.uint8), options, (patch,))[0]
     longest = sequence_lengths(options.short_side, patch)[-1]
     return Case(
         name,

@@ -82,6 +82,7 @@ def told_of(config: SegmenterConfig) -> dict[str, Any]:
 
     Options of a discrepancy that is not chosen change nothing and are left out. Those
     of the three oldest discrepancies are kept, because existing journals contain them.
+    The seed of the noise is left out where there is none, because they do not.
     """
     solver = config.solver
     silent = {
@@ -90,6 +91,8 @@ def told_of(config: SegmenterConfig) -> dict[str, Any]:
         if each.name not in (*_ALWAYS_TOLD, solver.mode)
         for flat in each.flat_names.values()
     }
+    if config.affinity.noise_seed < 0:
+        silent.add("noise_seed")
     return {name: value for name, value in config.flat.items() if name not in silent}
 
 
