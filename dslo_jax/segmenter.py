@@ -158,11 +158,7 @@ class Segmenter:
     def configured(
         self, *, discrepancy: Discrepancy | None = None, **options: Any
     ) -> SegmenterConfig:
-        """The configuration of a call with these options.
-
-        Raises:
-            OptionError: An option is unknown or out of range.
-        """
+        """The configuration of a call with these options (``OptionError``)."""
         config = self.config.with_options(discrepancy=discrepancy, **options)
         return self._checked(config)
 

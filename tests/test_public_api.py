@@ -60,6 +60,10 @@ NAMES = {
         *("hex_colours", "output_path", "palette", "read_labels", "read_results"),
         *("save_labels", "write_export", "write_folder", "write_parquet", "write_tar"),
     ),
+    "stablehlo": (
+        *("PLATFORMS", "Program", "check_target", "export_discrepancy"),
+        "export_segmenter",
+    ),
     "hub": (
         *("Kind", "Mirror", "PRESETS", "Preset", "attention_of", "check_folder"),
         *("find_tokenizer", "kind_of", "resolve", "source_of", "verify"),

@@ -57,7 +57,8 @@ class WholeStep:
     def __init__(self, networks: Networks, config: SegmenterConfig, bucket: Bucket):
         self._config, self._bucket = config, bucket
         self._grid = networks.grid(config.affinity)
-        self._networks = {"clip": networks.logits}
+        source = networks.source_of_logits(config.clip.attention)
+        self._networks = {"clip": source}
         if config.discrepancy.needs_affinity:
             self._networks["attention"] = networks.affinity(config.affinity)
 
@@ -111,15 +112,25 @@ class WholeStep:
     def _logits(
         self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]
     ) -> Float[Array, "batch classes patches"]:
-        options, patch = self._config.clip, self._networks["clip"].module.patch_size
-        size = images.short_side_size(self._bucket.size, options.short_side, patch)
-        small = resize_photos(inputs["pixels"], size, method=options.resample)
-        patches = _cut(small, patch)
-        features = self._network("clip", parameters).features(
-            patches, options.attention
-        )
+        options, pixels = self._config.clip, inputs["pixels"]
+        sides, output = self._networks["clip"].module.cuts(options.attention)
+        cuts = [
+            _cut(resize_photos(pixels, size, method=options.resample), side)
+            for side in sides
+            for size in [
+                images.short_side_size(self._bucket.size, options.short_side, side)
+            ]
+        ]
+        network = self._network("clip", parameters)
+
+        def of_one(*cuts: ops.Patches) -> Float[Array, "patches channels"]:
+            """The features of a photo, whatever the others are."""
+            patches, *proxy = jax.tree.map(lambda leaf: leaf[None], cuts)
+            return network.features(patches, options.attention, *proxy)[0]
+
+        features = jax.vmap(of_one)(*cuts)
         return programs.LOGITS.function(
-            programs.PhotoFeatures((features,), jnp.asarray(patches.grid)),
+            programs.PhotoFeatures((features,), jnp.asarray(cuts[output].grid)),
             inputs["text"],
             inputs["class_of_name"],
             num_classes=self._bucket.classes,
@@ -171,7 +182,7 @@ class WholeStep:
         place = jnp.cumsum(active, axis=1, dtype=jnp.int32) - 1
         place = jnp.clip(place, 0, solution.error.shape[1] - 1)
 
-        def of_class(rows: Array, rejected: float) -> Array:
+        def of_class(rows: Array, rejected: int | float) -> Array:
             shape = (*place.shape, *[1] * (rows.ndim - 2))
             taken = jnp.take_along_axis(rows, place.reshape(shape), axis=1)
             return jnp.where(active.reshape(shape), taken, rejected)
