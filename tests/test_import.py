@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "cost": "models solvers tuning work",
     "empty_prompt": "cache errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
-    "logits": "cost models ops options",
+    "logits": "cost errors models ops options",
     "attention": "cost empty_prompt errors hub models options tuning weights",
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",
@@ -42,7 +42,7 @@ MAY_IMPORT = {
         "templates tuning"
     ),
     "small_world": "pairs pipeline prompts",
-    "segmentation": "config errors images ops outputs pipeline solvers",
+    "segmentation": "config errors images outputs pipeline prompts solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
     "points": "config errors images ops pipeline solvers",
     "stream": (

@@ -3,3 +3,7 @@
 from dslo_jax.logits.clip import ClipLogits as ClipLogits, load_logits as load_logits
 from dslo_jax.logits.options import ClipOptions as ClipOptions
 from dslo_jax.logits.source import LogitsSource as LogitsSource
+from dslo_jax.logits.windows import (
+    Windows as Windows,
+    window_features as window_features,
+)

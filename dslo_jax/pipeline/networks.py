@@ -13,8 +13,9 @@ from jaxtyping import Array, Float
 from dslo_jax import prompts
 from dslo_jax.attention import AffinityOptions, AffinitySource
 from dslo_jax.cache import NameStore
+from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
-from dslo_jax.logits import LogitsSource
+from dslo_jax.logits import LogitsSource, Windows
 from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import network_stage
 from dslo_jax.pipeline.stages import Clock, Static
@@ -176,6 +177,14 @@ class Networks:
         """
         variant = self.affinity(options, name)
         return self._encoders.setdefault((name, variant.module.encoding), variant)
+
+    def check(self, config: SegmenterConfig) -> None:
+        """Refuse options that the source of logits cannot use.
+
+        Raises:
+            OptionError: Its windows are no whole patches (``O01``).
+        """
+        Windows.of(config.clip, self.logits.module.patch_size)
 
     def grid(self, options: AffinityOptions, name: str = "") -> tuple[int, int]:
         """Rows and columns of the maps, without loading anything."""

@@ -6,6 +6,7 @@ every ``Segmenter``. The axes are ``batch`` (photos), ``names`` (synonyms),
 ``patches``; labels have the axes of ``ops.tiles``.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int32, UInt8
 
 from dslo_jax import ops
+from dslo_jax.logits import Windows, window_features
 from dslo_jax.ops.options import SourceOptions, UpsamplingOptions
 from dslo_jax.pipeline.stages import Stage, Static
 from dslo_jax.solvers import Discrepancy, Solution
@@ -65,13 +67,29 @@ def _dense_features(
     graph: Static,
     attention: str,
     longest: int,
+    windows: Windows | None = None,
+    together: int = 1,
 ) -> Float[Array, "1 longest channels"]:
     """Compute features of one photo, padded to the longest sequence.
 
     So whatever comes next is compiled once, and not for every length of sequences.
+
+    Args:
+        state: Parameters of the network.
+        patches: The photo, RGB from 0 to 255.
+        graph: The network.
+        attention: Attention of its last block.
+        longest: Length of the result.
+        windows: The windows that the network sees; ``None`` for the whole photo.
+        together: Number of windows that it sees at once.
     """
     patches = patches._replace(pixels=_unit_range(jnp.asarray(patches.pixels)))
-    features = nnx.merge(graph.value, state).features(patches, attention)
+    network = nnx.merge(graph.value, state)
+    if windows is None:
+        features = network.features(patches, attention)
+    else:
+        see = partial(network.features, attention=attention)
+        features = window_features(see, patches, windows, together=together)
     return jnp.pad(features, ((0, 0), (0, longest - features.shape[1]), (0, 0)))
 
 
@@ -111,6 +129,34 @@ def _match(
         return ops.resize_patches(classes.T, native, grid).T
 
     return jax.vmap(match)(jnp.concatenate(photos.features), photos.grids)
+
+
+def _confidence(
+    photos: PhotoFeatures,
+    text: Float[Array, "names channels"],
+    *,
+    scale: float,
+    grid: tuple[int, int],
+) -> Float[Array, "batch patches"]:
+    """Compute the greatest probability of any name, on the grid of the affinity."""
+
+    def confidence(
+        features: Float[Array, "longest channels"], native: Int32[Array, " 2"]
+    ) -> Float[Array, " patches"]:
+        cosines = jnp.einsum(
+            "nd,pd->np", text, features.astype(jnp.float32), precision="highest"
+        )
+        names = ops.resize_patches(cosines.T, native, grid).T
+        return ops.greatest_probability(names, scale=scale)
+
+    return jax.vmap(confidence)(jnp.concatenate(photos.features), photos.grids)
+
+
+def _confidence_of_logits(
+    logits: Float[Array, "batch classes patches"], *, scale: float
+) -> Float[Array, "batch patches"]:
+    """Compute the greatest probability of any class, where names are not known."""
+    return jax.vmap(partial(ops.greatest_probability, scale=scale))(logits)
 
 
 def _prepare(
@@ -250,6 +296,8 @@ def _label_densely(
 
 LOGITS = Stage("logits", _match)
 SOURCES = Stage("logits", _prepare)
+CONFIDENCE = Stage("logits", _confidence)
+CONFIDENCE_OF_LOGITS = Stage("logits", _confidence_of_logits)
 CHOSEN = Stage("logits", _choose)
 COMPACTED = Stage("logits", _compact)
 DISCREPANCY = Stage("solver", _solve)
@@ -282,8 +330,8 @@ def network_stage(part: str, name: str) -> Stage:
 
 def all_stages() -> tuple[Stage, ...]:
     """All stages that exist in this process so far."""
-    chosen = LOGITS, SOURCES, CHOSEN, COMPACTED
-    return (*_OF_NETWORKS.values(), *chosen, DISCREPANCY, *_LABELS)
+    before = LOGITS, SOURCES, CONFIDENCE, CONFIDENCE_OF_LOGITS, CHOSEN, COMPACTED
+    return (*_OF_NETWORKS.values(), *before, DISCREPANCY, *_LABELS)
 
 
 def num_compilations() -> int:

@@ -136,7 +136,9 @@ def work_of_stages(
             case "text":
                 work = logits.embed_work(*call.arguments[1].shape)
                 found["text"] = found.get("text", Work()) + work
-            case "clip":
+            case "clip" if call.static.get("windows") is not None:
+                found["clip"] = None  # the number of windows is not known from shapes
+            case "clip" if found.get("clip", Work()) is not None:
                 photos, count = call.arguments[1].pixels.shape[:2]
                 work = logits.features_work(count, call.static["attention"])
                 found["clip"] = found.get("clip", Work()) + work.times(photos)
