@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -28,6 +28,7 @@ from dslo_jax.devices import Precision
 from dslo_jax.errors import DsloError, OptionError, OutputError
 from dslo_jax.images import FoundPhoto
 from dslo_jax.pairs import find_pair
+from dslo_jax.pipeline import check_background
 from dslo_jax.pipeline.stages import Timing
 from dslo_jax.runs import PhotoRun, Shard, only_run
 from dslo_jax.runs.photos import Event, Failed
@@ -44,6 +45,9 @@ class Segment:
             as in "cat, sofa|couch, wall".
         class_file: A file with one class per line, and commas between synonyms;
             instead of classes.
+        background: Add a class "background" for everything else, after the other
+            classes, with the words of a published method: the 26 of sclip, the 17 of
+            proxyclip-coco, or the single word of clearclip.
         model: A pair of networks: sd2, dino, dinov2, dinov2-reg or clip, each with
             +clip-b16; sd2+clip-l14; demo (no download, knows only its own drawn
             world); or a folder that holds clip and diffusion.
@@ -78,6 +82,7 @@ class Segment:
     photos: tyro.conf.Positional[tuple[str, ...]] = ()
     classes: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     class_file: Path | None = None
+    background: Literal["none", "sclip", "proxyclip-coco", "clearclip"] = "none"
     model: str = "sd2+clip-b16"
     clip: str | None = None
     attention: str | None = None
@@ -138,6 +143,7 @@ def _segment(options: Segment, errors: Console) -> int:
             {
                 **circumstances,
                 "classes": [list(names) for names in classes.synonyms],
+                "background": classes.background,
                 "config": segmenter.config.flat,
                 "write": kinds,
                 "max_pixels": options.max_pixels,
@@ -228,6 +234,14 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
 
 
 def _classes(options: Segment) -> prompts.ClassList:
+    listed = _listed(options)
+    if options.background != "none":
+        listed = prompts.with_background(listed, options.background)
+    check_background(config_of(options.method), listed.background)
+    return listed
+
+
+def _listed(options: Segment) -> prompts.ClassList:
     if options.classes and options.class_file is None:
         return prompts.classes_of_options(options.classes)
     if options.class_file is not None and not options.classes:
