@@ -5,7 +5,7 @@ OTHER = {
     "clip_attention": "vanilla",
     "short_side": 48,
     "clip_shape": "square",
-    "window": 32,
+    "window": 224,
     "window_stride": 16,
     "resample": "area",
     "templates": ("the {}.", "one {}"),

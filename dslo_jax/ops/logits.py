@@ -175,8 +175,10 @@ def greatest_probability(
         Float32 probabilities in (0, 1]. Finite logits never give NaN.
     """
     logits = logits.astype(jnp.float32)
-    behind = logits - jnp.max(logits, axis=0, keepdims=True)
-    return 1 / jnp.sum(jnp.exp(scale * behind), axis=0)
+    # The compiler may compute the logits twice and round differently, and then none
+    # equals the maximum. The best name counts 1 all the same.
+    behind = jnp.minimum(logits - jnp.max(logits, axis=0, keepdims=True), 0)
+    return 1 / jnp.maximum(jnp.sum(jnp.exp(scale * behind), axis=0), 1)
 
 
 def _log_probability(

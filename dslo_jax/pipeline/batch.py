@@ -219,7 +219,7 @@ class Batch(Steps):
 
         return self.memory.recall(("logits", self.classes, config.clip, grid), compute)
 
-    def confidence(self, config: SegmenterConfig) -> ArrayOrShape | None:
+    def confidence(self, config: SegmenterConfig) -> ArrayOrShape | np.ndarray | None:
         """Compute the greatest probability of any name; see ``Steps.confidence``."""
         if not config.background.is_used:
             return None
@@ -283,4 +283,4 @@ class Batch(Steps):
 def _sequence_key(options: ClipOptions) -> Hashable:
     """The options that the sequence of a photo depends on, and its windows."""
     size = options.short_side, options.shape, options.resample
-    return (*size, options.window, options.window_stride if options.window else 0)
+    return *size, options.window, options.window_stride

@@ -101,11 +101,12 @@ class Steps(ABC):
         """Key of the maps: everything that they depend on."""
         return config.clip, config.source, config.affinity, config.discrepancy
 
-    def confidence(self, config: SegmenterConfig) -> ArrayOrShape | None:
+    def confidence(self, config: SegmenterConfig) -> ArrayOrShape | np.ndarray | None:
         """Compute the greatest probability of any class ``[batch patches]``.
 
         Returns:
-            ``None`` without a background threshold, which alone needs it.
+            ``None`` without a background threshold, which alone needs it. On the host,
+            once it was fetched.
         """
         if not config.background.is_used:
             return None
