@@ -26,7 +26,7 @@ from dslo_jax.bench.machine import describe_machine
 from dslo_jax.bench.truth import scaled_error
 from dslo_jax.logits import ClipLogits
 from dslo_jax.models.clip import load_clip
-from dslo_jax.models.clip_attention import ATTENTIONS
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 from dslo_jax.pipeline import Networks
 from dslo_jax.templates import IMAGENET_TEMPLATES
 from torch_bridge import reference

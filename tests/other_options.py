@@ -16,6 +16,7 @@ OTHER = {
     "source_scale": 3.0,
     "affinity_size": 128,
     "timestep": 100,
+    "noise_seed": 5,
     "affinity_layers": (("up_blocks.1.attentions.0", 1.0), ("down", 0.5)),
     "affinity_temperature": 0.5,
     "epsilon": 0.05,

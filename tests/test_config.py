@@ -105,6 +105,7 @@ def test_files_of_earlier_versions_still_load(tmp_path):
     later = {
         *("propagation_alpha", "propagation_steps", "clip_shape", "window"),
         *("window_stride", "background_threshold", "background_scale"),
+        "noise_seed",
     }
     earlier = {name: value for name, value in OTHER.items() if name not in later}
     assert SegmenterConfig.from_toml(path) == SegmenterConfig.of(**earlier)

@@ -54,6 +54,10 @@ MAY_IMPORT = {
         "config devices errors images loading pairs pipeline points prompts "
         "segmentation solvers stream templates"
     ),
+    "stablehlo": (
+        "config errors files images logits ops pipeline prompts segmenter solvers "
+        "tuning"
+    ),
     "ray_data": "errors outputs prompts segmenter stream",
     "": "config errors ops own_logits points segmentation segmenter solvers stream",
     "bench": (
@@ -79,15 +83,17 @@ MAY_IMPORT = {
         "segmenter"
     ),
     "demo": (
-        "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "
-        "images models outputs pairs prompts scenes segmentation segmenter solvers "
-        "templates weights"
+        "attention config empty_prompt errors evaluation.datasets evaluation.metrics "
+        "evaluation.sweeps files images models outputs pairs pipeline prompts scenes "
+        "segmentation segmenter solvers templates weights"
     ),
     "cli": (
-        "bench cache config devices errors evaluation evaluation.datasets "
+        "scenes evaluation.metrics "
+        "attention bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter solvers"
+        "pipeline prompts runs segmenter solvers stablehlo"
     ),
+    "__main__": "cli",
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.
 
@@ -147,7 +153,7 @@ def test_shapes_are_enforced_in_every_room_that_states_some():
         stating = "from jaxtyping import" in path.read_text()
         if stating and not any(f"{module}.".startswith(f"{n}.") for n in names):
             unchecked.add(module)
-    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet")
+    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet", "demo.steps")
     assert unchecked == {f"dslo_jax.{name}" for name in drawing}
 
 

@@ -46,13 +46,14 @@ NAMES = {
         *("Steps", "num_compilations", "place"),
     ),
     "logits": (
-        *("ClipLogits", "ClipOptions", "LogitsSource", "Windows", "load_logits"),
-        "window_features",
+        *("ClipLogits", "ClipOptions", "Cuts", "LogitsSource", "Windows"),
+        *("load_logits", "load_proxy", "window_features"),
     ),
     "attention": (
         *("AffinityOptions", "AffinitySource", "DiffusionAffinity", "Layers"),
         *("TransformerAffinity", "average_attention", "downscaling_of"),
-        *("fitting_size", "load_affinity"),
+        *("find_layers", "fitting_size", "latent_layers", "load_affinity"),
+        "short_name",
     ),
     "outputs": (
         *("DEFAULT_FILES", "EXPORTS", "FILES", "SCHEMA", "SavedResult"),

@@ -33,7 +33,7 @@ from dslo_jax.pairs import find_pair
 from dslo_jax.pipeline.sequences import photo_size
 from dslo_jax.templates import find_templates
 from torch_bridge import reference
-from torch_bridge.reference.diffusion import UP_LAYERS
+from torch_bridge.reference.diffusion import layers_to_read
 from torch_bridge.reference.sinkhorn import optimal_path_batched
 
 
@@ -129,7 +129,7 @@ class TorchPipeline:
                 classes.names,
                 find_templates(config.clip.templates),
             ).float()
-        layers = config.affinity.layers or UP_LAYERS
+        layers = layers_to_read(networks.unet, config.affinity)
         self._taps = {name: _MeanAttention() for name, _ in layers}
         self._layers = layers
         for name, tap in self._taps.items():

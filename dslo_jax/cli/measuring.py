@@ -56,6 +56,8 @@ class Measure:
         limit: Greatest number of photos; the first ones are used.
         max_pixels: Greatest number of pixels of a photo.
         model: A pair, or a folder with the sub-folders clip and diffusion.
+        proxy: Folder or repository of DINO or DINOv2, for logits that need a second
+            network, such as proxyclip.
         config: A TOML file with options of the method; they win over those that suit
             the model and the data set.
         batch: Number of photos at once.
@@ -76,6 +78,7 @@ class Measure:
     limit: int | None = None
     max_pixels: int = images.MAX_PIXELS
     model: str = "sd2+clip-b16"
+    proxy: str | None = None
     config: Path | None = None
     batch: int = 8
     precision: Precision = "auto"
@@ -144,11 +147,16 @@ def find_config(options: Measure, dataset: str) -> Pair:
         config = config.with_options(**protocol_options(protocol, dataset))
     if options.config is not None:
         config = SegmenterConfig.from_toml(options.config, base=config)
-    return pair._replace(config=config)
+    return pair._replace(config=config, proxy=options.proxy or pair.proxy)
 
 
-def load(options: Measure, pair: Pair) -> Loaded:
+def load(options: Measure, pair: Pair, *, with_proxy: bool) -> Loaded:
     """Load the networks.
+
+    Args:
+        options: The options of the command.
+        pair: From ``find_config``.
+        with_proxy: Whether logits that need a second network are measured.
 
     Raises:
         CheckpointError: A checkpoint is missing, damaged, or not of this kind.
@@ -167,6 +175,7 @@ def load(options: Measure, pair: Pair) -> Loaded:
             batch_size=options.batch,
             precision=options.precision,
             device=options.device,
+            with_proxy=with_proxy,
         )
     warn_of_padding(options.batch, networks.placement.parts)
     return Loaded(networks, circumstances)

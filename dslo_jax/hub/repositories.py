@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from dslo_jax.errors import CheckpointError
 from dslo_jax.hub.folders import CONFIG_FILES, NETWORKS, TEXT_ENCODER
 from dslo_jax.hub.presets import Kind, Mirror
+from dslo_jax.models.noise_schedule import FILE_NAME as SCHEDULE_FILE
 from dslo_jax.weights import choose_files
 
 
@@ -177,7 +178,7 @@ def needed_files(
     names = [file.name for file in listing.files]
     if kind == "attention":
         kind = "diffusion" if _holds_pipeline(names) else "clip"
-    wanted = {"model_index.json", "empty_prompt.safetensors"}
+    wanted = {"model_index.json", "empty_prompt.safetensors", SCHEDULE_FILE}
     if kind != "vit":
         tokenizers = "tokenizer" if kind == "diffusion" else ""
         wanted |= {_join(tokenizers, name) for name in TOKENIZER_FILES}

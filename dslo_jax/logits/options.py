@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dslo_jax.errors import OptionError
-from dslo_jax.models.clip_attention import ATTENTIONS
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 from dslo_jax.options import MAX_INT, Options, option
 
 
@@ -43,3 +43,8 @@ class ClipOptions(Options):
                 f"{self.window}, so that no window would see some of the patches; use "
                 f"{self.window} or less",
             )
+
+    @property
+    def needs_proxy(self) -> bool:
+        """Whether the attention needs a second network."""
+        return ATTENTIONS[self.attention].needs_proxy

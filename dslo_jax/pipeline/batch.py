@@ -40,10 +40,12 @@ class ScaledPhoto:
         self.clock = clock or Clock()
         self._copies: dict[Hashable, Any] = {}
 
-    def patches(self, options: ClipOptions, patch: int) -> ops.Patches:
-        """The photo as a sequence of patches; see ``sequences.cut_photo``."""
-        key = _sequence_key(options), patch
-        return self._copy(key, partial(cut_photo, options=options, patch=patch))
+    def patches(
+        self, options: ClipOptions, sides: tuple[int, ...]
+    ) -> tuple[ops.Patches, ...]:
+        """The photo as sequences of patches; see ``sequences.cut_photo``."""
+        key = _sequence_key(options), sides
+        return self._copy(key, partial(cut_photo, options=options, sides=sides))
 
     def square(self, side: int) -> UInt8[np.ndarray, "side side 3"]:
         """The photo as a square, for sources of affinities."""
@@ -62,7 +64,7 @@ class ScaledPhoto:
     def prepare(
         self,
         config: SegmenterConfig,
-        patch: int,
+        sides: tuple[int, ...],
         *,
         layers_of: tuple[int, int] | None = None,
     ) -> None:
@@ -70,10 +72,10 @@ class ScaledPhoto:
 
         Args:
             config: The configuration.
-            patch: Side of a patch of the source of logits, in pixels.
+            sides: Sides of the patches of the source of logits; see ``Cuts``.
             layers_of: Grid whose layers the labels need; ``None`` if they need none.
         """
-        self.patches(config.clip, patch)
+        self.patches(config.clip, sides)
         if config.discrepancy.needs_affinity:
             self.square(config.affinity.size)
         if layers_of is not None and self.photo.pixels.nbytes <= tuning.LAYERS_AHEAD:
@@ -157,25 +159,32 @@ class Batch(Steps):
         return self.networks.embed(self.clock, names, templates)
 
     def features(self, config: SegmenterConfig) -> PhotoFeatures:
-        """Compute CLIP's features of the patches, of one photo after the other.
+        """Compute the source's features of the patches, of one photo after the other.
 
         A photo is in a sequence of its own length, whatever the others are. So its
         features do not depend on the photos that share its batch. Of several devices,
         each computes those of its own photos.
         """
-        options, network = config.clip, self.networks.logits
+        options = config.clip
+        network = self.networks.source_of_logits(options.attention)
         stage = network_stage("features", network.module.stages[1])
-        patch = network.module.patch_size
-        longest = sequence_lengths(options, patch)[-1]
-        windows = Windows.of(options, patch)
+        sides, output = network.module.cuts(options.attention)
+        longest = sequence_lengths(options, sides[output])[-1]
+        windows = Windows.of(options, sides)
+        if windows is not None:
+            together = tuning.windows_together(self.placement.platform)
+            windows = windows._replace(output=output, together=together)
 
-        def has_windows(patches: ops.Patches) -> bool:
-            (grid,) = np.asarray(patches.grid).tolist()
-            return windows is not None and windows.are_several(*grid)
+        def has_windows(photo: Sequence[ops.Patches]) -> bool:
+            grids = [np.asarray(each.grid)[0].tolist() for each in photo]
+            return windows is not None and windows.are_several(grids)
 
         def compute() -> PhotoFeatures:
-            cut = [photo.patches(options, patch) for photo in self.scaled]
-            kinds = [(each.pixels.shape[1], has_windows(each)) for each in cut]
+            cut = [photo.patches(options, sides) for photo in self.scaled]
+            kinds = [
+                (has_windows(photo), *(each.pixels.shape[1] for each in photo))
+                for photo in cut
+            ]
             owned = self._owned()
             found: dict[tuple[int, int], Array] = {}
             for turn in turns(kinds, [list(dict.fromkeys(own)) for own in owned]):
@@ -185,18 +194,20 @@ class Batch(Steps):
                 features = stage(
                     self.clock,
                     network.state,
-                    self.placement.put_batch(patches),
+                    *self.placement.put_batch(patches),
                     graph=network.graph,
                     attention=options.attention,
                     longest=longest,
-                    **self._windows_of(windows, kinds[turn[0]][1]),
+                    **({"windows": windows} if kinds[turn[0]][0] else {}),
                 )
                 found |= {pair: features for pair in enumerate(turn)}
             features = (
                 self.placement.joined([found[pair] for pair in enumerate(slot)])
                 for slot in zip(*owned, strict=True)
             )
-            grids = np.concatenate([cut[each].grid for own in owned for each in own])
+            grids = np.concatenate(
+                [cut[each][output].grid for own in owned for each in own]
+            )
             return PhotoFeatures(tuple(features), self.placement.put_batch(grids))
 
         key = ("features", options.attention, _sequence_key(options))
@@ -266,13 +277,6 @@ class Batch(Steps):
             [min(photo, last) for photo in range(first, first + each)]
             for first in range(0, size, each)
         ]
-
-    def _windows_of(self, windows: Windows | None, are_several: bool) -> dict[str, Any]:
-        """The static arguments of a program that sees windows."""
-        if not are_several:
-            return {}
-        together = tuning.windows_together(self.placement.platform)
-        return {"windows": windows, "together": together}
 
     def _squares(self, side: int) -> ArrayOrShape:
         squares = [photo.square(side) for photo in self.scaled]

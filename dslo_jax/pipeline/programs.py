@@ -62,13 +62,11 @@ def _encode_text(
 
 def _dense_features(
     state: nnx.State,
-    patches: ops.Patches,
-    *,
+    *cuts: ops.Patches,
     graph: Static,
     attention: str,
     longest: int,
     windows: Windows | None = None,
-    together: int = 1,
 ) -> Float[Array, "1 longest channels"]:
     """Compute features of one photo, padded to the longest sequence.
 
@@ -76,20 +74,22 @@ def _dense_features(
 
     Args:
         state: Parameters of the network.
-        patches: The photo, RGB from 0 to 255.
+        cuts: The photo, RGB from 0 to 255, cut for the source and, if it has one, for
+            its proxy.
         graph: The network.
         attention: Attention of its last block.
         longest: Length of the result.
         windows: The windows that the network sees; ``None`` for the whole photo.
-        together: Number of windows that it sees at once.
     """
-    patches = patches._replace(pixels=_unit_range(jnp.asarray(patches.pixels)))
+    cuts = tuple(
+        each._replace(pixels=_unit_range(jnp.asarray(each.pixels))) for each in cuts
+    )
     network = nnx.merge(graph.value, state)
-    if windows is None:
-        features = network.features(patches, attention)
-    else:
-        see = partial(network.features, attention=attention)
-        features = window_features(see, patches, windows, together=together)
+
+    def see(patches: ops.Patches, *proxy: ops.Patches) -> Array:
+        return network.features(patches, attention, *proxy)
+
+    features = see(*cuts) if windows is None else window_features(see, cuts, windows)
     return jnp.pad(features, ((0, 0), (0, longest - features.shape[1]), (0, 0)))
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import Any
 
 import numpy as np
 
@@ -44,41 +43,58 @@ def sequence_lengths(options: ClipOptions, patch: int) -> tuple[int, ...]:
         The lengths; no photo has more patches than the last one. Squares have one
         length.
     """
-    longest = min(options.short_side, MAX_LONG), MAX_LONG
-    sizes = [*ASPECTS, longest]
-    counts = {math.prod(photo_size(size, options, patch)) // patch**2 for size in sizes}
-    return tuple(sorted(counts))
+    return tuple(sorted(set(_lengths(options, patch))))
 
 
-def cut_photo(pixels: np.ndarray, options: ClipOptions, patch: int) -> ops.Patches:
-    """Resize a photo and cut it into a sequence of patches.
+def cut_photo(
+    pixels: np.ndarray, options: ClipOptions, sides: Sequence[int]
+) -> tuple[ops.Patches, ...]:
+    """Resize a photo and cut it into a sequence of patches, for one or more networks.
 
-    Which length the sequence has depends on the size of this photo alone. Where the
-    network sees several windows, it is always the greatest, because the windows are
-    sequences of their own.
+    Which lengths the sequences have depends on the size of this photo alone. All of
+    them are the first ones, or the second ones ... of their network: two networks
+    together need no more programs than one. Where a network sees several windows, they
+    are the last ones, because the windows are sequences of their own.
 
     Args:
         pixels: The photo, RGB from 0 to 255.
-        options: Size for the network, its windows, and method of resizing.
-        patch: Side of a patch in pixels.
+        options: Size for the networks, windows, and method of resizing.
+        sides: Side of a patch in pixels, for each network.
     """
-    size = photo_size(pixels.shape[:2], options, patch)
-    rows, columns = size[0] // patch, size[1] // patch
-    lengths = sequence_lengths(options, patch)
-    length = next(length for length in lengths if length >= rows * columns)
-    windows = Windows.of(options, patch)
-    if windows is not None and windows.are_several(rows, columns):
-        length = lengths[-1]
-    resized = images.resize_photo(pixels, size, method=options.resample)
-    return ops.cut_patches(resized, patch, length)
+    photo = pixels.shape[0], pixels.shape[1]
+    sizes = [photo_size(photo, options, side) for side in sides]
+    lengths = [_lengths(options, side) for side in sides]
+    rank = max(
+        sum(length < math.prod(size) // side**2 for length in each)
+        for size, side, each in zip(sizes, sides, lengths, strict=True)
+    )
+    windows = Windows.of(options, sides)
+    grids = [(h // side, w // side) for (h, w), side in zip(sizes, sides, strict=True)]
+    if windows is not None and windows.are_several(grids):
+        rank = -1
+    return tuple(
+        ops.cut_patches(
+            images.resize_photo(pixels, size, method=options.resample), side, each[rank]
+        )
+        for size, side, each in zip(sizes, sides, lengths, strict=True)
+    )
 
 
-def turns(kinds: Sequence[Any], owned: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+def _lengths(options: ClipOptions, patch: int) -> list[int]:
+    """The lengths in increasing order; some of tiny photos are equal."""
+    longest = min(options.short_side, MAX_LONG), MAX_LONG
+    sizes = (photo_size(size, options, patch) for size in (*ASPECTS, longest))
+    return sorted(math.prod(size) // patch**2 for size in sizes)
+
+
+def turns(
+    kinds: Sequence[tuple[int, ...]], owned: Sequence[Sequence[int]]
+) -> Iterator[list[int]]:
     """In which order devices compute the features of their photos, one at a time.
 
     Args:
-        kinds: For each photo, what its program depends on, such as the length of its
-            sequence; values that have an order.
+        kinds: For each photo, what its program depends on: the lengths of its
+            sequences, and whether the network sees windows.
         owned: For each device, its photos.
 
     Yields:

@@ -12,6 +12,8 @@ from dslo_jax.attention import average_attention
 from dslo_jax.cost import Work, networks
 from dslo_jax.models.clip import Clip
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
+from dslo_jax.models.dinov3 import Dinov3
+from dslo_jax.models.dinov3_config import Dinov3Config
 from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.unet import UNet
 from dslo_jax.models.unet_config import UNetConfig
@@ -203,3 +205,19 @@ def test_vit_up_to_a_layer(grid, antialias, swiglu):
     )
     dropped = product(grid[0] * grid[1] + 5, 24, 24)
     assert networks.vit(config, *grid, 5, 1) + dropped == found
+
+
+@pytest.mark.parametrize("swiglu", [False, True])
+def test_dinov3_up_to_a_layer(swiglu):
+    """Nothing is resampled, whatever the grid; the rotation is no product."""
+    config = Dinov3Config(
+        **{"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3},
+        **{"num_attention_heads": 3, "image_size": 32, "patch_size": 8},
+        **{"num_register_tokens": 4, "swiglu": swiglu},
+    )
+    found = products(
+        lambda: Dinov3(config, rngs=nnx.Rngs(0)),
+        lambda vit, pixels: vit.queries_keys(pixels, (0, 1)),
+        floats(1, 48, 40, 3),
+    )
+    assert networks.vit(config, 6, 5, 5, 1) == found

@@ -43,6 +43,7 @@ STEPS = {
     "source_scale": {"prepared", "solved"},
     "affinity_size": {"encoded", "affinity", "guide", *AFTER_LOGITS},
     "timestep": {"affinity", "solved"},
+    "noise_seed": {"affinity", "solved"},
     "affinity_layers": {"affinity", "solved"},
     "affinity_temperature": {"affinity", "solved"},
     "mode": {"solved"},

@@ -12,7 +12,11 @@ from dslo_jax import solvers
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.solvers import Discrepancy
 from torch_bridge.reference.clip import class_logits, text_features, window_features
-from torch_bridge.reference.diffusion import UP_LAYERS, Diffusion, diffusion_affinity
+from torch_bridge.reference.diffusion import (
+    Diffusion,
+    diffusion_affinity,
+    layers_to_read,
+)
 from torch_bridge.reference.divergence import kl_map
 from torch_bridge.reference.logits import normalize, reject_classes, resize, suppress
 from torch_bridge.reference.markov import maximum_velocity
@@ -101,7 +105,7 @@ def segment(
         lambda: diffusion_affinity(
             diffusion,
             affinity_pixels,
-            layers=config.affinity.layers or UP_LAYERS,
+            layers=layers_to_read(diffusion.unet, config.affinity),
             timestep=config.affinity.timestep,
             temperature=config.affinity.temperature,
         ),

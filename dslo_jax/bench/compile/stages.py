@@ -211,7 +211,7 @@ def _clip_case(name: str, size: Size, place: Place) -> Case:
             is_network=True,
         )
     options, patch = SegmenterConfig().clip, config.vision.patch_size
-    patches = cut_photo(np.zeros((*PHOTO, 3), np.uint8), options, patch)
+    patches = cut_photo(np.zeros((*PHOTO, 3), np.uint8), options, (patch,))[0]
     longest = sequence_lengths(options, patch)[-1]
     return Case(
         name,

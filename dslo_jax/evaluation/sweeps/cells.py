@@ -15,7 +15,12 @@ Oracle = Literal["classes", "affinity", "seeds", "map", "shares"]
 
 _ALWAYS_TOLD = ("velocity", "path", "kl")
 
-_LATER = {"clip_shape": "aspect", "window": 0, "background_threshold": 0.0}
+_LATER = {
+    "noise_seed": -1,
+    "clip_shape": "aspect",
+    "window": 0,
+    "background_threshold": 0.0,
+}
 """Options that journals of earlier versions do not contain, and the value with which
 the labels are those of earlier versions."""
 

@@ -38,6 +38,8 @@ class Measurement(NamedTuple):
         converged: Share of the surviving classes that the solver converged for.
         ties: Share of the pixels whose best value two classes share.
         seconds: Of solver and labels; compilation left out.
+        logits_seconds: Of the features of the patches; ``None`` where an earlier cell
+            had computed them.
         unsure: Share of the pixels that are background by the threshold; ``None``
             without one.
     """
@@ -51,6 +53,7 @@ class Measurement(NamedTuple):
     converged: float
     ties: float
     seconds: float
+    logits_seconds: float | None
     unsure: float | None = None
 
 
@@ -63,6 +66,7 @@ class Labelled(NamedTuple):
         solved: Status of those classes; the arrays have no batch axis.
         ties: Share of tied pixels.
         seconds: As in ``Measurement``.
+        logits_seconds: As in ``Measurement``.
         unsure: As in ``Measurement``.
     """
 
@@ -71,6 +75,7 @@ class Labelled(NamedTuple):
     solved: Solution
     ties: float
     seconds: float
+    logits_seconds: float | None
     unsure: float | None = None
 
 
@@ -162,12 +167,15 @@ class Sweep:
             ties=found.ties,
             unsure=found.unsure,
             seconds=found.seconds,
+            logits_seconds=found.logits_seconds,
         )
 
 
 def _labels(batch: InformedBatch, cell: Cell, count: int) -> list[Labelled]:
     """The labels of every photo by one cell."""
     solved = batch.solved(cell.config)
+    stage = batch.networks.logits.module.stages[1]
+    spent = batch.clock.seconds_of(stage) / count  # one photo after the other
     batch.clock = Clock()
     found = batch.class_labels(cell.config)
     seconds = batch.clock.seconds_of("labels") / count
@@ -183,6 +191,7 @@ def _labels(batch: InformedBatch, cell: Cell, count: int) -> list[Labelled]:
                 ties=labelled.ties,
                 unsure=labelled.unsure,
                 seconds=solved.seconds / len(batch.padded) + seconds,
+                logits_seconds=spent or None,
             )
         )
     return results

@@ -3,7 +3,7 @@ import pytest
 from dslo_jax import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation import TABLES, Attention, Cell, build_tables
-from dslo_jax.models.clip_attention import ATTENTIONS
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 
 
 LAYERS = (
