@@ -389,13 +389,10 @@ def _notes(reports: list[ClassReport], labelled: ClassLabels) -> tuple[str, ...]
         reasons = dict.fromkeys(Reason[r.reason].sentence for r in stuck)
         names = ", ".join(report.name for report in stuck)
         notes.append(f"the solver did not converge for: {names}. {' '.join(reasons)}")
-    if labelled.ties > 0.01:
-        notes.append(
-            f"{labelled.ties:.1%} of the pixels are ties, given to the lower index"
-        )
-    if (labelled.unsure or 0) > 0.9:
-        notes.append(
-            f"{labelled.unsure:.1%} of the pixels are below background_threshold, and "
-            "so background"
-        )
+    ties, unsure = labelled.ties, labelled.unsure or 0
+    if ties > 0.01:
+        notes.append(f"{ties:.1%} of the pixels are ties, given to the lower index")
+    if unsure > 0.9:
+        words = "of the pixels are below background_threshold, and so background"
+        notes.append(f"{unsure:.1%} {words}")
     return tuple(notes)

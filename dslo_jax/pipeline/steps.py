@@ -395,8 +395,6 @@ class Steps(ABC):
     def _dense(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
         """Compute the labels of one photo by dense upsampling."""
         solved, pixels = self.solved(config), self.photos[index].pixels
-        maps = solved.solution.value[index], int(solved.counts[index])
-        options, grid = config.upsampling, self.grid(config)
-        return by_host.label_densely(
-            self.clock, self.placement, *maps, pixels, grid, options
-        )
+        given = solved.solution.value[index], int(solved.counts[index]), pixels
+        place, grid = (self.clock, self.placement), self.grid(config)
+        return by_host.label_densely(*place, *given, grid, config.upsampling)

@@ -1,6 +1,7 @@
 """Pixels that become background because no name is probable enough."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ CONFIG = SegmenterConfig.of(affinity_size=64, short_side=64, templates=("{}",))
 CLASSES = ["cat", ("sofa", "couch"), "wall", ("background", "sky")]
 BACKGROUND = 3
 SIZES = ((50, 75), (64, 64), (90, 31))
-ON = {"background_threshold": 0.5, "background_scale": 4.0}
+ON: dict[str, Any] = {"background_threshold": 0.5, "background_scale": 4.0}
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Windows and the square input, from photos to labels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from tests.pipeline.conftest import CONFIG
 
 NAMES = ["cat", "sofa", "wall", "sky", "road"]
 SIZES = ((50, 75), (64, 64), (90, 31), (33, 140))
-WINDOWS = {"window": 32, "window_stride": 16}
+WINDOWS: dict[str, Any] = {"window": 32, "window_stride": 16}
 
 
 @pytest.fixture(scope="module")
