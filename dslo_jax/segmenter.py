@@ -16,7 +16,7 @@ from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
 from dslo_jax.loading import load_pair
 from dslo_jax.pairs import World, find_pair
-from dslo_jax.pipeline import Batch, Networks
+from dslo_jax.pipeline import Batch, Networks, check_background
 from dslo_jax.pipeline.stages import Announce, Clock
 from dslo_jax.points import PointMaps, check_points, solve_points, with_velocity
 from dslo_jax.segmentation import ModelInfo, Segmentation
@@ -43,8 +43,8 @@ class Segmenter:
 
     Raises:
         OptionError: The discrepancy needs an affinity, or the logits need a proxy, and
-            there is none (``O05``), or the network cannot use an option of the affinity
-            (``O01``).
+            there is none (``O05``), or a network cannot use an option, such as the
+            layers of the affinity or the size of a window (``O01``).
         ClassListError: A template does not hold exactly one ``{}`` (``C05``).
     """
 
@@ -158,11 +158,7 @@ class Segmenter:
     def configured(
         self, *, discrepancy: Discrepancy | None = None, **options: Any
     ) -> SegmenterConfig:
-        """The configuration of a call with these options.
-
-        Raises:
-            OptionError: An option is unknown or out of range.
-        """
+        """The configuration of a call with these options (``OptionError``)."""
         config = self.config.with_options(discrepancy=discrepancy, **options)
         return self._checked(config)
 
@@ -309,10 +305,12 @@ class Segmenter:
         config = self.configured(discrepancy=discrepancy, **options)
         if isinstance(photos, Sized):
             batch_size = max(1, min(batch_size, len(photos)))
+        listed = prompts.parse_classes(classes)
+        check_background(config, listed.background)
         stream = Stream(
             self.networks,
             config,
-            prompts.parse_classes(classes),
+            listed,
             batch_size=batch_size,
             time_stages=time_stages,
             max_pixels=max_pixels,
@@ -411,7 +409,7 @@ class Segmenter:
     def _checked(self, config: SegmenterConfig) -> SegmenterConfig:
         """Check a configuration, and fill in the layers of the affinity."""
         find_templates(config.clip.templates)
-        self.networks.source_of_logits(config.clip.attention)
+        self.networks.check(config)
         if not config.discrepancy.needs_affinity:
             return config
         affinity = self.networks.affinity(config.affinity).module.options

@@ -42,7 +42,7 @@ MAY_IMPORT = {
         "templates tuning"
     ),
     "small_world": "pairs pipeline prompts",
-    "segmentation": "config errors images ops outputs pipeline solvers",
+    "segmentation": "config errors images outputs pipeline prompts solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
     "points": "config errors images ops pipeline solvers",
     "stream": (
@@ -55,7 +55,8 @@ MAY_IMPORT = {
         "segmentation solvers stream templates"
     ),
     "stablehlo": (
-        "config errors files images ops pipeline prompts segmenter solvers tuning"
+        "config errors files images logits ops pipeline prompts segmenter solvers "
+        "tuning"
     ),
     "ray_data": "errors outputs prompts segmenter stream",
     "": "config errors ops own_logits points segmentation segmenter solvers stream",

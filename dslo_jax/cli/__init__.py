@@ -125,7 +125,9 @@ def _without_command(word: str, errors: Console) -> int:
     if not word:
         say(errors, _USAGE)
         return OptionError.exit_code
-    near = difflib.get_close_matches(word, [*COMMANDS, "--help", "--version"], n=1)
+    known = [*COMMANDS, "--help", "--version"]
+    near = [each for each in known if word.startswith(each) or each.startswith(word)]
+    near = near or difflib.get_close_matches(word, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     kind = "option" if word.startswith("-") else "command"
     error = OptionError(

@@ -13,8 +13,9 @@ from jaxtyping import Array, Float
 from dslo_jax import prompts
 from dslo_jax.attention import AffinityOptions, AffinitySource
 from dslo_jax.cache import NameStore
+from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
-from dslo_jax.logits import LogitsSource
+from dslo_jax.logits import LogitsSource, Windows
 from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import network_stage
 from dslo_jax.pipeline.stages import Clock, Static
@@ -214,6 +215,18 @@ class Networks:
         """
         variant = self.affinity(options, name)
         return self._encoders.setdefault((name, variant.module.encoding), variant)
+
+    def check(self, config: SegmenterConfig) -> None:
+        """Refuse options that the source of logits cannot use; load its proxy.
+
+        Raises:
+            CheckpointError: As for ``source_of_logits``.
+            OptionError: As for ``source_of_logits``, or its windows are no whole
+                patches (``O01``).
+        """
+        attention = config.clip.attention
+        source = self.source_of_logits(attention).module
+        Windows.of(config.clip, source.cuts(attention).sides)
 
     def grid(self, options: AffinityOptions, name: str = "") -> tuple[int, int]:
         """Rows and columns of the maps, without loading anything."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from dslo_jax import tuning
-from dslo_jax.errors import DeviceError
+from dslo_jax.errors import DeviceError, is_out_of_memory
 from dslo_jax.pipeline.mesh import over_photos
 
 
@@ -305,7 +305,7 @@ class Stage:
                     if clock.waits:
                         jax.block_until_ready(result)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             raise self._no_memory(self._compiled.get(key)) from error
         seconds, compiling = time.perf_counter() - ready, ready - start

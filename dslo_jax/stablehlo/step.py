@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Int32, UInt8
 
-from dslo_jax import images, ops
+from dslo_jax import ops, tuning
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.pipeline import Networks, checks, programs
+from dslo_jax.logits import Windows, window_features
+from dslo_jax.pipeline import Networks, check_background, checks, programs
 from dslo_jax.pipeline.networks import OnDevice
+from dslo_jax.pipeline.sequences import photo_size
 from dslo_jax.solvers import Reason, Solution
 from dslo_jax.stablehlo.labels import label_photos
 from dslo_jax.stablehlo.resizing import resize_photos
@@ -52,12 +54,24 @@ class WholeStep:
         networks: The networks.
         config: Options of the method.
         bucket: The sizes.
+        background: Index of the background class, if there is one.
+
+    Raises:
+        OptionError: There is a background threshold and no such class (``O05``).
     """
 
-    def __init__(self, networks: Networks, config: SegmenterConfig, bucket: Bucket):
-        self._config, self._bucket = config, bucket
+    def __init__(
+        self,
+        networks: Networks,
+        config: SegmenterConfig,
+        bucket: Bucket,
+        background: int | None = None,
+    ):
+        check_background(config, background)
+        self._config, self._bucket, self._background = config, bucket, background
         self._grid = networks.grid(config.affinity)
-        self._networks = {"clip": networks.logits}
+        source = networks.source_of_logits(config.clip.attention)
+        self._networks = {"clip": source}
         if config.discrepancy.needs_affinity:
             self._networks["attention"] = networks.affinity(config.affinity)
 
@@ -87,7 +101,14 @@ class WholeStep:
             ``"num_steps"``.
         """
         discrepancy, pixels = self._config.discrepancy, inputs["pixels"]
-        logits = self._logits(parameters, inputs)
+        photos = self._features(parameters, pixels)
+        logits = programs.LOGITS.function(
+            photos,
+            inputs["text"],
+            inputs["class_of_name"],
+            num_classes=self._bucket.classes,
+            grid=self._grid,
+        )
         given = programs.SOURCES.function(logits, options=self._config.source)
         values = given.logits if discrepancy.takes_logits else given.source
         classes = self._bucket.classes
@@ -101,30 +122,63 @@ class WholeStep:
         is_solved &= ~jnp.isnan(solution.error)
         known = (is_solved | ~real).all(axis=1) & (given.non_finite == 0).all(axis=1)
         found = self._label(solution.value, counts, pixels)
-        labels = _renumbered(found.labels, order)
+        labels, tied = _renumbered(found.labels, order), found.tied
+        if self._config.background.is_used:
+            unsure = self._unsure(photos, inputs["text"])
+            labels = jnp.where(unsure, self._background, labels)
+            tied &= ~unsure
         return {
             "labels": jnp.where(known[:, None, None], labels, UNKNOWN),
-            "tied": found.tied & known[:, None, None],
+            "tied": tied & known[:, None, None],
             **self._by_class(solution, given),
         }
 
-    def _logits(
-        self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]
-    ) -> Float[Array, "batch classes patches"]:
-        options, patch = self._config.clip, self._networks["clip"].module.patch_size
-        size = images.short_side_size(self._bucket.size, options.short_side, patch)
-        small = resize_photos(inputs["pixels"], size, method=options.resample)
-        patches = _cut(small, patch)
-        features = self._network("clip", parameters).features(
-            patches, options.attention
+    def _features(
+        self, parameters: Mapping[str, Array], pixels: UInt8[Array, "batch h w 3"]
+    ) -> programs.PhotoFeatures:
+        options, network = self._config.clip, self._network("clip", parameters)
+        sides, output = self._networks["clip"].module.cuts(options.attention)
+        sizes = [photo_size(self._bucket.size, options, side) for side in sides]
+        cuts = [
+            _cut(resize_photos(pixels, size, method=options.resample), side)
+            for size, side in zip(sizes, sides, strict=True)
+        ]
+        windows = Windows.of(options, sides)
+
+        def see(patches: ops.Patches, *proxy: ops.Patches) -> Array:
+            return network.features(patches, options.attention, *proxy)
+
+        def of_one(*cuts: ops.Patches) -> Float[Array, "patches channels"]:
+            """The features of a photo, whatever the others are."""
+            return see(*jax.tree.map(lambda leaf: leaf[None], cuts))[0]
+
+        def slide(platform: str) -> Array:
+            assert windows is not None
+            together = tuning.windows_together(platform)
+            placed = windows._replace(output=output, together=together)
+            return window_features(see, cuts, placed)
+
+        grids = [
+            (h // side, w // side) for (h, w), side in zip(sizes, sides, strict=True)
+        ]
+        if windows and windows.are_several(grids):
+            features = tuning.by_platform(
+                cpu=partial(slide, "cpu"), other=partial(slide, "")
+            )
+        else:
+            features = jax.vmap(of_one)(*cuts)
+        return programs.PhotoFeatures((features,), jnp.asarray(cuts[output].grid))
+
+    def _unsure(
+        self, photos: programs.PhotoFeatures, text: Float[Array, "names channels"]
+    ) -> Bool[Array, "batch height width"]:
+        """The pixels whose greatest probability is below the threshold."""
+        options = self._config.background
+        sure = programs.CONFIDENCE.function(
+            photos, text, scale=options.scale, grid=self._grid
         )
-        return programs.LOGITS.function(
-            programs.PhotoFeatures((features,), jnp.asarray(patches.grid)),
-            inputs["text"],
-            inputs["class_of_name"],
-            num_classes=self._bucket.classes,
-            grid=self._grid,
-        )
+        pixels = ops.resize(sure.reshape(-1, *self._grid), self._bucket.size)
+        return pixels < options.threshold
 
     def _affinity(
         self, parameters: Mapping[str, Array], pixels: UInt8[Array, "batch h w 3"]
@@ -171,7 +225,7 @@ class WholeStep:
         place = jnp.cumsum(active, axis=1, dtype=jnp.int32) - 1
         place = jnp.clip(place, 0, solution.error.shape[1] - 1)
 
-        def of_class(rows: Array, rejected: float) -> Array:
+        def of_class(rows: Array, rejected: int | float) -> Array:
             shape = (*place.shape, *[1] * (rows.ndim - 2))
             taken = jnp.take_along_axis(rows, place.reshape(shape), axis=1)
             return jnp.where(active.reshape(shape), taken, rejected)

@@ -184,7 +184,7 @@ def test_vision_without_class_token():
         lambda clip, patches: clip.patch_features(patches, attention="sc-clip"),
         Patches(floats(1, 18, 8, 8, 3), jax.ShapeDtypeStruct((1, 2), jnp.int32)),
     )
-    dropped = product(18, 32, 32).times(2)
+    dropped = product(18, 32, 32).looped(2)
     assert networks.vision(CLIP, 18, "sc-clip") + dropped == found
 
 
