@@ -49,9 +49,10 @@ MAY_IMPORT = {
         "config errors images pairs pipeline prompts segmentation small_world threads "
         "tuning"
     ),
+    "kept": "config images pairs pipeline prompts segmentation small_world",
     "loading": "attention cache devices hub logits pairs pipeline segmentation",
     "segmenter": (
-        "config devices errors images loading pairs pipeline points prompts "
+        "config devices errors images kept loading pairs pipeline points prompts "
         "segmentation solvers stream templates"
     ),
     "ray_data": "errors outputs prompts segmenter stream",

@@ -39,7 +39,7 @@ NAMES = {
         *("read_class_file", "split_classes", "tokenize"),
     ),
     "pipeline": (
-        *("Batch", "Memory", "Networks", "Placement", "Room"),
+        *("AdjustableSolver", "Batch", "Memory", "Networks", "Placement", "Room"),
         *("ScaledPhoto", "Solved", "SolverInput"),
         *("Steps", "num_compilations", "place"),
     ),

@@ -1,5 +1,6 @@
 """The pipeline from photos and words to labels: networks, steps and programs."""
 
+from dslo_jax.pipeline.adjustable import AdjustableSolver as AdjustableSolver
 from dslo_jax.pipeline.batch import (
     Batch as Batch,
     ScaledPhoto as ScaledPhoto,

@@ -6,6 +6,7 @@ every ``Segmenter``. The axes are ``batch`` (photos), ``names`` (synonyms),
 ``patches``; labels have the axes of ``ops.tiles``.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -247,6 +248,10 @@ def _label_densely(
         range_variance=options.range_variance,
     )
 
+
+Solver = Callable[..., Solution]
+"""A function like ``DISCREPANCY``: of a clock, a source, an affinity, and the
+``discrepancy`` to solve for."""
 
 LOGITS = Stage("logits", _match)
 SOURCES = Stage("logits", _prepare)

@@ -41,6 +41,11 @@ from dslo_jax.pipeline.stages import Clock
 class Steps(ABC):
     """The steps from logits and an affinity to labels; subclasses supply these two.
 
+    Attributes:
+        solver: The program of the solver. An ``AdjustableSolver`` needs no other
+            program for another threshold.
+        asked: What the logits depend on besides photos and options: the classes.
+
     Args:
         photos: At most ``size`` photos.
         titles: Titles of the classes.
@@ -53,6 +58,8 @@ class Steps(ABC):
         room: The sizes to solve with where the host does not decide; may be shared by
             all batches of a run.
     """
+
+    solver: programs.Solver = programs.DISCREPANCY
 
     def __init__(
         self,
@@ -69,6 +76,7 @@ class Steps(ABC):
         size = placement.padded(size)
         self.padded = [*photos, *[photos[-1]] * (size - len(photos))]
         self.titles = tuple(titles)
+        self.asked: Hashable = self.titles
         self.placement = placement
         self.clock = clock or Clock()
         self.memory = memory or Memory()
@@ -89,7 +97,8 @@ class Steps(ABC):
 
     def solved_key(self, config: SegmenterConfig) -> tuple[Hashable, ...]:
         """Key of the maps: everything that they depend on."""
-        return config.clip, config.source, config.affinity, config.discrepancy
+        parts = config.clip, config.source, config.affinity, config.discrepancy
+        return self.asked, *parts
 
     def prepared(self, config: SegmenterConfig) -> SolverInput:
         """Prepare the logits: early rejection, suppression, normalisation."""
@@ -98,7 +107,7 @@ class Steps(ABC):
             logits = self.logits(config)
             return programs.SOURCES(self.clock, logits, options=config.source)
 
-        key = ("prepared", config.clip, config.source, self.grid(config))
+        key = "prepared", self.asked, config.clip, config.source, self.grid(config)
         return self.memory.recall(key, compute)
 
     def start(self, config: SegmenterConfig) -> None:
@@ -216,7 +225,12 @@ class Steps(ABC):
         non_finite = self.placement.fetch(given.non_finite)
         checks.check_logits(non_finite, self.titles, self.padded)
         return by_host.solve(
-            self.clock, self.placement, given, self.affinity(config), config.discrepancy
+            self.clock,
+            self.placement,
+            given,
+            self.affinity(config),
+            config.discrepancy,
+            self.solver,
         )
 
     def _solve_by_device(self, config: SegmenterConfig) -> Solved:
@@ -259,6 +273,7 @@ class Steps(ABC):
                 affinity,
                 config.discrepancy,
                 sizes,
+                self.solver,
             )
 
         return self.memory.recall(self._key("started", config), start)
