@@ -101,6 +101,12 @@ class OutputError(DsloError):
         )
 
 
+class RequestError(DsloError):
+    """A request that ``dslo serve`` refuses (``V..``)."""
+
+    exit_code = 2
+
+
 def attempt(function: Callable[..., R], *args: Any) -> R | DsloError:
     """The result of a function, or the error why a photo has none.
 

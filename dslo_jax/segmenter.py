@@ -63,7 +63,8 @@ class Segmenter:
         if discrepancy is not None:
             self.config = self.config.with_options(discrepancy=discrepancy)
         self.config = self._checked(self.config)  # errors now, not at the first photo
-        self._announce, self._model, self._world = announce, model, world
+        self._announce, self._model = announce, model
+        self.world = world
 
     @classmethod
     def from_pretrained(
@@ -294,7 +295,7 @@ class Segmenter:
             time_stages=time_stages,
             max_pixels=max_pixels,
             announce=self._announce,
-            world=self._world,
+            world=self.world,
             model=self.model_info(config),
         )
         return stream.run(photos)
@@ -342,7 +343,7 @@ class Segmenter:
                 size,
                 batch_size=batch_size,
                 announce=self._announce,
-                world=self._world,
+                world=self.world,
             )
 
     def keep(self, image: Any) -> KeptPhoto:
@@ -371,7 +372,7 @@ class Segmenter:
             photo,
             lambda options: self._checked(self.config.with_options(**options)),
             model=self.model_info,
-            world=self._world,
+            world=self.world,
         )
 
     def prompt(

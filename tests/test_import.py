@@ -79,6 +79,10 @@ MAY_IMPORT = {
         "evaluation.reports evaluation.sweeps files pipeline prompts runs scenes "
         "segmenter"
     ),
+    "serve": (
+        "config devices errors images kept options outputs pipeline prompts scenes "
+        "segmentation segmenter"
+    ),
     "demo": (
         "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "
         "images models outputs pairs prompts scenes segmentation segmenter solvers "
@@ -87,7 +91,7 @@ MAY_IMPORT = {
     "cli": (
         "bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter solvers"
+        "pipeline prompts runs segmenter serve solvers"
     ),
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.

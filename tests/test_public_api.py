@@ -41,7 +41,7 @@ NAMES = {
     "pipeline": (
         *("AdjustableSolver", "Batch", "Memory", "Networks", "Placement", "Room"),
         *("ScaledPhoto", "Solved", "SolverInput"),
-        *("Steps", "num_compilations", "place"),
+        *("Steps", "forget_programs", "num_compilations", "place"),
     ),
     "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
     "attention": (

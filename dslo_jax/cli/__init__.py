@@ -13,6 +13,7 @@ from dslo_jax.cli import (
     evaluate,
     export,
     segment,
+    serve,
     terminal,
     weights,
 )
@@ -33,10 +34,12 @@ COMMANDS = {
     "ablate": ablate.run,
     "bench": bench.run,
     "cache": cache.run,
+    "serve": serve.run,
 }
 _USAGE = """usage: dslo COMMAND ...
 
   dslo segment PHOTO... --classes "cat, sofa|couch, wall"   photos to label maps
+  dslo serve --model demo                                   a page in the browser
   dslo export FORMAT RESULTS TARGET                         results for other programs
   dslo weights                                              list the checkpoints
   dslo weights NAME...                                      download and verify some

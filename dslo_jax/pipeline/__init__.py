@@ -12,6 +12,7 @@ from dslo_jax.pipeline.networks import Networks as Networks
 from dslo_jax.pipeline.placement import Placement as Placement
 from dslo_jax.pipeline.programs import (
     SolverInput as SolverInput,
+    forget_programs as forget_programs,
     num_compilations as num_compilations,
 )
 from dslo_jax.pipeline.steps import Steps as Steps

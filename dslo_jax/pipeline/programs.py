@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int32, UInt8
 
 from dslo_jax import ops
 from dslo_jax.ops.options import SourceOptions, UpsamplingOptions
+from dslo_jax.pipeline.adjustable import ADJUSTABLE
 from dslo_jax.pipeline.stages import Stage, Static
 from dslo_jax.solvers import Discrepancy, Solution
 
@@ -288,9 +289,18 @@ def network_stage(part: str, name: str) -> Stage:
 def all_stages() -> tuple[Stage, ...]:
     """All stages that exist in this process so far."""
     chosen = LOGITS, SOURCES, CHOSEN, COMPACTED
-    return (*_OF_NETWORKS.values(), *chosen, DISCREPANCY, *_LABELS)
+    return (*_OF_NETWORKS.values(), *chosen, DISCREPANCY, ADJUSTABLE, *_LABELS)
 
 
 def num_compilations() -> int:
     """Number of programs that all stages have compiled in this process."""
     return sum(stage.num_compilations for stage in all_stages())
+
+
+def forget_programs() -> None:
+    """Free the memory of all programs; they are compiled again when needed.
+
+    A process that serves any options for months would otherwise keep ever more.
+    """
+    for stage in all_stages():
+        stage.forget_programs()
