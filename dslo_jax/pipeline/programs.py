@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int32, UInt8
 
 from dslo_jax import ops
 from dslo_jax.ops.options import SourceOptions, UpsamplingOptions
-from dslo_jax.pipeline.adjustable import ADJUSTABLE
+from dslo_jax.pipeline.numbers import Numbers, join
 from dslo_jax.pipeline.stages import Stage, Static
 from dslo_jax.solvers import Discrepancy, Solution
 
@@ -224,6 +224,17 @@ def _solve(
     return jax.vmap(discrepancy.solve)(source, affinity)
 
 
+def _solve_adjusted(
+    source: Float[Array, "batch active patches"],
+    affinity: Float[Array, "batch patches patches"] | None,
+    numbers: Numbers,
+    *,
+    discrepancy: Discrepancy,
+) -> Solution:
+    """Solve for a discrepancy whose numbers are inputs; see ``adjustable``."""
+    return jax.vmap(join(discrepancy, numbers).solve)(source, affinity)
+
+
 def _label_densely(
     values: Float[Array, "active patches"],
     count: Int32[Array, ""],
@@ -259,6 +270,7 @@ SOURCES = Stage("logits", _prepare)
 CHOSEN = Stage("logits", _choose)
 COMPACTED = Stage("logits", _compact)
 DISCREPANCY = Stage("solver", _solve)
+ADJUSTABLE = Stage("solver", _solve_adjusted)
 LABELS = Stage("labels", ops.label_tile)
 LAYER_LABELS = Stage("labels", ops.label_layers)
 DENSE_LABELS = Stage("labels", _label_densely)

@@ -1,15 +1,19 @@
 """Drives Chromium over its debugging pipe, so that no driver is needed."""
 
 import base64
+import contextlib
 import json
 import os
 import select
 import subprocess
 import time
-from contextlib import contextmanager
 
 
 CHROMIUM = "/usr/bin/chromium"
+
+
+class ScriptError(Exception):
+    """A script of a test cannot run."""
 
 
 class Tab:
@@ -66,15 +70,17 @@ class Tab:
             awaitPromise=True,
             userGesture=True,
         )
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        if "exceptionDetails" in found:
+            raise ScriptError(found["exceptionDetails"])
         return found["result"].get("value")
 
     def until(self, condition, seconds=30):
         """Wait until an expression is true; return its value."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if value := self.run(condition):
-                return value
+            with contextlib.suppress(ScriptError):  # another page is just being opened
+                if value := self.run(condition):
+                    return value
             time.sleep(0.05)
         text = self.run("document.body.innerText")
         raise AssertionError(f"never: {condition}\n{text}\n{self.faults}")
@@ -120,7 +126,7 @@ class Tab:
         path.write_bytes(base64.b64decode(found["data"]))
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened(folder):
     """Chromium with one empty page, for a ``with`` block."""
     to_chromium, from_us = os.pipe()
