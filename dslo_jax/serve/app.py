@@ -41,6 +41,7 @@ from dslo_jax.serve.bodies import Bodies, ClientLeft
 from dslo_jax.serve.guard import App, Guard
 from dslo_jax.serve.limits import Limits
 from dslo_jax.serve.line import (
+    Busy,
     Done,
     Event,
     Failed,
@@ -64,8 +65,6 @@ _STATUS_OF_ROOM = {"O": 400, "C": 400, "I": 400, "S": 422, "D": 503, "W": 500}
 _KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _KINDS |= {"svg": "image/svg+xml"}
 _GZIP = {"content-encoding": "gzip"}
-_PATIENCE = 2  # seconds, where no line knows better
-
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -147,7 +146,8 @@ class Page:
     async def _state(self, request: Request) -> Response:
         del request
         warming = self.studio.warming
-        return _json({"warming": warming, "ready": not warming})
+        ready = not warming and not self.solving.num_spare
+        return _json({"warming": warming, "ready": ready})
 
     async def _scene_picture(self, request: Request) -> Response:
         seed = request.path_params["seed"]
@@ -217,8 +217,8 @@ def error_response(error: DsloError) -> Response:
     """The response that tells of an error, as JSON with its code and message."""
     status = _STATUS.get(error.code, _STATUS_OF_ROOM.get(error.code[:1], 400))
     headers = {"connection": "close"} if status in (403, 408, 413) else {}
-    if status == 503:
-        headers["retry-after"] = str(_PATIENCE)
+    if isinstance(error, Busy):
+        headers["retry-after"] = str(error.seconds)
     return _json({"error": _facts(error)}, status, headers)
 
 

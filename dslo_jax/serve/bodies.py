@@ -7,6 +7,7 @@ from typing import Any
 
 from dslo_jax.errors import RequestError
 from dslo_jax.serve.guard import Receive, Scope
+from dslo_jax.serve.line import Busy
 
 
 _LINGER_SECONDS = 2.0
@@ -37,8 +38,8 @@ class Bodies:
             most_bytes: Greatest size of this body.
 
         Raises:
-            RequestError: It is too large (``V03``) or too slow (``V04``), or there is
-                no room now (``V05``).
+            RequestError: It is too large (``V03``) or too slow (``V04``).
+            Busy: There is no room now.
             ClientLeft: The client has gone.
         """
         announced = dict(scope["headers"]).get(b"content-length", b"0")
@@ -61,10 +62,7 @@ class Bodies:
                         await _discard(receive)
                         raise _too_large(size, most_bytes)
                     if self._held > self._most_bytes:
-                        raise RequestError(
-                            "V05",
-                            "too many files are being sent at once; try again in 2 s",
-                        )
+                        raise Busy("too many files are being sent at once", 2)
                     if not message.get("more_body", False):
                         return b"".join(parts)
         except TimeoutError as error:

@@ -60,6 +60,19 @@ class Cancelled(Exception):
     """Nobody waits for the result of this task any more."""
 
 
+class Busy(RequestError):
+    """There is no room now (``V05``).
+
+    Args:
+        message: What there is too much of.
+        seconds: When to try again.
+    """
+
+    def __init__(self, message: str, seconds: int):
+        super().__init__("V05", f"{message}; try again in {seconds} s")
+        self.seconds = seconds
+
+
 class Task:
     """A task in a line.
 
@@ -111,15 +124,14 @@ class Line:
             tell: Called with every event; must not wait.
 
         Raises:
-            RequestError: The line is full (``V05``).
+            Busy: The line is full.
         """
         task = Task(work, tell)
         with self._changed:
             if len(self._waiting) >= self._most or self._is_closed:
-                raise RequestError(
-                    "V05",
-                    f"{len(self._waiting)} tasks wait already, the most that may; try "
-                    f"again in {self.patience} s",
+                raise Busy(
+                    f"{len(self._waiting)} tasks wait already, the most that may",
+                    self._patience,
                 )
             self._waiting.append(task)
             self._changed.notify_all()
@@ -142,7 +154,7 @@ class Line:
                 self._tell_places()
 
     @property
-    def patience(self) -> int:
+    def _patience(self) -> int:
         """Seconds after which another try has a chance, 1 to 60."""
         return min(60, 1 + int(self._seconds * len(self._waiting)))
 
@@ -150,6 +162,11 @@ class Line:
     def num_waiting(self) -> int:
         """How many tasks wait."""
         return len(self._waiting)
+
+    @property
+    def num_spare(self) -> int:
+        """How much is left to do when no task waits."""
+        return len(self._spare)
 
     @property
     def is_idle(self) -> bool:

@@ -135,6 +135,7 @@ def _config(app: App, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # pyright: ignore[reportArgumentType]
         http=Connection,
+        loop="asyncio",
         ws="none",
         lifespan="off",
         log_config=None,

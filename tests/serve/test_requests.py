@@ -12,16 +12,7 @@ from PIL import Image
 from dslo_jax import scenes
 from dslo_jax.serve.studio import SCENE_SIZE
 
-from .conftest import assert_safe
-
-
-def png(height, width):
-    buffer = io.BytesIO()
-    pixels = np.arange(3 * height * width, dtype=np.uint32) % 251
-    Image.fromarray(pixels.astype(np.uint8).reshape(height, width, 3)).save(
-        buffer, "PNG"
-    )
-    return buffer.getvalue()
+from .clients import assert_safe, png
 
 
 @pytest.fixture(scope="module")
