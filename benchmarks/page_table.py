@@ -28,8 +28,8 @@ def page_table() -> str:
             "",
             f"Medians of {machine['cpu']}, {machine['cores']} cores (other work at "
             f"the start: load {machine['load'] or 0:.1f}), "
-            f"{machine['device']['platform']}; jax {machine['versions']['jax']}; {machine['started_utc'][:10]}; "
-            f"`{machine['command']}`.",
+            f"{machine['device']['platform']}; jax {machine['versions']['jax']}; "
+            f"{machine['started_utc'][:10]}; `{machine['command']}`.",
         ]
     )
 

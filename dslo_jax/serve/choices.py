@@ -172,8 +172,12 @@ def checked(options: Any, config: SegmenterConfig) -> dict[str, Any]:
             )
         if isinstance(value, list | Mapping) or value is None:
             raise OptionError("O03", f"{name} = {value!r:.60}; expected one value")
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if choice.step and number and value != known[name]:
+        if (
+            choice.step
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and value != known[name]
+        ):
             check_range(name, value, choice.low, choice.high)
     return dict(options)
 

@@ -48,9 +48,8 @@ def open_socket(host: str, port: int, *, open_to_network: bool) -> socket.socket
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, _, _, _, address = found[0]
-        opened = socket.create_server(
-            address[:2] if family == socket.AF_INET else address, family=family
-        )
+        both = host == "::" and socket.has_dualstack_ipv6()
+        opened = socket.create_server(address[:2], family=family, dualstack_ipv6=both)
     except (OSError, UnicodeError) as error:
         busy = "in use" in str(error)
         remedy = "choose another one with --port" if busy else "correct --host"

@@ -215,6 +215,12 @@ class Served:
         _, self.errors = self.process.communicate(timeout=30)
 
     @property
+    def cpu_seconds(self):
+        """Seconds of all processors that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().split(")")[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
     def mebibytes(self):
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024

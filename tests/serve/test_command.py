@@ -61,6 +61,7 @@ def test_a_missing_package_is_named(capsys, monkeypatch):
     assert 'pip install "dslo-jax[serve]"' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_other_commands_do_not_load_the_server():
     code = "import sys, dslo_jax.cli; print('starlette' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
