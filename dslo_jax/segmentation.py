@@ -79,6 +79,7 @@ class ModelInfo:
         attention: The source of affinities; ``None`` if none was needed.
         precision: Type of the parameters, such as ``"bfloat16"``.
         device: Kind of the device, as JAX calls it.
+        proxy: The proxy of the source of logits; ``None`` if none was needed.
     """
 
     name: str
@@ -86,6 +87,16 @@ class ModelInfo:
     attention: Checkpoint | None
     precision: str
     device: str
+    proxy: Checkpoint | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The same as plain values, for JSON."""
+        facts = dataclasses.asdict(self)
+        for part in ("clip", "attention", "proxy"):
+            if facts[part] is not None:
+                facts[part]["files"] = dict(facts[part]["files"])
+        return facts
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +243,7 @@ class Segmentation:
                 "height": height,
                 "width": width,
             },
-            "model": self._model_facts(),
+            "model": self.model and self.model.facts,
             "grid": self.discrepancy.shape[1:],
             "classes": classes,
             "ties": self.ties,
@@ -275,15 +286,6 @@ class Segmentation:
         ):
             maps[f"{name} (id {index})" if name in maps else name] = values
         return maps
-
-    def _model_facts(self) -> dict[str, Any] | None:
-        if self.model is None:
-            return None
-        facts = dataclasses.asdict(self.model)
-        for part in ("clip", "attention"):
-            if facts[part] is not None:
-                facts[part]["files"] = dict(facts[part]["files"])
-        return facts
 
     def _repr_html_(self) -> str:
         """The overlay with a legend, which notebooks show."""

@@ -171,8 +171,10 @@ class Stream:
         layers_of = None
         if not self._host_decides and self._config.upsampling.upsampling != "dense":
             layers_of = self._networks.grid(self._config.affinity)
-        patch = self._networks.logits.module.patch_size
-        photo.prepare(self._config, patch, layers_of=layers_of)
+        attention = self._config.clip.attention
+        source = self._networks.source_of_logits(attention).module
+        sides = source.cuts(attention).sides
+        photo.prepare(self._config, sides, layers_of=layers_of)
         return _Read(source, photo)
 
     def _new_clock(self) -> Clock:

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "cost": "models solvers tuning work",
     "empty_prompt": "cache errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
-    "logits": "cost models ops options",
+    "logits": "cost errors models ops options",
     "attention": "cost empty_prompt errors hub models options tuning weights",
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",
@@ -53,6 +53,9 @@ MAY_IMPORT = {
     "segmenter": (
         "config devices errors images loading pairs pipeline points prompts "
         "segmentation solvers stream templates"
+    ),
+    "stablehlo": (
+        "config errors files images ops pipeline prompts segmenter solvers tuning"
     ),
     "ray_data": "errors outputs prompts segmenter stream",
     "": "config errors ops own_logits points segmentation segmenter solvers stream",
@@ -79,15 +82,15 @@ MAY_IMPORT = {
         "segmenter"
     ),
     "demo": (
-        "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "
-        "images models outputs pairs prompts scenes segmentation segmenter solvers "
-        "templates weights"
+        "attention config empty_prompt errors evaluation.datasets evaluation.metrics "
+        "evaluation.sweeps files images models outputs pairs pipeline prompts scenes "
+        "segmentation segmenter solvers templates weights"
     ),
     "cli": (
         "scenes evaluation.metrics "
         "attention bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter solvers"
+        "pipeline prompts runs segmenter solvers stablehlo"
     ),
     "__main__": "cli",
 }
@@ -149,7 +152,7 @@ def test_shapes_are_enforced_in_every_room_that_states_some():
         stating = "from jaxtyping import" in path.read_text()
         if stating and not any(f"{module}.".startswith(f"{n}.") for n in names):
             unchecked.add(module)
-    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet")
+    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet", "demo.steps")
     assert unchecked == {f"dslo_jax.{name}" for name in drawing}
 
 

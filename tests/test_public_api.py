@@ -43,7 +43,10 @@ NAMES = {
         *("ScaledPhoto", "Solved", "SolverInput"),
         *("Steps", "num_compilations", "place"),
     ),
-    "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
+    "logits": (
+        *("ClipLogits", "ClipOptions", "Cuts", "LogitsSource"),
+        *("load_logits", "load_proxy"),
+    ),
     "attention": (
         *("AffinityOptions", "AffinitySource", "DiffusionAffinity", "Layers"),
         *("TransformerAffinity", "average_attention", "downscaling_of"),
@@ -56,6 +59,10 @@ NAMES = {
         *("encode_json", "encode_labels", "encode_maps", "encode_overlay"),
         *("hex_colours", "output_path", "palette", "read_labels", "read_results"),
         *("save_labels", "write_export", "write_folder", "write_parquet", "write_tar"),
+    ),
+    "stablehlo": (
+        *("PLATFORMS", "Program", "check_target", "export_discrepancy"),
+        "export_segmenter",
     ),
     "hub": (
         *("Kind", "Mirror", "PRESETS", "Preset", "attention_of", "check_folder"),

@@ -46,6 +46,7 @@ _USAGE = """usage: dslo COMMAND ...
 
   dslo segment PHOTO... --classes "cat, sofa|couch, wall"   photos to label maps
   dslo export FORMAT RESULTS TARGET                         results for other programs
+  dslo export stablehlo TARGET --classes "cat, sofa"        the method as one program
   dslo weights                                              list the checkpoints
   dslo weights NAME...                                      download and verify some
   dslo convert DATASET --root FOLDER                        convert labels for dslo eval

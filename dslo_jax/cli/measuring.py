@@ -45,6 +45,8 @@ class Measure:
             chooses one of eight sizes, and far more programs are compiled.
         limit: Greatest number of photos; the first ones are used.
         model: A pair, or a folder with the sub-folders clip and diffusion.
+        proxy: Folder or repository of DINO or DINOv2, for logits that need a second
+            network, such as proxyclip.
         config: A TOML file with options of the method; they win over those that suit
             the model and the data set.
         batch: Number of photos at once.
@@ -64,6 +66,7 @@ class Measure:
     size: str = ""
     limit: int | None = None
     model: str = "sd2+clip-b16"
+    proxy: str | None = None
     config: Path | None = None
     batch: int = 8
     precision: Precision = "auto"
@@ -128,11 +131,16 @@ def find_config(options: Measure, dataset: str) -> Pair:
         config = config.with_options(short_side=benchmark.short_side)
     if options.config is not None:
         config = SegmenterConfig.from_toml(options.config, base=config)
-    return pair._replace(config=config)
+    return pair._replace(config=config, proxy=options.proxy or pair.proxy)
 
 
-def load(options: Measure, pair: Pair) -> Loaded:
+def load(options: Measure, pair: Pair, *, with_proxy: bool) -> Loaded:
     """Load the networks.
+
+    Args:
+        options: The options of the command.
+        pair: From ``find_config``.
+        with_proxy: Whether logits that need a second network are measured.
 
     Raises:
         CheckpointError: A checkpoint is missing, damaged, or not of this kind.
@@ -151,6 +159,7 @@ def load(options: Measure, pair: Pair) -> Loaded:
             batch_size=options.batch,
             precision=options.precision,
             device=options.device,
+            with_proxy=with_proxy,
         )
     warn_of_padding(options.batch, networks.placement.parts)
     return Loaded(networks, circumstances)

@@ -5,14 +5,20 @@ that a new option of a room is on the command line as well.
 """
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
 import docstring_parser
 import tyro
 
+from dslo_jax import prompts
 from dslo_jax.attention import Layers
 from dslo_jax.config import SegmenterConfig, option_fields
+from dslo_jax.errors import OptionError
 from dslo_jax.options import flat_name
+from dslo_jax.pairs import find_pair
 from dslo_jax.solvers.options import SolverOptions
 
 
@@ -20,6 +26,7 @@ from dslo_jax.solvers.options import SolverOptions
 _LAYERS = Annotated[
     tuple[str, ...], tyro.conf.arg(metavar="[LAYER[=WEIGHT] [LAYER[=WEIGHT] ...]]")
 ]
+Command = TypeVar("Command")
 
 
 def method_options(config: SegmenterConfig) -> Any:
@@ -46,6 +53,42 @@ def _shown(config: SegmenterConfig) -> dict[str, Any]:
         else value
         for name, value in config.flat.items()
     }
+
+
+def parse_options(kind: type[Command], command: str, arguments: list[str]) -> Command:
+    """Parse the command line, then ``--config``, then the options that suit the model.
+
+    The command line names the model and the file. It is parsed twice: the second time
+    with the options of the model and of the file as defaults.
+
+    Args:
+        kind: Dataclass of the options, with the fields ``model``, ``config`` and
+            ``method``.
+        command: Name of the command.
+        arguments: The command line behind the name.
+    """
+    parse = partial(tyro.cli, kind, prog=command, args=arguments)
+    first: Any = parse()
+    method = find_pair(first.model).config
+    if first.config is not None:
+        method = SegmenterConfig.from_toml(first.config, base=method)
+    return parse(default=kind(method=method_options(method)))
+
+
+def chosen_classes(
+    classes: Sequence[str], class_file: Path | None
+) -> prompts.ClassList:
+    """The classes of ``--classes`` or of ``--class-file``.
+
+    Raises:
+        OptionError: Both are given, or neither (``O05``).
+        ClassListError: The list cannot be used.
+    """
+    if classes and class_file is None:
+        return prompts.classes_of_options(classes)
+    if class_file is not None and not classes:
+        return prompts.read_class_file(class_file)
+    raise OptionError("O05", "give either --classes or --class-file")
 
 
 def _method_type() -> type:
@@ -78,3 +121,21 @@ Method = _method_type()
 """The flat dataclass of all options."""
 
 DEFAULTS = method_options(SegmenterConfig())
+
+
+def check_proxy(given: str | None, needed: bool, user: str) -> None:
+    """Refuse a proxy that would have no effect.
+
+    Args:
+        given: The option ``--proxy``.
+        needed: Whether anything uses it.
+        user: What would use it.
+
+    Raises:
+        OptionError: It was given and is not needed (``O05``).
+    """
+    if given is not None and not needed:
+        raise OptionError(
+            "O05",
+            f"--proxy {given} has no effect here; leave it out, or choose {user}",
+        )

@@ -1,6 +1,5 @@
 """``dslo segment``: photos to label maps."""
 
-import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -12,8 +11,15 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from dslo_jax import images, outputs, prompts
-from dslo_jax.cli.method import DEFAULTS, Method, config_of, method_options
+from dslo_jax import images, outputs
+from dslo_jax.cli.method import (
+    DEFAULTS,
+    Method,
+    check_proxy,
+    chosen_classes,
+    config_of,
+    parse_options,
+)
 from dslo_jax.cli.terminal import (
     bar,
     interruptible,
@@ -23,7 +29,6 @@ from dslo_jax.cli.terminal import (
     warn_of_padding,
 )
 from dslo_jax.cli.weights import circumstances_of, readable_checkpoint
-from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import Precision
 from dslo_jax.errors import DsloError, OptionError, OutputError
 from dslo_jax.images import FoundPhoto
@@ -50,6 +55,8 @@ class Segment:
         clip: Folder, file or repository of a CLIP, instead of the pair's.
         attention: Folder or repository of Stable Diffusion, DINO, DINOv2 or CLIP as
             source of self-attention, instead of the pair's.
+        proxy: Folder or repository of DINO or DINOv2, for a clip_attention that needs a
+            second network, such as proxyclip.
         precision: Precision of the networks; auto is float32 on a CPU, bfloat16
             elsewhere.
         device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
@@ -81,6 +88,7 @@ class Segment:
     model: str = "sd2+clip-b16"
     clip: str | None = None
     attention: str | None = None
+    proxy: str | None = None
     precision: Precision = "auto"
     device: str = "auto"
     devices: str = "1"
@@ -103,25 +111,12 @@ class Segment:
 
 def run(arguments: list[str], errors: Console) -> int:
     """Run the command and return the exit code."""
-    return _segment(_options(arguments), errors)
-
-
-def _options(arguments: list[str]) -> Segment:
-    """Parse the command line, then ``--config``, then the options that suit the model.
-
-    The command line names the model and the file. It is parsed twice: the second time
-    with the options of the model and of the file as defaults.
-    """
-    parse = functools.partial(tyro.cli, Segment, prog="dslo segment", args=arguments)
-    first = parse()
-    method = find_pair(first.model).config
-    if first.config is not None:
-        method = SegmenterConfig.from_toml(first.config, base=method)
-    return parse(default=Segment(method=method_options(method)))
+    return _segment(parse_options(Segment, "dslo segment", arguments), errors)
 
 
 def _segment(options: Segment, errors: Console) -> int:
-    classes, kinds = _classes(options), _kinds(options.write)
+    classes = chosen_classes(options.classes, options.class_file)
+    kinds = _kinds(options.write)
     shard = Shard.of(options.shard)
     whole = _find(options, errors)
     batch_size = min(options.batch, max(1, len(whole)))
@@ -201,12 +196,17 @@ def _find(options: Segment, errors: Console) -> list[FoundPhoto]:
 def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any]]:
     """Load the networks; return what the results depend on besides the options."""
     pair = find_pair(options.model)
+    config = config_of(options.method)
+    check_proxy(
+        options.proxy, config.clip.needs_proxy, "a --clip-attention with a proxy"
+    )
     with readable_checkpoint():
         segmenter = Segmenter.from_pretrained(
             options.model,
             clip=options.clip,
             attention=options.attention,
-            config=config_of(options.method),
+            proxy=options.proxy,
+            config=config,
             dtype=options.precision,
             device=options.device,
             devices=options.devices,
@@ -217,22 +217,16 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
             pair._replace(
                 clip=options.clip or pair.clip,
                 attention=options.attention or pair.attention,
+                proxy=options.proxy or pair.proxy,
             ),
             batch_size=options.batch,
             precision=options.precision,
             device=options.device,
             with_attention=segmenter.config.discrepancy.needs_affinity,
+            with_proxy=config.clip.needs_proxy,
         )
     warn_of_padding(options.batch, segmenter.networks.placement.parts)
     return segmenter, circumstances
-
-
-def _classes(options: Segment) -> prompts.ClassList:
-    if options.classes and options.class_file is None:
-        return prompts.classes_of_options(options.classes)
-    if options.class_file is not None and not options.classes:
-        return prompts.read_class_file(options.class_file)
-    raise OptionError("O05", "give either --classes or --class-file")
 
 
 class _Report:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dslo_jax.models.clip_attention import ATTENTIONS
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 from dslo_jax.options import MAX_INT, Options, option
 
 
@@ -23,3 +23,8 @@ class ClipOptions(Options):
     short_side: int = option(336, low=1, high=MAX_INT)
     resample: Literal["antialias", "bilinear", "area"] = option("antialias")
     templates: Literal["imagenet", "single"] | tuple[str, ...] = option("imagenet")
+
+    @property
+    def needs_proxy(self) -> bool:
+        """Whether the attention needs a second network."""
+        return ATTENTIONS[self.attention].needs_proxy

@@ -40,10 +40,12 @@ class ScaledPhoto:
         self.clock = clock or Clock()
         self._copies: dict[Hashable, Any] = {}
 
-    def patches(self, options: ClipOptions, patch: int) -> ops.Patches:
-        """The photo as a sequence of patches; see ``sequences.cut_photo``."""
-        key = options.short_side, options.resample, patch
-        return self._copy(key, partial(cut_photo, options=options, patch=patch))
+    def patches(
+        self, options: ClipOptions, sides: tuple[int, ...]
+    ) -> tuple[ops.Patches, ...]:
+        """The photo as sequences of patches; see ``sequences.cut_photo``."""
+        key = options.short_side, options.resample, sides
+        return self._copy(key, partial(cut_photo, options=options, sides=sides))
 
     def square(self, side: int) -> UInt8[np.ndarray, "side side 3"]:
         """The photo as a square, for sources of affinities."""
@@ -62,7 +64,7 @@ class ScaledPhoto:
     def prepare(
         self,
         config: SegmenterConfig,
-        patch: int,
+        sides: tuple[int, ...],
         *,
         layers_of: tuple[int, int] | None = None,
     ) -> None:
@@ -70,10 +72,10 @@ class ScaledPhoto:
 
         Args:
             config: The configuration.
-            patch: Side of a patch of the source of logits, in pixels.
+            sides: Sides of the patches of the source of logits; see ``Cuts``.
             layers_of: Grid whose layers the labels need; ``None`` if they need none.
         """
-        self.patches(config.clip, patch)
+        self.patches(config.clip, sides)
         if config.discrepancy.needs_affinity:
             self.square(config.affinity.size)
         if layers_of is not None and self.photo.pixels.nbytes <= tuning.LAYERS_AHEAD:
@@ -156,20 +158,21 @@ class Batch(Steps):
         return self.networks.embed(self.clock, names, templates)
 
     def features(self, config: SegmenterConfig) -> PhotoFeatures:
-        """Compute CLIP's features of the patches, of one photo after the other.
+        """Compute the source's features of the patches, of one photo after the other.
 
         A photo is in a sequence of its own length, whatever the others are. So its
         features do not depend on the photos that share its batch. Of several devices,
         each computes those of its own photos.
         """
-        options, network = config.clip, self.networks.logits
+        options = config.clip
+        network = self.networks.source_of_logits(options.attention)
         stage = network_stage("features", network.module.stages[1])
-        patch = network.module.patch_size
-        longest = sequence_lengths(options.short_side, patch)[-1]
+        sides, output = network.module.cuts(options.attention)
+        longest = sequence_lengths(options.short_side, sides[output])[-1]
 
         def compute() -> PhotoFeatures:
-            cut = [photo.patches(options, patch) for photo in self.scaled]
-            lengths = [patches.pixels.shape[1] for patches in cut]
+            cut = [photo.patches(options, sides) for photo in self.scaled]
+            lengths = [tuple(each.pixels.shape[1] for each in photo) for photo in cut]
             owned = self._owned()
             found: dict[tuple[int, int], Array] = {}
             for turn in turns(lengths, [list(dict.fromkeys(own)) for own in owned]):
@@ -179,7 +182,7 @@ class Batch(Steps):
                 features = stage(
                     self.clock,
                     network.state,
-                    self.placement.put_batch(patches),
+                    *self.placement.put_batch(patches),
                     graph=network.graph,
                     attention=options.attention,
                     longest=longest,
@@ -189,7 +192,9 @@ class Batch(Steps):
                 self.placement.joined([found[pair] for pair in enumerate(slot)])
                 for slot in zip(*owned, strict=True)
             )
-            grids = np.concatenate([cut[each].grid for own in owned for each in own])
+            grids = np.concatenate(
+                [cut[each][output].grid for own in owned for each in own]
+            )
             return PhotoFeatures(tuple(features), self.placement.put_batch(grids))
 
         key = ("features", options.attention, options.short_side, options.resample)

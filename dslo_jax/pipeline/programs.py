@@ -60,8 +60,7 @@ def _encode_text(
 
 def _dense_features(
     state: nnx.State,
-    patches: ops.Patches,
-    *,
+    *cuts: ops.Patches,
     graph: Static,
     attention: str,
     longest: int,
@@ -69,9 +68,12 @@ def _dense_features(
     """Compute features of one photo, padded to the longest sequence.
 
     So whatever comes next is compiled once, and not for every length of sequences.
+    ``cuts`` are the patches for the source and, if it has one, for its proxy.
     """
-    patches = patches._replace(pixels=_unit_range(jnp.asarray(patches.pixels)))
-    features = nnx.merge(graph.value, state).features(patches, attention)
+    patches, *proxy = (
+        each._replace(pixels=_unit_range(jnp.asarray(each.pixels))) for each in cuts
+    )
+    features = nnx.merge(graph.value, state).features(patches, attention, *proxy)
     return jnp.pad(features, ((0, 0), (0, longest - features.shape[1]), (0, 0)))
 
 

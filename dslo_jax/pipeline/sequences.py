@@ -27,40 +27,54 @@ def sequence_lengths(short_side: int, patch: int) -> tuple[int, ...]:
     Returns:
         The lengths; no photo has more patches than the last one.
     """
-    longest = min(short_side, MAX_LONG), MAX_LONG
-    sizes = [*ASPECTS, longest]
-    counts = {
-        math.prod(images.short_side_size(size, short_side, patch)) // patch**2
-        for size in sizes
-    }
-    return tuple(sorted(counts))
+    return tuple(sorted(set(_lengths(short_side, patch))))
 
 
-def cut_photo(pixels: np.ndarray, options: ClipOptions, patch: int) -> ops.Patches:
-    """Resize a photo and cut it into a sequence of patches.
+def cut_photo(
+    pixels: np.ndarray, options: ClipOptions, sides: Sequence[int]
+) -> tuple[ops.Patches, ...]:
+    """Resize a photo and cut it into a sequence of patches, for one or more networks.
 
-    Which length the sequence has depends on the size of this photo alone.
+    Which lengths the sequences have depends on the size of this photo alone. All of
+    them are the first ones, or the second ones ... of their network: two networks
+    together need no more programs than one.
 
     Args:
         pixels: The photo, RGB from 0 to 255.
-        options: Size for the network, and method of resizing.
-        patch: Side of a patch in pixels.
+        options: Size for the networks, and method of resizing.
+        sides: Side of a patch in pixels, for each network.
     """
-    size = images.short_side_size(pixels.shape[:2], options.short_side, patch)
-    count = math.prod(size) // patch**2
-    lengths = sequence_lengths(options.short_side, patch)
-    length = next(length for length in lengths if length >= count)
-    resized = images.resize_photo(pixels, size, method=options.resample)
-    return ops.cut_patches(resized, patch, length)
+    photo = pixels.shape[0], pixels.shape[1]
+    sizes = [images.short_side_size(photo, options.short_side, side) for side in sides]
+    lengths = [_lengths(options.short_side, side) for side in sides]
+    rank = max(
+        sum(length < math.prod(size) // side**2 for length in each)
+        for size, side, each in zip(sizes, sides, lengths, strict=True)
+    )
+    return tuple(
+        ops.cut_patches(
+            images.resize_photo(pixels, size, method=options.resample), side, each[rank]
+        )
+        for size, side, each in zip(sizes, sides, lengths, strict=True)
+    )
+
+
+def _lengths(short_side: int, patch: int) -> list[int]:
+    """The lengths in increasing order; some of tiny photos are equal."""
+    longest = min(short_side, MAX_LONG), MAX_LONG
+    sizes = (
+        images.short_side_size(size, short_side, patch) for size in (*ASPECTS, longest)
+    )
+    return sorted(math.prod(size) // patch**2 for size in sizes)
 
 
 def turns(
-    lengths: Sequence[int], owned: Sequence[Sequence[int]]
+    lengths: Sequence[tuple[int, ...]], owned: Sequence[Sequence[int]]
 ) -> Iterator[list[int]]:
     """In which order devices compute the features of their photos, one at a time.
 
     Args:
-        lengths: Length of the sequence of each photo.
+        lengths: Lengths of the sequences of each photo.
         owned: For each device, its photos.
 
     Yields:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from torch_bridge.reference.dense_clip import DEFINITIONS
+
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -25,42 +27,23 @@ def dense_features(
     Args:
         clip: A ``CLIPModel``.
         pixels: RGB in [0, 1], already resized. A last partial patch is dropped.
-        attention: Attention of the last block. ``vanilla`` is that of CLIP. With
-            ``maskclip``, each patch attends only to itself, with residual and MLP. For
-            others, the values of the last block are averaged with the mean over all
-            blocks of softmax(k k^T / sqrt(d)), softmax(q q^T / sqrt(d)) or softmax(q
-            k^T / sqrt(d)), for each head, without residual and MLP.
+        attention: One of ``dense_clip.DEFINITIONS``.
 
     Returns:
         Features on the grid of floor(height / patch) x floor(width / patch) patches.
+
+    Raises:
+        ValueError: There is no definition of ``attention``.
     """
+    if attention not in DEFINITIONS:
+        raise ValueError(
+            f"`attention` is {attention!r}, expected one of {', '.join(DEFINITIONS)}"
+        )
     vision = clip.vision_model
     batch = pixels.shape[:-3]
     tokens, grid = _embed(vision, pixels.reshape(-1, *pixels.shape[-3:]))
-    tokens = vision.pre_layrnorm(tokens)
-    *blocks, last = vision.encoder.layers
-    inputs = []
-    for block in blocks:
-        inputs.append(tokens)
-        tokens = block(tokens, attention_mask=None)
-    inputs.append(tokens)
-    if attention == "vanilla":
-        patches = last(tokens, attention_mask=None)[:, 1:]
-    elif attention == "maskclip":
-        values = last.self_attn.v_proj(last.layer_norm1(tokens))
-        tokens = tokens + last.self_attn.out_proj(values)
-        patches = (tokens + last.mlp(last.layer_norm2(tokens)))[:, 1:]
-    else:
-        total = _attention_map(last, tokens, attention)
-        for block, seen in zip(blocks, inputs[:-1], strict=True):
-            total = total + _attention_map(block, seen, attention)
-        # Drop the class token from rows and columns, without renormalising the rest.
-        mean_map = total[:, :, 1:, 1:] / len(inputs)
-        mixed = (
-            mean_map @ _heads(last.self_attn, last.layer_norm1(tokens), "v")[:, :, 1:]
-        )
-        merged = mixed.transpose(1, 2).flatten(2)
-        patches = last.self_attn.out_proj(merged)
+    tokens, blocks = vision.pre_layrnorm(tokens), list(vision.encoder.layers)
+    patches = DEFINITIONS[attention](blocks, tokens, grid)
     features = clip.visual_projection(vision.post_layernorm(patches))
     return F.normalize(features, dim=-1).reshape(*batch, *grid, -1)
 
@@ -147,18 +130,3 @@ def _positions(table: Tensor, height: int, width: int) -> Tensor:
         align_corners=False,
     )
     return torch.cat([table[:1], sampled[0].flatten(1).T])
-
-
-def _attention_map(block: Any, tokens: Tensor, attention: str) -> Tensor:
-    """softmax(a b^T / sqrt(d)) over all tokens: [1, heads, tokens, tokens]."""
-    first, second = attention[:2]
-    normalised = block.layer_norm1(tokens)
-    left = _heads(block.self_attn, normalised, first)
-    right = left if first == second else _heads(block.self_attn, normalised, second)
-    return torch.softmax(left @ right.mT * left.shape[-1] ** -0.5, dim=-1)
-
-
-def _heads(attention: Any, tokens: Tensor, which: str) -> Tensor:
-    """Queries, keys or values of one block: [1, heads, tokens, channels]."""
-    projected = getattr(attention, f"{which}_proj")(tokens)
-    return projected.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)

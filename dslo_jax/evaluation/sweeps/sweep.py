@@ -38,6 +38,8 @@ class Measurement(NamedTuple):
         converged: Share of the surviving classes that the solver converged for.
         ties: Share of the pixels whose best value two classes share.
         seconds: Of solver and labels; compilation left out.
+        logits_seconds: Of the features of the patches; ``None`` where an earlier cell
+            had computed them.
     """
 
     labels: Int32[np.ndarray, "height width"]
@@ -49,6 +51,7 @@ class Measurement(NamedTuple):
     converged: float
     ties: float
     seconds: float
+    logits_seconds: float | None
 
 
 class Labelled(NamedTuple):
@@ -60,6 +63,7 @@ class Labelled(NamedTuple):
         solved: Status of those classes; the arrays have no batch axis.
         ties: Share of tied pixels.
         seconds: As in ``Measurement``.
+        logits_seconds: As in ``Measurement``.
     """
 
     labels: Int32[np.ndarray, "height width"]
@@ -67,6 +71,7 @@ class Labelled(NamedTuple):
     solved: Solution
     ties: float
     seconds: float
+    logits_seconds: float | None
 
 
 class Sweep:
@@ -93,8 +98,9 @@ class Sweep:
         # Cells with the same affinity side by side: only one is held at a time.
         self.cells = sorted(dict.fromkeys(cells), key=_affinity)
         for cell in self.cells:
+            networks.source_of_logits(cell.config.clip.attention)  # told now
             if cell.config.discrepancy.needs_affinity:
-                networks.affinity(cell.config.affinity, cell.attention)  # told now
+                networks.affinity(cell.config.affinity, cell.attention)
 
     def label(
         self, samples: Sequence[Sample], cells: Sequence[Cell]
@@ -154,12 +160,15 @@ class Sweep:
             converged=float(found.solved.converged.mean()),
             ties=found.ties,
             seconds=found.seconds,
+            logits_seconds=found.logits_seconds,
         )
 
 
 def _labels(batch: InformedBatch, cell: Cell, count: int) -> list[Labelled]:
     """The labels of every photo by one cell."""
     solved = batch.solved(cell.config)
+    stage = batch.networks.logits.module.stages[1]
+    spent = batch.clock.seconds_of(stage) / count  # one photo after the other
     batch.clock = Clock()
     found = batch.labelled(cell.config)
     seconds = batch.clock.seconds_of("labels") / count
@@ -174,6 +183,7 @@ def _labels(batch: InformedBatch, cell: Cell, count: int) -> list[Labelled]:
                 solved=mine,
                 ties=float(np.mean(labelled.tied)),
                 seconds=solved.seconds / len(batch.padded) + seconds,
+                logits_seconds=spent or None,
             )
         )
     return results

@@ -12,7 +12,7 @@ from dslo_jax.attention import Layers, find_layers, short_name
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation.sweeps.cells import Attention, Cell, Oracle
-from dslo_jax.models.clip_attention import ATTENTIONS
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 
 
 MODES: dict[str, dict[str, Any]] = {
@@ -65,10 +65,21 @@ class Offer(NamedTuple):
         layers: Attention modules for an affinity, in the order down0, down1, up0, up1,
             up2 of the paper; as many as the network has.
         attentions: Networks whose attention can make the affinity.
+        has_proxy: Whether there is a second network for logits that need one.
     """
 
     layers: tuple[str, ...]
     attentions: tuple[Attention, ...]
+    has_proxy: bool
+
+    @property
+    def logits(self) -> tuple[str, ...]:
+        """The ``clip_attention`` of all logits that can be computed."""
+        return tuple(
+            name
+            for name, variant in ATTENTIONS.items()
+            if self.has_proxy or not variant.needs_proxy
+        )
 
 
 def build_tables(
@@ -77,6 +88,7 @@ def build_tables(
     names: Iterable[str] = (),
     *,
     attentions: tuple[Attention, ...] = (Attention("base"),),
+    has_proxy: bool = False,
 ) -> tuple[Table, ...]:
     """Build tables that vary a base configuration.
 
@@ -85,6 +97,7 @@ def build_tables(
         layers: See ``Offer``; empty if the attention is not from a diffusion model.
         names: Names of tables; default: all tables that are possible for the base.
         attentions: See ``Offer``.
+        has_proxy: See ``Offer``.
 
     Raises:
         ValueError: A name is unknown.
@@ -102,7 +115,7 @@ def build_tables(
             f"table {refused[0]!r} compares choices of a diffusion model, but the "
             "attention of this model is from another network; leave this table out",
         )
-    offer = Offer(layers, attentions)
+    offer = Offer(layers, attentions, has_proxy)
     return tuple(
         Table(name, TABLES[name].title, *TABLES[name].build(base, offer))
         for name in named or (name for name in TABLES if name not in impossible)
@@ -216,6 +229,20 @@ def _foundations(base: SegmenterConfig, offer: Offer):
     return tuple(MODES), tuple(rows)
 
 
+def _versatility(base: SegmenterConfig, offer: Offer):
+    """Sec. 8: the logits of other methods, alone and with the method.
+
+    Alone is each pixel's greatest logit, resampled bilinearly: no background threshold
+    and no refinement, which some of these methods add.
+    """
+    columns = {
+        "alone": _PLAIN_LOGITS,
+        "+ O.P.": MODES["O.P."],
+        "+ M.V.": MODES["M.V."],
+    }
+    return _values("clip_attention", offer.logits, columns)(base, offer)
+
+
 def _layers(base: SegmenterConfig, offer: Offer):
     """Table 3: attention weights of the five self-attentions at full resolution."""
     layers = offer.layers
@@ -309,6 +336,9 @@ _PLAIN_LOGITS: dict[str, Any] = {
     **{"mode": "logits", "early_rejection": False},
     **{"upsampling": "bilinear", "suppression": "none"},
 }
+# Those of Tables 3 and 4; "origin" may be either of the first two. All others are rows
+# of the table "versatility".
+_ATTENTIONS = ("vanilla", "qk_mean", "qq_mean", "kk_mean", "maskclip")
 _TIMESTEPS = (0, 25, 50, 100, 150, 200, 300, 500, 700)
 _TAUS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _REJECTION_SHARES = (0.0, 0.001, 0.003, 0.01, 0.03)
@@ -332,7 +362,10 @@ TABLES: dict[str, _Recipe] = {
     ),
     "attention": _Recipe(
         "Attention of the last CLIP block (Tables 3, 4)",
-        _values("clip_attention", tuple(ATTENTIONS)),
+        _values("clip_attention", _ATTENTIONS),
+    ),
+    "versatility": _Recipe(
+        "Logits of other methods, alone and with ours (Sec. 8)", _versatility
     ),
     "layers": _Recipe("Weights of the self-attentions (Tables 3, 4)", _layers),
     "timestep": _Recipe(
