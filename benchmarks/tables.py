@@ -14,6 +14,7 @@ from typing import Any
 
 from compiled_tables import compiled_details, compiled_table
 from harness import read
+from page_table import page_table
 
 from dslo_jax.bench.noise import QUIET
 from dslo_jax.bench.results import words_of_classes, words_of_size
@@ -375,6 +376,37 @@ def points_table() -> str:
     )
 
 
+def background_table() -> str:
+    """What windows and a background threshold do, on drawn scenes."""
+    result = read("background")
+    heads = {
+        "input": "all classes",
+        "words": "things and a background with its words, threshold",
+        "single": 'things and the word "background", threshold',
+    }
+    lines = []
+    for part, head in heads.items():
+        rows = [row for row in result["rows"] if row["part"] == part]
+        modes = list(rows[0]["miou"])
+        lines += ["", f"| {head} | {' | '.join(modes)} | pixels below the threshold |"]
+        lines += ["|---" * (len(modes) + 2) + "|"]
+        for row in rows:
+            scores = " | ".join(f"{100 * row['miou'][mode]:.1f}" for mode in modes)
+            unsure = f"{row['unsure']:.1%}" if part != "input" else ""
+            lines.append(f"| {row['name']} | {scores} | {unsure} |")
+    machine = result["machine"]
+    where = f"{machine['device']['platform']}, jax {machine['versions']['jax']}"
+    return "\n".join(
+        [
+            *lines[1:],
+            "",
+            f"{result['scenes']} held-out scenes, mIoU in percent, "
+            f"`background_scale` {result['scale']:g}; {where}; "
+            "`python benchmarks/background.py`.",
+        ]
+    )
+
+
 def _milliseconds(seconds: float) -> str:
     milliseconds = 1e3 * seconds
     form = ",.0f" if milliseconds >= 100 else ".3g"
@@ -419,6 +451,8 @@ TABLES = {
         "compiled-details": compiled_details,
     },
     "docs/how-to/points.md": {"points": points_table},
+    "docs/how-to/background-and-windows.md": {"background": background_table},
+    "docs/how-to/serve.md": {"page": page_table},
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),

@@ -14,9 +14,10 @@ from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import network_dtype
 from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
+from dslo_jax.kept import KeptPhoto
 from dslo_jax.loading import load_pair
 from dslo_jax.pairs import World, find_pair
-from dslo_jax.pipeline import Batch, Networks
+from dslo_jax.pipeline import Batch, Networks, check_background
 from dslo_jax.pipeline.stages import Announce, Clock
 from dslo_jax.points import PointMaps, check_points, solve_points, with_velocity
 from dslo_jax.segmentation import ModelInfo, Segmentation
@@ -43,8 +44,8 @@ class Segmenter:
 
     Raises:
         OptionError: The discrepancy needs an affinity, or the logits need a proxy, and
-            there is none (``O05``), or the network cannot use an option of the affinity
-            (``O01``).
+            there is none (``O05``), or a network cannot use an option, such as the
+            layers of the affinity or the size of a window (``O01``).
         ClassListError: A template does not hold exactly one ``{}`` (``C05``).
     """
 
@@ -63,7 +64,8 @@ class Segmenter:
         if discrepancy is not None:
             self.config = self.config.with_options(discrepancy=discrepancy)
         self.config = self._checked(self.config)  # errors now, not at the first photo
-        self._announce, self._model, self._world = announce, model, world
+        self._announce, self._model = announce, model
+        self.world = world
 
     @classmethod
     def from_pretrained(
@@ -305,15 +307,17 @@ class Segmenter:
         config = self.configured(discrepancy=discrepancy, **options)
         if isinstance(photos, Sized):
             batch_size = max(1, min(batch_size, len(photos)))
+        listed = prompts.parse_classes(classes)
+        check_background(config, listed.background)
         stream = Stream(
             self.networks,
             config,
-            prompts.parse_classes(classes),
+            listed,
             batch_size=batch_size,
             time_stages=time_stages,
             max_pixels=max_pixels,
             announce=self._announce,
-            world=self._world,
+            world=self.world,
             model=self.model_info(config),
         )
         return stream.run(photos)
@@ -359,8 +363,37 @@ class Segmenter:
                 size,
                 batch_size=batch_size,
                 announce=self._announce,
-                world=self._world,
+                world=self.world,
             )
+
+    def keep(self, image: Any) -> KeptPhoto:
+        """Keep a photo with what the networks see in it, to try words and options.
+
+        Each call of the kept photo computes only what its words and options change. So
+        another mode, threshold or epsilon needs the solver and the labels alone.
+
+        Args:
+            image: As for one photo.
+
+        Returns:
+            A function of classes and options, like the segmenter itself.
+
+        Raises:
+            ImageError: The photo cannot be used.
+
+        Example:
+            >>> segmenter = Segmenter.from_pretrained("demo")
+            >>> kept = segmenter.keep(np.zeros((64, 64, 3), np.uint8))
+            >>> results = [kept(["sky"], threshold=tau) for tau in (0.2, 0.3)]
+        """
+        photo = image if isinstance(image, Photo) else images.read_photo(image)
+        return KeptPhoto(
+            self.networks,
+            photo,
+            lambda options: self._checked(self.config.with_options(**options)),
+            model=self.model_info,
+            world=self.world,
+        )
 
     def prompt(
         self,
@@ -407,7 +440,7 @@ class Segmenter:
     def _checked(self, config: SegmenterConfig) -> SegmenterConfig:
         """Check a configuration, and fill in the layers of the affinity."""
         find_templates(config.clip.templates)
-        self.networks.source_of_logits(config.clip.attention)
+        self.networks.check(config)
         if not config.discrepancy.needs_affinity:
             return config
         affinity = self.networks.affinity(config.affinity).module.options

@@ -4,6 +4,9 @@ OTHER = {
     "mode": "path",
     "clip_attention": "vanilla",
     "short_side": 48,
+    "clip_shape": "square",
+    "window": 224,
+    "window_stride": 16,
     "resample": "area",
     "templates": ("the {}.", "one {}"),
     "early_rejection": False,
@@ -30,4 +33,6 @@ OTHER = {
     "upsampling": "bilinear",
     "spatial_variance": 2.0,
     "range_variance": 0.25,
+    "background_threshold": 0.125,
+    "background_scale": 50.0,
 }

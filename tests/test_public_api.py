@@ -34,18 +34,20 @@ NAMES = {
     "cost": ("Work", "path_bytes", "solver_bytes", "solver_work", "velocity_bytes"),
     "bench": ("Effort", "bench_discrepancy"),
     "prompts": (
-        *("ClassList", "IMAGENET_TEMPLATES", "LazyTokenizer", "check_templates"),
+        *("BACKGROUNDS", "ClassList", "IMAGENET_TEMPLATES", "LazyTokenizer"),
+        *("check_templates", "with_background"),
         *("classes_of_options", "embed_names", "load_tokenizer", "parse_classes"),
         *("read_class_file", "split_classes", "tokenize"),
     ),
     "pipeline": (
-        *("Batch", "Memory", "Networks", "Placement", "Room"),
+        *("AdjustableSolver", "Batch", "ClassLabels", "Memory", "Networks"),
+        *("Placement", "Room", "check_background"),
         *("ScaledPhoto", "Solved", "SolverInput"),
-        *("Steps", "num_compilations", "place"),
+        *("Steps", "forget_programs", "num_compilations", "place"),
     ),
     "logits": (
-        *("ClipLogits", "ClipOptions", "Cuts", "LogitsSource"),
-        *("load_logits", "load_proxy"),
+        *("ClipLogits", "ClipOptions", "Cuts", "LogitsSource", "Windows"),
+        *("load_logits", "load_proxy", "window_features"),
     ),
     "attention": (
         *("AffinityOptions", "AffinitySource", "DiffusionAffinity", "Layers"),

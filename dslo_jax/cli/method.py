@@ -26,6 +26,9 @@ from dslo_jax.solvers.options import SolverOptions
 _LAYERS = Annotated[
     tuple[str, ...], tyro.conf.arg(metavar="[LAYER[=WEIGHT] [LAYER[=WEIGHT] ...]]")
 ]
+Background = Literal["none", "sclip", "proxyclip-coco", "clearclip"]
+"""The published words of ``--background``; see ``prompts.BACKGROUNDS``."""
+
 Command = TypeVar("Command")
 
 
@@ -76,14 +79,16 @@ def parse_options(kind: type[Command], command: str, arguments: list[str]) -> Co
 
 
 def chosen_classes(
-    classes: Sequence[str], class_file: Path | None
+    classes: Sequence[str], class_file: Path | None, background: Background = "none"
 ) -> prompts.ClassList:
-    """The classes of ``--classes`` or of ``--class-file``.
+    """The classes of ``--classes`` or of ``--class-file``, and ``--background``.
 
     Raises:
         OptionError: Both are given, or neither (``O05``).
         ClassListError: The list cannot be used.
     """
+    if background != "none":
+        return prompts.with_background(chosen_classes(classes, class_file), background)
     if classes and class_file is None:
         return prompts.classes_of_options(classes)
     if class_file is not None and not classes:
@@ -102,14 +107,14 @@ def _method_type() -> type:
         if annotation == Layers:
             annotation = _LAYERS
         fields.append((name, annotation, dataclasses.field(default=defaults[name])))
-        lines.append(f"    {name}: {_explanation(kind, field)}")
+        lines.append(f"    {name}: {explanation(kind, field)}")
     text = "\n".join(["Options of the method.", "", "Args:", *lines])
     return dataclasses.make_dataclass(
         "Method", fields, frozen=True, namespace={"__doc__": text}
     )
 
 
-def _explanation(kind: type, field: dataclasses.Field) -> str:
+def explanation(kind: type, field: dataclasses.Field) -> str:
     """The explanation of an option in the docstring of its class, on one line."""
     for param in docstring_parser.parse(kind.__doc__ or "").params:
         if param.arg_name == field.name:

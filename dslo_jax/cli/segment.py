@@ -14,6 +14,7 @@ from rich.table import Table
 from dslo_jax import images, outputs
 from dslo_jax.cli.method import (
     DEFAULTS,
+    Background,
     Method,
     check_proxy,
     chosen_classes,
@@ -33,6 +34,7 @@ from dslo_jax.devices import Precision
 from dslo_jax.errors import DsloError, OptionError, OutputError
 from dslo_jax.images import FoundPhoto
 from dslo_jax.pairs import find_pair
+from dslo_jax.pipeline import check_background
 from dslo_jax.pipeline.stages import Timing
 from dslo_jax.runs import PhotoRun, Shard, only_run
 from dslo_jax.runs.photos import Event, Failed
@@ -49,6 +51,9 @@ class Segment:
             as in "cat, sofa|couch, wall".
         class_file: A file with one class per line, and commas between synonyms;
             instead of classes.
+        background: Add a class "background" for everything else, after the other
+            classes, with the words of a published method: the 26 of sclip, the 17 of
+            proxyclip-coco, or the single word of clearclip.
         model: A pair of networks: sd2, dino, dinov2, dinov2-reg or clip, each with
             +clip-b16; sd2+clip-l14; demo (no download, knows only its own drawn
             world); or a folder that holds clip and diffusion.
@@ -85,6 +90,7 @@ class Segment:
     photos: tyro.conf.Positional[tuple[str, ...]] = ()
     classes: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     class_file: Path | None = None
+    background: Background = "none"
     model: str = "sd2+clip-b16"
     clip: str | None = None
     attention: str | None = None
@@ -115,7 +121,8 @@ def run(arguments: list[str], errors: Console) -> int:
 
 
 def _segment(options: Segment, errors: Console) -> int:
-    classes = chosen_classes(options.classes, options.class_file)
+    classes = chosen_classes(options.classes, options.class_file, options.background)
+    check_background(config_of(options.method), classes.background)
     kinds = _kinds(options.write)
     shard = Shard.of(options.shard)
     whole = _find(options, errors)
@@ -133,6 +140,7 @@ def _segment(options: Segment, errors: Console) -> int:
             {
                 **circumstances,
                 "classes": [list(names) for names in classes.synonyms],
+                "background": classes.background,
                 "config": segmenter.config.flat,
                 "write": kinds,
                 "max_pixels": options.max_pixels,

@@ -7,3 +7,7 @@ from dslo_jax.logits.clip import (
 )
 from dslo_jax.logits.options import ClipOptions as ClipOptions
 from dslo_jax.logits.source import Cuts as Cuts, LogitsSource as LogitsSource
+from dslo_jax.logits.windows import (
+    Windows as Windows,
+    window_features as window_features,
+)

@@ -11,7 +11,7 @@ from jaxtyping import Array, UInt8
 from dslo_jax import images, ops, tuning
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
-from dslo_jax.logits import ClipOptions
+from dslo_jax.logits import ClipOptions, Windows
 from dslo_jax.pipeline import programs
 from dslo_jax.pipeline.by_device import Room
 from dslo_jax.pipeline.memory import Memory
@@ -20,7 +20,7 @@ from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 from dslo_jax.pipeline.programs import PhotoFeatures, network_stage
 from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths, turns
 from dslo_jax.pipeline.stages import Clock
-from dslo_jax.pipeline.steps import Steps, is_coloured
+from dslo_jax.pipeline.steps import Steps
 from dslo_jax.prompts import ClassList
 
 
@@ -44,7 +44,7 @@ class ScaledPhoto:
         self, options: ClipOptions, sides: tuple[int, ...]
     ) -> tuple[ops.Patches, ...]:
         """The photo as sequences of patches; see ``sequences.cut_photo``."""
-        key = options.short_side, options.resample, sides
+        key = _sequence_key(options), sides
         return self._copy(key, partial(cut_photo, options=options, sides=sides))
 
     def square(self, side: int) -> UInt8[np.ndarray, "side side 3"]:
@@ -79,7 +79,7 @@ class ScaledPhoto:
         if config.discrepancy.needs_affinity:
             self.square(config.affinity.size)
         if layers_of is not None and self.photo.pixels.nbytes <= tuning.LAYERS_AHEAD:
-            layers = self.layers(layers_of, coloured=is_coloured(config))
+            layers = self.layers(layers_of, coloured=config.upsampling.is_coloured)
             self.clock.time("fold", layers.make_all)
 
     def _copy(self, key: Hashable, make: Callable[[np.ndarray], Any]) -> Any:
@@ -132,9 +132,10 @@ class Batch(Steps):
             clock=clock,
             memory=memory,
             room=room,
+            background=classes.background,
         )
         self.networks = networks
-        self.classes = classes
+        self.classes = self.asked = classes
         self.affinity_name = affinity_name
 
     def grid(self, config: SegmenterConfig) -> tuple[int, int]:
@@ -148,7 +149,7 @@ class Batch(Steps):
     def photo_layers(self, index: int, config: SegmenterConfig) -> ops.PhotoLayers:
         """The pixels of a photo as layers, which may have been made before."""
         return self.scaled[index].layers(
-            self.grid(config), coloured=is_coloured(config)
+            self.grid(config), coloured=config.upsampling.is_coloured
         )
 
     def text(self, config: SegmenterConfig) -> ArrayOrShape:
@@ -168,14 +169,25 @@ class Batch(Steps):
         network = self.networks.source_of_logits(options.attention)
         stage = network_stage("features", network.module.stages[1])
         sides, output = network.module.cuts(options.attention)
-        longest = sequence_lengths(options.short_side, sides[output])[-1]
+        longest = sequence_lengths(options, sides[output])[-1]
+        windows = Windows.of(options, sides)
+        if windows is not None:
+            together = tuning.windows_together(self.placement.platform)
+            windows = windows._replace(output=output, together=together)
+
+        def has_windows(photo: Sequence[ops.Patches]) -> bool:
+            grids = [np.asarray(each.grid)[0].tolist() for each in photo]
+            return windows is not None and windows.are_several(grids)
 
         def compute() -> PhotoFeatures:
             cut = [photo.patches(options, sides) for photo in self.scaled]
-            lengths = [tuple(each.pixels.shape[1] for each in photo) for photo in cut]
+            kinds = [
+                (has_windows(photo), *(each.pixels.shape[1] for each in photo))
+                for photo in cut
+            ]
             owned = self._owned()
             found: dict[tuple[int, int], Array] = {}
-            for turn in turns(lengths, [list(dict.fromkeys(own)) for own in owned]):
+            for turn in turns(kinds, [list(dict.fromkeys(own)) for own in owned]):
                 patches = jax.tree.map(
                     lambda *each: np.concatenate(each), *(cut[photo] for photo in turn)
                 )
@@ -186,6 +198,7 @@ class Batch(Steps):
                     graph=network.graph,
                     attention=options.attention,
                     longest=longest,
+                    **({"windows": windows} if kinds[turn[0]][0] else {}),
                 )
                 found |= {pair: features for pair in enumerate(turn)}
             features = (
@@ -197,7 +210,7 @@ class Batch(Steps):
             )
             return PhotoFeatures(tuple(features), self.placement.put_batch(grids))
 
-        key = ("features", options.attention, options.short_side, options.resample)
+        key = ("features", options.attention, _sequence_key(options))
         return self.memory.recall(key, compute)
 
     def logits(self, config: SegmenterConfig) -> ArrayOrShape:
@@ -216,6 +229,18 @@ class Batch(Steps):
             )
 
         return self.memory.recall(("logits", self.classes, config.clip, grid), compute)
+
+    def confidence(self, config: SegmenterConfig) -> ArrayOrShape | np.ndarray | None:
+        """Compute the greatest probability of any name; see ``Steps.confidence``."""
+        if not config.background.is_used:
+            return None
+        grid, scale = self.grid(config), config.background.scale
+
+        def compute() -> ArrayOrShape:
+            photos, text = self.features(config), self.text(config)
+            return programs.CONFIDENCE(self.clock, photos, text, scale=scale, grid=grid)
+
+        return self.memory.recall(self._confidence_key(config), compute)
 
     def encoded(self, config: SegmenterConfig) -> Any:
         """Encode the photos with the source of affinities."""
@@ -257,3 +282,9 @@ class Batch(Steps):
         squares = [photo.square(side) for photo in self.scaled]
         padding = len(self.padded) - len(squares)
         return self.placement.put_batch(np.stack(squares + squares[-1:] * padding))
+
+
+def _sequence_key(options: ClipOptions) -> Hashable:
+    """The options that the sequence of a photo depends on, and its windows."""
+    size = options.short_side, options.shape, options.resample
+    return *size, options.window, options.window_stride

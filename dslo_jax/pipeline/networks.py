@@ -13,8 +13,9 @@ from jaxtyping import Array, Float
 from dslo_jax import prompts
 from dslo_jax.attention import AffinityOptions, AffinitySource
 from dslo_jax.cache import NameStore
+from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
-from dslo_jax.logits import LogitsSource
+from dslo_jax.logits import LogitsSource, Windows
 from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import network_stage
 from dslo_jax.pipeline.stages import Clock, Static
@@ -31,6 +32,7 @@ for the first time, with the options of that call."""
 
 
 _KEPT_LISTS = 8  # lists of classes whose features stay on the device
+_KEPT_NAMES = 2**16  # names whose features stay on the host
 
 
 class OnDevice:
@@ -215,6 +217,18 @@ class Networks:
         variant = self.affinity(options, name)
         return self._encoders.setdefault((name, variant.module.encoding), variant)
 
+    def check(self, config: SegmenterConfig) -> None:
+        """Refuse options that the source of logits cannot use; load its proxy.
+
+        Raises:
+            CheckpointError: As for ``source_of_logits``.
+            OptionError: As for ``source_of_logits``, or its windows are no whole
+                patches (``O01``).
+        """
+        attention = config.clip.attention
+        source = self.source_of_logits(attention).module
+        Windows.of(config.clip, source.cuts(attention).sides)
+
     def grid(self, options: AffinityOptions, name: str = "") -> tuple[int, int]:
         """Rows and columns of the maps, without loading anything."""
         source = self._affinities.get(name)
@@ -231,6 +245,8 @@ class Networks:
         """
         asked = templates, tuple(names)
         with self._lock:
+            if len(self._text) + len(names) > _KEPT_NAMES:
+                self._text.clear()
             for name in names:
                 if (templates, name) not in self._text:
                     self._text[templates, name] = self._features(clock, name, templates)

@@ -68,7 +68,8 @@ def export_segmenter(
     listed = prompts.parse_classes(classes)
     _check_sizes(height=size[0], width=size[1], batch=batch)
     networks = segmenter.networks
-    step = WholeStep(networks, config, Bucket(size, len(listed), batch))
+    bucket = Bucket(size, len(listed), batch)
+    step = WholeStep(networks, config, bucket, listed.background)
     text = networks.embed(Clock(), listed.names, config.clip.templates)
     text = np.asarray(jax.device_get(text), np.float32)
     index = np.asarray(listed.class_of_name, np.int32)

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Int32, UInt8
 
-from dslo_jax import images, ops
+from dslo_jax import ops, tuning
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.pipeline import Networks, checks, programs
+from dslo_jax.logits import Windows, window_features
+from dslo_jax.pipeline import Networks, check_background, checks, programs
 from dslo_jax.pipeline.networks import OnDevice
+from dslo_jax.pipeline.sequences import photo_size
 from dslo_jax.solvers import Reason, Solution
 from dslo_jax.stablehlo.labels import label_photos
 from dslo_jax.stablehlo.resizing import resize_photos
@@ -52,10 +54,21 @@ class WholeStep:
         networks: The networks.
         config: Options of the method.
         bucket: The sizes.
+        background: Index of the background class, if there is one.
+
+    Raises:
+        OptionError: There is a background threshold and no such class (``O05``).
     """
 
-    def __init__(self, networks: Networks, config: SegmenterConfig, bucket: Bucket):
-        self._config, self._bucket = config, bucket
+    def __init__(
+        self,
+        networks: Networks,
+        config: SegmenterConfig,
+        bucket: Bucket,
+        background: int | None = None,
+    ):
+        check_background(config, background)
+        self._config, self._bucket, self._background = config, bucket, background
         self._grid = networks.grid(config.affinity)
         source = networks.source_of_logits(config.clip.attention)
         self._networks = {"clip": source}
@@ -88,7 +101,14 @@ class WholeStep:
             ``"num_steps"``.
         """
         discrepancy, pixels = self._config.discrepancy, inputs["pixels"]
-        logits = self._logits(parameters, inputs)
+        photos = self._features(parameters, pixels)
+        logits = programs.LOGITS.function(
+            photos,
+            inputs["text"],
+            inputs["class_of_name"],
+            num_classes=self._bucket.classes,
+            grid=self._grid,
+        )
         given = programs.SOURCES.function(logits, options=self._config.source)
         values = given.logits if discrepancy.takes_logits else given.source
         classes = self._bucket.classes
@@ -102,40 +122,63 @@ class WholeStep:
         is_solved &= ~jnp.isnan(solution.error)
         known = (is_solved | ~real).all(axis=1) & (given.non_finite == 0).all(axis=1)
         found = self._label(solution.value, counts, pixels)
-        labels = _renumbered(found.labels, order)
+        labels, tied = _renumbered(found.labels, order), found.tied
+        if self._config.background.is_used:
+            unsure = self._unsure(photos, inputs["text"])
+            labels = jnp.where(unsure, self._background, labels)
+            tied &= ~unsure
         return {
             "labels": jnp.where(known[:, None, None], labels, UNKNOWN),
-            "tied": found.tied & known[:, None, None],
+            "tied": tied & known[:, None, None],
             **self._by_class(solution, given),
         }
 
-    def _logits(
-        self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]
-    ) -> Float[Array, "batch classes patches"]:
-        options, pixels = self._config.clip, inputs["pixels"]
+    def _features(
+        self, parameters: Mapping[str, Array], pixels: UInt8[Array, "batch h w 3"]
+    ) -> programs.PhotoFeatures:
+        options, network = self._config.clip, self._network("clip", parameters)
         sides, output = self._networks["clip"].module.cuts(options.attention)
+        sizes = [photo_size(self._bucket.size, options, side) for side in sides]
         cuts = [
             _cut(resize_photos(pixels, size, method=options.resample), side)
-            for side in sides
-            for size in [
-                images.short_side_size(self._bucket.size, options.short_side, side)
-            ]
+            for size, side in zip(sizes, sides, strict=True)
         ]
-        network = self._network("clip", parameters)
+        windows = Windows.of(options, sides)
+
+        def see(patches: ops.Patches, *proxy: ops.Patches) -> Array:
+            return network.features(patches, options.attention, *proxy)
 
         def of_one(*cuts: ops.Patches) -> Float[Array, "patches channels"]:
             """The features of a photo, whatever the others are."""
-            patches, *proxy = jax.tree.map(lambda leaf: leaf[None], cuts)
-            return network.features(patches, options.attention, *proxy)[0]
+            return see(*jax.tree.map(lambda leaf: leaf[None], cuts))[0]
 
-        features = jax.vmap(of_one)(*cuts)
-        return programs.LOGITS.function(
-            programs.PhotoFeatures((features,), jnp.asarray(cuts[output].grid)),
-            inputs["text"],
-            inputs["class_of_name"],
-            num_classes=self._bucket.classes,
-            grid=self._grid,
+        def slide(platform: str) -> Array:
+            assert windows is not None
+            together = tuning.windows_together(platform)
+            placed = windows._replace(output=output, together=together)
+            return window_features(see, cuts, placed)
+
+        grids = [
+            (h // side, w // side) for (h, w), side in zip(sizes, sides, strict=True)
+        ]
+        if windows and windows.are_several(grids):
+            features = tuning.by_platform(
+                cpu=partial(slide, "cpu"), other=partial(slide, "")
+            )
+        else:
+            features = jax.vmap(of_one)(*cuts)
+        return programs.PhotoFeatures((features,), jnp.asarray(cuts[output].grid))
+
+    def _unsure(
+        self, photos: programs.PhotoFeatures, text: Float[Array, "names channels"]
+    ) -> Bool[Array, "batch height width"]:
+        """The pixels whose greatest probability is below the threshold."""
+        options = self._config.background
+        sure = programs.CONFIDENCE.function(
+            photos, text, scale=options.scale, grid=self._grid
         )
+        pixels = ops.resize(sure.reshape(-1, *self._grid), self._bucket.size)
+        return pixels < options.threshold
 
     def _affinity(
         self, parameters: Mapping[str, Array], pixels: UInt8[Array, "batch h w 3"]

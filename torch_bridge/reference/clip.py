@@ -48,6 +48,44 @@ def dense_features(
     return F.normalize(features, dim=-1).reshape(*batch, *grid, -1)
 
 
+def window_features(
+    clip: Any,
+    pixels: Float[Tensor, "*batch height width 3"],
+    *,
+    attention: str,
+    window: int,
+    stride: int,
+) -> Float[Tensor, "*batch grid_height grid_width channels"]:
+    """Compute ``dense_features`` of sliding windows, and their mean for each patch.
+
+    Args:
+        clip: A ``CLIPModel``.
+        pixels: RGB in [0, 1], already resized to whole patches.
+        attention: As for ``dense_features``.
+        window: Side of a window in pixels, in whole patches; 0 for the whole photo.
+        stride: Distance between two windows in pixels, in whole patches. The last
+            window of a row or column is moved back to the border.
+
+    Returns:
+        Mean features, which are shorter than 1 where windows disagree.
+    """
+    if not window:
+        return dense_features(clip, pixels, attention=attention)
+    patch = clip.config.vision_config.patch_size
+    height, width = pixels.shape[-3:-1]
+    total, count = 0, torch.zeros(height // patch, width // patch, 1)
+    for top in _starts(height, window, stride):
+        for left in _starts(width, window, stride):
+            crop = pixels[..., top : top + window, left : left + window, :]
+            found = dense_features(clip, crop, attention=attention)
+            outside = left, width - left - crop.shape[-2]
+            outside += top, height - top - crop.shape[-3]
+            around = [0, 0, *(length // patch for length in outside)]
+            total = total + F.pad(found, around)
+            count += F.pad(torch.ones(*found.shape[-3:-1], 1), around)
+    return total / count.to(pixels.device)
+
+
 @torch.no_grad()
 def text_features(
     clip: Any, tokenizer: Any, names: Sequence[str], templates: Sequence[str]
@@ -96,6 +134,12 @@ def class_logits(
         of_class = [n for n, owner in enumerate(class_of_name) if owner == index]
         classes.append(cosines[of_class].amax(dim=0))
     return torch.stack(classes)
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    """Where the windows along one side of a photo begin."""
+    last = max(length - window, 0)
+    return [*range(0, last, stride), last]
 
 
 def _embed(

@@ -11,7 +11,7 @@ from torch import Tensor
 from dslo_jax import solvers
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.solvers import Discrepancy
-from torch_bridge.reference.clip import class_logits, dense_features, text_features
+from torch_bridge.reference.clip import class_logits, text_features, window_features
 from torch_bridge.reference.diffusion import (
     Diffusion,
     diffusion_affinity,
@@ -91,7 +91,13 @@ def segment(
     features = _timed(
         seconds,
         "clip",
-        lambda: dense_features(clip, clip_pixels, attention=config.clip.attention),
+        lambda: window_features(
+            clip,
+            clip_pixels,
+            attention=config.clip.attention,
+            window=config.clip.window,
+            stride=config.clip.window_stride,
+        ),
     )
     affinity = _timed(
         seconds,

@@ -192,7 +192,7 @@ def _clip_case(name: str, size: Size, place: Placement) -> Case:
         )
     options, patch = SegmenterConfig().clip, config.vision.patch_size
     patches = cut_photo(np.zeros((*PHOTO, 3), np.uint8), options, (patch,))[0]
-    longest = sequence_lengths(options.short_side, patch)[-1]
+    longest = sequence_lengths(options, patch)[-1]
     return Case(
         name,
         programs.network_stage("features", "clip"),
@@ -254,7 +254,7 @@ def _step_case(name: str, size: Size, place: Placement) -> Case:
         return Case(name, programs.COMPACTED, (logits, active), static)
     clip = full_size.CLIP["b16"]
     channels, patch = clip["projection_dim"], clip["vision_config"]["patch_size"]
-    longest = sequence_lengths(config.clip.short_side, patch)[-1]
+    longest = sequence_lengths(config.clip, patch)[-1]
     shape = place.parts, longest, channels
     features: Any = tuple(
         place.put_batch(_shape(shape)) for _ in range(batch // place.parts)

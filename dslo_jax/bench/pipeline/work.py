@@ -137,7 +137,9 @@ def work_of_stages(
             case "text":
                 work = logits.embed_work(*call.arguments[1].shape)
                 found["text"] = found.get("text", Work()) + work
-            case "clip":
+            case "clip" if call.static.get("windows") is not None:
+                found["clip"] = None  # the number of windows is not known from shapes
+            case "clip" if found.get("clip", Work()) is not None:
                 _, cut, *proxy = call.arguments
                 photos, count = cut.pixels.shape[:2]
                 more = (each.pixels.shape[1] for each in proxy)

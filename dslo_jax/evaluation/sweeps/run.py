@@ -219,4 +219,6 @@ def _record(measurement: Measurement) -> Record:
     else:
         record["logits_seconds"] = round(measurement.logits_seconds, 6)
     del record["confusion"], record["labels"]
+    if measurement.unsure is None:  # as in journals before there was a threshold
+        del record["unsure"]
     return {"counts": sparse(measurement.confusion.counts), **record}
