@@ -14,6 +14,7 @@ from typing import Any
 
 from compiled_tables import compiled_details, compiled_table
 from harness import read
+from page_table import page_table
 
 from dslo_jax.bench.noise import QUIET
 from dslo_jax.bench.results import words_of_classes, words_of_size
@@ -60,16 +61,75 @@ def pipeline_table() -> str:
         if pair is not None and pair["interval"]:
             ratio += f" ({_interval(pair)})"
         lines.append(f"| {mode}: {stage} | {' | '.join(cells)} | {ratio} |")
+    torch, ours = _peaks(result)
+    lines.append(
+        f"| peak memory of the process | {torch:.2f} GiB | {ours:.2f} GiB | "
+        f"{_ratio(torch / ours)} |"
+    )
+    return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
+
+
+def summary_table() -> str:
+    """The few figures of the README: the whole job, and the solvers."""
+    pipeline, solvers = read(_PIPELINE), read("solvers")
+    lines = ["| | PyTorch | dslo-jax | ratio |", "|---|---|---|---|"]
+    for mode in ("velocity", "path"):
+        torch, ours = (
+            _median(pipeline, mode=mode, scenario="SingleStream", images=1, name=name)
+            for name in ("torch", "dslo-jax")
+        )
+        lines.append(
+            f"| a photo, full size, {mode} | {torch:.3g} s | {ours:.3g} s | "
+            f"{_ratio(torch / ours)} |"
+        )
+    torch, ours = _peaks(pipeline)
+    lines.append(
+        f"| memory of the process | {torch:.1f} GiB | {ours:.1f} GiB | "
+        f"{_ratio(torch / ours)} |"
+    )
+    sizes = {"patches": 4096, "classes": 8}
+    for solver, plain in (
+        ("velocity", "torch, batched"),
+        ("path", "torch, batched, 50 steps"),
+    ):
+        torch, ours = (
+            1e3 * _median(solvers, solver=solver, name=name, **sizes)
+            for name in (plain, "dslo-jax")
+        )
+        lines.append(
+            f"| the solver alone, {solver}, 8 classes | {torch:.3g} ms | {ours:.3g} ms "
+            f"| {_ratio(torch / ours)} |"
+        )
+    machine = pipeline["machine"]
+    dates = (each["machine"]["started_utc"][:10] for each in (pipeline, solvers))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{machine['cpu']}, {machine['cores']} cores, float32, random weights, "
+            f"without compilation; the whole job measured on {next(dates)}, the "
+            f"solvers on {next(dates)}.",
+        ]
+    )
+
+
+def _median(result: dict[str, Any], **wanted: Any) -> float:
+    """The median of the one row with these values."""
+    (row,) = (
+        row
+        for row in result["rows"]
+        if all(row[key] == value for key, value in wanted.items())
+    )
+    return row["median_s"]
+
+
+def _peaks(result: dict[str, Any]) -> tuple[float, float]:
+    """Peak memory of PyTorch and of ours, in GiB."""
     peaks: dict[str, int] = {}
     for start in result["starts"]:
         peak = start["memory"]["run_peak_bytes"]
         peaks[start["name"]] = max(peak, peaks.get(start["name"], 0))
-    cells = (f"{peaks[name] / 2**30:.2f} GiB" for name in ("torch", "dslo-jax"))
-    lines.append(
-        f"| peak memory of the process | {' | '.join(cells)} | "
-        f"{_ratio(peaks['torch'] / peaks['dslo-jax'])} |"
-    )
-    return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
+    return peaks["torch"] / 2**30, peaks["dslo-jax"] / 2**30
 
 
 def _place(row: dict[str, Any]) -> tuple[str, str, str, int]:
@@ -367,7 +427,8 @@ def _or_absent(table: Callable[[], str]) -> str:
 
 
 TABLES = {
-    "README.md": {
+    "README.md": {"summary": summary_table},
+    "docs/speed.md": {
         "pipeline": pipeline_table,
         "solvers": partial(solvers_table, "solvers"),
     },
@@ -391,6 +452,7 @@ TABLES = {
     },
     "docs/how-to/points.md": {"points": points_table},
     "docs/how-to/background-and-windows.md": {"background": background_table},
+    "docs/how-to/serve.md": {"page": page_table},
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),

@@ -40,10 +40,10 @@ NAMES = {
         *("read_class_file", "split_classes", "tokenize"),
     ),
     "pipeline": (
-        *("Batch", "ClassLabels", "Memory", "Networks", "Placement", "Room"),
-        "check_background",
+        *("AdjustableSolver", "Batch", "ClassLabels", "Memory", "Networks"),
+        *("Placement", "Room", "check_background"),
         *("ScaledPhoto", "Solved", "SolverInput"),
-        *("Steps", "num_compilations", "place"),
+        *("Steps", "forget_programs", "num_compilations", "place"),
     ),
     "logits": (
         *("ClipLogits", "ClipOptions", "Cuts", "LogitsSource", "Windows"),
@@ -61,6 +61,10 @@ NAMES = {
         *("encode_json", "encode_labels", "encode_maps", "encode_overlay"),
         *("hex_colours", "output_path", "palette", "read_labels", "read_results"),
         *("save_labels", "write_export", "write_folder", "write_parquet", "write_tar"),
+    ),
+    "stablehlo": (
+        *("PLATFORMS", "Program", "check_target", "export_discrepancy"),
+        "export_segmenter",
     ),
     "hub": (
         *("Kind", "Mirror", "PRESETS", "Preset", "attention_of", "check_folder"),

@@ -19,6 +19,7 @@ from dslo_jax.cli import (
     evaluate,
     export,
     segment,
+    serve,
     terminal,
     weights,
 )
@@ -41,10 +42,12 @@ COMMANDS = {
     "cache": cache.run,
     "doctor": doctor.run,
     "completion": completion.run,
+    "serve": serve.run,
 }
 _USAGE = """usage: dslo COMMAND ...
 
   dslo segment PHOTO... --classes "cat, sofa|couch, wall"   photos to label maps
+  dslo serve --model demo                                   a page in the browser
   dslo export FORMAT RESULTS TARGET                         results for other programs
   dslo export stablehlo TARGET --classes "cat, sofa"        the method as one program
   dslo weights                                              list the checkpoints
@@ -125,7 +128,9 @@ def _without_command(word: str, errors: Console) -> int:
     if not word:
         say(errors, _USAGE)
         return OptionError.exit_code
-    near = difflib.get_close_matches(word, [*COMMANDS, "--help", "--version"], n=1)
+    known = [*COMMANDS, "--help", "--version"]
+    near = [each for each in known if word.startswith(each) or each.startswith(word)]
+    near = near or difflib.get_close_matches(word, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     kind = "option" if word.startswith("-") else "command"
     error = OptionError(

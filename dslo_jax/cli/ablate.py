@@ -40,7 +40,7 @@ from dslo_jax.runs.lock import only_run
 
 
 _FOUNDATION = "foundation"  # the table that compares attentions
-_OF_LOGITS = ("attention", "versatility")  # the tables that compare logits
+_OF_LOGITS = "versatility"  # the table that compares logits
 _MAY_GROW = ("first_seed", "photos")  # what may differ between runs of one journal
 
 
@@ -80,8 +80,8 @@ def run(arguments: list[str], errors: Console) -> int:
             "O05", f"--sources has an effect only on the table {_FOUNDATION}; add it"
         )
     samples = find_samples(options, options.dataset)
-    of_logits = not names or bool(set(names) & set(_OF_LOGITS))
-    check_proxy(options.proxy, of_logits, f"the tables {', '.join(_OF_LOGITS)}")
+    of_logits = not names or _OF_LOGITS in names
+    check_proxy(options.proxy, of_logits, f"the table {_OF_LOGITS}")
     warn_of_part(errors, samples)
     with only_run(options.out):
         say(errors, "loading checkpoints")

@@ -70,13 +70,18 @@ def _unused(
         return f"{kind}: not used: {absent}{more}"
     if not installed:
         return f"{kind}: not used: JAX has no plugin for it; {remedy}"
-    chosen = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+    chosen = _chosen_platforms()
     if chosen and backend not in chosen.replace("gpu", "cuda").split(","):
         return f"{kind}: not used: JAX_PLATFORMS={chosen} leaves it out"
     for name in hidden_by:
         if os.environ.get(name, "0") in ("", "-1", "void", "none"):
             return f"{kind}: not used: {name}={os.environ[name]!r} hides it"
     return f"{kind}: not used: {reason} ({installed})"
+
+
+def _chosen_platforms() -> str | None:
+    """The value of ``JAX_PLATFORMS``, or what a program has set in its place."""
+    return jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _has_nvidia_driver() -> bool:

@@ -1,5 +1,6 @@
 """``dslo completion``: scripts that complete command lines in a shell."""
 
+import contextlib
 from dataclasses import dataclass, make_dataclass
 from typing import Annotated, Any, Literal, Union
 
@@ -38,7 +39,8 @@ def run(arguments: list[str], errors: Console) -> int:
     """Run the command and return the exit code."""
     options = tyro.cli(Completion, prog="dslo completion", args=arguments)
     words = ["--tyro-print-completion", options.shell]
-    tyro.cli(_all_commands(), prog="dslo", args=words)  # ends with SystemExit(0)
+    with contextlib.suppress(SystemExit):  # how it ends after printing
+        tyro.cli(_all_commands(), prog="dslo", args=words)
     return 0
 
 

@@ -86,7 +86,7 @@ def run(arguments: list[str], errors: Console) -> int:
 def _of_discrepancy(options: ExportStablehlo) -> stablehlo.Program:
     if options.classes or options.class_file is not None:
         raise OptionError(
-            "O03", "--solver is a program without names; leave out classes"
+            "O03", "--solver needs no names; leave out --classes and --class-file"
         )
     classes, patches = _pair("solver", options.solver)
     precision = "float32" if options.precision == "auto" else options.precision

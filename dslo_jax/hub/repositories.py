@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -147,7 +148,8 @@ def list_repository(mirror: Mirror) -> Listing:
             timeout=CONNECT_PATIENCE,
         )
 
-    found = _within(_PATIENCE, ask)
+    with quiet_library():
+        found = _within(_PATIENCE, ask)
     if found.id and found.id != mirror.repository:
         logger.info("%s is called %s now", mirror.repository, found.id)
     files = tuple(
@@ -159,6 +161,21 @@ def list_repository(mirror: Mirror) -> Listing:
         for sibling in found.siblings or ()
     )
     return Listing(mirror, found.sha, files)
+
+
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """Hide what huggingface_hub logs about retries and tokens.
+
+    Failures have errors of our own.
+    """
+    library = logging.getLogger("huggingface_hub")
+    before = library.level
+    library.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        library.setLevel(before)
 
 
 def needed_files(

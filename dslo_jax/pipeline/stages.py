@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from dslo_jax import tuning
-from dslo_jax.errors import DeviceError
+from dslo_jax.errors import DeviceError, is_out_of_memory
 from dslo_jax.pipeline.mesh import over_photos
 
 
@@ -255,6 +255,11 @@ class Stage:
         """Number of programs that were compiled in this process."""
         return len(self._compiled)
 
+    def forget_programs(self) -> None:
+        """Free the memory of all programs; they are compiled again when needed."""
+        with self._lock:
+            self._compiled.clear()
+
     def __call__(self, clock: Clock, *args: Any, **static: Hashable) -> Any:
         """Run the program, and add its time to the clock.
 
@@ -305,7 +310,7 @@ class Stage:
                     if clock.waits:
                         jax.block_until_ready(result)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             raise self._no_memory(self._compiled.get(key)) from error
         seconds, compiling = time.perf_counter() - ready, ready - start

@@ -88,7 +88,9 @@ def sinkhorn(
         initial: Column potentials to begin with, for all classes, such as ``g`` of a
             solution of OTT-JAX; minus infinity, where the target is 0, counts as 0.
             Default: 0. It has no gradient, and few steps from a good one give gradients
-            of few steps: leave it out to differentiate.
+            of few steps: leave it out to differentiate. From a solution the steps do
+            not show how fast they converge: a class may end as ``STALLED``, with an
+            error that is a bound and far too large.
         max_steps: Cap on the number of steps.
         tolerance: Stops a class whose ``error`` is at most this. 0 runs exactly
             ``max_steps``, as the paper does.
@@ -96,9 +98,8 @@ def sinkhorn(
             the kernel underflows or overflows or cancellation loses more than 1e-5,
             unless all of its mass lies in one row, where the plan is known. ``"log"``
             adds logarithms: it works for any epsilon, one class after another, and is
-            tens of
-            times slower. ``"auto"`` solves in the log domain the classes that the
-            kernel cannot solve.
+            tens of times slower. ``"auto"`` solves in the log domain the classes that
+            the kernel cannot solve.
         record: Whether to return the error after every step.
 
     Returns:

@@ -186,8 +186,8 @@ def make_program(
         used = [name for place, name in enumerate(names) if place in kept]
         exported = trace({name: whole[name] for name in used}, platforms)
         exported.serialize()
-    except ValueError as error:
-        if "custom call" not in str(error):
+    except (NotImplementedError, ValueError) as error:
+        if isinstance(error, ValueError) and "custom call" not in str(error):
             raise
         raise OptionError("O03", _outside(error)) from error
     given = {
@@ -213,11 +213,11 @@ def _without_paths() -> Iterator[None]:
         jax.config.update(name, known)
 
 
-def _outside(error: ValueError) -> str:
+def _outside(error: Exception) -> str:
     reason = str(error).splitlines()[0]
     return (
-        f"the discrepancy cannot be exported, because it calls code outside the "
-        f"compiler: {reason}; write it with operations of jax.numpy that need none"
+        "the discrepancy cannot be exported, because it needs code outside the program "
+        f"({reason}); write it with operations of jax.numpy, without callbacks"
     )
 
 

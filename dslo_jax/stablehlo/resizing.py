@@ -23,11 +23,12 @@ _MOST_TAPS = 258
 """So many products of two bytes have an exact sum in float32."""
 
 Photos = UInt8[Array, "batch height width 3"]
+Resized = UInt8[Array, "batch new_height new_width 3"]
 
 
 def resize_photos(
     photos: Photos, size: tuple[int, int], *, method: ResizeMethod
-) -> Photos:
+) -> Resized:
     """Resize photos as ``images.resize_photo`` does.
 
     Args:
@@ -87,7 +88,7 @@ def _rounded(
     return (whole + (rest >= total - rest).astype(jnp.uint32)).astype(jnp.uint8)
 
 
-def _filtered(photos: Photos, size: int, *, axis: int) -> Photos:
+def _filtered(photos: Photos, size: int, *, axis: int) -> Resized:
     """Pillow's bilinear filter along one axis, in its fixed-point arithmetic."""
     if photos.shape[axis] == size:
         return photos

@@ -70,7 +70,8 @@ class WholeStep:
         check_background(config, background)
         self._config, self._bucket, self._background = config, bucket, background
         self._grid = networks.grid(config.affinity)
-        self._networks = {"clip": networks.logits}
+        source = networks.source_of_logits(config.clip.attention)
+        self._networks = {"clip": source}
         if config.discrepancy.needs_affinity:
             self._networks["attention"] = networks.affinity(config.affinity)
 
@@ -135,27 +136,38 @@ class WholeStep:
     def _features(
         self, parameters: Mapping[str, Array], pixels: UInt8[Array, "batch h w 3"]
     ) -> programs.PhotoFeatures:
-        options, patch = self._config.clip, self._networks["clip"].module.patch_size
-        size = photo_size(self._bucket.size, options, patch)
-        patches = _cut(resize_photos(pixels, size, method=options.resample), patch)
-        network = self._network("clip", parameters)
-        windows = Windows.of(options, (patch,))
+        options, network = self._config.clip, self._network("clip", parameters)
+        sides, output = self._networks["clip"].module.cuts(options.attention)
+        sizes = [photo_size(self._bucket.size, options, side) for side in sides]
+        cuts = [
+            _cut(resize_photos(pixels, size, method=options.resample), side)
+            for size, side in zip(sizes, sides, strict=True)
+        ]
+        windows = Windows.of(options, sides)
 
-        def see(part: ops.Patches) -> Array:
-            return network.features(part, options.attention)
+        def see(patches: ops.Patches, *proxy: ops.Patches) -> Array:
+            return network.features(patches, options.attention, *proxy)
+
+        def of_one(*cuts: ops.Patches) -> Float[Array, "patches channels"]:
+            """The features of a photo, whatever the others are."""
+            return see(*jax.tree.map(lambda leaf: leaf[None], cuts))[0]
 
         def slide(platform: str) -> Array:
             assert windows is not None
             together = tuning.windows_together(platform)
-            return window_features(see, [patches], windows._replace(together=together))
+            placed = windows._replace(output=output, together=together)
+            return window_features(see, cuts, placed)
 
-        if windows and windows.are_several([(size[0] // patch, size[1] // patch)]):
+        grids = [
+            (h // side, w // side) for (h, w), side in zip(sizes, sides, strict=True)
+        ]
+        if windows and windows.are_several(grids):
             features = tuning.by_platform(
                 cpu=partial(slide, "cpu"), other=partial(slide, "")
             )
         else:
-            features = see(patches)
-        return programs.PhotoFeatures((features,), jnp.asarray(patches.grid))
+            features = jax.vmap(of_one)(*cuts)
+        return programs.PhotoFeatures((features,), jnp.asarray(cuts[output].grid))
 
     def _unsure(
         self, photos: programs.PhotoFeatures, text: Float[Array, "names channels"]
@@ -213,7 +225,7 @@ class WholeStep:
         place = jnp.cumsum(active, axis=1, dtype=jnp.int32) - 1
         place = jnp.clip(place, 0, solution.error.shape[1] - 1)
 
-        def of_class(rows: Array, rejected: float) -> Array:
+        def of_class(rows: Array, rejected: int | float) -> Array:
             shape = (*place.shape, *[1] * (rows.ndim - 2))
             taken = jnp.take_along_axis(rows, place.reshape(shape), axis=1)
             return jnp.where(active.reshape(shape), taken, rejected)

@@ -103,7 +103,7 @@ def pair_of(name, folder):
     side, second, kind, depth, proxy_depth = PAIRS[name]
     theirs = save_clip(
         folder / "clip",
-        seed=5,
+        seed=11,
         patch_size=side,
         image_size=side * 4,
         vision=(depth, 48, 3),
@@ -248,7 +248,7 @@ def torch_denoised(tokens, grid):
     share = above / above.sum(-1, keepdim=True)
     strongest = share[..., list(CHANNELS)].max(-1, keepdim=True)[0]
     limit = LEAST_SHARE / patches.shape[-1]
-    assert (strongest - limit).abs().min() > 1e-7
+    assert (strongest - limit).abs().min() > 1e-7, "a rounding could decide"
     assert 0.02 < (strongest > limit).float().mean() < 0.98
     around = F.avg_pool2d(patches.transpose(1, 2).unflatten(2, grid), 3, 1, padding=1)
     around = around.flatten(2).transpose(1, 2)
@@ -279,7 +279,7 @@ def torch_rf_clip(clip, _, pixels, __):
     guide = torch.stack(states).mean(0)
     cosines = F.normalize(guide[0, 1:], dim=-1)
     cosines = cosines @ cosines.T
-    assert (cosines - 0.4).abs().min() > 1e-7
+    assert (cosines - 0.4).abs().min() > 2e-6, "a rounding could decide"
     cosines = cosines.masked_fill(cosines < 0.4, 0)
     decoded = []
     for tokens in (before, guide):
@@ -329,6 +329,21 @@ def test_the_best_pairs_are_those_of_scipy(size):
     for cost in rng.normal(size=(20, size, size)).astype(np.float32):
         _, expected = linear_sum_assignment(cost)
         np.testing.assert_array_equal(solve(cost), expected)
+
+
+@pytest.mark.parametrize("attention", REFERENCES)
+def test_bfloat16(attention, tmp_path, monkeypatch):
+    """Every second patch at least is closer than 3 degrees."""
+    monkeypatch.setattr(rf_clip, "_CHANNELS", {(48, 3): CHANNELS})
+    _, _, *wide = pair_of("p16 and dino p8", tmp_path)
+    folders = (load_clip, "clip"), (load_proxy, "proxy")
+    narrow = [load(tmp_path / name, dtype=jnp.bfloat16) for load, name in folders]
+    pixels = photo(*SIZE)
+    cuts = padded(pixels, 16, 3), padded(pixels, 8, 3)
+    found, expected = (dense(*pair, *cuts, attention) for pair in (narrow, wide))
+    assert found.dtype == jnp.float32
+    cosines = np.sum(found * expected, axis=-1)
+    assert np.median(cosines) > np.cos(np.radians(3))
 
 
 def test_a_patch_attends_to_itself_where_all_are_alike(tmp_path):

@@ -130,11 +130,13 @@ def _calibrated(blocks: Sequence[Any], tokens: Tensor, grid: Grid) -> Tensor:
 def local_outliers(patches: Tensor) -> list[int]:
     """Patches whose local outlier factor is above its 95 % quantile."""
     distances = torch.cdist(patches.double(), patches.double()) ** 2
+    others = len(patches) - 1
+    count = 30 if others > 30 else others // 2
     reach, nearest = [], []
     for index, row in enumerate(distances):
         order = [j for j in row.argsort().tolist() if j != index]
-        nearest.append(order[:30])
-        reach.append(row[order[:30][-1]])
+        nearest.append(order[:count])
+        reach.append(row[order[count - 1]])
     factors = torch.stack(
         [
             torch.stack([reach[i] / reach[j] for j in nearest[i]]).mean()

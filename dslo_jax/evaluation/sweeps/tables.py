@@ -229,11 +229,6 @@ def _foundations(base: SegmenterConfig, offer: Offer):
     return tuple(MODES), tuple(rows)
 
 
-def _attentions(base: SegmenterConfig, offer: Offer):
-    """Tables 3 and 4: the logits of all variants of CLIP, without tuning for each."""
-    return _values("clip_attention", offer.logits)(base, offer)
-
-
 def _versatility(base: SegmenterConfig, offer: Offer):
     """Sec. 8: the logits of other methods, alone and with the method.
 
@@ -341,6 +336,9 @@ _PLAIN_LOGITS: dict[str, Any] = {
     **{"mode": "logits", "early_rejection": False},
     **{"upsampling": "bilinear", "suppression": "none"},
 }
+# Those of Tables 3 and 4; "origin" may be either of the first two. All others are rows
+# of the table "versatility".
+_ATTENTIONS = ("vanilla", "qk_mean", "qq_mean", "kk_mean", "maskclip")
 _TIMESTEPS = (0, 25, 50, 100, 150, 200, 300, 500, 700)
 _TAUS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _REJECTION_SHARES = (0.0, 0.001, 0.003, 0.01, 0.03)
@@ -364,7 +362,7 @@ TABLES: dict[str, _Recipe] = {
     ),
     "attention": _Recipe(
         "Attention of the last CLIP block (Tables 3, 4)",
-        _attentions,
+        _values("clip_attention", _ATTENTIONS),
     ),
     "versatility": _Recipe(
         "Logits of other methods, alone and with ours (Sec. 8)", _versatility

@@ -205,8 +205,9 @@ def _kept(
     # K v has the length sqrt(s sqrt(size)), so its outer product is divided by that.
     ratio = jnp.where(values > 1e-6 * greatest, changed / values, 0) * size**-0.5
     chosen = vectors[:, :, :count]
+    scaled = chosen * ratio[:, None]
     return jnp.einsum(
-        "hck,hk,hdk->hcd", chosen, ratio, chosen, precision=jax.lax.Precision.HIGHEST
+        "hck,hdk->hcd", scaled, chosen, precision=jax.lax.Precision.HIGHEST
     )
 
 
@@ -222,7 +223,7 @@ def _work(config: ClipVisionConfig, patches: int, proxy_patches: int) -> Work:
     channels = size // heads
     work = product(patches + 1, size, 2 * size) + product(patches, size, size)
     work += product(channels, patches, channels).times(2 * heads)
-    work += product(channels, _KEPT, channels).times(heads)
+    work += product(channels, min(_KEPT, channels), channels).times(heads)
     head = product(patches, channels, patches).times(3)
     return work + (head + product(patches, channels, channels)).looped(heads)
 

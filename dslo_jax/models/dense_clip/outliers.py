@@ -32,7 +32,8 @@ def find_outliers(
     nearest patches. Outliers have a factor above the 95 % quantile.
 
     Args:
-        patches: Features. A photo of less than 31 patches has fewer neighbours.
+        patches: Features. With up to 31 patches in a photo, the neighbours are half of
+            the others: if they were all, the two greatest factors would be equal.
         is_real: False for the padding, which is never a neighbour nor an outlier.
 
     Memory:
@@ -44,7 +45,8 @@ def find_outliers(
     length = max(1, min(_NEIGHBOURS, patches.shape[1] - 1))
     near, neighbours = jax.lax.top_k(-distances, length)
     others = is_real.sum(axis=1, keepdims=True) - 1  # than the patch itself
-    count = jnp.broadcast_to(jnp.minimum(others, length), (len(patches), 1))
+    count = jnp.where(others > _NEIGHBOURS, _NEIGHBOURS, others // 2)
+    count = jnp.broadcast_to(count, (len(patches), 1))
     reach = -jnp.take_along_axis(near, jnp.maximum(count - 1, 0)[..., None], axis=2)
     reach = jnp.maximum(reach[..., 0], jnp.finfo(jnp.float32).tiny)
     inverse = jnp.take_along_axis(1 / reach[:, None], neighbours, axis=2)

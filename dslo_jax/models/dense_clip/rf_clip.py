@@ -67,7 +67,7 @@ def _run(layers: Layers, photos: DenseInput) -> PatchTokens:
         before, heads = hidden, layer.heads(hidden)
         pairs.append((heads.key, heads.key))
         hidden = _denoised(layer.update(hidden, heads, mask), photos, len(layers))
-        total += hidden
+        total += hidden.astype(jnp.float32)
     guide = (total / len(layers)).astype(hidden.dtype)
     weights = _like(guide[:, 1:], mask)
     read = [layers[-1].heads(_enhanced(tokens, weights)) for tokens in (before, guide)]

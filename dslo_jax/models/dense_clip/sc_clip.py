@@ -61,10 +61,16 @@ def _run(layers: Layers, photos: DenseInput) -> PatchTokens:
     cosines = _cosines(repair(states[middle][:, 1:], is_outlier, photos))
     repaired = repair(states[-1][:, 1:], is_outlier, photos)
     calibrated = _average(repaired, cosines, is_real)
-    weights = _weights_of(cosines, is_real)
+    deep = jnp.concatenate([states[-1][:, :1], calibrated], axis=1)
     several = sum(states[first + 1 : last + 1], start=states[first])
-    patches = _attend(layers[-1], states[-1][:, :1], calibrated, weights, is_real)
-    patches += _attend(layers[-1], several[:, :1], several[:, 1:], weights, is_real)
+    weights = _weights_of(cosines, is_real)
+
+    def add(total: Array, tokens: Array) -> tuple[Array, None]:
+        return total + _attend(layers[-1], tokens, weights, is_real), None
+
+    # A scan holds the weights of all heads for one pass only.
+    patches = jnp.zeros_like(calibrated)
+    patches, _ = jax.lax.scan(add, patches, jnp.stack([deep, several]))
     return _average(patches, _cosines(states[early][:, 1:]), is_real)
 
 
@@ -113,32 +119,29 @@ def _weights_of(cosines: Cosines, is_real: IsReal) -> Cosines:
 
 
 def _attend(
-    last: EncoderLayer,
-    first: Tokens,
-    patches: PatchTokens,
-    weights: Cosines,
-    is_real: IsReal,
+    last: EncoderLayer, tokens: Tokens, weights: Cosines, is_real: IsReal
 ) -> PatchTokens:
     """Reduce the last block to its attention, and add a share of the class token.
 
     The weights are the mean of softmax(k k.T) with the scale of CLIP, and of the
     attention of cosines. They are over patches only. There is no residual and no MLP.
     """
-    heads = last.heads(patches)
+    heads = last.heads(tokens[:, 1:])
     own = attention_weights(heads.key, heads.key, is_real[:, None])
     mixed = weighted_mean((own + weights[:, None]) / 2, heads.value)
-    return last.self_attn.join(mixed) + _CLASS * first
+    return last.self_attn.join(mixed) + _CLASS * tokens[:, :1]
 
 
 def _work(config: ClipVisionConfig, patches: int) -> Work:
     """Computation: 2 N^2 C for distances, and for each of two kinds of cosines.
 
-    2 N^2 C for each of two averages; 2 N 3 C^2 + 4 N^2 C for each of two attentions.
+    2 N^2 C for each of two averages; 2 N 3 C^2 + 4 N^2 C for each of two attentions in
+    a loop.
     """
     size = config.hidden_size
     pairs = product(patches, size, patches)
     attention = product(patches, size, 3 * size) + pairs.times(2)
-    return pairs.times(5) + attention.times(2)
+    return pairs.times(5) + attention.looped(2)
 
 
 SC_CLIP = Variant(_run, _work)
