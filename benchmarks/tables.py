@@ -14,6 +14,7 @@ from typing import Any
 
 from compiled_tables import compiled_details, compiled_table
 from harness import read
+from page_table import page_table
 
 from dslo_jax.bench.noise import QUIET
 from dslo_jax.bench.results import words_of_classes, words_of_size
@@ -497,6 +498,7 @@ TABLES = {
     },
     "docs/how-to/points.md": {"points": points_table},
     "docs/how-to/background-and-windows.md": {"background": background_table},
+    "docs/how-to/serve.md": {"page": page_table},
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),

@@ -14,6 +14,7 @@ from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import network_dtype
 from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
+from dslo_jax.kept import KeptPhoto
 from dslo_jax.loading import load_pair
 from dslo_jax.pairs import World, find_pair
 from dslo_jax.pipeline import Batch, Networks, check_background
@@ -63,7 +64,8 @@ class Segmenter:
         if discrepancy is not None:
             self.config = self.config.with_options(discrepancy=discrepancy)
         self.config = self._checked(self.config)  # errors now, not at the first photo
-        self._announce, self._model, self._world = announce, model, world
+        self._announce, self._model = announce, model
+        self.world = world
 
     @classmethod
     def from_pretrained(
@@ -315,7 +317,7 @@ class Segmenter:
             time_stages=time_stages,
             max_pixels=max_pixels,
             announce=self._announce,
-            world=self._world,
+            world=self.world,
             model=self.model_info(config),
         )
         return stream.run(photos)
@@ -361,8 +363,37 @@ class Segmenter:
                 size,
                 batch_size=batch_size,
                 announce=self._announce,
-                world=self._world,
+                world=self.world,
             )
+
+    def keep(self, image: Any) -> KeptPhoto:
+        """Keep a photo with what the networks see in it, to try words and options.
+
+        Each call of the kept photo computes only what its words and options change. So
+        another mode, threshold or epsilon needs the solver and the labels alone.
+
+        Args:
+            image: As for one photo.
+
+        Returns:
+            A function of classes and options, like the segmenter itself.
+
+        Raises:
+            ImageError: The photo cannot be used.
+
+        Example:
+            >>> segmenter = Segmenter.from_pretrained("demo")
+            >>> kept = segmenter.keep(np.zeros((64, 64, 3), np.uint8))
+            >>> results = [kept(["sky"], threshold=tau) for tau in (0.2, 0.3)]
+        """
+        photo = image if isinstance(image, Photo) else images.read_photo(image)
+        return KeptPhoto(
+            self.networks,
+            photo,
+            lambda options: self._checked(self.config.with_options(**options)),
+            model=self.model_info,
+            world=self.world,
+        )
 
     def prompt(
         self,

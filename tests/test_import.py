@@ -49,9 +49,10 @@ MAY_IMPORT = {
         "config errors images pairs pipeline prompts segmentation small_world threads "
         "tuning"
     ),
+    "kept": "config images pairs pipeline prompts segmentation small_world",
     "loading": "attention cache devices hub logits pairs pipeline segmentation",
     "segmenter": (
-        "config devices errors images loading pairs pipeline points prompts "
+        "config devices errors images kept loading pairs pipeline points prompts "
         "segmentation solvers stream templates"
     ),
     "stablehlo": (
@@ -82,6 +83,10 @@ MAY_IMPORT = {
         "evaluation.reports evaluation.sweeps files pipeline prompts runs scenes "
         "segmenter"
     ),
+    "serve": (
+        "config devices errors images kept options outputs pipeline prompts scenes "
+        "segmentation segmenter"
+    ),
     "demo": (
         "attention config empty_prompt errors evaluation.datasets evaluation.metrics "
         "evaluation.sweeps files images models outputs pairs pipeline prompts scenes "
@@ -91,7 +96,7 @@ MAY_IMPORT = {
         "scenes evaluation.metrics "
         "attention bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter solvers stablehlo"
+        "pipeline prompts runs segmenter serve solvers stablehlo"
     ),
     "__main__": "cli",
 }

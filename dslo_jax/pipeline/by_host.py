@@ -29,6 +29,7 @@ def solve(
     given: SolverInput,
     affinity: ArrayOrShape | None,
     discrepancy: Discrepancy,
+    solver: programs.Solver = programs.DISCREPANCY,
 ) -> Solved:
     """Solve for the surviving classes; a class without solution has the error NaN.
 
@@ -38,6 +39,7 @@ def solve(
         given: Input of the solver.
         affinity: Affinity between the patches, if it is needed.
         discrepancy: The discrepancy to solve for.
+        solver: The program that solves for it.
     """
     order, counts = checks.choose_classes(placement.fetch(given.active))
     if discrepancy.wants_counts:
@@ -46,7 +48,7 @@ def solve(
     values = given.logits if discrepancy.takes_logits else given.source
     before = clock.seconds_of("solver")
     chosen = programs.CHOSEN(clock, values, *placement.put_batch((order, counts)))
-    run = partial(programs.DISCREPANCY, clock, placement.put_classes(chosen), affinity)
+    run = partial(solver, clock, placement.put_classes(chosen), affinity)
     first, *others = discrepancy.attempts
     solution = placement.fetch(run(discrepancy=first))
     for other in others:

@@ -48,6 +48,11 @@ from dslo_jax.pipeline.stages import Clock
 class Steps(ABC):
     """The steps from logits and an affinity to labels; subclasses supply these two.
 
+    Attributes:
+        solver: The program of the solver. An ``AdjustableSolver`` needs no other
+            program for another threshold.
+        asked: What the logits depend on besides photos and options: the classes.
+
     Args:
         photos: At most ``size`` photos.
         titles: Titles of the classes.
@@ -61,6 +66,8 @@ class Steps(ABC):
             all batches of a run.
         background: Index of the background class, if there is one.
     """
+
+    solver: programs.Solver = programs.DISCREPANCY
 
     def __init__(
         self,
@@ -78,6 +85,7 @@ class Steps(ABC):
         size = placement.padded(size)
         self.padded = [*photos, *[photos[-1]] * (size - len(photos))]
         self.titles = tuple(titles)
+        self.asked: Hashable = self.titles
         self.placement = placement
         self.clock = clock or Clock()
         self.memory = memory or Memory()
@@ -99,7 +107,8 @@ class Steps(ABC):
 
     def solved_key(self, config: SegmenterConfig) -> tuple[Hashable, ...]:
         """Key of the maps: everything that they depend on."""
-        return config.clip, config.source, config.affinity, config.discrepancy
+        parts = config.clip, config.source, config.affinity, config.discrepancy
+        return self.asked, *parts
 
     def confidence(self, config: SegmenterConfig) -> ArrayOrShape | np.ndarray | None:
         """Compute the greatest probability of any class ``[batch patches]``.
@@ -124,7 +133,7 @@ class Steps(ABC):
             logits = self.logits(config)
             return programs.SOURCES(self.clock, logits, options=config.source)
 
-        key = ("prepared", config.clip, config.source, self.grid(config))
+        key = "prepared", self.asked, config.clip, config.source, self.grid(config)
         return self.memory.recall(key, compute)
 
     def start(self, config: SegmenterConfig) -> None:
@@ -271,7 +280,12 @@ class Steps(ABC):
         non_finite = self.placement.fetch(given.non_finite)
         checks.check_logits(non_finite, self.titles, self.padded)
         return by_host.solve(
-            self.clock, self.placement, given, self.affinity(config), config.discrepancy
+            self.clock,
+            self.placement,
+            given,
+            self.affinity(config),
+            config.discrepancy,
+            self.solver,
         )
 
     def _solve_by_device(self, config: SegmenterConfig) -> Solved:
@@ -310,7 +324,13 @@ class Steps(ABC):
             given, affinity = self.prepared(config), self.affinity(config)
             sizes = self._room.sizes(self.solved_key(config), given)
             return sizes, by_device.start_solver(
-                self.clock, self.placement, given, affinity, config.discrepancy, sizes
+                self.clock,
+                self.placement,
+                given,
+                affinity,
+                config.discrepancy,
+                sizes,
+                self.solver,
             )
 
         return self.memory.recall(self._key("started", config), start)
