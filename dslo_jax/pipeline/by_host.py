@@ -92,7 +92,7 @@ def label(
 
 
 def canvas(
-    maps: np.ndarray,
+    maps: Any,
     grid: tuple[int, int],
     pixels: np.ndarray,
     means: np.ndarray | None,
