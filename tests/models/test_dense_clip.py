@@ -171,7 +171,6 @@ def test_memory_does_not_grow_with_depth(name):
         held.append(program.memory_analysis().temp_size_in_bytes)
     weights = 4 * heads * side**4
     assert (held[1] - held[0]) / 4 < weights / 2
-    assert held[1] < 3 * weights
 
 
 def test_every_variant_has_a_definition():
