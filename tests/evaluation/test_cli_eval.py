@@ -28,7 +28,7 @@ def stubbed(monkeypatch):
         made.append(StubSweep({cell.config.solver.mode: cell for cell in cells}))
         return made[-1]
 
-    def load(options, pair):
+    def load(options, pair, **_):
         return measuring.Loaded(None, CIRCUMSTANCES | {"batch_size": options.batch})
 
     monkeypatch.setattr(evaluate, "Sweep", make)
