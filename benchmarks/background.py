@@ -89,7 +89,7 @@ def rows_of(
 def main() -> None:
     """Measure, print, and write the result if asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--scenes", type=int, default=16)
+    parser.add_argument("--scenes", type=int, default=40)
     options = parse(parser, repeats=1)
     seeds = scenes.HELD_OUT_SEEDS[: options.scenes]
     networks = load_networks(find_pair("demo"), device="cpu", offline=True)
