@@ -125,7 +125,7 @@ class WholeStep:
         labels, tied = _renumbered(found.labels, order), found.tied
         if self._config.background.is_used:
             unsure = self._unsure(photos, inputs["text"])
-            labels = jnp.where(unsure, self._background, labels)
+            labels = jnp.where(unsure, self._background or 0, labels)
             tied &= ~unsure
         return {
             "labels": jnp.where(known[:, None, None], labels, UNKNOWN),
