@@ -198,6 +198,7 @@ def _argument(action: argparse.Action) -> tuple[str, str]:
         names.append(value)
     elif not action.option_strings and "{" in value:
         names = [value.strip("[]")]
+    names = [name.replace(",", ", ") for name in names]  # lines may end between choices
     text = " ".join((action.help or "").split())
     for default in (" (default: )", " (default: None)", " (default: '')"):
         text = text.removesuffix(default)
