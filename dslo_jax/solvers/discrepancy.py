@@ -81,6 +81,10 @@ class Discrepancy(abc.ABC):
     """The names of fields on the command line, in files and in results. Fields without
     such a name can be set in Python only."""
 
+    traced: ClassVar[tuple[str, ...]] = ()
+    """The fields that may be traced numbers while ``solve`` is compiled, so that one
+    program serves all of their values."""
+
     @property
     def needs_affinity(self) -> bool:
         """Whether ``solve`` reads the affinity; if not, it may be ``None``."""

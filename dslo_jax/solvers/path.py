@@ -165,6 +165,8 @@ class OptimalPath(Discrepancy):
         }
     )
 
+    traced: ClassVar[tuple[str, ...]] = ("epsilon",)
+
     epsilon: float = 0.1
     max_steps: int = 50
     tolerance: float = 1e-5

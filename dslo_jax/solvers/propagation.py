@@ -60,6 +60,8 @@ class LabelPropagation(Discrepancy):
         {"alpha": "propagation_alpha", "max_steps": "propagation_steps"}
     )
 
+    traced: ClassVar[tuple[str, ...]] = ("alpha",)
+
     alpha: float = 0.9
     max_steps: int = 200
     tolerance: float = 1e-5
