@@ -91,7 +91,7 @@ class KeptPhoto:
         (photo,) = batch.photos
         return assemble(
             photo,
-            listed.synonyms,
+            listed,
             solved.order[0, : solved.counts[0]],
             jax.tree.map(itemgetter(0), solved.solution),
             labelled,
