@@ -32,6 +32,7 @@ extensions = [
 root_doc = "docs/README"
 include_patterns = [
     "docs/**",
+    "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
