@@ -217,7 +217,9 @@ class Served:
     @property
     def cpu_seconds(self):
         """Seconds of all processors that it has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().split(")")[1].split()
+        fields = (
+            Path(f"/proc/{self.process.pid}/stat").read_text().split(")")[1].split()
+        )
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
