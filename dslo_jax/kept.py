@@ -87,14 +87,14 @@ class KeptPhoto:
         batch = self._batch(listed, clock)
         batch.solver = AdjustableSolver(batch.placement)
         solved = batch.solved(config)
-        (labels,) = batch.labelled(config)
+        (labelled,) = batch.class_labels(config)
         (photo,) = batch.photos
         return assemble(
             photo,
             listed.synonyms,
             solved.order[0, : solved.counts[0]],
             jax.tree.map(itemgetter(0), solved.solution),
-            labels,
+            labelled,
             grid=batch.grid(config),
             timings=clock.timings,
             config=config,

@@ -17,7 +17,7 @@ from dslo_jax.images import Photo
 from dslo_jax.kept import KeptPhoto
 from dslo_jax.loading import load_pair
 from dslo_jax.pairs import World, find_pair
-from dslo_jax.pipeline import Batch, Networks
+from dslo_jax.pipeline import Batch, Networks, check_background
 from dslo_jax.pipeline.stages import Announce, Clock
 from dslo_jax.points import PointMaps, check_points, solve_points, with_velocity
 from dslo_jax.segmentation import ModelInfo, Segmentation
@@ -43,8 +43,9 @@ class Segmenter:
         model: Tells what the networks are, for the results.
 
     Raises:
-        OptionError: The discrepancy needs an affinity and there is none (``O05``), or
-            the network cannot use an option of the affinity (``O01``).
+        OptionError: The discrepancy needs an affinity, or the logits need a proxy, and
+            there is none (``O05``), or a network cannot use an option, such as the
+            layers of the affinity or the size of a window (``O01``).
         ClassListError: A template does not hold exactly one ``{}`` (``C05``).
     """
 
@@ -73,6 +74,7 @@ class Segmenter:
         *,
         clip: str | Path | None = None,
         attention: str | Path | None = None,
+        proxy: str | Path | None = None,
         mode: str | None = None,
         config: SegmenterConfig | None = None,
         discrepancy: Discrepancy | None = None,
@@ -81,6 +83,7 @@ class Segmenter:
         devices: int | str = 1,
         offline: bool = False,
         announce: Announce | None = None,
+        **options: Any,
     ) -> "Segmenter":
         """Load the networks.
 
@@ -92,6 +95,10 @@ class Segmenter:
             attention: Preset, folder or repository of a source of affinities (a
                 diffusion pipeline, DINO, DINOv2 or CLIP), instead of the pair's. Its
                 patch size must divide ``config.affinity.size``.
+            proxy: Preset, folder or repository of a DINO or DINOv2, for logits with a
+                ``clip_attention`` that needs a second network, such as
+                ``"proxyclip"``. Other logits have no use for it, and it is not loaded
+                for them.
             mode: Name of the discrepancy, instead of that of ``config``.
             config: Options of the method; default: those that suit the pair
                 (``find_pair(name_or_path).config``).
@@ -110,10 +117,12 @@ class Segmenter:
             offline: Whether to open no network connection.
             announce: Called as each stage begins, with its name and whether it
                 compiles first.
+            **options: Other options by their flat names, instead of those of
+                ``config``, such as ``clip_attention="proxyclip"``.
 
         Returns:
             A segmenter. Its source of affinities is loaded when a discrepancy needs it
-            for the first time.
+            for the first time, and its proxy when a ``clip_attention`` needs it.
 
         Raises:
             CheckpointError: A checkpoint is missing, damaged, or not of this kind.
@@ -124,11 +133,13 @@ class Segmenter:
         pair = find_pair(name_or_path)
         world = pair.world if clip is None else None
         pair = pair._replace(
-            clip=clip or pair.clip, attention=attention or pair.attention
+            clip=clip or pair.clip,
+            attention=attention or pair.attention,
+            proxy=proxy or pair.proxy,
         )
         chosen = {} if mode is None else {"mode": mode}
         config = config or pair.config
-        config = config.with_options(discrepancy=discrepancy, **chosen)
+        config = config.with_options(discrepancy=discrepancy, **chosen, **options)
         find_templates(config.clip.templates)  # errors now, not after a download
         networks, checkpoints = load_pair(
             pair, dtype=dtype, device=device, devices=devices, offline=offline
@@ -141,9 +152,17 @@ class Segmenter:
                 checkpoints.get("attention"),
                 str(network_dtype(dtype, networks.device)),
                 networks.device.device_kind,
+                checkpoints.get("proxy"),
             )
 
         return cls(networks, config, announce=announce, model=model, world=world)
+
+    def configured(
+        self, *, discrepancy: Discrepancy | None = None, **options: Any
+    ) -> SegmenterConfig:
+        """The configuration of a call with these options (``OptionError``)."""
+        config = self.config.with_options(discrepancy=discrepancy, **options)
+        return self._checked(config)
 
     def model_info(self, config: SegmenterConfig) -> ModelInfo | None:
         """The networks that a result with these options is computed with.
@@ -154,9 +173,12 @@ class Segmenter:
         if self._model is None:
             return None
         model = self._model()
-        if config.discrepancy.needs_affinity:
-            return model
-        return dataclasses.replace(model, attention=None)
+        unused = {}
+        if not config.discrepancy.needs_affinity:
+            unused["attention"] = None
+        if not self.networks.logits.module.needs_proxy(config.clip.attention):
+            unused["proxy"] = None
+        return dataclasses.replace(model, **unused)
 
     def __call__(
         self,
@@ -282,15 +304,15 @@ class Segmenter:
         if isinstance(photos, str | bytes | os.PathLike):
             given = f"{photos!r:.80}"
             raise OptionError("O03", f"photos = {given}; did you mean [{given}]?")
-        config = self._checked(
-            self.config.with_options(discrepancy=discrepancy, **options)
-        )
+        config = self.configured(discrepancy=discrepancy, **options)
         if isinstance(photos, Sized):
             batch_size = max(1, min(batch_size, len(photos)))
+        listed = prompts.parse_classes(classes)
+        check_background(config, listed.background)
         stream = Stream(
             self.networks,
             config,
-            prompts.parse_classes(classes),
+            listed,
             batch_size=batch_size,
             time_stages=time_stages,
             max_pixels=max_pixels,
@@ -330,9 +352,7 @@ class Segmenter:
                 (``O01``).
             DeviceError: The device has too little memory (``D01``).
         """
-        config = self._checked(
-            self.config.with_options(discrepancy=discrepancy, **options)
-        )
+        config = self.configured(discrepancy=discrepancy, **options)
         for size in sizes:
             if min(size) < 1:
                 raise OptionError("O01", f"sizes has {size}; expected at least 1 x 1")
@@ -420,6 +440,7 @@ class Segmenter:
     def _checked(self, config: SegmenterConfig) -> SegmenterConfig:
         """Check a configuration, and fill in the layers of the affinity."""
         find_templates(config.clip.templates)
+        self.networks.check(config)
         if not config.discrepancy.needs_affinity:
             return config
         affinity = self.networks.affinity(config.affinity).module.options

@@ -171,8 +171,10 @@ class Stream:
         layers_of = None
         if not self._host_decides and self._config.upsampling.upsampling != "dense":
             layers_of = self._networks.grid(self._config.affinity)
-        patch = self._networks.logits.module.patch_size
-        photo.prepare(self._config, patch, layers_of=layers_of)
+        attention = self._config.clip.attention
+        source = self._networks.source_of_logits(attention).module
+        sides = source.cuts(attention).sides
+        photo.prepare(self._config, sides, layers_of=layers_of)
         return _Read(source, photo)
 
     def _new_clock(self) -> Clock:
@@ -260,7 +262,7 @@ class Stream:
     def _label(self, solved: Sequence[_Solved]) -> list[Segmentation]:
         batch, config = solved[0].batch, self._config
         batch.clock = self._new_clock()
-        labelled = batch.labelled(config, [each.index for each in solved])
+        labelled = batch.class_labels(config, [each.index for each in solved])
         maps, clock = batch.solved(config), batch.clock
         if not clock.waits:
             clock.add(BATCH, self._seconds_of(solved[0]))
@@ -268,7 +270,7 @@ class Stream:
         return [
             assemble(
                 batch.photos[each.index],
-                self._classes.synonyms,
+                self._classes,
                 maps.order[each.index, : maps.counts[each.index]],
                 jax.tree.map(itemgetter(each.index), maps.solution),
                 labels,
@@ -276,7 +278,7 @@ class Stream:
                 timings=merged(each.timings, clock.timings),
                 config=config,
                 model=self._model,
-                notes=(*self._classes.notes, *notes[each.index]),
+                notes=tuple(notes[each.index]),
             )
             for each, labels in zip(solved, labelled, strict=True)
         ]

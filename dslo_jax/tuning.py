@@ -120,6 +120,10 @@ Twice as many are moved to the memory of the chip and back, for three times the
 estimated cycles. A GPU has no such memory. With 512 MiB at once it starts an eighth of
 the kernels."""
 
+WINDOWS_TOGETHER = {"cpu": 1}
+"""Number of sliding windows that CLIP sees at once. Elsewhere it is 8: with 14 x 14
+patches each, they are a few more patches than a whole photo has."""
+
 SLOT_NUMBERS = {"cpu": 2**18}
 """Numbers that a step of the loop over a tile of pixels may hold: what the cache of a
 CPU holds. Elsewhere a step computes the whole tile."""
@@ -136,6 +140,11 @@ def blocks_together(blocks: int, entries: int) -> int:
 def slot_numbers(platform: str) -> int:
     """``SLOT_NUMBERS`` of a platform, such as ``"cpu"``."""
     return SLOT_NUMBERS.get(platform, 2**25)
+
+
+def windows_together(platform: str) -> int:
+    """``WINDOWS_TOGETHER`` of a platform, such as ``"cpu"``."""
+    return WINDOWS_TOGETHER.get(platform, 8)
 
 
 DIVIDED_PATCHES = 16384

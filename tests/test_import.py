@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "cost": "models solvers tuning work",
     "empty_prompt": "cache errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
-    "logits": "cost models ops options",
+    "logits": "cost errors models ops options",
     "attention": "cost empty_prompt errors hub models options tuning weights",
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",
@@ -42,7 +42,7 @@ MAY_IMPORT = {
         "templates tuning"
     ),
     "small_world": "pairs pipeline prompts",
-    "segmentation": "config errors images ops outputs pipeline solvers",
+    "segmentation": "config errors images outputs pipeline prompts solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
     "points": "config errors images ops pipeline solvers",
     "kept": "config images pairs pipeline points prompts segmentation small_world",
@@ -54,6 +54,10 @@ MAY_IMPORT = {
     "segmenter": (
         "config devices errors images kept loading pairs pipeline points prompts "
         "segmentation solvers stream templates"
+    ),
+    "stablehlo": (
+        "config errors files images logits ops pipeline prompts segmenter solvers "
+        "tuning"
     ),
     "ray_data": "errors outputs prompts segmenter stream",
     "": "config errors ops own_logits points segmentation segmenter solvers stream",
@@ -84,15 +88,17 @@ MAY_IMPORT = {
         "scenes segmentation segmenter"
     ),
     "demo": (
-        "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "
-        "images models outputs pairs prompts scenes segmentation segmenter solvers "
-        "templates weights"
+        "attention config empty_prompt errors evaluation.datasets evaluation.metrics "
+        "evaluation.sweeps files images models outputs pairs pipeline prompts scenes "
+        "segmentation segmenter solvers templates weights"
     ),
     "cli": (
-        "bench cache config devices errors evaluation evaluation.datasets "
+        "scenes evaluation.metrics "
+        "attention bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter serve solvers"
+        "pipeline prompts runs segmenter serve solvers stablehlo"
     ),
+    "__main__": "cli",
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.
 
@@ -152,7 +158,7 @@ def test_shapes_are_enforced_in_every_room_that_states_some():
         stating = "from jaxtyping import" in path.read_text()
         if stating and not any(f"{module}.".startswith(f"{n}.") for n in names):
             unchecked.add(module)
-    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet")
+    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet", "demo.steps")
     assert unchecked == {f"dslo_jax.{name}" for name in drawing}
 
 

@@ -1,6 +1,10 @@
 """The pipeline from photos and words to labels: networks, steps and programs."""
 
 from dslo_jax.pipeline.adjustable import AdjustableSolver as AdjustableSolver
+from dslo_jax.pipeline.background import (
+    ClassLabels as ClassLabels,
+    check_background as check_background,
+)
 from dslo_jax.pipeline.batch import (
     Batch as Batch,
     ScaledPhoto as ScaledPhoto,

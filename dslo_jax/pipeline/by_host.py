@@ -91,6 +91,32 @@ def label(
     return found
 
 
+def label_densely(
+    clock: Clock,
+    placement: Placement,
+    values: np.ndarray,
+    count: int,
+    pixels: np.ndarray,
+    grid: tuple[int, int],
+    options: UpsamplingOptions,
+) -> ops.PixelLabels:
+    """Compute the labels of one photo by dense upsampling.
+
+    Args:
+        clock: The timings of the run.
+        placement: The device.
+        values: Maps of the active classes; rows from ``count`` on are padding.
+        count: Number of active classes.
+        pixels: The photo, RGB from 0 to 255.
+        grid: Rows and columns of the maps.
+        options: Options of the upsampling.
+    """
+    guide = pixels.astype(np.float32) / 255.0
+    given = placement.put((values, np.int32(count), guide))
+    labelled = programs.DENSE_LABELS(clock, *given, grid=grid, options=options)
+    return placement.fetch(labelled)
+
+
 def compile_programs(
     clock: Clock,
     placement: Placement,
@@ -121,10 +147,9 @@ def compile_programs(
     if options.upsampling == "dense":
         return
     run_tile = _tile_program(clock, placement, options)
-    coloured = options.upsampling != "bilinear"
     survivors = range(1, min(classes, order.shape[1]) + 1)
     for room in sorted({room for most in survivors for room in ops.rooms_for(most)}):
-        run_tile(ops.empty_tile(room, _radius(options), coloured=coloured))
+        run_tile(ops.empty_tile(room, _radius(options), coloured=options.is_coloured))
 
 
 def _tile_program(

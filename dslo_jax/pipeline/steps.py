@@ -15,13 +15,14 @@ encoded    latents, or queries and keys         the part of ``affinity`` that it
 affinity   affinity between patches             ``affinity``
 solved     maps of the active classes           all of the above, and ``solver``
 labelled   labels of the pixels                 those of ``solved``, and ``upsampling``
+confidence greatest probability of any name     those of ``logits``, and ``background``
 ========== ==================================== =====================================
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,12 @@ from dslo_jax.areas import area_means
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
 from dslo_jax.pipeline import by_device, by_host, checks, programs
+from dslo_jax.pipeline.background import (
+    ClassLabels,
+    check_background,
+    find_unsure,
+    label_classes,
+)
 from dslo_jax.pipeline.memory import Memory, Solved
 from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 from dslo_jax.pipeline.programs import SolverInput
@@ -57,6 +64,7 @@ class Steps(ABC):
         memory: Keeps the results; may be shared by batches of the same photos.
         room: The sizes to solve with where the host does not decide; may be shared by
             all batches of a run.
+        background: Index of the background class, if there is one.
     """
 
     solver: programs.Solver = programs.DISCREPANCY
@@ -71,6 +79,7 @@ class Steps(ABC):
         clock: Clock | None = None,
         memory: Memory | None = None,
         room: by_device.Room | None = None,
+        background: int | None = None,
     ):
         self.photos = tuple(photos)
         size = placement.padded(size)
@@ -82,6 +91,7 @@ class Steps(ABC):
         self.memory = memory or Memory()
         self.host_decides = tuning.host_decides(placement.platform)
         self._room = room or by_device.Room()
+        self.background = background
 
     @abstractmethod
     def grid(self, config: SegmenterConfig) -> tuple[int, int]:
@@ -99,6 +109,22 @@ class Steps(ABC):
         """Key of the maps: everything that they depend on."""
         parts = config.clip, config.source, config.affinity, config.discrepancy
         return self.asked, *parts
+
+    def confidence(self, config: SegmenterConfig) -> ArrayOrShape | np.ndarray | None:
+        """Compute the greatest probability of any class ``[batch patches]``.
+
+        Returns:
+            ``None`` without a background threshold, which alone needs it. On the host,
+            once it was fetched.
+        """
+        if not config.background.is_used:
+            return None
+
+        def compute() -> ArrayOrShape:
+            logits, scale = self.logits(config), config.background.scale
+            return programs.CONFIDENCE_OF_LOGITS(self.clock, logits, scale=scale)
+
+        return self.memory.recall(self._confidence_key(config), compute)
 
     def prepared(self, config: SegmenterConfig) -> SolverInput:
         """Prepare the logits: early rejection, suppression, normalisation."""
@@ -119,6 +145,7 @@ class Steps(ABC):
         Raises:
             SolverError: As for ``solved``, where the host decides.
         """
+        self.confidence(config)
         if self.host_decides:
             self.solved(config)
             return
@@ -139,7 +166,8 @@ class Steps(ABC):
     def forget_inputs(self, config: SegmenterConfig) -> None:
         """Free the memory of all steps before the maps, once these are started."""
         steps = ("solved", "started", "codes")
-        self.memory.keep_only(*(self._key(step, config) for step in steps))
+        keys = [self._key(step, config) for step in steps]
+        self.memory.keep_only(*keys, self._confidence_key(config))
 
     def solve(self, config: SegmenterConfig) -> Solved:
         """Compute the result of ``solved``, without the memory."""
@@ -188,6 +216,32 @@ class Steps(ABC):
             for index in chosen
         ]
 
+    def class_labels(
+        self, config: SegmenterConfig, which: Sequence[int] | None = None
+    ) -> list[ClassLabels]:
+        """Compute the labels of photos as indices of classes, with the background.
+
+        Args:
+            config: The options of the method.
+            which: Indices of the photos; default: all.
+
+        Raises:
+            OptionError: There is a threshold, and no background class (``O05``).
+        """
+        check_background(config, self.background)
+        chosen = range(len(self.photos)) if which is None else which
+        labelled, solved = self.labelled(config, chosen), self.solved(config)
+        sure = self.placement.fetch(self.confidence(config))
+
+        def finish(index: int, found: ops.PixelLabels) -> ClassLabels:
+            active, unsure = solved.order[index, : solved.counts[index]], None
+            if sure is not None:
+                place = self.grid(config), found.labels.shape
+                unsure = find_unsure(sure[index], *place, config.background.threshold)
+            return label_classes(found, active, unsure, self.background)
+
+        return [finish(*pair) for pair in zip(chosen, labelled, strict=True)]
+
     def compile_programs(self, config: SegmenterConfig) -> None:
         """Compile the programs of a batch; its ``placement`` must be for shapes only.
 
@@ -196,6 +250,7 @@ class Steps(ABC):
         if not self.host_decides:
             self.start(config)
             return
+        self.confidence(config)
         by_host.compile_programs(
             self.clock,
             self.placement,
@@ -207,18 +262,18 @@ class Steps(ABC):
 
     def photo_layers(self, index: int, config: SegmenterConfig) -> ops.PhotoLayers:
         """The pixels of a photo as layers of the grid."""
-        grid, coloured = self.grid(config), is_coloured(config)
-        return self.memory.recall(
-            ("layers", index, grid, coloured),
-            partial(
-                ops.PhotoLayers, self.photos[index].pixels, grid, coloured=coloured
-            ),
-        )
+        grid, coloured = self.grid(config), config.upsampling.is_coloured
+        pixels = self.photos[index].pixels
+        make = partial(ops.PhotoLayers, pixels, grid, coloured=coloured)
+        return self.memory.recall(("layers", index, grid, coloured), make)
 
     def _key(self, step: str, config: SegmenterConfig) -> Hashable:
         """Key of the maps or of what is made of them."""
         labels = (config.upsampling,) if step == "codes" else ()
         return step, self.solved_key(config), *labels
+
+    def _confidence_key(self, config: SegmenterConfig) -> Hashable:
+        return "confidence", config.clip, self.grid(config), config.background.scale
 
     def _solve_by_host(self, config: SegmenterConfig) -> Solved:
         given = self.prepared(config)
@@ -239,11 +294,12 @@ class Steps(ABC):
         A batch that needs more room than it had is started again.
         """
         keys = self._key("started", config), self._key("codes", config)
+        sure = self.confidence(config)
         before = self.clock.seconds_of("solver")
         while True:
             sizes, started = self._start_solver(config)
             codes = self.memory.known(keys[1])
-            found, host_codes = self.placement.fetch((started, codes))
+            found, host_codes, sure = self.placement.fetch((started, codes, sure))
             checks.check_logits(found.non_finite, self.titles, self.padded)
             needed = by_device.needed_sizes(found, sizes, config.discrepancy)
             if needed == sizes:
@@ -254,6 +310,8 @@ class Steps(ABC):
                 self.start(config)
         if codes is not None:
             self.memory.keep(keys[1], host_codes)
+        if sure is not None:
+            self.memory.keep(self._confidence_key(config), sure)
         seconds = self.clock.seconds_of("solver") - before
         return Solved(found.order, found.counts, found.solution, seconds)
 
@@ -263,8 +321,7 @@ class Steps(ABC):
         """Start everything up to the maps; the sizes that they are solved with."""
 
         def start() -> tuple[by_device.Sizes, by_device.Started]:
-            given = self.prepared(config)
-            affinity = self.affinity(config)
+            given, affinity = self.prepared(config), self.affinity(config)
             sizes = self._room.sizes(self.solved_key(config), given)
             return sizes, by_device.start_solver(
                 self.clock,
@@ -298,7 +355,7 @@ class Steps(ABC):
                 for index in range(len(self.padded))
             ]
             most = max(photo.total for photo in photos)
-            label = partial(self._label_layers, values, counts, photos, config)
+            label = self._label_layers(values, counts, photos, config)
             return [label(call) for call in ops.divide_layers(most)]
 
         return self.memory.recall(self._key("codes", config), start)
@@ -316,11 +373,9 @@ class Steps(ABC):
         counts: Any,
         photos: Sequence[ops.PhotoLayers],
         config: SegmenterConfig,
-        call: ops.Call,
-    ) -> Any:
-        return by_device.start_labels(
-            self.clock, self.placement, values, counts, photos, config.upsampling, call
-        )
+    ) -> Callable[[ops.Call], Any]:
+        given = values, counts, photos, config.upsampling
+        return partial(by_device.start_labels, self.clock, self.placement, *given)
 
     def _label_alone(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
         """Compute the labels of one large photo, with at most two calls at a time."""
@@ -329,11 +384,10 @@ class Steps(ABC):
         values, counts = self.placement.put_batch(
             (solved.solution.value[[index] * copies], solved.counts[[index] * copies])
         )
+        label = self._label_layers(values, counts, [photo] * copies, config)
         running, found = deque(), []
         for call in ops.divide_layers(photo.total):
-            running.append(
-                self._label_layers(values, counts, [photo] * copies, config, call)
-            )
+            running.append(label(call))
             if len(running) > 1:
                 found.append(self.placement.fetch(running.popleft())[0])
         found += [codes[0] for codes in self.placement.fetch(list(running))]
@@ -348,10 +402,10 @@ class Steps(ABC):
     def _canvas(self, config: SegmenterConfig, index: int) -> ops.Canvas:
         """A photo with its maps, and with its colours unless bilinear."""
         solved, grid = self.solved(config), self.grid(config)
-        maps = solved.solution.value[index, : solved.counts[index]]
+        maps, pixels = solved.solution.value[index], self.photos[index].pixels
+        maps = maps[: solved.counts[index]]
         values = np.asarray(maps, np.float32).reshape(-1, *grid)
-        pixels = self.photos[index].pixels
-        if not is_coloured(config):
+        if not config.upsampling.is_coloured:
             return ops.Canvas(values, pixels.shape[:2])
         means = self.memory.recall(
             ("guide", index, grid), partial(area_means, pixels, grid)
@@ -360,18 +414,7 @@ class Steps(ABC):
 
     def _dense(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
         """Compute the labels of one photo by dense upsampling."""
-        solved = self.solved(config)
-        values = solved.solution.value[index]
-        guide = self.photos[index].pixels.astype(np.float32) / 255.0
-        labelled = programs.DENSE_LABELS(
-            self.clock,
-            *self.placement.put((values, np.int32(solved.counts[index]), guide)),
-            grid=self.grid(config),
-            options=config.upsampling,
-        )
-        return self.placement.fetch(labelled)
-
-
-def is_coloured(config: SegmenterConfig) -> bool:
-    """Whether the labels depend on the colours of a photo."""
-    return config.upsampling.upsampling != "bilinear"
+        solved, pixels = self.solved(config), self.photos[index].pixels
+        given = solved.solution.value[index], int(solved.counts[index]), pixels
+        place, grid = (self.clock, self.placement), self.grid(config)
+        return by_host.label_densely(*place, *given, grid, config.upsampling)

@@ -64,7 +64,7 @@ class Discrepancy(abc.ABC):
 
     Subclasses are frozen dataclasses whose fields are their options, so that they are
     hashable and can be static arguments of ``jax.jit``. Your own subclass needs a
-    ``name`` and the method ``solve``:
+    ``name`` and the method ``solve``::
 
         @dataclass(frozen=True)
         class Propagation(Discrepancy):

@@ -48,7 +48,7 @@ class LabelPropagation(Discrepancy):
     Args:
         alpha: Weight of the neighbours, in [0, 1); the walk takes
             ``alpha / (1 - alpha)`` steps on average before it restarts.
-        max_steps: Cap on the number of steps.
+        max_steps: Cap on the number of steps, at least 1.
         tolerance: ``error`` at which a class stops; 0 runs exactly ``max_steps``.
 
     Raises:

@@ -143,10 +143,12 @@ class MaximumVelocity(Discrepancy):
     """The maximum velocity (Eq. 12) as a discrepancy, with the function's options.
 
     Args:
-        threshold: As for ``maximum_velocity``, like all other options.
-        criterion: Condition for the arrival of a patch.
-        balancing_steps: Number of rounds of ``doubly_stochastic``.
-        max_steps: Greatest number of steps of the chain.
+        threshold: The paper's tau, in (0, 1]: a patch is reached when its state
+            exceeds it.
+        criterion: Condition for the arrival of a patch: ``saturation``, of M2N2, or
+            ``increment``, Eq. 12 as it is printed.
+        balancing_steps: Number of rounds of ``doubly_stochastic``, at least 1.
+        max_steps: Greatest number of steps of the chain, at least 1.
         interpolate: Whether arrivals are interpolated.
 
     Raises:

@@ -80,6 +80,19 @@ def test_the_device_gives_what_the_host_gives(segmenter, photos, mode, upsamplin
     assert_same(*both(segment))
 
 
+def test_the_background_is_that_of_the_host(segmenter, photos):
+    names = [*NAMES, "background"]
+
+    def segment():
+        options = {"background_threshold": 0.4, "background_scale": 4.0}
+        return segmenter.batch(photos, names, batch_size=2, mode="logits", **options)
+
+    host, device = both(segment)
+    assert_same(host, device)
+    assert [each.unsure for each in host] == [each.unsure for each in device]
+    assert all(0 < each.unsure < 1 for each in host)
+
+
 @pytest.mark.slow
 def test_labels_of_the_bundled_networks_are_the_same():
     segmenter = Segmenter.from_pretrained("demo", offline=True)

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from dslo_jax.attention import Layers, find_layers, short_name
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation.sweeps.cells import Attention, Cell, Oracle
-from dslo_jax.models.clip_attention import ATTENTIONS
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 
-
-Layers = tuple[tuple[str, float], ...]
 
 MODES: dict[str, dict[str, Any]] = {
     "M.V.": {"mode": "velocity"},
@@ -66,10 +65,21 @@ class Offer(NamedTuple):
         layers: Attention modules for an affinity, in the order down0, down1, up0, up1,
             up2 of the paper; as many as the network has.
         attentions: Networks whose attention can make the affinity.
+        has_proxy: Whether there is a second network for logits that need one.
     """
 
     layers: tuple[str, ...]
     attentions: tuple[Attention, ...]
+    has_proxy: bool
+
+    @property
+    def logits(self) -> tuple[str, ...]:
+        """The ``clip_attention`` of all logits that can be computed."""
+        return tuple(
+            name
+            for name, variant in ATTENTIONS.items()
+            if self.has_proxy or not variant.needs_proxy
+        )
 
 
 def build_tables(
@@ -78,6 +88,7 @@ def build_tables(
     names: Iterable[str] = (),
     *,
     attentions: tuple[Attention, ...] = (Attention("base"),),
+    has_proxy: bool = False,
 ) -> tuple[Table, ...]:
     """Build tables that vary a base configuration.
 
@@ -86,6 +97,7 @@ def build_tables(
         layers: See ``Offer``; empty if the attention is not from a diffusion model.
         names: Names of tables; default: all tables that are possible for the base.
         attentions: See ``Offer``.
+        has_proxy: See ``Offer``.
 
     Raises:
         ValueError: A name is unknown.
@@ -103,7 +115,7 @@ def build_tables(
             f"table {refused[0]!r} compares choices of a diffusion model, but the "
             "attention of this model is from another network; leave this table out",
         )
-    offer = Offer(layers, attentions)
+    offer = Offer(layers, attentions, has_proxy)
     return tuple(
         Table(name, TABLES[name].title, *TABLES[name].build(base, offer))
         for name in named or (name for name in TABLES if name not in impossible)
@@ -202,6 +214,7 @@ def _foundations(base: SegmenterConfig, offer: Offer):
     for attention in offer.attentions:
         own: dict[str, Any] = {
             "timestep": 0,
+            "noise_seed": -1,
             "affinity_layers": (),
             "affinity_size": attention.size,
         }
@@ -216,23 +229,33 @@ def _foundations(base: SegmenterConfig, offer: Offer):
     return tuple(MODES), tuple(rows)
 
 
+def _versatility(base: SegmenterConfig, offer: Offer):
+    """Sec. 8: the logits of other methods, alone and with the method.
+
+    Alone is each pixel's greatest logit, resampled bilinearly: no background threshold
+    and no refinement, which some of these methods add.
+    """
+    columns = {
+        "alone": _PLAIN_LOGITS,
+        "+ O.P.": MODES["O.P."],
+        "+ M.V.": MODES["M.V."],
+    }
+    return _values("clip_attention", offer.logits, columns)(base, offer)
+
+
 def _layers(base: SegmenterConfig, offer: Offer):
     """Table 3: attention weights of the five self-attentions at full resolution."""
     layers = offer.layers
-    choices: dict[str, Layers] = {_short(name): ((name, 1.0),) for name in layers}
+    choices: dict[str, Layers] = {short_name(name): ((name, 1.0),) for name in layers}
     up = [name for name in layers if name.startswith("up")]
     choices["up0 + up1"] = tuple((name, 0.5) for name in up[:2])
     choices["all, equal"] = tuple((name, 1 / len(layers)) for name in layers)
-    if base.affinity.layers not in ((), *choices.values()):
-        choices["base"] = base.affinity.layers
+    own = base.affinity.layers
+    own = find_layers(own, layers, "this network") if own else own
+    if own not in ((), *choices.values()):
+        choices["base"] = own
     rows = {label: {"affinity_layers": choice} for label, choice in choices.items()}
     return _vary(rows)(base, offer)
-
-
-def _short(layer: str) -> str:
-    """The name of an attention in the paper: down0, ..., up2."""
-    block, _, index = layer.partition(".attentions.")
-    return block.split("_")[0] + index
 
 
 _NMS_THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
@@ -313,6 +336,9 @@ _PLAIN_LOGITS: dict[str, Any] = {
     **{"mode": "logits", "early_rejection": False},
     **{"upsampling": "bilinear", "suppression": "none"},
 }
+# Those of Tables 3 and 4; "origin" may be either of the first two. All others are rows
+# of the table "versatility".
+_ATTENTIONS = ("vanilla", "qk_mean", "qq_mean", "kk_mean", "maskclip")
 _TIMESTEPS = (0, 25, 50, 100, 150, 200, 300, 500, 700)
 _TAUS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _REJECTION_SHARES = (0.0, 0.001, 0.003, 0.01, 0.03)
@@ -336,7 +362,10 @@ TABLES: dict[str, _Recipe] = {
     ),
     "attention": _Recipe(
         "Attention of the last CLIP block (Tables 3, 4)",
-        _values("clip_attention", tuple(ATTENTIONS)),
+        _values("clip_attention", _ATTENTIONS),
+    ),
+    "versatility": _Recipe(
+        "Logits of other methods, alone and with ours (Sec. 8)", _versatility
     ),
     "layers": _Recipe("Weights of the self-attentions (Tables 3, 4)", _layers),
     "timestep": _Recipe(
