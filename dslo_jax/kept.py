@@ -91,7 +91,7 @@ class KeptPhoto:
         (photo,) = batch.photos
         return assemble(
             photo,
-            listed.synonyms,
+            listed,
             solved.order[0, : solved.counts[0]],
             jax.tree.map(itemgetter(0), solved.solution),
             labelled,
@@ -99,7 +99,7 @@ class KeptPhoto:
             timings=clock.timings,
             config=config,
             model=self._model(config),
-            notes=(*listed.notes, *self._world_notes(batch, listed)),
+            notes=self._world_notes(batch, listed),
         )
 
     def prompt(

@@ -273,7 +273,8 @@ class Steps(ABC):
         return step, self.solved_key(config), *labels
 
     def _confidence_key(self, config: SegmenterConfig) -> Hashable:
-        return "confidence", config.clip, self.grid(config), config.background.scale
+        grid, scale = self.grid(config), config.background.scale
+        return "confidence", self.asked, config.clip, grid, scale
 
     def _solve_by_host(self, config: SegmenterConfig) -> Solved:
         given = self.prepared(config)

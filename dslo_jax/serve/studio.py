@@ -183,13 +183,8 @@ class Studio:
             modes = list(dict.fromkeys([first, *_WARM_MODES]))
         seed, words = self.scenes[0]["seed"], self.scenes[0]["words"]
         for mode in modes:
-            asked = Wish(
-                f"scene-{seed}",
-                classes_of(words, self.limits),
-                words,
-                {"mode": mode},
-                True,
-            )
+            classes = classes_of(words, self.limits)
+            asked = Wish(f"scene-{seed}", classes, words, {"mode": mode}, True)
 
             def work(announce: Announce, asked: Wish = asked) -> None:
                 def tell(stage: str, compiles: bool) -> None:
