@@ -78,7 +78,7 @@ export class Picture {
 
   paint() {
     if (!this.photo) return;
-    if (this.asked) this.paintHeat((small) => drawValues(small, this.asked.map, this.asked.grid));
+    if (this.asked) this.paintHeat((small) => drawValues(small, this.asked.map.map(Math.sqrt), this.asked.grid));
     else if (!this.result) this.context.putImageData(this.photo, 0, 0);
     else if (this.mapped !== null) this.paintMap(this.mapped);
     else this.paintLabels();
