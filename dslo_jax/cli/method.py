@@ -5,7 +5,7 @@ that a new option of a room is on the command line as well.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -58,7 +58,9 @@ def _shown(config: SegmenterConfig) -> dict[str, Any]:
     }
 
 
-def parse_options(kind: type[Command], command: str, arguments: list[str]) -> Command:
+def parse_options(
+    kind: Callable[..., Command], command: str, arguments: list[str]
+) -> Command:
     """Parse the command line, then ``--config``, then the options that suit the model.
 
     The command line names the model and the file. It is parsed twice: the second time
