@@ -431,13 +431,14 @@ def background_table() -> str:
     lines = []
     for part, head in heads.items():
         rows = [row for row in result["rows"] if row["part"] == part]
-        modes = list(rows[0]["miou"])
-        lines += ["", f"| {head} | {' | '.join(modes)} | pixels below the threshold |"]
-        lines += ["|---" * (len(modes) + 2) + "|"]
+        columns = list(rows[0]["miou"])
+        columns += ["pixels below the threshold"] if part != "input" else []
+        lines += ["", f"| {head} | {' | '.join(columns)} |"]
+        lines += ["|---" * (len(columns) + 1) + "|"]
         for row in rows:
-            scores = " | ".join(f"{100 * row['miou'][mode]:.1f}" for mode in modes)
-            unsure = f"{row['unsure']:.1%}" if part != "input" else ""
-            lines.append(f"| {row['name']} | {scores} | {unsure} |")
+            cells = [f"{100 * score:.1f}" for score in row["miou"].values()]
+            cells += [f"{row['unsure']:.1%}"] if part != "input" else []
+            lines.append(f"| {row['name']} | {' | '.join(cells)} |")
     machine = result["machine"]
     where = f"{machine['device']['platform']}, jax {machine['versions']['jax']}"
     return "\n".join(

@@ -75,7 +75,8 @@ def parse_options(kind: type[Command], command: str, arguments: list[str]) -> Co
     method = find_pair(first.model).config
     if first.config is not None:
         method = SegmenterConfig.from_toml(first.config, base=method)
-    return parse(default=kind(method=method_options(method)))
+    fitting: Any = kind  # its field ``method`` is not known here
+    return parse(default=fitting(method=method_options(method)))
 
 
 def chosen_classes(

@@ -91,10 +91,32 @@ def label(
     return found
 
 
+def canvas(
+    maps: Any,
+    grid: tuple[int, int],
+    pixels: np.ndarray,
+    means: np.ndarray | None,
+) -> ops.Canvas:
+    """A photo with its maps, for ``label``.
+
+    Args:
+        maps: Maps of the active classes, without padding.
+        grid: Rows and columns of the maps.
+        pixels: The photo, RGB from 0 to 255.
+        means: Mean colour of every cell of the grid; ``None`` if the labels do not
+            depend on colours.
+    """
+    values = np.asarray(maps, np.float32).reshape(-1, *grid)
+    height, width = pixels.shape[:2]
+    if means is None:
+        return ops.Canvas(values, (height, width))
+    return ops.Canvas(values, (height, width), ops.Colours(pixels, means))
+
+
 def label_densely(
     clock: Clock,
     placement: Placement,
-    values: np.ndarray,
+    values: Any,
     count: int,
     pixels: np.ndarray,
     grid: tuple[int, int],

@@ -96,6 +96,7 @@ def export_segmenter(
     facts = {
         "kind": "labels",
         "classes": [list(names) for names in listed.synonyms],
+        "background": listed.background,
         "model": model and model.facts,
         "config": config.flat,
         "reasons": {**_reasons(), str(REJECTED): "Early rejection dropped the class."},
