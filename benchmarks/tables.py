@@ -491,6 +491,7 @@ TABLES = {
     "dslo_jax/demo/checkpoint/README.md": {
         "components": partial(ablation_table, "components", "demo"),
         "oracles": partial(ablation_table, "oracles", "demo"),
+        "neighbours": neighbours_table,
     },
     "docs/how-to/folders.md": {"folders": folders_table},
     "docs/accelerators.md": {

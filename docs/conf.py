@@ -32,6 +32,7 @@ extensions = [
 root_doc = "docs/README"
 include_patterns = [
     "docs/**",
+    "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -45,7 +46,7 @@ source_suffix = {".nb.md": "myst-nb", ".md": "myst-nb"}
 nb_custom_formats = {".nb.md": ["jupytext.reads", {"fmt": "md"}, False]}
 nb_execution_mode = "cache"
 nb_execution_timeout = 300
-nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_merge_streams = True
 
 myst_heading_anchors = 4

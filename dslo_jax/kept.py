@@ -13,10 +13,12 @@ from dslo_jax.images import Photo
 from dslo_jax.pairs import World
 from dslo_jax.pipeline import AdjustableSolver, Batch, Memory, Networks, ScaledPhoto
 from dslo_jax.pipeline.stages import Announce, Clock
+from dslo_jax.points import PointMaps, check_points, solve_points, with_velocity
 from dslo_jax.segmentation import ModelInfo, Segmentation, assemble
 from dslo_jax.small_world import world_logits, world_notes
 
 
+_NO_WORDS = prompts.ClassList(())
 _KEPT_RESULTS = 4  # of each step; they are small, except for affinities: one is kept
 
 
@@ -82,9 +84,7 @@ class KeptPhoto:
         config = self._configure(options)
         listed = prompts.parse_classes(classes)
         clock = Clock(announce)
-        batch = Batch(
-            self._networks, [self._scaled], listed, clock=clock, memory=self._memory
-        )
+        batch = self._batch(listed, clock)
         batch.solver = AdjustableSolver(batch.placement)
         solved = batch.solved(config)
         (labelled,) = batch.class_labels(config)
@@ -99,7 +99,36 @@ class KeptPhoto:
             timings=clock.timings,
             config=config,
             model=self._model(config),
-            notes=(*listed.notes, *self._world_notes(batch, listed)),
+            notes=self._world_notes(batch, listed),
+        )
+
+    def prompt(
+        self, points: Any, *, announce: Announce | None = None, **options: Any
+    ) -> PointMaps:
+        """Find what belongs to points; see ``Segmenter.prompt``.
+
+        Args:
+            points: As for ``Segmenter.prompt``.
+            announce: As for a call.
+            **options: As for ``Segmenter.prompt``.
+
+        Raises:
+            OptionError: As for ``Segmenter.prompt``.
+            SolverError: The affinity has values that no solver can use (``S03``).
+            DeviceError: The device has too little memory (``D01``).
+        """
+        config = self._configure(with_velocity(self._configure({}), None, options).flat)
+        clicked = check_points(points, self.photo)
+        clock = Clock(announce)
+        batch = self._batch(_NO_WORDS, clock)
+        affinity = batch.affinity(config)
+        assert isinstance(affinity, jax.Array)  # a Markov chain always needs one
+        grid = batch.grid(config)
+        return solve_points(affinity, clicked, self.photo, grid, config, clock)
+
+    def _batch(self, classes: prompts.ClassList, clock: Clock) -> Batch:
+        return Batch(
+            self._networks, [self._scaled], classes, clock=clock, memory=self._memory
         )
 
     def _world_notes(self, batch: Batch, classes: prompts.ClassList) -> tuple[str, ...]:

@@ -45,11 +45,11 @@ MAY_IMPORT = {
     "segmentation": "config errors images outputs pipeline prompts solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
     "points": "config errors images ops pipeline solvers",
+    "kept": "config images pairs pipeline points prompts segmentation small_world",
     "stream": (
         "config errors images pairs pipeline prompts segmentation small_world threads "
         "tuning"
     ),
-    "kept": "config images pairs pipeline prompts segmentation small_world",
     "loading": "attention cache devices hub logits pairs pipeline segmentation",
     "segmenter": (
         "config devices errors images kept loading pairs pipeline points prompts "
@@ -84,8 +84,8 @@ MAY_IMPORT = {
         "segmenter"
     ),
     "serve": (
-        "config devices errors images kept options outputs pipeline prompts scenes "
-        "segmentation segmenter"
+        "config devices errors images kept options outputs pipeline points prompts "
+        "scenes segmentation segmenter"
     ),
     "demo": (
         "attention config empty_prompt errors evaluation.datasets evaluation.metrics "

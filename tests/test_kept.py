@@ -30,7 +30,6 @@ def stages_of(kept, classes, **options):
     "options",
     [
         {"mode": "fused", "epsilon": 0.2, "threshold": 0.1},
-        {"mode": "propagation", "propagation_alpha": 0.7},
         {"mode": "logits", "upsampling": "bilinear"},
     ],
     ids=lambda options: options.get("mode", "velocity"),
@@ -70,6 +69,17 @@ def test_another_number_compiles_nothing(segmenter, photo):
         kept(WORDS, mode="path", epsilon=number)
         kept(WORDS, mode="propagation", propagation_alpha=number)
     assert num_compilations() == before
+
+
+def test_a_click_uses_the_kept_attention(segmenter, photo):
+    kept, told = segmenter.keep(photo), []
+    kept(WORDS)
+    found = kept.prompt([(30, 10)], announce=lambda stage, _: told.append(stage))
+    assert {"vae", "unet", "clip"}.isdisjoint(told)
+    expected = segmenter.prompt(photo, [(30, 10)])
+    np.testing.assert_array_equal(found.velocity, expected.velocity)
+    with pytest.raises(DsloError, match="outside the photo"):
+        kept.prompt([(160, 0)])
 
 
 def test_what_is_announced_may_end_a_call(segmenter, photo):

@@ -24,6 +24,8 @@ _START = """<!DOCTYPE html>
 
 def add_navigation(app: Sphinx, name: str, source: list[str]) -> None:
     """Add the parts of the navigation to the first page."""
+    if name == "README":  # its links are checked as well; the site has its own start
+        source[0] = f"---\norphan: true\n---\n{source[0]}"
     if name != app.config.root_doc:
         return
     parts = parts_of(source[0])

@@ -29,6 +29,8 @@ from dslo_jax.solvers.options import SolverOptions
 
 
 FOLDER = Path(__file__).parents[1] / "reference"
+# Commands in a command that have parsers of their own.
+_INNER = {"export": ("stablehlo",)}
 _NOTE = "<!-- Made from the code by docs/_site/reference.py. Do not edit. -->"
 
 
@@ -82,6 +84,8 @@ def commands() -> str:
     ]
     for name in cli.COMMANDS:
         lines += _command(_parser(name), level=2)
+        for inner in _INNER.get(name, ()):
+            lines += _command(_parser(name, inner), level=3)
     return "\n".join(lines) + "\n"
 
 
@@ -152,7 +156,7 @@ def _range(field: dataclasses.Field) -> str:
     return f", {low} to {high}"
 
 
-def _parser(name: str) -> argparse.ArgumentParser:
+def _parser(name: str, *inner: str) -> argparse.ArgumentParser:
     """The parser of a command: its module is run as far as its call of ``tyro.cli``."""
     with (
         mock.patch("tyro.cli", side_effect=_Reached) as call,
@@ -160,7 +164,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     ):
         warnings.simplefilter("ignore", DeprecationWarning)  # of get_parser
         try:
-            cli.COMMANDS[name](["--help"], Console(stderr=True))
+            cli.COMMANDS[name]([*inner, "--help"], Console(stderr=True))
         except _Reached:
             kind, prog = call.call_args.args[0], call.call_args.kwargs["prog"]
             return tyro.extras.get_parser(kind, prog=prog)
@@ -193,11 +197,16 @@ def _command(parser: argparse.ArgumentParser, level: int) -> list[str]:
 
 def _argument(action: argparse.Action) -> tuple[str, str]:
     value = str(action.metavar or "").replace("{None}|", "")
-    names = list(action.option_strings[:1]) or [action.dest.upper().split(".")[-1]]
+    count = (
+        2 if action.default is True else 1
+    )  # --no-x is named where it changes a thing
+    names = list(action.option_strings[:count])
+    names = names or [action.dest.upper().split(".")[-1]]
     if action.option_strings and action.nargs != 0:
         names.append(value)
     elif not action.option_strings and "{" in value:
         names = [value.strip("[]")]
+    names = [name.replace(",", ", ") for name in names]  # lines may end between choices
     text = " ".join((action.help or "").split())
     for default in (" (default: )", " (default: None)", " (default: '')"):
         text = text.removesuffix(default)

@@ -5,7 +5,7 @@ that a new option of a room is on the command line as well.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -58,9 +58,7 @@ def _shown(config: SegmenterConfig) -> dict[str, Any]:
     }
 
 
-def parse_options(
-    kind: Callable[..., Command], command: str, arguments: list[str]
-) -> Command:
+def parse_options(kind: type[Command], command: str, arguments: list[str]) -> Command:
     """Parse the command line, then ``--config``, then the options that suit the model.
 
     The command line names the model and the file. It is parsed twice: the second time
@@ -77,7 +75,8 @@ def parse_options(
     method = find_pair(first.model).config
     if first.config is not None:
         method = SegmenterConfig.from_toml(first.config, base=method)
-    return parse(default=kind(method=method_options(method)))
+    fitting: Any = kind  # its field ``method`` is not known here
+    return parse(default=fitting(method=method_options(method)))
 
 
 def chosen_classes(

@@ -7,6 +7,7 @@ limits        how much one request, and all of them together, may ask for
 line          one task at a time, and a line of limited length before it
 store         things that are kept in bounded memory under names nobody can guess
 choices       the options that the page offers, and their ranges
+wishes        what requests ask for, after all checks
 studio        photos, drawn scenes and results: all work that needs the networks
 views         results as the page shows them
 guard         refuses requests of other web sites; headers that limit the page

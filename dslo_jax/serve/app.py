@@ -12,6 +12,7 @@ address                                  answer
 ``POST /api/photos``                     keeps the image file in the body as a photo
 ``GET /api/photos/PHOTO``                the photo, as large as the page shows it
 ``POST /api/segment``                    events, one JSON object on each line
+``POST /api/click``                      the same: what belongs to a point
 ``GET /api/results/RESULT``              facts of a result
 ``GET /api/results/RESULT/labels``       labels of the view
 ``GET /api/results/RESULT/maps``         maps of all classes
@@ -54,6 +55,7 @@ from dslo_jax.serve.line import (
 )
 from dslo_jax.serve.secrecy import redacted
 from dslo_jax.serve.studio import Studio
+from dslo_jax.serve.wishes import check_click, check_wish, gone
 
 
 _LOG = logging.getLogger(__name__)
@@ -103,6 +105,7 @@ class Page:
             ("POST", "/api/photos", self._photo),
             ("GET", "/api/photos/{name}", self._photo_picture),
             ("POST", "/api/segment", self._segment),
+            ("POST", "/api/click", self._click),
             ("GET", result, self._result),
             ("GET", f"{result}/labels", self._labels),
             ("GET", f"{result}/maps", self._maps),
@@ -181,9 +184,24 @@ class Page:
         asked = await self.bodies.read_json(
             request.scope, request.receive, self.limits.json_bytes
         )
-        wish = self.studio.wish(asked)
+        wish = check_wish(asked, self.studio.segmenter.config, self.limits)
+        if not self.studio.knows(wish.photo):
+            raise gone(self.limits)
+        return self._told(partial(self.studio.segment, wish))
+
+    async def _click(self, request: Request) -> Response:
+        asked = await self.bodies.read_json(
+            request.scope, request.receive, self.limits.json_bytes
+        )
+        click = check_click(asked, self.studio.segmenter.config)
+        if not self.studio.knows(click.photo):
+            raise gone(self.limits)
+        return self._told(partial(self.studio.click, click))
+
+    def _told(self, work: Work) -> Response:
+        """The response that tells the events of a task that computes."""
         events: asyncio.Queue[Event] = asyncio.Queue()
-        task = _join(self.solving, partial(self.studio.segment, wish), events)
+        task = _join(self.solving, work, events)
         return StreamingResponse(
             _lines(self.solving, task, events), media_type="application/x-ndjson"
         )

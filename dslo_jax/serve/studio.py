@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dslo_jax import images, prompts, scenes
-from dslo_jax.errors import ClassListError, RequestError
+from dslo_jax import images, scenes
+from dslo_jax.errors import RequestError
 from dslo_jax.images import Photo
 from dslo_jax.kept import KeptPhoto
 from dslo_jax.pipeline import forget_programs, num_compilations
@@ -18,6 +18,7 @@ from dslo_jax.segmenter import Segmenter
 from dslo_jax.serve import choices, views
 from dslo_jax.serve.limits import Limits
 from dslo_jax.serve.store import Store
+from dslo_jax.serve.wishes import Click, Wish, classes_of, gone
 
 
 SCENES = (19, 36, 12, 70, 1, 37, 46, 42)
@@ -51,25 +52,6 @@ class KeptResult:
         found = self.segmentation
         arrays = found.labels, found.discrepancy, found.pixels
         return sum(array.nbytes for array in arrays)
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a request asks for, after all checks.
-
-    Attributes:
-        photo: Name of the photo.
-        classes: The classes.
-        words: The same as they were typed.
-        options: Options by their flat names.
-        is_draft: Whether it is one of many results of a moving slider.
-    """
-
-    photo: str
-    classes: prompts.ClassList
-    words: str
-    options: Mapping[str, Any]
-    is_draft: bool = False
 
 
 class Studio:
@@ -123,36 +105,6 @@ class Studio:
         """
         return self._kept_photo(name).photo
 
-    def wish(self, asked: Any) -> Wish:
-        """Check what a request asks for.
-
-        Raises:
-            RequestError: It is not of this form (``V02``), too long (``V03``), or its
-                photo is no longer kept (``V06``).
-            ClassListError: The words cannot be used.
-            OptionError: An option cannot be used.
-        """
-        if not isinstance(asked, dict) or set(asked) - {
-            *("photo", "words", "options", "draft"),
-        }:
-            raise RequestError(
-                "V02",
-                f"the request is {asked!r:.80}; expected an object with photo, words, "
-                "options and draft",
-            )
-        for name, kind in (("photo", str), ("words", str), ("draft", bool)):
-            if not isinstance(asked.get(name, kind()), kind):
-                raise RequestError("V02", f"{name} = {asked[name]!r:.80} is of no use")
-        words = asked.get("words", "")
-        config = self.segmenter.config
-        options = choices.checked(asked.get("options", {}), config)
-        config.with_options(**options)  # all errors now, before it waits in a line
-        classes = self._classes(words)
-        photo = asked.get("photo", "")
-        if not self._knows(photo):
-            raise _gone(self.limits)
-        return Wish(photo, classes, words, options, asked.get("draft", False))
-
     def segment(self, wish: Wish, announce: Announce) -> dict[str, Any]:
         """Segment a photo, and keep the result.
 
@@ -167,13 +119,30 @@ class Studio:
             DsloError: The photo cannot be segmented.
         """
         kept = self._kept_photo(wish.photo)
-        self._use_features(kept)
-        if num_compilations() > self.limits.programs:
-            forget_programs()
+        self._make_room(kept)
         found = kept(wish.classes, announce=announce, **wish.options)
         result = KeptResult(found, wish.photo, wish.words, wish.options)
         store = self._drafts if wish.is_draft else self._results
         return views.summary(store.add(result, result.num_bytes), result, self.limits)
+
+    def click(self, click: Click, announce: Announce) -> dict[str, Any]:
+        """Find what belongs to a point.
+
+        Args:
+            click: What to do.
+            announce: Called as each stage begins.
+
+        Returns:
+            The Markov map, how much of the photo is near, and notes.
+
+        Raises:
+            DsloError: The point is outside the photo, or there is no attention.
+        """
+        kept = self._kept_photo(click.photo)
+        self._make_room(kept)
+        point = click.x, click.y
+        found = kept.prompt([point], announce=announce, **click.options)
+        return views.click_facts(found)
 
     def result(self, name: str) -> KeptResult:
         """A result by its name.
@@ -214,9 +183,8 @@ class Studio:
             modes = list(dict.fromkeys([first, *_WARM_MODES]))
         seed, words = self.scenes[0]["seed"], self.scenes[0]["words"]
         for mode in modes:
-            asked = Wish(
-                f"scene-{seed}", self._classes(words), words, {"mode": mode}, True
-            )
+            classes = classes_of(words, self.limits)
+            asked = Wish(f"scene-{seed}", classes, words, {"mode": mode}, True)
 
             def work(announce: Announce, asked: Wish = asked) -> None:
                 def tell(stage: str, compiles: bool) -> None:
@@ -264,33 +232,6 @@ class Studio:
             },
         }
 
-    def _classes(self, words: str) -> prompts.ClassList:
-        limits = self.limits
-        if len(words) > limits.text:
-            raise RequestError(
-                "V03",
-                f"the words have {len(words)} characters, the page takes {limits.text};"
-                " shorten the list",
-            )
-        classes = prompts.split_classes(words)
-        for count, most, what in (
-            (len(classes), limits.classes, "classes"),
-            (len(classes.names), limits.names, "names"),
-        ):
-            if count > most:
-                raise ClassListError(
-                    "C09",
-                    f"there are {count} {what}, the page takes {most}; shorten it",
-                )
-        longest = max(classes.names, key=len)
-        if len(longest) > limits.name:
-            raise RequestError(
-                "V03",
-                f"the name {longest[:40]!r}... has {len(longest)} characters, the page "
-                f"takes {limits.name}; shorten it",
-            )
-        return classes
-
     def _keep(self, photo: Photo, name: str = "") -> dict[str, Any]:
         kept = self.segmenter.keep(photo)
         name = self._photos.add(kept, photo.pixels.nbytes, name)
@@ -308,9 +249,9 @@ class Studio:
         if found := _SCENE.fullmatch(name):
             self.add_scene(int(found[1]))
             return self._kept_photo(name)
-        raise _gone(self.limits)
+        raise gone(self.limits)
 
-    def _knows(self, name: str) -> bool:
+    def knows(self, name: str) -> bool:
         """Whether ``_kept_photo`` will find a photo; nothing is drawn or moved."""
         return (
             _SCENE.fullmatch(name) is not None
@@ -318,22 +259,16 @@ class Studio:
             or any(result.photo == name for result in self._results.things())
         )
 
-    def _use_features(self, kept: KeptPhoto) -> None:
-        """Free what the networks saw in photos that were not used for long."""
+    def _make_room(self, kept: KeptPhoto) -> None:
+        """Free programs, and what the networks saw in photos not used for long."""
+        if num_compilations() > self.limits.programs:
+            forget_programs()
         others = [each for each in self._with_features if each is not kept]
         keep = others[len(others) - self.limits.features + 1 :]
         for each in others:
             if each not in keep:
                 each.forget()
         self._with_features = [*keep, kept]
-
-
-def _gone(limits: Limits) -> RequestError:
-    return RequestError(
-        "V06",
-        f"this photo is no longer kept; the page keeps the last {limits.photos} "
-        "photos, as far as memory allows. Add the photo again",
-    )
 
 
 def _described_scene(seed: int) -> dict[str, Any]:

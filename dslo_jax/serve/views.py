@@ -11,6 +11,7 @@ from PIL import Image
 
 from dslo_jax import outputs
 from dslo_jax.images import Photo
+from dslo_jax.points import PointMaps
 from dslo_jax.serve.limits import Limits
 
 
@@ -61,6 +62,18 @@ def summary(name: str, result: "KeptResult", limits: Limits) -> dict[str, Any]:
         "notes": list(found.notes),
         "seconds": sum(seconds for _, seconds, _ in timings),
         "compile_seconds": sum(seconds for _, _, seconds in timings),
+    }
+
+
+def click_facts(found: PointMaps) -> dict[str, Any]:
+    """What the page needs to know of a click: its Markov map, row by row."""
+    (velocity,) = found.velocity
+    return {
+        "grid": list(velocity.shape),
+        "map": [round(float(value), 4) for value in velocity.ravel()],
+        "num_steps": found.num_steps[0],
+        "notes": list(found.notes),
+        "seconds": sum(each.seconds for each in found.timings),
     }
 
 

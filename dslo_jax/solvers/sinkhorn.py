@@ -68,10 +68,10 @@ def sinkhorn(
 ) -> SinkhornSolution:
     """Scale a Gibbs kernel to the given marginals, for all classes at once (Eq. 6-8).
 
-    The first column scaling is 1. A step updates the row scaling, then the column
-    scaling. Distances are measured in Hilbert's metric, ``max - min`` of
-    ``log(new / old)`` over the columns, in which a step is a contraction. ``error``
-    estimates the distance of the scalings from the solution: Banach's
+    The first column scaling is 1, or that of ``initial``. A step updates the row
+    scaling, then the column scaling. Distances are measured in Hilbert's metric, ``max
+    - min`` of ``log(new / old)`` over the columns, in which a step is a contraction.
+    ``error`` estimates the distance of the scalings from the solution: Banach's
     ``change * k / (1 - k)`` with ``k`` from the ratio of changes, and the rounding
     errors of all steps. It is no bound: on a grid of costs and epsilons, from the third
     step on, the true error was at most 4 times as large (``docs/solvers/theory.md``).
@@ -125,32 +125,32 @@ def sinkhorn(
         blocks do not divide the rows evenly, also a copy of a cost of up to 16 MiB, or
         a third block. GPUs and TPUs compute several blocks at once, of up to 16 MiB.
     """
-    cost, epsilon = cost_and_epsilon(cost, epsilon)
-    source, cost = as_arrays(source, cost)
+    given, regulariser = cost_and_epsilon(cost, epsilon)
+    source, given = as_arrays(source, given)
     require_source(source)
-    if cost.ndim != 2 or cost.shape[0] != source.shape[1] or cost.shape[1] == 0:
+    if given.ndim != 2 or given.shape[0] != source.shape[1] or given.shape[1] == 0:
         raise ValueError(
-            f"`cost` has shape {cost.shape}, expected [{source.shape[1]}, targets] "
+            f"`cost` has shape {given.shape}, expected [{source.shape[1]}, targets] "
             f"for a `source` of shape {source.shape}; transpose it or match the grids"
         )
     target = None if target is None else jnp.asarray(target)
-    if target is not None and target.shape != cost.shape[1:]:
+    if target is not None and target.shape != given.shape[1:]:
         raise ValueError(
-            f"`target` has shape {target.shape}, expected {cost.shape[1:]} for a "
-            f"`cost` of shape {cost.shape}; it is shared by the classes"
+            f"`target` has shape {target.shape}, expected {given.shape[1:]} for a "
+            f"`cost` of shape {given.shape}; it is shared by the classes"
         )
-    start = _start(initial, cost)
+    start = _start(initial, given)
     if start is not None:
-        cost = cost - start[None]  # potentials of this cost begin with 0
+        given = given - start[None]  # potentials of this cost begin with 0
     options = Options(max_steps, tolerance, domain, record)
-    require_options(epsilon, options)
-    problem, fault = prepare(source, cost, target, epsilon, Reading())
+    require_options(regulariser, options)
+    problem, fault = prepare(source, given, target, regulariser, Reading())
     solved = solve(problem, fault, options)
     classes, patches = source.shape
     row = solved.row_log.reshape(classes, -1)[:, :patches]
     column = _potential(solved.column_log, problem.epsilon)
     return SinkhornSolution(
-        _potential(row, problem.epsilon) + mean_cost(cost.astype(row.dtype))[None],
+        _potential(row, problem.epsilon) + mean_cost(given.astype(row.dtype))[None],
         column if start is None else column + start[None],
         solved.num_steps,
         solved.error,

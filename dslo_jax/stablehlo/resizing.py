@@ -6,6 +6,8 @@ products of single bytes: they are exact in the least precise product of any pla
 (bfloat16), and so are sums of some hundreds of them in float32.
 """
 
+from functools import reduce
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -154,7 +156,7 @@ def _summed(
     def byte(numbers, place):
         return ((numbers >> (8 * place)) & 255).astype("uint8")
 
-    total = None
+    parts = []
     for high in range(_num_bytes(int(weights.max()))):
         for low in range(_num_bytes(most)):
             part = jnp.tensordot(
@@ -163,9 +165,8 @@ def _summed(
                 axes=((1,), (axis,)),
                 precision=lax.Precision.DEFAULT,  # enough for bytes
             )
-            part = part.astype(jnp.uint32) << (8 * (high + low))
-            total = part if total is None else total + part
-    return jnp.moveaxis(total, 0, axis)
+            parts.append(part.astype(jnp.uint32) << (8 * (high + low)))
+    return jnp.moveaxis(reduce(jnp.add, parts), 0, axis)
 
 
 def _num_bytes(number: int) -> int:

@@ -122,8 +122,9 @@ class WholeStep:
         is_solved &= ~jnp.isnan(solution.error)
         known = (is_solved | ~real).all(axis=1) & (given.non_finite == 0).all(axis=1)
         found = self._label(solution.value, counts, pixels)
-        labels, tied = _renumbered(found.labels, order), found.tied
+        labels, tied = _renumbered(jnp.asarray(found.labels), order), found.tied
         if self._config.background.is_used:
+            assert self._background is not None  # it was checked
             unsure = self._unsure(photos, inputs["text"])
             labels = jnp.where(unsure, self._background or 0, labels)
             tied &= ~unsure

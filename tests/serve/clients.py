@@ -25,7 +25,7 @@ class Client:
         self.address = address
         self.host = urlsplit(address).netloc
 
-    def ask(self, method, path, body=None, headers=(), seconds=60):
+    def ask(self, method, path, body=None, headers=(), seconds=300):
         connection = http.client.HTTPConnection(self.host, timeout=seconds)
         kind = (
             "application/json" if isinstance(body, str) else "application/octet-stream"

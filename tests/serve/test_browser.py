@@ -186,3 +186,16 @@ def test_the_page_fits_a_phone_and_the_keyboard_reaches_all(tab, tmp_path):
     assert names == 0
     tab.screenshot(tmp_path / "phone.png")
     assert (tmp_path / "phone.png").stat().st_size > 10_000
+
+
+def test_a_click_shows_what_belongs_to_a_place(tab):
+    shown = canvas_of(tab)
+    tab.click("#ask-here")
+    box = tab.run("""(() => { const b = document.getElementById('picture')
+        .getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; })()""")
+    for kind in ("mousePressed", "mouseReleased"):
+        tab.point(box[0] + box[2] / 2, box[1] + box[3] / 10, kind)
+    tab.until(f"{STATUS}.startsWith('A walk from column 160')")
+    assert np.abs(canvas_of(tab) - shown).max() > 10
+    tab.click("#ask-here")
+    np.testing.assert_array_equal(canvas_of(tab), shown)

@@ -144,6 +144,27 @@ def test_a_bad_option_is_refused(client, options, code):
     assert client.error("POST", "/api/segment", json.dumps(asked)) == (400, code)
 
 
+def test_a_click_is_answered_or_refused(client):
+    asked = {"photo": "scene-9", "x": 10, "y": 20}
+    _, _, content = client.ask("POST", "/api/click", json.dumps(asked))
+    found = json.loads(content.splitlines()[-1])["result"]
+    assert (found["grid"], len(found["map"]), max(found["map"])) == ([32, 32], 1024, 1)
+    for more, error in (
+        ({"x": "10"}, (400, "V02")),
+        ({"x": 1.5}, (400, "V02")),
+        ({"x": True}, (400, "V02")),
+        ({"z": 1}, (400, "V02")),
+        ({"threshold": 7}, (400, "O01")),
+        ({"photo": "gone"}, (410, "V06")),
+        ({"photo": ["scene-9"]}, (400, "V02")),
+    ):
+        body = json.dumps(asked | more)
+        assert client.error("POST", "/api/click", body) == error
+    body = json.dumps(asked | {"x": 10**30})
+    _, _, content = client.ask("POST", "/api/click", body)
+    assert json.loads(content.splitlines()[-1])["error"]["code"] == "O01"
+
+
 def test_results_and_photos_expire(client, server):
     first = client.result(words="sky")
     for _ in range(server.limits.results):

@@ -45,11 +45,11 @@ export async function drawScene(seed) {
   return (await answer(`/api/scenes/${seed}`, { method: "POST", headers })).json();
 }
 
-// Segments; calls `tell` with each event, and returns the result.
-export async function segment(wish, signal, tell) {
+// Asks "segment" or "click"; calls `tell` with each event, and returns the result.
+export async function compute(what, wish, signal, tell) {
   const headers = { "content-type": "application/json" };
   const body = JSON.stringify(wish);
-  const response = await answer("/api/segment", { method: "POST", headers, body, signal });
+  const response = await answer(`/api/${what}`, { method: "POST", headers, body, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {

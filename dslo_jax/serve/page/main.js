@@ -1,6 +1,6 @@
 // The page: a photo, words and choices in, a picture and a legend out.
 
-import { drawScene, getBlob, getBytes, getJson, segment, sendPhoto } from "/page/api.js";
+import { compute, drawScene, getBlob, getBytes, getJson, sendPhoto } from "/page/api.js";
 import { Choices } from "/page/form.js";
 import { Legend, make, percent } from "/page/legend.js";
 import { Picture } from "/page/picture.js";
@@ -18,6 +18,7 @@ let about, choices, words, legend;
 let photo = null; // what the machine told of it, and its file if it has one
 let running = null; // the request in flight: { controller, isDraft }
 let next = null; // a draft that waits for the one in flight
+const place = [0.5, 0.5]; // where the arrow keys point
 
 // ---- telling -------------------------------------------------------------------------
 
@@ -130,11 +131,11 @@ async function ask(isDraft) {
 // A photo that the machine has forgotten is sent again, if we have its file.
 async function withPhoto(wish, { controller }) {
   try {
-    return await segment(wish, controller.signal, tell);
+    return await compute("segment", wish, controller.signal, tell);
   } catch (error) {
     if (error.code !== "V06" || !photo.file) throw error;
     photo = { ...(await sendPhoto(photo.file)), file: photo.file };
-    return segment({ ...wish, photo: photo.photo }, controller.signal, tell);
+    return compute("segment", { ...wish, photo: photo.photo }, controller.signal, tell);
   }
 }
 
@@ -174,6 +175,45 @@ function showMap(index) {
   byId("map").style.aspectRatio = `${picture.width} / ${picture.height}`;
 }
 
+// Shows the Markov map of a place: how soon a walk that starts there reaches each patch.
+const askHere = (right, down) => guarded(async () => {
+  stop();
+  sayError(null);
+  const mine = running = { controller: new AbortController(), isDraft: false };
+  const at = (share, side) => Math.min(Math.floor(share * side), side - 1);
+  const wish = { photo: photo.photo, x: at(right, photo.width), y: at(down, photo.height) };
+  const threshold = choices.options.threshold;
+  if (threshold !== undefined) wish.threshold = threshold;
+  busy(true);
+  try {
+    const found = await compute("click", wish, mine.controller.signal, tell);
+    picture.asked = found;
+    picture.paint();
+    say(`A walk from column ${wish.x}, row ${wish.y} reaches all patches in ${found.num_steps} steps: bright is soon`);
+  } finally {
+    if (running === mine) { running = null; busy(false); }
+  }
+});
+
+function listenToAsking() {
+  const button = byId("ask-here"), canvas = byId("picture");
+  const isOn = () => button.getAttribute("aria-pressed") === "true";
+  const set = (on) => {
+    button.setAttribute("aria-pressed", on);
+    if (on) say("Click into the picture, or press Enter at a place, to see what belongs to it");
+    else { picture.asked = null; picture.paint(); }
+  };
+  button.addEventListener("click", () => set(!isOn()));
+  canvas.addEventListener("click", (event) => {
+    const box = canvas.getBoundingClientRect();
+    if (isOn() && photo) askHere((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+  });
+  canvas.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && isOn() && photo) askHere(...place);
+    if (event.key === "Escape" && isOn()) set(false);
+  });
+}
+
 // ---- pointing ------------------------------------------------------------------------
 
 function pointAt(right, down, isSpoken) {
@@ -198,7 +238,6 @@ function pointAt(right, down, isSpoken) {
 
 function listenToPicture() {
   const canvas = byId("picture");
-  const place = [0.5, 0.5];
   canvas.addEventListener("pointermove", (event) => {
     const box = canvas.getBoundingClientRect();
     pointAt((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, false);
@@ -332,6 +371,7 @@ async function start() {
   listenToPicture();
   listenToPhotos();
   listenToBar();
+  listenToAsking();
   guarded(watchWarmUp);
   const name = location.pathname.match(/^\/r\/([^/]+)$/)?.[1];
   if (!name) { await chooseScene(about.scenes[0].seed); return; }

@@ -16,6 +16,25 @@ export function scaleColour(share) {
 
 export const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 
+// Draws values row by row, one pixel each; returns the least and the greatest one.
+export function drawValues(canvas, values, [rows, columns]) {
+  let low = Infinity, high = -Infinity;
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  const spread = high > low ? high - low : 1;
+  canvas.width = columns;
+  canvas.height = rows;
+  const image = new ImageData(columns, rows);
+  values.forEach((value, i) => {
+    const colour = scaleColour(Number.isFinite(value) ? (value - low) / spread : 0);
+    image.data.set([...colour, 255], 4 * i);
+  });
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return Number.isFinite(low) ? [low, high] : null;
+}
+
 export class Picture {
   constructor(canvas) {
     this.canvas = canvas;
@@ -25,7 +44,7 @@ export class Picture {
   }
 
   clear() {
-    this.result = this.labels = this.maps = null;
+    this.result = this.labels = this.maps = this.asked = null;
     this.shown = new Set();
     this.pointed = this.mapped = null;
   }
@@ -48,6 +67,7 @@ export class Picture {
     const Kind = result.label_bytes === 1 ? Uint8Array : Uint16Array;
     this.result = result;
     this.labels = new Kind(labels);
+    this.asked = null;
     this.maps = new Float32Array(maps);
     this.colours = result.classes.map((each) => rgb(each.colour));
     this.shown = new Set(result.classes.flatMap((each, i) => (hidden.has(each.name) ? [] : [i])));
@@ -58,7 +78,8 @@ export class Picture {
 
   paint() {
     if (!this.photo) return;
-    if (!this.result) this.context.putImageData(this.photo, 0, 0);
+    if (this.asked) this.paintHeat((small) => drawValues(small, this.asked.map.map(Math.sqrt), this.asked.grid));
+    else if (!this.result) this.context.putImageData(this.photo, 0, 0);
     else if (this.mapped !== null) this.paintMap(this.mapped);
     else this.paintLabels();
   }
@@ -104,8 +125,12 @@ export class Picture {
   }
 
   paintMap(index) {
+    this.paintHeat((small) => this.drawMap(small, index));
+  }
+
+  paintHeat(draw) {
     const small = document.createElement("canvas");
-    this.drawMap(small, index);
+    draw(small);
     this.context.putImageData(this.photo, 0, 0);
     this.context.save();
     this.context.imageSmoothingEnabled = true;
@@ -118,22 +143,7 @@ export class Picture {
   drawMap(canvas, index) {
     const [rows, columns] = this.result.grid;
     const size = rows * columns;
-    const values = this.maps.subarray(index * size, (index + 1) * size);
-    let low = Infinity, high = -Infinity;
-    for (const value of values) {
-      if (value < low) low = value;
-      if (value > high) high = value;
-    }
-    const spread = high > low ? high - low : 1;
-    canvas.width = columns;
-    canvas.height = rows;
-    const image = new ImageData(columns, rows);
-    values.forEach((value, i) => {
-      const colour = scaleColour(Number.isFinite(value) ? (value - low) / spread : 0);
-      image.data.set([...colour, 255], 4 * i);
-    });
-    canvas.getContext("2d").putImageData(image, 0, 0);
-    return Number.isFinite(low) ? [low, high] : null;
+    return drawValues(canvas, this.maps.subarray(index * size, (index + 1) * size), [rows, columns]);
   }
 
   // What is at a place of the canvas, both from 0 to 1: its class, and the best two scores.
