@@ -5,8 +5,8 @@
 For each patch of held-out scenes, the nearest patches of the same scene, and those of
 all other scenes, are found by the cosines of several kinds of features. A patch has the
 thing that covers most of it. ``colour`` are the mean and the deviation of the three
-colours of a patch, which need no network; ``random`` is the share that patches without
-order have.
+colours of a patch, which need no network; ``untrained`` is a DINO as training begins;
+``random`` is the share that patches without order have.
 """
 
 import argparse
@@ -14,12 +14,14 @@ import argparse
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from harness import parse, save
 
 from dslo_jax import Segmenter, ops, scenes
 from dslo_jax.bench.machine import describe_machine
 from dslo_jax.images import resize_photo, short_side_size
 from dslo_jax.logits import load_proxy
+from dslo_jax.models.proxy import ProxyVit
 from dslo_jax.pairs import BUNDLED
 
 
@@ -87,18 +89,20 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=100)
     options = parse(parser, repeats=1)
     dino = load_proxy(BUNDLED["demo"] / "dino")
+    untrained = ProxyVit(dino.config, rngs=nnx.Rngs(0))
     segmenter = Segmenter.from_pretrained("demo", offline=True, device="cpu")
     clip = segmenter.networks.logits.module.clip
     size = short_side_size(SIZE, SHORT_SIDE, SIDE)
     grid = size[0] // SIDE, size[1] // SIDE
 
     @jax.jit
-    def features_of(dino, clip, patches):
+    def features_of(dino, untrained, clip, patches):
         proxy = dino.of_patches(patches)
         keys = proxy.keys.transpose(0, 2, 1, 3).reshape(*proxy.features.shape)
         return {
             "DINO, features": proxy.features[0],
             "DINO, keys of the last block": keys[0],
+            "DINO, untrained": untrained.of_patches(patches).features[0],
             "CLIP, features": clip.patch_features(patches, attention="vanilla")[0],
         }
 
@@ -110,7 +114,9 @@ def main() -> None:
         pixels = resize_photo(scene.pixels, size)
         cut = ops.cut_patches(pixels, SIDE, grid[0] * grid[1])
         unit = jnp.asarray(cut.pixels.astype(np.float32) / 255)
-        kinds = features_of(dino, clip, ops.Patches(unit, jnp.asarray(cut.grid)))
+        kinds = features_of(
+            dino, untrained, clip, ops.Patches(unit, jnp.asarray(cut.grid))
+        )
         colours = np.asarray(unit[0]).reshape(len(unit[0]), -1, 3)
         kinds["colour"] = np.concatenate(
             [colours.mean(axis=1) - 0.5, colours.std(axis=1)], axis=1

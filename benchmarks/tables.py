@@ -14,9 +14,11 @@ from typing import Any
 
 from compiled_tables import compiled_details, compiled_table
 from harness import read
+from page_table import page_table
 
 from dslo_jax.bench.noise import QUIET
 from dslo_jax.bench.results import words_of_classes, words_of_size
+from dslo_jax.evaluation.reports.paper import BACKBONES, paper_tables
 
 
 ROOT = Path(__file__).parents[1]
@@ -315,6 +317,49 @@ def ablation_table(name: str, result: str) -> str:
     return "\n".join([*lines, "", f"{_photos(report)}."])
 
 
+def versatility_table() -> str:
+    """All logits alone and with the method, and the seconds of their networks."""
+    report = read("versatility")
+    (table,) = (each for each in report["tables"] if each["name"] == "versatility")
+    lines = [
+        f"| | {' | '.join(table['columns'])} | seconds |",
+        "|---" * (2 + len(table["columns"])) + "|",
+    ]
+    for row in table["rows"]:
+        scores = " | ".join(_scores([key], report) for key in row["cells"])
+        cells = [report["cells"][key] for key in row["cells"]]
+        spent = max(cell.get("logits_seconds", 0.0) for cell in cells)
+        lines.append(f"| `{row['label']}` | {scores} | {spent:.3f} |")
+    return "\n".join([*lines, "", f"{_photos(report)}."])
+
+
+def versatility_of_the_paper() -> str:
+    """The paper's figures on the logits of other methods."""
+    table = paper_tables()["versatility"]
+    modes = {"none": "alone", "path": "+ O.P.", "velocity": "+ M.V."}
+    lines = [f"| | {' | '.join(table.columns)} |", "|---" * 9 + "|"]
+    for row in table.rows:
+        figures = (f"{row.figures[name]:.1f}" for name in table.columns)
+        name = f"{row.label}, {BACKBONES[row.backbone]}, {modes[row.mode]}"
+        lines.append(f"| {name} | {' | '.join(figures)} |")
+    return "\n".join([*lines, "", f"mIoU in percent; {table.citation}."])
+
+
+def neighbours_table() -> str:
+    """How often near patches show the same thing."""
+    result = read("neighbours")
+    numbers = result["nearest"]
+    titles = " | ".join(f"nearest {number}" for number in numbers)
+    lines = [f"| | {titles} |", "|---" * (1 + len(numbers)) + "|"]
+    for row in result["rows"]:
+        shares = " | ".join(f"{100 * share:.1f}" for share in row["shares"])
+        lines.append(f"| {row['where']}: {row['name']} | {shares} |")
+    where = result["machine"]["device"]["platform"]
+    return "\n".join(
+        [*lines, "", f"Percent; {result['scenes']} held-out scenes; {where}."]
+    )
+
+
 def _scores(keys: list[str | None], result: dict[str, Any]) -> str:
     cells = result["cells"]
     return " / ".join(f"{100 * cells[key]['miou']:.1f}" if key else "" for key in keys)
@@ -386,13 +431,14 @@ def background_table() -> str:
     lines = []
     for part, head in heads.items():
         rows = [row for row in result["rows"] if row["part"] == part]
-        modes = list(rows[0]["miou"])
-        lines += ["", f"| {head} | {' | '.join(modes)} | pixels below the threshold |"]
-        lines += ["|---" * (len(modes) + 2) + "|"]
+        columns = list(rows[0]["miou"])
+        columns += ["pixels below the threshold"] if part != "input" else []
+        lines += ["", f"| {head} | {' | '.join(columns)} |"]
+        lines += ["|---" * (len(columns) + 1) + "|"]
         for row in rows:
-            scores = " | ".join(f"{100 * row['miou'][mode]:.1f}" for mode in modes)
-            unsure = f"{row['unsure']:.1%}" if part != "input" else ""
-            lines.append(f"| {row['name']} | {scores} | {unsure} |")
+            cells = [f"{100 * score:.1f}" for score in row["miou"].values()]
+            cells += [f"{row['unsure']:.1%}"] if part != "input" else []
+            lines.append(f"| {row['name']} | {' | '.join(cells)} |")
     machine = result["machine"]
     where = f"{machine['device']['platform']}, jax {machine['versions']['jax']}"
     return "\n".join(
@@ -439,10 +485,13 @@ TABLES = {
     "docs/method.md": {
         "choices": choices_table,
         "foundation": partial(ablation_table, "foundation", "foundation"),
+        "versatility": versatility_table,
+        "versatility-paper": versatility_of_the_paper,
     },
     "dslo_jax/demo/checkpoint/README.md": {
         "components": partial(ablation_table, "components", "demo"),
         "oracles": partial(ablation_table, "oracles", "demo"),
+        "neighbours": neighbours_table,
     },
     "docs/how-to/folders.md": {"folders": folders_table},
     "docs/accelerators.md": {
@@ -451,6 +500,7 @@ TABLES = {
     },
     "docs/how-to/points.md": {"points": points_table},
     "docs/how-to/background-and-windows.md": {"background": background_table},
+    "docs/how-to/serve.md": {"page": page_table},
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),

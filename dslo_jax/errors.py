@@ -102,6 +102,12 @@ class OutputError(DsloError):
         )
 
 
+class RequestError(DsloError):
+    """A request that ``dslo serve`` refuses (``V..``)."""
+
+    exit_code = 2
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that a device or the machine has no memory left.
 

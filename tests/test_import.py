@@ -44,14 +44,15 @@ MAY_IMPORT = {
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images outputs pipeline prompts solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
-    "points": "config errors images ops pipeline solvers",
+    "points": "config errors images ops pipeline prompts solvers",
+    "kept": "config images pairs pipeline points prompts segmentation small_world",
     "stream": (
         "config errors images pairs pipeline prompts segmentation small_world threads "
         "tuning"
     ),
     "loading": "attention cache devices hub logits pairs pipeline segmentation",
     "segmenter": (
-        "config devices errors images loading pairs pipeline points prompts "
+        "config devices errors images kept loading pairs pipeline points prompts "
         "segmentation solvers stream templates"
     ),
     "stablehlo": (
@@ -82,6 +83,10 @@ MAY_IMPORT = {
         "evaluation.reports evaluation.sweeps files pipeline prompts runs scenes "
         "segmenter"
     ),
+    "serve": (
+        "config devices errors images kept options outputs pipeline points prompts "
+        "scenes segmentation segmenter"
+    ),
     "demo": (
         "attention config empty_prompt errors evaluation.datasets evaluation.metrics "
         "evaluation.sweeps files images models outputs pairs pipeline prompts scenes "
@@ -91,7 +96,7 @@ MAY_IMPORT = {
         "scenes evaluation.metrics "
         "attention bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter solvers stablehlo"
+        "pipeline prompts runs segmenter serve solvers stablehlo"
     ),
     "__main__": "cli",
 }

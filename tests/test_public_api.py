@@ -40,10 +40,10 @@ NAMES = {
         *("read_class_file", "split_classes", "tokenize"),
     ),
     "pipeline": (
-        *("Batch", "ClassLabels", "Memory", "Networks", "Placement", "Room"),
-        "check_background",
+        *("AdjustableSolver", "Batch", "ClassLabels", "Memory", "Networks"),
+        *("Placement", "Room", "check_background"),
         *("ScaledPhoto", "Solved", "SolverInput"),
-        *("Steps", "num_compilations", "place"),
+        *("Steps", "forget_programs", "num_compilations", "place"),
     ),
     "logits": (
         *("ClipLogits", "ClipOptions", "Cuts", "LogitsSource", "Windows"),

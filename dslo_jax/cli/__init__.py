@@ -19,6 +19,7 @@ from dslo_jax.cli import (
     evaluate,
     export,
     segment,
+    serve,
     terminal,
     weights,
 )
@@ -41,10 +42,12 @@ COMMANDS = {
     "cache": cache.run,
     "doctor": doctor.run,
     "completion": completion.run,
+    "serve": serve.run,
 }
 _USAGE = """usage: dslo COMMAND ...
 
   dslo segment PHOTO... --classes "cat, sofa|couch, wall"   photos to label maps
+  dslo serve --model demo                                   a page in the browser
   dslo export FORMAT RESULTS TARGET                         results for other programs
   dslo export stablehlo TARGET --classes "cat, sofa"        the method as one program
   dslo weights                                              list the checkpoints

@@ -32,7 +32,8 @@ from dslo_jax.evaluation.reports.ablation_result import ablation_result
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.run import run as run_sweep
 from dslo_jax.evaluation.sweeps.sweep import Sweep
-from dslo_jax.evaluation.sweeps.tables import TABLES, Table, build_tables
+from dslo_jax.evaluation.sweeps.table import Table
+from dslo_jax.evaluation.sweeps.tables import TABLES, build_tables
 from dslo_jax.files import write_json, write_text
 from dslo_jax.pairs import Pair
 from dslo_jax.runs.journal import Journal

@@ -16,6 +16,7 @@ from dslo_jax.cli import (
     evaluate,
     export,
     segment,
+    serve,
     weights,
 )
 
@@ -56,6 +57,7 @@ def _all_commands() -> Any:
         "bench": _holder(bench.commands()),
         "cache": cache.Cache,
         "doctor": doctor.Doctor,
+        "serve": serve.Serve,
         "completion": Completion,
     }
     return Union[  # noqa: UP007  # the types are made here

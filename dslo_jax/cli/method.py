@@ -108,14 +108,14 @@ def _method_type() -> type:
         if annotation == Layers:
             annotation = _LAYERS
         fields.append((name, annotation, dataclasses.field(default=defaults[name])))
-        lines.append(f"    {name}: {_explanation(kind, field)}")
+        lines.append(f"    {name}: {explanation(kind, field)}")
     text = "\n".join(["Options of the method.", "", "Args:", *lines])
     return dataclasses.make_dataclass(
         "Method", fields, frozen=True, namespace={"__doc__": text}
     )
 
 
-def _explanation(kind: type, field: dataclasses.Field) -> str:
+def explanation(kind: type, field: dataclasses.Field) -> str:
     """The explanation of an option in the docstring of its class, on one line."""
     for param in docstring_parser.parse(kind.__doc__ or "").params:
         if param.arg_name == field.name:

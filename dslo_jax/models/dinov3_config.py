@@ -101,8 +101,8 @@ class Dinov3Config(ClipVisionConfig):
             "swiglu": fields.flag("use_gated_mlp", False),
             "rope_theta": fields.number("rope_theta", cls.rope_theta),
         }
-        biases = {name: fields.flag(name, usual) for name, usual in _BIASES.items()}
-        config = cls(**sizes, **biases)
+        sizes |= {name: fields.flag(name, usual) for name, usual in _BIASES.items()}
+        config = cls(**sizes)
         if config.head_size % 4:
             raise fields.wrong(
                 "num_attention_heads",

@@ -135,7 +135,7 @@ class Batch(Steps):
             background=classes.background,
         )
         self.networks = networks
-        self.classes = classes
+        self.classes = self.asked = classes
         self.affinity_name = affinity_name
 
     def grid(self, config: SegmenterConfig) -> tuple[int, int]:

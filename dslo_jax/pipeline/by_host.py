@@ -29,6 +29,7 @@ def solve(
     given: SolverInput,
     affinity: ArrayOrShape | None,
     discrepancy: Discrepancy,
+    solver: programs.Solver = programs.DISCREPANCY,
 ) -> Solved:
     """Solve for the surviving classes; a class without solution has the error NaN.
 
@@ -38,6 +39,7 @@ def solve(
         given: Input of the solver.
         affinity: Affinity between the patches, if it is needed.
         discrepancy: The discrepancy to solve for.
+        solver: The program that solves for it.
     """
     order, counts = checks.choose_classes(placement.fetch(given.active))
     if discrepancy.wants_counts:
@@ -46,7 +48,7 @@ def solve(
     values = given.logits if discrepancy.takes_logits else given.source
     before = clock.seconds_of("solver")
     chosen = programs.CHOSEN(clock, values, *placement.put_batch((order, counts)))
-    run = partial(programs.DISCREPANCY, clock, placement.put_classes(chosen), affinity)
+    run = partial(solver, clock, placement.put_classes(chosen), affinity)
     first, *others = discrepancy.attempts
     solution = placement.fetch(run(discrepancy=first))
     for other in others:
@@ -89,10 +91,32 @@ def label(
     return found
 
 
+def canvas(
+    maps: Any,
+    grid: tuple[int, int],
+    pixels: np.ndarray,
+    means: np.ndarray | None,
+) -> ops.Canvas:
+    """A photo with its maps, for ``label``.
+
+    Args:
+        maps: Maps of the active classes, without padding.
+        grid: Rows and columns of the maps.
+        pixels: The photo, RGB from 0 to 255.
+        means: Mean colour of every cell of the grid; ``None`` if the labels do not
+            depend on colours.
+    """
+    values = np.asarray(maps, np.float32).reshape(-1, *grid)
+    height, width = pixels.shape[:2]
+    if means is None:
+        return ops.Canvas(values, (height, width))
+    return ops.Canvas(values, (height, width), ops.Colours(pixels, means))
+
+
 def label_densely(
     clock: Clock,
     placement: Placement,
-    values: np.ndarray,
+    values: Any,
     count: int,
     pixels: np.ndarray,
     grid: tuple[int, int],

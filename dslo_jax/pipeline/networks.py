@@ -32,6 +32,7 @@ for the first time, with the options of that call."""
 
 
 _KEPT_LISTS = 8  # lists of classes whose features stay on the device
+_KEPT_NAMES = 2**16  # names whose features stay on the host
 
 
 class OnDevice:
@@ -244,6 +245,8 @@ class Networks:
         """
         asked = templates, tuple(names)
         with self._lock:
+            if len(self._text) + len(names) > _KEPT_NAMES:
+                self._text.clear()
             for name in names:
                 if (templates, name) not in self._text:
                     self._text[templates, name] = self._features(clock, name, templates)

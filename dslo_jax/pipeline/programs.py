@@ -6,6 +6,7 @@ every ``Segmenter``. The axes are ``batch`` (photos), ``names`` (synonyms),
 ``patches``; labels have the axes of ``ops.tiles``.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int32, UInt8
 from dslo_jax import ops
 from dslo_jax.logits import Windows, window_features
 from dslo_jax.ops.options import SourceOptions, UpsamplingOptions
+from dslo_jax.pipeline.numbers import Numbers, join
 from dslo_jax.pipeline.stages import Stage, Static
 from dslo_jax.solvers import Discrepancy, Solution
 
@@ -268,6 +270,17 @@ def _solve(
     return jax.vmap(discrepancy.solve)(source, affinity)
 
 
+def _solve_adjusted(
+    source: Float[Array, "batch active patches"],
+    affinity: Float[Array, "batch patches patches"] | None,
+    numbers: Numbers,
+    *,
+    discrepancy: Discrepancy,
+) -> Solution:
+    """Solve for a discrepancy whose numbers are inputs; see ``adjustable``."""
+    return jax.vmap(join(discrepancy, numbers).solve)(source, affinity)
+
+
 def _label_densely(
     values: Float[Array, "active patches"],
     count: Int32[Array, ""],
@@ -294,6 +307,10 @@ def _label_densely(
     )
 
 
+Solver = Callable[..., Solution]
+"""A function like ``DISCREPANCY``: of a clock, a source, an affinity, and the
+``discrepancy`` to solve for."""
+
 LOGITS = Stage("logits", _match)
 SOURCES = Stage("logits", _prepare)
 CONFIDENCE = Stage("logits", _confidence)
@@ -301,6 +318,7 @@ CONFIDENCE_OF_LOGITS = Stage("logits", _confidence_of_logits)
 CHOSEN = Stage("logits", _choose)
 COMPACTED = Stage("logits", _compact)
 DISCREPANCY = Stage("solver", _solve)
+ADJUSTABLE = Stage("solver", _solve_adjusted)
 LABELS = Stage("labels", ops.label_tile)
 LAYER_LABELS = Stage("labels", ops.label_layers)
 DENSE_LABELS = Stage("labels", _label_densely)
@@ -331,9 +349,19 @@ def network_stage(part: str, name: str) -> Stage:
 def all_stages() -> tuple[Stage, ...]:
     """All stages that exist in this process so far."""
     before = LOGITS, SOURCES, CONFIDENCE, CONFIDENCE_OF_LOGITS, CHOSEN, COMPACTED
-    return (*_OF_NETWORKS.values(), *before, DISCREPANCY, *_LABELS)
+    solvers = DISCREPANCY, ADJUSTABLE
+    return (*_OF_NETWORKS.values(), *before, *solvers, *_LABELS)
 
 
 def num_compilations() -> int:
     """Number of programs that all stages have compiled in this process."""
     return sum(stage.num_compilations for stage in all_stages())
+
+
+def forget_programs() -> None:
+    """Free the memory of all programs; they are compiled again when needed.
+
+    A process that serves any options for months would otherwise keep ever more.
+    """
+    for stage in all_stages():
+        stage.forget_programs()

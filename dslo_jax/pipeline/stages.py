@@ -255,6 +255,11 @@ class Stage:
         """Number of programs that were compiled in this process."""
         return len(self._compiled)
 
+    def forget_programs(self) -> None:
+        """Free the memory of all programs; they are compiled again when needed."""
+        with self._lock:
+            self._compiled.clear()
+
     def __call__(self, clock: Clock, *args: Any, **static: Hashable) -> Any:
         """Run the program, and add its time to the clock.
 

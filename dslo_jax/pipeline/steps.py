@@ -48,6 +48,11 @@ from dslo_jax.pipeline.stages import Clock
 class Steps(ABC):
     """The steps from logits and an affinity to labels; subclasses supply these two.
 
+    Attributes:
+        solver: The program of the solver. An ``AdjustableSolver`` needs no other
+            program for another threshold.
+        asked: What the logits depend on besides photos and options: the classes.
+
     Args:
         photos: At most ``size`` photos.
         titles: Titles of the classes.
@@ -61,6 +66,8 @@ class Steps(ABC):
             all batches of a run.
         background: Index of the background class, if there is one.
     """
+
+    solver: programs.Solver = programs.DISCREPANCY
 
     def __init__(
         self,
@@ -78,6 +85,7 @@ class Steps(ABC):
         size = placement.padded(size)
         self.padded = [*photos, *[photos[-1]] * (size - len(photos))]
         self.titles = tuple(titles)
+        self.asked: Hashable = self.titles
         self.placement = placement
         self.clock = clock or Clock()
         self.memory = memory or Memory()
@@ -99,7 +107,8 @@ class Steps(ABC):
 
     def solved_key(self, config: SegmenterConfig) -> tuple[Hashable, ...]:
         """Key of the maps: everything that they depend on."""
-        return config.clip, config.source, config.affinity, config.discrepancy
+        parts = config.clip, config.source, config.affinity, config.discrepancy
+        return self.asked, *parts
 
     def confidence(self, config: SegmenterConfig) -> ArrayOrShape | np.ndarray | None:
         """Compute the greatest probability of any class ``[batch patches]``.
@@ -124,7 +133,7 @@ class Steps(ABC):
             logits = self.logits(config)
             return programs.SOURCES(self.clock, logits, options=config.source)
 
-        key = ("prepared", config.clip, config.source, self.grid(config))
+        key = "prepared", self.asked, config.clip, config.source, self.grid(config)
         return self.memory.recall(key, compute)
 
     def start(self, config: SegmenterConfig) -> None:
@@ -166,14 +175,8 @@ class Steps(ABC):
             solved = self._solve_by_host(config)
         else:
             solved = self._solve_by_device(config)
-        checks.check_maps(
-            solved.solution,
-            solved.order,
-            solved.counts,
-            self.titles,
-            config.discrepancy,
-            config.affinity,
-        )
+        found = solved.solution, solved.order, solved.counts
+        checks.check_maps(*found, self.titles, config.discrepancy, config.affinity)
         return solved
 
     def labelled(
@@ -227,7 +230,7 @@ class Steps(ABC):
         def finish(index: int, found: ops.PixelLabels) -> ClassLabels:
             active, unsure = solved.order[index, : solved.counts[index]], None
             if sure is not None:
-                place = self.grid(config), found.labels.shape
+                place = self.grid(config), self.photos[index].pixels.shape[:2]
                 unsure = find_unsure(sure[index], *place, config.background.threshold)
             return label_classes(found, active, unsure, self.background)
 
@@ -242,14 +245,9 @@ class Steps(ABC):
             self.start(config)
             return
         self.confidence(config)
-        by_host.compile_programs(
-            self.clock,
-            self.placement,
-            self.prepared(config),
-            self.affinity(config),
-            config.discrepancy,
-            config.upsampling,
-        )
+        given = self.prepared(config), self.affinity(config)
+        options = config.discrepancy, config.upsampling
+        by_host.compile_programs(self.clock, self.placement, *given, *options)
 
     def photo_layers(self, index: int, config: SegmenterConfig) -> ops.PhotoLayers:
         """The pixels of a photo as layers of the grid."""
@@ -264,15 +262,15 @@ class Steps(ABC):
         return step, self.solved_key(config), *labels
 
     def _confidence_key(self, config: SegmenterConfig) -> Hashable:
-        return "confidence", config.clip, self.grid(config), config.background.scale
+        parts = config.clip, self.grid(config), config.background.scale
+        return "confidence", self.asked, *parts
 
     def _solve_by_host(self, config: SegmenterConfig) -> Solved:
         given = self.prepared(config)
         non_finite = self.placement.fetch(given.non_finite)
         checks.check_logits(non_finite, self.titles, self.padded)
-        return by_host.solve(
-            self.clock, self.placement, given, self.affinity(config), config.discrepancy
-        )
+        inputs = given, self.affinity(config), config.discrepancy
+        return by_host.solve(self.clock, self.placement, *inputs, self.solver)
 
     def _solve_by_device(self, config: SegmenterConfig) -> Solved:
         """Wait for the maps, and for the labels if these were started.
@@ -309,9 +307,12 @@ class Steps(ABC):
         def start() -> tuple[by_device.Sizes, by_device.Started]:
             given, affinity = self.prepared(config), self.affinity(config)
             sizes = self._room.sizes(self.solved_key(config), given)
-            return sizes, by_device.start_solver(
-                self.clock, self.placement, given, affinity, config.discrepancy, sizes
+            started = by_device.start_solver(
+                *(self.clock, self.placement, given, affinity, config.discrepancy),
+                sizes,
+                self.solver,
             )
+            return sizes, started
 
         return self.memory.recall(self._key("started", config), start)
 
@@ -383,14 +384,10 @@ class Steps(ABC):
         """A photo with its maps, and with its colours unless bilinear."""
         solved, grid = self.solved(config), self.grid(config)
         maps, pixels = solved.solution.value[index], self.photos[index].pixels
-        maps = maps[: solved.counts[index]]
-        values = np.asarray(maps, np.float32).reshape(-1, *grid)
-        if not config.upsampling.is_coloured:
-            return ops.Canvas(values, pixels.shape[:2])
-        means = self.memory.recall(
-            ("guide", index, grid), partial(area_means, pixels, grid)
-        )
-        return ops.Canvas(values, pixels.shape[:2], ops.Colours(pixels, means))
+        means, measure = None, partial(area_means, pixels, grid)
+        if config.upsampling.is_coloured:
+            means = self.memory.recall(("guide", index, grid), measure)
+        return by_host.canvas(maps[: solved.counts[index]], grid, pixels, means)
 
     def _dense(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
         """Compute the labels of one photo by dense upsampling."""

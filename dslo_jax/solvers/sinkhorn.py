@@ -98,9 +98,8 @@ def sinkhorn(
             the kernel underflows or overflows or cancellation loses more than 1e-5,
             unless all of its mass lies in one row, where the plan is known. ``"log"``
             adds logarithms: it works for any epsilon, one class after another, and is
-            tens of
-            times slower. ``"auto"`` solves in the log domain the classes that the
-            kernel cannot solve.
+            tens of times slower. ``"auto"`` solves in the log domain the classes that
+            the kernel cannot solve.
         record: Whether to return the error after every step.
 
     Returns:

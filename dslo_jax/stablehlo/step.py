@@ -126,7 +126,7 @@ class WholeStep:
         if self._config.background.is_used:
             assert self._background is not None  # it was checked
             unsure = self._unsure(photos, inputs["text"])
-            labels = jnp.where(unsure, self._background, labels)
+            labels = jnp.where(unsure, self._background or 0, labels)
             tied &= ~unsure
         return {
             "labels": jnp.where(known[:, None, None], labels, UNKNOWN),

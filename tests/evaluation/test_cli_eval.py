@@ -28,7 +28,7 @@ def stubbed(monkeypatch):
         made.append(StubSweep({cell.config.solver.mode: cell for cell in cells}))
         return made[-1]
 
-    def load(options, pair):
+    def load(options, pair, **_):
         return measuring.Loaded(None, CIRCUMSTANCES | {"batch_size": options.batch})
 
     monkeypatch.setattr(evaluate, "Sweep", make)
@@ -336,16 +336,22 @@ def test_an_output_folder_that_is_a_file(run, stubbed, tmp_path):
 def test_the_networks_themselves(checkpoint, tmp_path, capsys):
     """Without a stub: two drawn scenes, and the same bytes after an interruption."""
     config = tmp_path / "base.toml"
-    config.write_text('affinity_size = 64\nshort_side = 64\ntemplates = "single"\n')
+    small = 'affinity_size = 64\nshort_side = 64\ntemplates = "single"\n'
+    config.write_text(small + "background_threshold = 0.06\n")
     arguments = (
         *("eval", "scenes", "--seeds", "0:3", "--size", "48x64", "--batch", "2"),
         *("--mode", "kl", "--model", str(checkpoint), "--config", str(config)),
+        *("--protocol", "foreground"),
     )
     assert cli.main([*arguments, "--out", str(tmp_path / "whole")]) == 0
     expected = (tmp_path / "whole" / "metrics.json").read_bytes()
     found = json.loads(expected)
     assert (found["precision"], found["batch_size"]) == ("float32", 2)
-    assert len(found["results"]["kl"]["photos"]) == 3
+    shares = [photo["unsure"] for photo in found["results"]["kl"]["photos"]]
+    assert len(shares) == 3
+    assert found["results"]["kl"]["unsure"] == pytest.approx(sum(shares) / 3)
+    page = (tmp_path / "whole" / "metrics.md").read_text()
+    assert f"{100 * sum(shares) / 3:.2f} % of the pixels are background" in page
     journal = (tmp_path / "whole" / "journal.jsonl").read_bytes()
     os.makedirs(tmp_path / "torn")
     torn = tmp_path / "torn" / "journal.jsonl"

@@ -8,12 +8,18 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from dslo_jax import Segmenter, SegmenterConfig, prompts, segment_logits
+from dslo_jax import (
+    Segmentation,
+    Segmenter,
+    SegmenterConfig,
+    prompts,
+    segment_logits,
+)
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation import Cell, Sample
 from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.images import read_photo
-from dslo_jax.pipeline import Batch
+from dslo_jax.pipeline import Batch, Memory
 from tests.pipeline.colours import colour_networks
 from tests.properties import PROPERTY
 from torch_bridge import reference
@@ -145,6 +151,7 @@ def test_given_logits_are_names_of_their_own(segmenter, photos):
         classes=classes,
         config=config,
     )
+    assert isinstance(found, Segmentation)
     np.testing.assert_array_equal(found.labels, expected.labels)
     assert found.unsure == expected.unsure
     assert 0 < (found.unsure or 0) < 1
@@ -185,8 +192,27 @@ def test_a_sweep_measures_the_same(segmenter, photos):
     classes = prompts.parse_classes(CLASSES)
     sweep = Sweep(segmenter.networks, classes, cells, batch_size=3)
     found = sweep.measure(samples, cells)
-    assert {each.unsure for each in found[cells[0]]} == {None}
-    for photo, each in zip(photos, found[cells[1]], strict=True):
+    without = found[cells[0]]
+    assert isinstance(without, list)
+    assert {each.unsure for each in without} == {None}
+    measured = found[cells[1]]
+    assert isinstance(measured, list)
+    for photo, each in zip(photos, measured, strict=True):
         alone = segmenter(photo, CLASSES, **ON)
         np.testing.assert_array_equal(each.labels, alone.labels)
         assert each.unsure == alone.unsure
+
+
+def test_other_classes_of_the_same_photos_have_a_confidence_of_their_own(
+    segmenter, photos
+):
+    """The memory of photos that are kept is shared by all class lists."""
+    config, memory = CONFIG.with_options(mode="logits", **ON), Memory()
+    for names in (CLASSES, ["road", "sky", "lamp", "background"]):
+        listed, read = prompts.parse_classes(names), [read_photo(photos[0])]
+        (shared,) = Batch(segmenter.networks, read, listed, memory=memory).class_labels(
+            config
+        )
+        (alone,) = Batch(segmenter.networks, read, listed).class_labels(config)
+        np.testing.assert_array_equal(shared.labels, alone.labels)
+        assert shared.unsure == alone.unsure

@@ -331,6 +331,20 @@ def test_warming_up_compiles_all_that_a_stream_needs(tokenizer, photos, mode):
     assert before < warm == num_compilations()
 
 
+def test_warming_up_compiles_windows_and_the_threshold(tokenizer, photos):
+    windows = {"short_side": 72, "window": 32, "window_stride": 16}
+    config = CONFIG.with_options(
+        mode="logits", background_threshold=0.3, background_scale=7.0, **windows
+    )
+    segmenter = Segmenter(colour_networks(tokenizer), config)
+    names = [*NAMES, "background"]
+    with by_device():
+        segmenter.warm_up(names, batch_size=3, sizes=SIZES)
+        warm = num_compilations()
+        segmenter.batch(photos, names, batch_size=3)
+    assert num_compilations() == warm
+
+
 def test_warming_up_a_cpu_compiles_what_shapes_determine(tokenizer, photos):
     config = CONFIG.with_options(short_side=80)
     segmenter = Segmenter(colour_networks(tokenizer), config)

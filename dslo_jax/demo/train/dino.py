@@ -243,6 +243,7 @@ class _Told(NamedTuple):
         cls, scores: Float[Array, "views tokens answers"], memory: _Memory
     ) -> "_Told":
         def sharpened(part: Array, centre: Array) -> Array:
+            centre = jnp.expand_dims(centre, range(part.ndim - 1))
             return jax.nn.softmax((part - centre) / _TEACHER_HEAT, axis=-1)
 
         return cls(

@@ -16,6 +16,7 @@ BenchmarkProtocol = Literal["sclip", "naclip", "clearclip", "proxyclip", "sc-cli
 
 BENCHMARK_PROTOCOLS: tuple[str, ...] = get_args(BenchmarkProtocol)
 _COMMON, _WORDS = "options", "background"
+_PACKAGE = "dslo_jax.evaluation.datasets"
 
 
 def protocol_options(protocol: str, benchmark: str) -> dict[str, Any]:
@@ -65,5 +66,5 @@ def _method(protocol: str) -> dict[str, Any]:
 
 @functools.cache
 def _read() -> dict[str, Any]:
-    resource = importlib.resources.files(__package__) / "protocols.toml"
+    resource = importlib.resources.files(_PACKAGE) / "protocols.toml"
     return tomllib.loads(resource.read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from dslo_jax.evaluation.reports.paper import (
 )
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.records import Completeness, dense
-from dslo_jax.evaluation.sweeps.tables import Table
+from dslo_jax.evaluation.sweeps.table import Table
 from dslo_jax.runs.journal import Journal, Record
 
 

@@ -181,7 +181,7 @@ def _distances(
 def _preference(heads: int) -> Float[np.ndarray, "heads heads"]:
     """Fixed numbers in [0, 1) whose sums differ from pairing to pairing."""
     number = np.arange(heads * heads, dtype=np.float64).reshape(heads, heads)
-    return np.float32(number * (5**0.5 - 1) / 2 % 1)
+    return (number * (5**0.5 - 1) / 2 % 1).astype(np.float32)
 
 
 def _kept(

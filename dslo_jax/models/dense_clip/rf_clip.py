@@ -45,7 +45,7 @@ _CHANNELS = {
 _LEAST_SHARE = 5.0  # of such a channel, relative to the mean of all: ``sigma``
 _STRENGTH = 0.4  # of the denoising: ``alpha``
 _LEAST_COSINE = 0.4  # of patches that are averaged: ``beta`` of ``feat_enhancing``
-_SQUARE = tuple(itertools.product((-1, 0, 1), repeat=2))
+_SQUARE = tuple(itertools.product((-1, 0, 1), (-1, 0, 1)))
 
 
 def _run(layers: Layers, photos: DenseInput) -> PatchTokens:

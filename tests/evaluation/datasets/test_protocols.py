@@ -1,5 +1,7 @@
 """The protocols of published methods."""
 
+from pathlib import Path
+
 import pytest
 
 from dslo_jax import SegmenterConfig
@@ -15,6 +17,8 @@ from dslo_jax.logits import Windows
 from dslo_jax.prompts import BACKGROUNDS
 
 
+PAGE = Path(__file__).parents[3] / "docs/how-to/background-and-windows.md"
+ROWS = PAGE.read_text().partition("As published methods measure")[2].splitlines()
 MEASURED = [name for name in BENCHMARKS if name != "loveda"]
 
 
@@ -34,7 +38,7 @@ def test_every_protocol_is_a_configuration(protocol, name):
     config = SegmenterConfig.of(**options)
     assert config.background.is_used == BENCHMARKS[name].background
     for patch in (16, 14):
-        windows = Windows.of(config.clip, patch)
+        windows = Windows.of(config.clip, (patch,))
         assert (windows is None) == (config.clip.window == 0)
     words = protocol_background(protocol, name)
     assert words is None or (words in BACKGROUNDS and BENCHMARKS[name].background)
@@ -62,3 +66,18 @@ def test_what_has_no_protocol_is_told():
         protocol_options("maskclip", "voc21")
     with pytest.raises(OptionError, match=r"O01.*loveda.*'all'"):
         protocol_options("sclip", "loveda")
+
+
+@pytest.mark.parametrize("protocol", BENCHMARK_PROTOCOLS)
+def test_the_page_has_the_values_of_the_file(protocol):
+    (row,) = [line for line in ROWS if line.startswith(f"| `{protocol}` |")]
+    scale, *cells = (cell.strip() for cell in row.split("|")[2:-1])
+    common = protocol_options(protocol, "voc20")
+    assert float(scale) == common["background_scale"]
+    assert f"{common['window_stride']}" in cells[3]
+    for cell, name in zip(cells, ("voc21", "coco_object", "context60"), strict=False):
+        options = protocol_options(protocol, name)
+        assert float(cell.split(",")[0]) == options["background_threshold"]
+        other = options["background_scale"] != float(scale)
+        assert (f"scale {options['background_scale']:g}" in cell) == other
+        assert ("whole photo" in cell) == (options["window"] == 0)
