@@ -96,7 +96,7 @@ MAY_IMPORT = {
         "scenes evaluation.metrics "
         "attention bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter serve solvers stablehlo"
+        "pipeline prompts runs segmenter serve solvers stablehlo tuning"
     ),
     "__main__": "cli",
 }
