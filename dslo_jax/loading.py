@@ -1,5 +1,6 @@
 """The networks of a pair: found, downloaded if needed, and loaded on their device."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -17,16 +18,23 @@ from dslo_jax.devices import find_devices, network_dtype
 from dslo_jax.logits import load_logits, load_proxy
 from dslo_jax.pairs import Pair
 from dslo_jax.pipeline import Networks, place
-from dslo_jax.segmentation import Checkpoint
+from dslo_jax.segmentation import Checkpoint, ModelInfo
 
 
 def load_pair(
-    pair: Pair, *, dtype: str, device: str, devices: int | str = 1, offline: bool
-) -> tuple[Networks, dict[str, Checkpoint]]:
+    pair: Pair,
+    *,
+    name: str = "",
+    dtype: str,
+    device: str,
+    devices: int | str = 1,
+    offline: bool,
+) -> tuple[Networks, Callable[[], ModelInfo]]:
     """Load the networks of a pair.
 
     Args:
         pair: From ``find_pair``.
+        name: Name of the pair, for results.
         dtype: As for ``Segmenter.from_pretrained``.
         device: As for ``Segmenter.from_pretrained``.
         devices: As for ``Segmenter.from_pretrained``.
@@ -34,8 +42,8 @@ def load_pair(
 
     Returns:
         The networks, whose source of affinities and proxy are found and loaded when
-        they are needed for the first time. And the checkpoints: ``"clip"``, and
-        ``"attention"`` and ``"proxy"`` as soon as they are loaded.
+        they are needed for the first time. And a function that tells what they are,
+        for results; it names the last two as soon as they are loaded.
 
     Raises:
         CheckpointError: A checkpoint is missing, damaged or of another kind.
@@ -77,7 +85,18 @@ def load_pair(
         proxy=None if pair.proxy is None else load_second,
         placement=placement,
     )
-    return networks, checkpoints
+
+    def model() -> ModelInfo:
+        return ModelInfo(
+            name,
+            checkpoints["clip"],
+            checkpoints.get("attention"),
+            str(precision),
+            target.device_kind,
+            checkpoints.get("proxy"),
+        )
+
+    return networks, model
 
 
 def _checkpoint(name: str | Path, place: Path) -> Checkpoint:

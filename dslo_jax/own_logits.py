@@ -80,10 +80,7 @@ def segment_logits(
         logits, photos = logits[None], [photos]
         affinity = None if affinity is None else affinity[None]
     _check_shapes(logits, affinity, photos, classes, config)
-    read = [
-        photo if isinstance(photo, Photo) else images.read_photo(photo)
-        for photo in photos
-    ]
+    read = [images.read_photo(photo) for photo in photos]
     if classes is None:
         classes = [str(index) for index in range(logits.shape[1])]
     listed = parse_classes(classes, allow_duplicates=True)

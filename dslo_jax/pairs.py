@@ -44,6 +44,10 @@ class Pair(NamedTuple):
     world: World | None = None
     proxy: str | Path | None = None
 
+    def with_networks(self, **networks: str | Path | None) -> "Pair":
+        """The pair with other networks, where one is given."""
+        return self._replace(**{name: n for name, n in networks.items() if n})
+
 
 # Sizes that give each source 64 x 64 patches; the paper does not state any.
 PAIRS = {

@@ -91,6 +91,14 @@ class ModelInfo:
     device: str
     proxy: Checkpoint | None = None
 
+    def used(self, *, attention: bool, proxy: bool) -> "ModelInfo":
+        """The same without the networks that a result does not need."""
+        return dataclasses.replace(
+            self,
+            attention=self.attention if attention else None,
+            proxy=self.proxy if proxy else None,
+        )
+
     @property
     def facts(self) -> dict[str, Any]:
         """The same as plain values, for JSON."""

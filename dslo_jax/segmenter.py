@@ -1,33 +1,26 @@
 """The segmenter: photos and lists of words to label maps."""
 
 import dataclasses
-import os
-from collections.abc import Callable, Generator, Iterable, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from dslo_jax import images, prompts
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.devices import network_dtype
-from dslo_jax.errors import OptionError
-from dslo_jax.images import Photo
 from dslo_jax.kept import KeptPhoto
 from dslo_jax.loading import load_pair
 from dslo_jax.pairs import World, find_pair
-from dslo_jax.pipeline import Batch, Networks, check_background
+from dslo_jax.pipeline import Networks, check_background
 from dslo_jax.pipeline.stages import Announce, Clock
-from dslo_jax.points import PointMaps, check_points, solve_points, with_velocity
+from dslo_jax.points import PointMaps, prompt_photo, with_velocity
 from dslo_jax.segmentation import ModelInfo, Segmentation
 from dslo_jax.solvers import Discrepancy
-from dslo_jax.stream import FailedPhoto, Stream, warm_up
+from dslo_jax.stream import FailedPhoto, Stream, batch_size_for, warm_up
 from dslo_jax.templates import find_templates
 
 
 Classes = prompts.ClassList | Sequence[str | Sequence[str]]
-_NO_WORDS = prompts.ClassList(())
 
 
 class Segmenter:
@@ -132,29 +125,19 @@ class Segmenter:
         """
         pair = find_pair(name_or_path)
         world = pair.world if clip is None else None
-        pair = pair._replace(
-            clip=clip or pair.clip,
-            attention=attention or pair.attention,
-            proxy=proxy or pair.proxy,
-        )
+        pair = pair.with_networks(clip=clip, attention=attention, proxy=proxy)
         chosen = {} if mode is None else {"mode": mode}
         config = config or pair.config
         config = config.with_options(discrepancy=discrepancy, **chosen, **options)
         find_templates(config.clip.templates)  # errors now, not after a download
-        networks, checkpoints = load_pair(
-            pair, dtype=dtype, device=device, devices=devices, offline=offline
+        networks, model = load_pair(
+            pair,
+            name=str(name_or_path),
+            dtype=dtype,
+            device=device,
+            devices=devices,
+            offline=offline,
         )
-
-        def model() -> ModelInfo:
-            return ModelInfo(
-                str(name_or_path),
-                checkpoints["clip"],
-                checkpoints.get("attention"),
-                str(network_dtype(dtype, networks.device)),
-                networks.device.device_kind,
-                checkpoints.get("proxy"),
-            )
-
         return cls(networks, config, announce=announce, model=model, world=world)
 
     def configured(
@@ -172,13 +155,10 @@ class Segmenter:
         """
         if self._model is None:
             return None
-        model = self._model()
-        unused = {}
-        if not config.discrepancy.needs_affinity:
-            unused["attention"] = None
-        if not self.networks.logits.module.needs_proxy(config.clip.attention):
-            unused["proxy"] = None
-        return dataclasses.replace(model, **unused)
+        return self._model().used(
+            attention=config.discrepancy.needs_affinity,
+            proxy=self.networks.logits.module.needs_proxy(config.clip.attention),
+        )
 
     def __call__(
         self,
@@ -299,14 +279,8 @@ class Segmenter:
             ClassListError: The class list cannot be used.
             OptionError: An option is unknown or out of range.
         """
-        if batch_size < 1:
-            raise OptionError("O01", f"batch_size = {batch_size}; expected at least 1")
-        if isinstance(photos, str | bytes | os.PathLike):
-            given = f"{photos!r:.80}"
-            raise OptionError("O03", f"photos = {given}; did you mean [{given}]?")
+        batch_size = batch_size_for(photos, batch_size)
         config = self.configured(discrepancy=discrepancy, **options)
-        if isinstance(photos, Sized):
-            batch_size = max(1, min(batch_size, len(photos)))
         listed = prompts.parse_classes(classes)
         check_background(config, listed.background)
         stream = Stream(
@@ -352,19 +326,15 @@ class Segmenter:
                 (``O01``).
             DeviceError: The device has too little memory (``D01``).
         """
-        config = self.configured(discrepancy=discrepancy, **options)
-        for size in sizes:
-            if min(size) < 1:
-                raise OptionError("O01", f"sizes has {size}; expected at least 1 x 1")
-            warm_up(
-                self.networks,
-                config,
-                prompts.parse_classes(classes),
-                size,
-                batch_size=batch_size,
-                announce=self._announce,
-                world=self.world,
-            )
+        warm_up(
+            self.networks,
+            self.configured(discrepancy=discrepancy, **options),
+            prompts.parse_classes(classes),
+            sizes,
+            batch_size=batch_size,
+            announce=self._announce,
+            world=self.world,
+        )
 
     def keep(self, image: Any) -> KeptPhoto:
         """Keep a photo with what the networks see in it, to try words and options.
@@ -386,10 +356,9 @@ class Segmenter:
             >>> kept = segmenter.keep(np.zeros((64, 64, 3), np.uint8))
             >>> results = [kept(["sky"], threshold=tau) for tau in (0.2, 0.3)]
         """
-        photo = image if isinstance(image, Photo) else images.read_photo(image)
         return KeptPhoto(
             self.networks,
-            photo,
+            images.read_photo(image),
             lambda options: self._checked(self.config.with_options(**options)),
             model=self.model_info,
             world=self.world,
@@ -429,13 +398,8 @@ class Segmenter:
             DeviceError: The device has too little memory (``D01``).
         """
         config = self._checked(with_velocity(self.config, discrepancy, options))
-        photo = image if isinstance(image, Photo) else images.read_photo(image)
-        clicked = check_points(points, photo)
-        clock = Clock(self._announce)
-        batch = Batch(self.networks, [photo], _NO_WORDS, clock=clock)
-        affinity = batch.affinity(config)
-        assert isinstance(affinity, jax.Array)  # a Markov chain always needs one
-        return solve_points(affinity, clicked, photo, batch.grid(config), config, clock)
+        photo, clock = images.read_photo(image), Clock(self._announce)
+        return prompt_photo(self.networks, photo, points, config, clock)
 
     def _checked(self, config: SegmenterConfig) -> SegmenterConfig:
         """Check a configuration, and fill in the layers of the affinity."""

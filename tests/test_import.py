@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "small_world": "pairs pipeline prompts",
     "segmentation": "config errors images outputs pipeline prompts solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
-    "points": "config errors images ops pipeline solvers",
+    "points": "config errors images ops pipeline prompts solvers",
     "kept": "config images pairs pipeline points prompts segmentation small_world",
     "stream": (
         "config errors images pairs pipeline prompts segmentation small_world threads "
@@ -96,7 +96,7 @@ MAY_IMPORT = {
         "scenes evaluation.metrics "
         "attention bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter serve solvers stablehlo"
+        "pipeline prompts runs segmenter serve solvers stablehlo tuning"
     ),
     "__main__": "cli",
 }

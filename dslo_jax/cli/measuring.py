@@ -147,7 +147,7 @@ def find_config(options: Measure, dataset: str) -> Pair:
         config = config.with_options(**protocol_options(protocol, dataset))
     if options.config is not None:
         config = SegmenterConfig.from_toml(options.config, base=config)
-    return pair._replace(config=config, proxy=options.proxy or pair.proxy)
+    return pair.with_networks(proxy=options.proxy)._replace(config=config)
 
 
 def load(options: Measure, pair: Pair, *, with_proxy: bool) -> Loaded:

@@ -222,10 +222,8 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
             announce=report.stage,
         )
         circumstances = circumstances_of(
-            pair._replace(
-                clip=options.clip or pair.clip,
-                attention=options.attention or pair.attention,
-                proxy=options.proxy or pair.proxy,
+            pair.with_networks(
+                clip=options.clip, attention=options.attention, proxy=options.proxy
             ),
             batch_size=options.batch,
             precision=options.precision,

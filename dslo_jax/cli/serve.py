@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from dslo_jax import tuning
 from dslo_jax.cli.method import DEFAULTS, Method, config_of, method_options
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.cli.weights import readable_checkpoint
@@ -84,6 +86,8 @@ def run(arguments: list[str], errors: Console) -> int:
     )
     with opened, readable_checkpoint():
         say(errors, "loading networks")
+        if find_pair(options.model).world is not None:
+            os.environ.setdefault("XLA_FLAGS", tuning.QUICK_XLA_FLAGS)
         segmenter = Segmenter.from_pretrained(
             options.model,
             clip=options.clip,

@@ -114,7 +114,7 @@ def window_features(
     found = [
         _of_photo(
             features,
-            [(each.pixels[photo], jnp.asarray(each.grid)[photo]) for each in photos],
+            [tuple(jnp.asarray(part)[photo] for part in each) for each in photos],
             windows,
         )
         for photo in range(batch)

@@ -6,10 +6,13 @@ to this machine later (DNS rebinding) is none of ours; and ``Origin`` and
 ``Sec-Fetch-Site`` say which site has sent a request.
 """
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
+
+import h11
 
 from dslo_jax.errors import RequestError
 
@@ -83,7 +86,9 @@ class Guard:
                 more = [(k.encode(), v.encode()) for k, v in _HEADERS.items()]
                 kept = [pair for pair in more if pair[0] not in given]
                 message["headers"] = [*message.get("headers", ()), *kept]
-            await send(message)
+            # A client may break the protocol after its head; then nobody listens.
+            with contextlib.suppress(h11.LocalProtocolError):
+                await send(message)
 
         app = self._app
         try:

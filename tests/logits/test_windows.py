@@ -67,7 +67,7 @@ def test_windows_equal_windows_cut_out_of_the_pixels(
 ):
     theirs, ours = pair
     patch = ours.config.vision.patch_size
-    photo = photo_of(*grid, patch)
+    photo = photo_of(*grid, patch=patch)
     found = windowed(
         ours,
         patches_of(photo, patch, 45),

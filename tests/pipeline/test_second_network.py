@@ -9,9 +9,12 @@ import pytest
 from dslo_jax import Segmenter
 from dslo_jax.demo.train.descent import module_of, random_parameters
 from dslo_jax.errors import OptionError
+from dslo_jax.images import read_photo
 from dslo_jax.models.proxy import ProxyVit
 from dslo_jax.models.vit import vit_spelling
 from dslo_jax.models.vit_config import VitConfig
+from dslo_jax.pipeline import Batch
+from dslo_jax.prompts import parse_classes
 from dslo_jax.weights import OneKey, read_config, save_module
 from tests.pipeline.conftest import CONFIG as USUAL
 
@@ -63,6 +66,31 @@ def test_a_batch_has_the_logits_of_single_photos(segmenter, make_photo, attentio
         assert np.mean(alone.labels != found.labels) < 1e-3
     usual = segmenter(photos[0], CLASSES)
     assert not np.array_equal(usual.discrepancy, together[0].discrepancy)
+
+
+@pytest.mark.parametrize("attention", ["proxyclip", "cass"])
+def test_windows_are_those_of_both_networks(segmenter, make_photo, attention):
+    """The mean of the features of parts that are cut out of the photo."""
+    photo, config = make_photo(64, 96), CONFIG.with_options(clip_attention=attention)
+
+    def features(pixels, **options):
+        read = [read_photo(np.ascontiguousarray(pixels))]
+        batch = Batch(segmenter.networks, read, parse_classes(CLASSES))
+        found = batch.features(config.with_options(**options))
+        rows, columns = np.asarray(found.grids)[0].tolist()
+        values = np.asarray(found.features[0])[0, : rows * columns]
+        return values.reshape(rows, columns, -1)
+
+    found = features(photo, window=32, window_stride=16)
+    side = 64 // len(found)  # of a patch that has features
+    total, count = np.zeros_like(found), np.zeros((*found.shape[:2], 1))
+    for top in (0, 16, 32):
+        for left in (0, 16, 32, 48, 64):
+            part = features(photo[top : top + 32, left : left + 32], short_side=32)
+            rows, columns = (slice(at // side, (at + 32) // side) for at in (top, left))
+            total[rows, columns] += part
+            count[rows, columns] += 1
+    np.testing.assert_allclose(found, total / count, atol=2e-5)
 
 
 def test_a_result_names_the_proxy_that_it_used(segmenter, dino, make_photo, tmp_path):

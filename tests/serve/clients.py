@@ -204,7 +204,7 @@ class Served:
             [sys.executable, "-c", command, "serve", "--model=demo", "--port=0"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "XLA_FLAGS": ""},
+            env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
             text=True,
         )
         self.client = Client(self.process.stdout.readline().strip().rstrip("/"))
