@@ -146,7 +146,7 @@ def test_a_hostile_class_name_is_only_text(tab):
 
 def test_errors_are_told_where_they_arise(tab):
     words_of(tab, "sky; sea")
-    assert "semicolon" in tab.until(
+    assert "C10" in tab.until(
         "document.getElementById('words-error').textContent"
     )
     words_of(tab, "sky, sea")

@@ -27,7 +27,7 @@ const say = (text) => { byId("status").textContent = text; };
 function sayError(error) {
   const box = byId("error");
   const isOfWords = error?.code?.startsWith("C");
-  words?.say(isOfWords ? error.message : "");
+  words?.say(isOfWords ? `${error.code}: ${error.message}` : "");
   box.hidden = !error || isOfWords;
   box.replaceChildren(...(error && !isOfWords ? [make("code", {}, error.code ?? ""), error.message] : []));
   if (error) say("");
