@@ -90,7 +90,9 @@ def test_a_signal_ends_a_run_that_can_go_on(
         code, out, err = segment()
     assert code == expected
     assert "The same command continues" in err
-    assert 1 <= out.count(" -> ") < 3
+    # The signal may arrive before the first photo is announced.
+    assert out.count(" -> ") < 3
+    assert 1 <= len(results(tmp_path)) < 3
     report = json.loads((tmp_path / "out" / "run.json").read_text())
     assert report["status"] == "interrupted"
     assert signal.getsignal(number) is before

@@ -84,10 +84,10 @@ def test_one_device_is_no_mesh():
 
 
 def test_devices_take_turns_of_one_length():
-    lengths = [30, 20, 30, 30, 20]
-    assert list(turns(lengths, [[0, 1, 2, 3, 4]])) == [[1], [4], [0], [2], [3]]
+    kinds = [(length,) for length in (30, 20, 30, 30, 20)]
+    assert list(turns(kinds, [[0, 1, 2, 3, 4]])) == [[1], [4], [0], [2], [3]]
     # The second device has one photo of 30; it repeats that of the first.
-    assert list(turns(lengths, [[0, 1, 2], [3, 4]])) == [[1, 4], [0, 3], [2, 2]]
+    assert list(turns(kinds, [[0, 1, 2], [3, 4]])) == [[1, 4], [0, 3], [2, 2]]
 
 
 # ------------------------------------------------------------------ whole evaluations
