@@ -114,7 +114,10 @@ def window_features(
     found = [
         _of_photo(
             features,
-            [tuple(jnp.asarray(part)[photo] for part in each) for each in photos],
+            [
+                (jnp.asarray(each.pixels)[photo], jnp.asarray(each.grid)[photo])
+                for each in photos
+            ],
             windows,
         )
         for photo in range(batch)

@@ -4,7 +4,7 @@ import math
 from numbers import Integral
 from typing import Any
 
-import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike

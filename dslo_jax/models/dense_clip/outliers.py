@@ -4,8 +4,6 @@ CLIP's late blocks use some patches to store what belongs to the whole photo. Th
 the part of SC-CLIP (see ``sc_clip.py``) that replaces them.
 """
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -18,7 +16,7 @@ from dslo_jax.models.dense_clip.variant import DenseInput, PatchTokens
 _NEIGHBOURS = 30
 _SHARE = 20  # one in twenty, "contamination" 0.05
 
-_AROUND = [step for step in itertools.product((-1, 0, 1), repeat=2) if step != (0, 0)]
+_AROUND = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
 
 
 def find_outliers(
