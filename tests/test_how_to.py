@@ -14,7 +14,7 @@ PAGES = [
     *sorted((DOCS / "notebooks").glob("*.md")),
 ]
 # They load and compile the bundled networks for several modes or sizes.
-LONG = {"choose-a-mode", "evaluate", "tutorial"}
+LONG = {"choose-a-mode", "evaluate", "jax", "tutorial"}
 
 
 def _page(path):

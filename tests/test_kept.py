@@ -29,7 +29,9 @@ def stages_of(kept, classes, **options):
 @pytest.mark.parametrize(
     "options",
     [
-        {"mode": "fused", "epsilon": 0.2, "threshold": 0.1},
+        pytest.param(
+            {"mode": "fused", "epsilon": 0.2, "threshold": 0.1}, marks=pytest.mark.slow
+        ),
         {"mode": "logits", "upsampling": "bilinear"},
     ],
     ids=lambda options: options.get("mode", "velocity"),

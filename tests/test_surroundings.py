@@ -149,6 +149,7 @@ def test_a_reader_that_ends_early(photo):
     assert (photo.parent / "code").read_text() == "141\n"
 
 
+@pytest.mark.slow
 def test_settings_of_jax_and_the_system_change_nothing(checkpoint, photo, tmp_path):
     """All at once, because each process takes seconds."""
     arguments = ["segment", str(photo), "--model", str(checkpoint), "--classes", "a, b"]

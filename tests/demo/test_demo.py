@@ -230,14 +230,15 @@ def test_from_scenes_to_sheet(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "_load", load)
     out = tmp_path / "out"
     arguments = ["--seeds", str(SEED), "--classes", "ocean, cottage|peak, dragon"]
-    for seeds in (["--seeds", "9"], arguments):
-        (out / "scene-1").mkdir(parents=True, exist_ok=True)
-        assert demo.main([*seeds, "--out", str(out)]) == 0
+    for name in ("scene-1", "scene-9"):
+        (out / name).mkdir(parents=True)
+    (out / "scenes.txt").write_text("own-words\nscene-9\n")  # of the demo before
+    assert demo.main([*arguments, "--out", str(out)]) == 0
     said = capsys.readouterr().out
     for words in (f"scene {SEED}", "own words", "baseline", "clip", "sheet.html"):
         assert words in said
     assert f"segment {out / f'scene-{SEED}'}" in said.replace("\n", " ")
-    assert not (out / "scene-9").exists()  # of the demo before
+    assert not (out / "scene-9").exists()
     assert (out / "scene-1").exists()  # not written by a demo
     drawn = scenes.draw_scene(SEED, size=SIZE).pixels
     with Image.open(out / f"scene-{SEED}" / "photo.png") as photo:

@@ -30,7 +30,9 @@ def segmenter() -> Segmenter:
     return Segmenter.from_pretrained("demo", offline=True, device="cpu")
 
 
-@pytest.mark.parametrize("mode", BANDS)
+@pytest.mark.parametrize(
+    "mode", [pytest.param("path", marks=pytest.mark.slow), "velocity"]
+)
 def test_labels_are_as_good_as_they_were(drawn, segmenter, mode):
     results = segmenter.batch([scene.pixels for scene in drawn], WORLD, mode=mode)
     counted = [

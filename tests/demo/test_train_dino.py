@@ -55,6 +55,7 @@ def test_no_other_training_sees_the_scenes():
     assert first - scenes.FIRST_TRAINING_SEED > 64 * 250_000
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_continues_exactly(recipe, folder, tmp_path):
     whole = train(recipe, tmp_path / "whole", every=2)
     part = dataclasses.replace(recipe, steps=2)

@@ -300,7 +300,13 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("attention", REFERENCES)
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * ("dinov2" in name))
+        for name in PAIRS
+    ],
+)
 def test_a_variant_equals_its_definition(name, attention, tmp_path, monkeypatch):
     shape = 48, PAIRS[name][3]
     monkeypatch.setattr(rf_clip, "_CHANNELS", {shape: CHANNELS})

@@ -392,7 +392,13 @@ def save(network, folder, stated):
     (folder / "config.json").write_text(json.dumps(stated))
 
 
-@pytest.mark.parametrize("name", CLIP)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name == "openai-b16"))
+        for name in CLIP
+    ],
+)
 def test_clip_computes_what_transformers_computes(tmp_path, name):
     stated = tiny(CLIP[name])
     network = CLIPModel(CLIPConfig(**json.loads(json.dumps(stated))))

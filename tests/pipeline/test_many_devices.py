@@ -139,6 +139,7 @@ def check_equal(found):
         assert (0 < solver <= 2 * MIB) if "x" in division else solver == 0, division
 
 
+@pytest.mark.slow
 def test_photos_and_classes_over_devices(small, tmp_path):
     """As on GPUs and TPUs, where a batch runs without waiting."""
     numbers = ("--waitless", tmp_path, "1", "2x2")

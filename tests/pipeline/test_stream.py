@@ -60,6 +60,7 @@ def test_nothing_is_read_before_it_is_needed(segmenter, photos):
     assert len(given) <= 6 + 2 * 2 + 2 * 2
 
 
+@pytest.mark.slow
 def test_results_are_not_kept(segmenter, photos):
     kept = []
     for result in segmenter.stream(iter(photos[:4]), NAMES, batch_size=2):

@@ -64,7 +64,7 @@ def assert_gradient(function, *arguments, step=1e-6, rtol=1e-6):
     "options",
     [
         {},
-        {"support": 16},
+        pytest.param({"support": 16}, marks=pytest.mark.slow),
         {"pairs": 16},
         {"domain": "log"},
         pytest.param({"tolerance": 0.0, "max_steps": 1}, marks=pytest.mark.slow),
