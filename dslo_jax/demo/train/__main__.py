@@ -8,9 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dslo_jax.demo.train.clip import clip_recipe, sharing_recipe, tiling_recipe
+from dslo_jax.demo.train.clip import (
+    clip_recipe,
+    keys_recipe,
+    sharing_recipe,
+    tiling_recipe,
+)
 from dslo_jax.demo.train.curves import plot_curves
 from dslo_jax.demo.train.diffusion import autoencoder_recipe, denoiser_recipe
+from dslo_jax.demo.train.grouping import grouping_recipe
 from dslo_jax.demo.train.loop import train
 from dslo_jax.demo.train.recipe import Recipe
 
@@ -44,8 +50,10 @@ PARTS: dict[str, tuple[Callable[..., Recipe], str, int]] = {
     "clip": (clip_recipe, "clip", 4000),
     "sharing": (sharing_recipe, "clip", 1000),
     "tiling": (tiling_recipe, "clip", 2000),
+    "keys": (keys_recipe, "clip", 600),
     "autoencoder": (autoencoder_recipe, "diffusion", 1100),
     "denoiser": (denoiser_recipe, "diffusion", 2200),
+    "grouping": (grouping_recipe, "diffusion", 1500),
 }
 
 
