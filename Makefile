@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: accelerators demo test test-solvers slow interop check format clean
+.PHONY: accelerators check clean demo dist docs format interop reference slow test \
+	test-solvers
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +33,23 @@ interop: $(VENV)/.dev  ## other programs, large ones, read our results
 
 test-solvers: $(VENV)/.dev  ## the tests of the mathematics alone
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/solvers
+
+$(VENV)/.docs: $(VENV)/.core
+	$(PIP) -e ".[docs]"
+	touch $@
+
+docs: $(VENV)/.docs  ## the site, in out/site; a warning, a dead link or a failing cell ends it
+	$(BIN)/sphinx-build -c docs -W --keep-going -q -d out/site-state . out/site
+
+reference: $(VENV)/.core  ## the pages of docs/reference that are made from the code
+	$(BIN)/python docs/_site/reference.py
+
+dist: $(VENV)/.dev  ## wheel and sdist, each tried in a new environment
+	$(PIP) build
+	rm -rf dist
+	$(BIN)/python -m build
+	bash .ci/try-package dist/*.whl
+	bash .ci/try-package dist/*.tar.gz
 
 # JAX would look for TPUs and GPUs at every start, so their compilers are apart.
 COMPILERS ?= .venv-compilers

@@ -26,10 +26,10 @@ from dslo_jax.bench.machine import describe_machine
 from dslo_jax.bench.truth import scaled_error
 from dslo_jax.logits import ClipLogits
 from dslo_jax.models.clip import load_clip
-from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.pipeline import Networks
 from dslo_jax.templates import IMAGENET_TEMPLATES
 from torch_bridge import reference
+from torch_bridge.reference.dense_clip import DEFINITIONS
 
 
 CLASSES = "coffee, cup|mug, saucer|plate, spoon, wooden table"
@@ -87,7 +87,7 @@ def compare_clip(
     )
     encode = jax.jit(lambda state, ids: nnx.merge(graph, state).encode_text(ids))
     result = {}
-    for variant in ATTENTIONS:
+    for variant in DEFINITIONS:
         with torch.inference_mode():
             theirs = reference.dense_features(
                 torch_clip, torch.from_numpy(pixels), attention=variant

@@ -14,9 +14,11 @@ from typing import Any
 
 from compiled_tables import compiled_details, compiled_table
 from harness import read
+from page_table import page_table
 
 from dslo_jax.bench.noise import QUIET
 from dslo_jax.bench.results import words_of_classes, words_of_size
+from dslo_jax.evaluation.reports.paper import BACKBONES, paper_tables
 
 
 ROOT = Path(__file__).parents[1]
@@ -60,16 +62,75 @@ def pipeline_table() -> str:
         if pair is not None and pair["interval"]:
             ratio += f" ({_interval(pair)})"
         lines.append(f"| {mode}: {stage} | {' | '.join(cells)} | {ratio} |")
+    torch, ours = _peaks(result)
+    lines.append(
+        f"| peak memory of the process | {torch:.2f} GiB | {ours:.2f} GiB | "
+        f"{_ratio(torch / ours)} |"
+    )
+    return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
+
+
+def summary_table() -> str:
+    """The few figures of the README: the whole job, and the solvers."""
+    pipeline, solvers = read(_PIPELINE), read("solvers")
+    lines = ["| | PyTorch | dslo-jax | ratio |", "|---|---|---|---|"]
+    for mode in ("velocity", "path"):
+        torch, ours = (
+            _median(pipeline, mode=mode, scenario="SingleStream", images=1, name=name)
+            for name in ("torch", "dslo-jax")
+        )
+        lines.append(
+            f"| a photo, full size, {mode} | {torch:.3g} s | {ours:.3g} s | "
+            f"{_ratio(torch / ours)} |"
+        )
+    torch, ours = _peaks(pipeline)
+    lines.append(
+        f"| memory of the process | {torch:.1f} GiB | {ours:.1f} GiB | "
+        f"{_ratio(torch / ours)} |"
+    )
+    sizes = {"patches": 4096, "classes": 8}
+    for solver, plain in (
+        ("velocity", "torch, batched"),
+        ("path", "torch, batched, 50 steps"),
+    ):
+        torch, ours = (
+            1e3 * _median(solvers, solver=solver, name=name, **sizes)
+            for name in (plain, "dslo-jax")
+        )
+        lines.append(
+            f"| the solver alone, {solver}, 8 classes | {torch:.3g} ms | {ours:.3g} ms "
+            f"| {_ratio(torch / ours)} |"
+        )
+    machine = pipeline["machine"]
+    dates = (each["machine"]["started_utc"][:10] for each in (pipeline, solvers))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{machine['cpu']}, {machine['cores']} cores, float32, random weights, "
+            f"without compilation; the whole job measured on {next(dates)}, the "
+            f"solvers on {next(dates)}.",
+        ]
+    )
+
+
+def _median(result: dict[str, Any], **wanted: Any) -> float:
+    """The median of the one row with these values."""
+    (row,) = (
+        row
+        for row in result["rows"]
+        if all(row[key] == value for key, value in wanted.items())
+    )
+    return row["median_s"]
+
+
+def _peaks(result: dict[str, Any]) -> tuple[float, float]:
+    """Peak memory of PyTorch and of ours, in GiB."""
     peaks: dict[str, int] = {}
     for start in result["starts"]:
         peak = start["memory"]["run_peak_bytes"]
         peaks[start["name"]] = max(peak, peaks.get(start["name"], 0))
-    cells = (f"{peaks[name] / 2**30:.2f} GiB" for name in ("torch", "dslo-jax"))
-    lines.append(
-        f"| peak memory of the process | {' | '.join(cells)} | "
-        f"{_ratio(peaks['torch'] / peaks['dslo-jax'])} |"
-    )
-    return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
+    return peaks["torch"] / 2**30, peaks["dslo-jax"] / 2**30
 
 
 def _place(row: dict[str, Any]) -> tuple[str, str, str, int]:
@@ -256,6 +317,49 @@ def ablation_table(name: str, result: str) -> str:
     return "\n".join([*lines, "", f"{_photos(report)}."])
 
 
+def versatility_table() -> str:
+    """All logits alone and with the method, and the seconds of their networks."""
+    report = read("versatility")
+    (table,) = (each for each in report["tables"] if each["name"] == "versatility")
+    lines = [
+        f"| | {' | '.join(table['columns'])} | seconds |",
+        "|---" * (2 + len(table["columns"])) + "|",
+    ]
+    for row in table["rows"]:
+        scores = " | ".join(_scores([key], report) for key in row["cells"])
+        cells = [report["cells"][key] for key in row["cells"]]
+        spent = max(cell.get("logits_seconds", 0.0) for cell in cells)
+        lines.append(f"| `{row['label']}` | {scores} | {spent:.3f} |")
+    return "\n".join([*lines, "", f"{_photos(report)}."])
+
+
+def versatility_of_the_paper() -> str:
+    """The paper's figures on the logits of other methods."""
+    table = paper_tables()["versatility"]
+    modes = {"none": "alone", "path": "+ O.P.", "velocity": "+ M.V."}
+    lines = [f"| | {' | '.join(table.columns)} |", "|---" * 9 + "|"]
+    for row in table.rows:
+        figures = (f"{row.figures[name]:.1f}" for name in table.columns)
+        name = f"{row.label}, {BACKBONES[row.backbone]}, {modes[row.mode]}"
+        lines.append(f"| {name} | {' | '.join(figures)} |")
+    return "\n".join([*lines, "", f"mIoU in percent; {table.citation}."])
+
+
+def neighbours_table() -> str:
+    """How often near patches show the same thing."""
+    result = read("neighbours")
+    numbers = result["nearest"]
+    titles = " | ".join(f"nearest {number}" for number in numbers)
+    lines = [f"| | {titles} |", "|---" * (1 + len(numbers)) + "|"]
+    for row in result["rows"]:
+        shares = " | ".join(f"{100 * share:.1f}" for share in row["shares"])
+        lines.append(f"| {row['where']}: {row['name']} | {shares} |")
+    where = result["machine"]["device"]["platform"]
+    return "\n".join(
+        [*lines, "", f"Percent; {result['scenes']} held-out scenes; {where}."]
+    )
+
+
 def _scores(keys: list[str | None], result: dict[str, Any]) -> str:
     cells = result["cells"]
     return " / ".join(f"{100 * cells[key]['miou']:.1f}" if key else "" for key in keys)
@@ -316,6 +420,38 @@ def points_table() -> str:
     )
 
 
+def background_table() -> str:
+    """What windows and a background threshold do, on drawn scenes."""
+    result = read("background")
+    heads = {
+        "input": "all classes",
+        "words": "things and a background with its words, threshold",
+        "single": 'things and the word "background", threshold',
+    }
+    lines = []
+    for part, head in heads.items():
+        rows = [row for row in result["rows"] if row["part"] == part]
+        columns = list(rows[0]["miou"])
+        columns += ["pixels below the threshold"] if part != "input" else []
+        lines += ["", f"| {head} | {' | '.join(columns)} |"]
+        lines += ["|---" * (len(columns) + 1) + "|"]
+        for row in rows:
+            cells = [f"{100 * score:.1f}" for score in row["miou"].values()]
+            cells += [f"{row['unsure']:.1%}"] if part != "input" else []
+            lines.append(f"| {row['name']} | {' | '.join(cells)} |")
+    machine = result["machine"]
+    where = f"{machine['device']['platform']}, jax {machine['versions']['jax']}"
+    return "\n".join(
+        [
+            *lines[1:],
+            "",
+            f"{result['scenes']} held-out scenes, mIoU in percent, "
+            f"`background_scale` {result['scale']:g}; {where}; "
+            "`python benchmarks/background.py`.",
+        ]
+    )
+
+
 def _milliseconds(seconds: float) -> str:
     milliseconds = 1e3 * seconds
     form = ",.0f" if milliseconds >= 100 else ".3g"
@@ -336,7 +472,8 @@ def _or_absent(table: Callable[[], str]) -> str:
 
 
 TABLES = {
-    "README.md": {
+    "README.md": {"summary": summary_table},
+    "docs/speed.md": {
         "pipeline": pipeline_table,
         "solvers": partial(solvers_table, "solvers"),
     },
@@ -348,10 +485,13 @@ TABLES = {
     "docs/method.md": {
         "choices": choices_table,
         "foundation": partial(ablation_table, "foundation", "foundation"),
+        "versatility": versatility_table,
+        "versatility-paper": versatility_of_the_paper,
     },
     "dslo_jax/demo/checkpoint/README.md": {
         "components": partial(ablation_table, "components", "demo"),
         "oracles": partial(ablation_table, "oracles", "demo"),
+        "neighbours": neighbours_table,
     },
     "docs/how-to/folders.md": {"folders": folders_table},
     "docs/accelerators.md": {
@@ -359,6 +499,8 @@ TABLES = {
         "compiled-details": compiled_details,
     },
     "docs/how-to/points.md": {"points": points_table},
+    "docs/how-to/background-and-windows.md": {"background": background_table},
+    "docs/how-to/serve.md": {"page": page_table},
     "docs/parity.md": {
         "parity": partial(parity_table, "pipeline-cpu-busy"),
         "parity-l14": partial(parity_table, "clip-l14-cpu"),

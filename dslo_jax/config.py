@@ -18,14 +18,14 @@ from dslo_jax.attention.options import AffinityOptions
 from dslo_jax.errors import OptionError
 from dslo_jax.files import read_text
 from dslo_jax.logits.options import ClipOptions
-from dslo_jax.ops.options import SourceOptions, UpsamplingOptions
+from dslo_jax.ops.options import BackgroundOptions, SourceOptions, UpsamplingOptions
 from dslo_jax.options import flat_fields
 from dslo_jax.solvers import Discrepancy
 from dslo_jax.solvers.options import SolverOptions, named_fields
 
 
 _SIZE_UNIT = 64  # pixels; Stable Diffusion halves the sides of a photo six times
-_PARTS = ("clip", "source", "affinity", "solver", "upsampling")
+_PARTS = ("solver", "clip", "source", "affinity", "upsampling", "background")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class SegmenterConfig:
         affinity: Options of the self-attention that is read.
         solver: The discrepancy that is solved for, and the options of each.
         upsampling: Options of the step from maps to labels of the pixels.
+        background: Options of the threshold below which a pixel becomes background.
 
     Raises:
         OptionError: A value is out of its range (``O01``); the message names both.
@@ -54,6 +55,7 @@ class SegmenterConfig:
     affinity: AffinityOptions = AffinityOptions()
     solver: SolverOptions = SolverOptions()
     upsampling: UpsamplingOptions = UpsamplingOptions()
+    background: BackgroundOptions = BackgroundOptions()
 
     def __post_init__(self):
         size = self.affinity.size
@@ -106,7 +108,7 @@ class SegmenterConfig:
     def flat(self) -> dict[str, Any]:
         """All options by their flat names, as in files and in results."""
         flat = {}
-        for part in ("solver", "clip", "source", "affinity", "upsampling"):
+        for part in _PARTS:
             flat |= getattr(self, part).flat
         return flat
 
@@ -150,7 +152,10 @@ class SegmenterConfig:
 
 def option_fields() -> Mapping[str, tuple[type, dataclasses.Field]]:
     """All options by their flat names, each with its class and its field."""
-    parts = (ClipOptions, SourceOptions, AffinityOptions, UpsamplingOptions)
+    parts = (
+        *(ClipOptions, SourceOptions, AffinityOptions),
+        *(UpsamplingOptions, BackgroundOptions),
+    )
     fields = {"mode": (SolverOptions, flat_fields(SolverOptions)["mode"])}
     for each in SolverOptions().known:
         own = named_fields(type(each))

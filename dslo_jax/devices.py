@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dslo_jax.errors import DeviceError, OptionError
+from dslo_jax.errors import DeviceError, OptionError, is_out_of_memory
 
 
 _BACKENDS = "jax._src.xla_bridge"  # the module of JAX that starts devices
@@ -93,11 +93,7 @@ def device_error(error: BaseException) -> DeviceError | None:
     """
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     number = error.errno if isinstance(error, OSError) else None
-    if (
-        isinstance(error, MemoryError)
-        or "RESOURCE_EXHAUSTED" in str(error)
-        or number == errno.ENOMEM
-    ):
+    if is_out_of_memory(error):
         return DeviceError(
             "D01",
             f"out of memory ({reason}); try fewer photos or images at once, fewer "

@@ -4,6 +4,7 @@ The codes are stable, so scripts may rely on them. Misuse of a function that onl
 program can cause is a plain ``ValueError``.
 """
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypeVar
@@ -99,6 +100,25 @@ class OutputError(DsloError):
             f"cannot write {os.fspath(path)!r}: {error.strerror or error}{kept}; "
             f"{remedy}",
         )
+
+
+class RequestError(DsloError):
+    """A request that ``dslo serve`` refuses (``V..``)."""
+
+    exit_code = 2
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that a device or the machine has no memory left.
+
+    JAX, PyTorch and the system have no common type for this.
+    """
+    if isinstance(error, DeviceError):
+        return error.code == "D01"
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    words = "RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory"
+    return any(word in str(error) for word in words)
 
 
 def attempt(function: Callable[..., R], *args: Any) -> R | DsloError:

@@ -1,8 +1,10 @@
 """The networks of a pair: found, downloaded if needed, and loaded on their device."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+from flax import nnx
 
 from dslo_jax import hub
 from dslo_jax.attention import (
@@ -13,28 +15,35 @@ from dslo_jax.attention import (
 )
 from dslo_jax.cache import keep_programs
 from dslo_jax.devices import find_devices, network_dtype
-from dslo_jax.logits import load_logits
+from dslo_jax.logits import load_logits, load_proxy
 from dslo_jax.pairs import Pair
 from dslo_jax.pipeline import Networks, place
-from dslo_jax.segmentation import Checkpoint
+from dslo_jax.segmentation import Checkpoint, ModelInfo
 
 
 def load_pair(
-    pair: Pair, *, dtype: str, device: str, devices: int | str = 1, offline: bool
-) -> tuple[Networks, dict[str, Checkpoint]]:
+    pair: Pair,
+    *,
+    name: str = "",
+    dtype: str,
+    device: str,
+    devices: int | str = 1,
+    offline: bool,
+) -> tuple[Networks, Callable[[], ModelInfo]]:
     """Load the networks of a pair.
 
     Args:
         pair: From ``find_pair``.
+        name: Name of the pair, for results.
         dtype: As for ``Segmenter.from_pretrained``.
         device: As for ``Segmenter.from_pretrained``.
         devices: As for ``Segmenter.from_pretrained``.
         offline: Whether to open no network connection.
 
     Returns:
-        The networks, whose source of affinities is found and loaded when it is needed
-        for the first time. And the checkpoints: ``"clip"``, and ``"attention"`` as
-        soon as it is loaded.
+        The networks, whose source of affinities and proxy are found and loaded when
+        they are needed for the first time. And a function that tells what they are,
+        for results; it names the last two as soon as they are loaded.
 
     Raises:
         CheckpointError: A checkpoint is missing, damaged or of another kind.
@@ -48,18 +57,24 @@ def load_pair(
     precision = network_dtype(dtype, target)
     checkpoints: dict[str, Checkpoint] = {}
 
-    def resolve(name: str | Path, kind: hub.Kind) -> Path:
+    def resolve(name: str | Path, kind: hub.Kind, role: str) -> Path:
         half = precision.itemsize < 4
         found = hub.resolve(name, kind, offline=offline, half=half)
-        checkpoints[kind] = _checkpoint(name, found)
+        checkpoints[role] = _checkpoint(name, found)
         return found
 
     def load_attention(options: AffinityOptions) -> AffinitySource:
-        folder = resolve(pair.attention, "attention")
+        folder = resolve(pair.attention, "attention", "attention")
         with jax.default_device(target):
             return load_affinity(folder, dtype=precision, options=options)
 
-    folder = resolve(pair.clip, "clip")
+    def load_second() -> nnx.Module:
+        assert pair.proxy is not None  # else there is nothing to load
+        folder = resolve(pair.proxy, "vit", "proxy")
+        with jax.default_device(target):
+            return load_proxy(folder, dtype=precision)
+
+    folder = resolve(pair.clip, "clip", "clip")
     with jax.default_device(target):
         logits = load_logits(folder, dtype=precision)
     networks = Networks.with_kept_names(
@@ -67,9 +82,21 @@ def load_pair(
         hub.find_tokenizer(folder, logits.vocab_size, offline=offline),
         {"": load_attention},
         downscaling=downscaling_of(pair.attention),
+        proxy=None if pair.proxy is None else load_second,
         placement=placement,
     )
-    return networks, checkpoints
+
+    def model() -> ModelInfo:
+        return ModelInfo(
+            name,
+            checkpoints["clip"],
+            checkpoints.get("attention"),
+            str(precision),
+            target.device_kind,
+            checkpoints.get("proxy"),
+        )
+
+    return networks, model
 
 
 def _checkpoint(name: str | Path, place: Path) -> Checkpoint:

@@ -11,8 +11,8 @@ from jaxtyping import Array
 from dslo_jax import images
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
-from dslo_jax.pipeline import Placement, Steps
-from dslo_jax.prompts import parse_classes
+from dslo_jax.pipeline import Placement, Steps, check_background
+from dslo_jax.prompts import ClassList, parse_classes
 from dslo_jax.segmentation import Segmentation, assemble
 from dslo_jax.solvers import Discrepancy
 
@@ -42,7 +42,9 @@ def segment_logits(
         photos: The photo, or a list with one photo for each entry of the batch: a path,
             a Pillow image or an array. The labels have its size, and the upsampling
             uses its colours.
-        classes: Names of the classes; default: ``"0"``, ``"1"``, ...
+        classes: Names of the classes; default: ``"0"``, ``"1"``, ... A background
+            threshold needs one called ``"background"``; the probabilities are then
+            those of the classes, because names are not known.
         config: Options of the method; those of CLIP and of the affinity are not used.
         discrepancy: The discrepancy to solve for, instead of that of ``config``.
         **options: Other options by their flat names, such as ``mode="path"``.
@@ -78,19 +80,17 @@ def segment_logits(
         logits, photos = logits[None], [photos]
         affinity = None if affinity is None else affinity[None]
     _check_shapes(logits, affinity, photos, classes, config)
-    read = [
-        photo if isinstance(photo, Photo) else images.read_photo(photo)
-        for photo in photos
-    ]
+    read = [images.read_photo(photo) for photo in photos]
     if classes is None:
         classes = [str(index) for index in range(logits.shape[1])]
-    titles = parse_classes(classes, allow_duplicates=True).titles
-    given = _Given(logits, affinity, read, titles)
-    solved, labelled = given.solved(config), given.labelled(config)
+    listed = parse_classes(classes, allow_duplicates=True)
+    check_background(config, listed.background)
+    given = _Given(logits, affinity, read, listed)
+    solved, labelled = given.solved(config), given.class_labels(config)
     results = [
         assemble(
             photo,
-            tuple((title,) for title in titles),
+            listed,
             solved.order[i, : solved.counts[i]],
             jax.tree.map(lambda leaf, i=i: leaf[i], solved.solution),
             labelled[i],
@@ -111,15 +111,21 @@ class _Given(Steps):
         logits: Array | np.ndarray,
         affinity: Array | np.ndarray | None,
         photos: Sequence[Photo],
-        titles: Sequence[str],
+        classes: ClassList,
     ):
         given = jnp.asarray(logits)
         (device,) = given.devices()
-        super().__init__(photos, titles, Placement(device), size=len(photos))
-        batch, classes, height, width = given.shape
+        super().__init__(
+            photos,
+            classes.titles,
+            Placement(device),
+            size=len(photos),
+            background=classes.background,
+        )
+        batch, rows, height, width = given.shape
         self._grid = height, width
         put = self.placement.put_batch
-        self._logits = put(given.reshape(batch, classes, height * width))
+        self._logits = put(given.reshape(batch, rows, height * width))
         self._affinity = None if affinity is None else put(jnp.asarray(affinity))
 
     def grid(self, config: SegmenterConfig) -> tuple[int, int]:

@@ -34,12 +34,19 @@ class Pair(NamedTuple):
         config: The options that suit them; a user may choose others.
         world: All that they know; None for networks that were trained on photos and
             words of all kinds.
+        proxy: Name or folder of a DINO or DINOv2, for ``hub.resolve``. Only a
+            ``clip_attention`` with a proxy needs it.
     """
 
     clip: str | Path
     attention: str | Path
     config: SegmenterConfig = SegmenterConfig()
     world: World | None = None
+    proxy: str | Path | None = None
+
+    def with_networks(self, **networks: str | Path | None) -> "Pair":
+        """The pair with other networks, where one is given."""
+        return self._replace(**{name: n for name, n in networks.items() if n})
 
 
 # Sizes that give each source 64 x 64 patches; the paper does not state any.
@@ -68,7 +75,8 @@ def find_pair(name_or_path: str | Path) -> Pair:
     Args:
         name_or_path: One of ``PAIRS`` such as ``"sd2+clip-b16"``, the bundled
             ``"demo"``, or a folder with the sub-folders ``clip`` and ``diffusion``. The
-            folder may have a ``segmenter.toml`` with the options that suit it.
+            folder may have a ``segmenter.toml`` with the options that suit it, and a
+            DINO in ``dino``.
 
     Returns:
         The pair.
@@ -91,7 +99,14 @@ def find_pair(name_or_path: str | Path) -> Pair:
     if (folder / CONFIG_NAME).exists():
         config = SegmenterConfig.from_toml(folder / CONFIG_NAME)
     world = _drawn_world(config) if name in BUNDLED else None
-    return Pair(folder / "clip", folder / "diffusion", config, world)
+    proxy = folder / "dino"
+    return Pair(
+        folder / "clip",
+        folder / "diffusion",
+        config,
+        world,
+        proxy if proxy.is_dir() else None,
+    )
 
 
 def _drawn_world(config: SegmenterConfig) -> World:

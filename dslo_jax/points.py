@@ -23,8 +23,9 @@ from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
 from dslo_jax.ops.options import UpsamplingOptions
-from dslo_jax.pipeline import Placement, SolverInput, Steps
+from dslo_jax.pipeline import Batch, Networks, Placement, SolverInput, Steps
 from dslo_jax.pipeline.stages import Clock, Timing
+from dslo_jax.prompts import ClassList
 from dslo_jax.solvers import Discrepancy, MaximumVelocity, Reason
 
 
@@ -127,7 +128,7 @@ def point_maps(
         [0, 1]
     """
     config = with_velocity(config or SegmenterConfig(), discrepancy, options)
-    photo = photo if isinstance(photo, Photo) else images.read_photo(photo)
+    photo = images.read_photo(photo)
     clicked = check_points(points, photo)
     if np.ndim(affinity) != 2:
         raise ValueError(
@@ -142,6 +143,30 @@ def point_maps(
         )
     given = jnp.asarray(affinity)[None]
     return solve_points(given, clicked, photo, (rows, columns), config, Clock())
+
+
+def prompt_photo(
+    networks: Networks, photo: Photo, points: Any, config: SegmenterConfig, clock: Clock
+) -> PointMaps:
+    """Compute the Markov maps of points with the attention of networks.
+
+    Args:
+        networks: The networks; CLIP is not run.
+        photo: The photo.
+        points: As for ``point_maps``.
+        config: From ``with_velocity``.
+        clock: Collects the timings.
+
+    Raises:
+        OptionError: As for ``point_maps``.
+        SolverError: The affinity has values that no solver can use (``S03``).
+        DeviceError: The device has too little memory (``D01``).
+    """
+    clicked = check_points(points, photo)
+    batch = Batch(networks, [photo], ClassList(()), clock=clock)
+    affinity = batch.affinity(config)
+    assert isinstance(affinity, jax.Array)  # a Markov chain always needs one
+    return solve_points(affinity, clicked, photo, batch.grid(config), config, clock)
 
 
 def solve_points(

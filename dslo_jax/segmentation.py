@@ -16,9 +16,10 @@ from dslo_jax import outputs
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.images import Photo
-from dslo_jax.ops import PixelLabels
 from dslo_jax.outputs.notebook import to_html
+from dslo_jax.pipeline import ClassLabels
 from dslo_jax.pipeline.stages import Timing
+from dslo_jax.prompts import ClassList
 from dslo_jax.solvers import Reason, Solution
 
 
@@ -29,7 +30,8 @@ class ClassReport(NamedTuple):
     """The report of one class.
 
     Attributes:
-        name: The class as the caller spelled it; the first of its synonyms.
+        name: The class as the caller spelled it: the first of its synonyms, or
+            "background".
         rejected: Whether early rejection dropped it before the solver.
         num_steps: Solver steps taken; 0 for a rejected class.
         error: The solver's error as its docstring defines it; 0 for a rejected class.
@@ -79,6 +81,7 @@ class ModelInfo:
         attention: The source of affinities; ``None`` if none was needed.
         precision: Type of the parameters, such as ``"bfloat16"``.
         device: Kind of the device, as JAX calls it.
+        proxy: The proxy of the source of logits; ``None`` if none was needed.
     """
 
     name: str
@@ -86,6 +89,24 @@ class ModelInfo:
     attention: Checkpoint | None
     precision: str
     device: str
+    proxy: Checkpoint | None = None
+
+    def used(self, *, attention: bool, proxy: bool) -> "ModelInfo":
+        """The same without the networks that a result does not need."""
+        return dataclasses.replace(
+            self,
+            attention=self.attention if attention else None,
+            proxy=self.proxy if proxy else None,
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The same as plain values, for JSON."""
+        facts = dataclasses.asdict(self)
+        for part in ("clip", "attention", "proxy"):
+            if facts[part] is not None:
+                facts[part]["files"] = dict(facts[part]["files"])
+        return facts
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +120,11 @@ class Segmentation:
             for a rejected class, which therefore never wins an argmax.
         reports: One report per class, in the order of ``classes``.
         ties: Share of the pixels, in [0, 1], in which several classes have the greatest
-            discrepancy; the lowest of their indices is the label.
+            discrepancy; the lowest of their indices is the label. Pixels that are
+            background by the threshold do not count.
+        unsure: Share of the pixels, in [0, 1], that are background because their
+            greatest probability is below ``background_threshold``; ``None`` without
+            a threshold.
         timings: Seconds of every stage; in a batch, those of the whole batch.
         notes: Remarks about the photo and the result, such as conversions.
         photo: The photo as it was segmented.
@@ -117,11 +142,12 @@ class Segmentation:
     photo: Photo
     config: SegmenterConfig
     model: ModelInfo | None = None
+    unsure: float | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names: the first of each class's synonyms."""
-        return tuple(names[0] for names in self.synonyms)
+        """Class names: the first of each class's synonyms, or "background"."""
+        return tuple(report.name for report in self.reports)
 
     @property
     def pixels(self) -> UInt8[np.ndarray, "height width 3"]:
@@ -232,10 +258,11 @@ class Segmentation:
                 "height": height,
                 "width": width,
             },
-            "model": self._model_facts(),
+            "model": self.model and self.model.facts,
             "grid": self.discrepancy.shape[1:],
             "classes": classes,
             "ties": self.ties,
+            "unsure": self.unsure,
             "converged": all(self.converged),
             "notes": self.notes,
             "timings": [timing._asdict() for timing in self.timings],
@@ -276,15 +303,6 @@ class Segmentation:
             maps[f"{name} (id {index})" if name in maps else name] = values
         return maps
 
-    def _model_facts(self) -> dict[str, Any] | None:
-        if self.model is None:
-            return None
-        facts = dataclasses.asdict(self.model)
-        for part in ("clip", "attention"):
-            if facts[part] is not None:
-                facts[part]["files"] = dict(facts[part]["files"])
-        return facts
-
     def _repr_html_(self) -> str:
         """The overlay with a legend, which notebooks show."""
         areas = [report.area for report in self.reports]
@@ -302,10 +320,10 @@ class Segmentation:
 
 def assemble(
     photo: Photo,
-    synonyms: tuple[tuple[str, ...], ...],
+    classes: ClassList,
     active: Int32[np.ndarray, " active"],
     solved: Solution,
-    labelled: PixelLabels,
+    labelled: ClassLabels,
     *,
     grid: tuple[int, int],
     timings: tuple[Timing, ...],
@@ -317,18 +335,17 @@ def assemble(
 
     Args:
         photo: The photo.
-        synonyms: The names of every class.
+        classes: The classes.
         active: Index of each class that survived early rejection.
         solved: Maps and status of these classes in the same order, then padding.
-        labelled: For each pixel a row of ``active``, and the ties.
+        labelled: The labels.
         grid: Height and width of the patch grid.
         timings: Seconds of every stage.
         config: The options of this result.
         model: The networks, if they are known.
-        notes: Notes about the class list and the networks.
+        notes: Further notes, such as those about the networks.
     """
-    titles = tuple(names[0] for names in synonyms)
-    labels = active[labelled.labels]
+    titles, labels = classes.titles, labelled.labels
     areas = np.bincount(labels.ravel(), minlength=len(titles)) / labels.size
     discrepancy = np.full((len(titles), *grid), -np.inf, np.float32)
     discrepancy[active] = solved.value[: len(active)].reshape(-1, *grid)
@@ -345,18 +362,18 @@ def assemble(
             area=float(areas[index]),
             score=_score(discrepancy, index, winners),
         )
-    ties = np.count_nonzero(labelled.tied) / labels.size
     return Segmentation(
         labels=labels,
-        synonyms=synonyms,
+        synonyms=classes.synonyms,
         discrepancy=discrepancy,
         reports=tuple(reports),
-        ties=ties,
+        ties=labelled.ties,
         timings=timings,
-        notes=photo.notes + notes + _notes(reports, ties),
+        notes=photo.notes + classes.notes + notes + _notes(reports, labelled),
         photo=photo,
         config=config,
         model=model,
+        unsure=labelled.unsure,
     )
 
 
@@ -370,7 +387,7 @@ def _score(
     return float(own.mean()) if own.size else None
 
 
-def _notes(reports: list[ClassReport], ties: float) -> tuple[str, ...]:
+def _notes(reports: list[ClassReport], labelled: ClassLabels) -> tuple[str, ...]:
     """Remarks that a person should read before trusting the labels."""
     notes = []
     if len(reports) == 1:
@@ -380,6 +397,10 @@ def _notes(reports: list[ClassReport], ties: float) -> tuple[str, ...]:
         reasons = dict.fromkeys(Reason[r.reason].sentence for r in stuck)
         names = ", ".join(report.name for report in stuck)
         notes.append(f"the solver did not converge for: {names}. {' '.join(reasons)}")
+    ties, unsure = labelled.ties, labelled.unsure or 0
     if ties > 0.01:
         notes.append(f"{ties:.1%} of the pixels are ties, given to the lower index")
+    if unsure > 0.9:
+        words = "of the pixels are below background_threshold, and so background"
+        notes.append(f"{unsure:.1%} {words}")
     return tuple(notes)

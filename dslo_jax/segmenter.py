@@ -1,32 +1,26 @@
 """The segmenter: photos and lists of words to label maps."""
 
 import dataclasses
-import os
-from collections.abc import Callable, Generator, Iterable, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from dslo_jax import images, prompts
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.devices import network_dtype
-from dslo_jax.errors import OptionError
-from dslo_jax.images import Photo
+from dslo_jax.kept import KeptPhoto
 from dslo_jax.loading import load_pair
 from dslo_jax.pairs import World, find_pair
-from dslo_jax.pipeline import Batch, Networks
+from dslo_jax.pipeline import Networks, check_background
 from dslo_jax.pipeline.stages import Announce, Clock
-from dslo_jax.points import PointMaps, check_points, solve_points, with_velocity
+from dslo_jax.points import PointMaps, prompt_photo, with_velocity
 from dslo_jax.segmentation import ModelInfo, Segmentation
 from dslo_jax.solvers import Discrepancy
-from dslo_jax.stream import FailedPhoto, Stream, warm_up
+from dslo_jax.stream import FailedPhoto, Stream, batch_size_for, warm_up
 from dslo_jax.templates import find_templates
 
 
 Classes = prompts.ClassList | Sequence[str | Sequence[str]]
-_NO_WORDS = prompts.ClassList(())
 
 
 class Segmenter:
@@ -42,8 +36,9 @@ class Segmenter:
         model: Tells what the networks are, for the results.
 
     Raises:
-        OptionError: The discrepancy needs an affinity and there is none (``O05``), or
-            the network cannot use an option of the affinity (``O01``).
+        OptionError: The discrepancy needs an affinity, or the logits need a proxy, and
+            there is none (``O05``), or a network cannot use an option, such as the
+            layers of the affinity or the size of a window (``O01``).
         ClassListError: A template does not hold exactly one ``{}`` (``C05``).
     """
 
@@ -62,7 +57,8 @@ class Segmenter:
         if discrepancy is not None:
             self.config = self.config.with_options(discrepancy=discrepancy)
         self.config = self._checked(self.config)  # errors now, not at the first photo
-        self._announce, self._model, self._world = announce, model, world
+        self._announce, self._model = announce, model
+        self.world = world
 
     @classmethod
     def from_pretrained(
@@ -71,6 +67,7 @@ class Segmenter:
         *,
         clip: str | Path | None = None,
         attention: str | Path | None = None,
+        proxy: str | Path | None = None,
         mode: str | None = None,
         config: SegmenterConfig | None = None,
         discrepancy: Discrepancy | None = None,
@@ -79,6 +76,7 @@ class Segmenter:
         devices: int | str = 1,
         offline: bool = False,
         announce: Announce | None = None,
+        **options: Any,
     ) -> "Segmenter":
         """Load the networks.
 
@@ -90,6 +88,10 @@ class Segmenter:
             attention: Preset, folder or repository of a source of affinities (a
                 diffusion pipeline, DINO, DINOv2 or CLIP), instead of the pair's. Its
                 patch size must divide ``config.affinity.size``.
+            proxy: Preset, folder or repository of a DINO or DINOv2, for logits with a
+                ``clip_attention`` that needs a second network, such as
+                ``"proxyclip"``. Other logits have no use for it, and it is not loaded
+                for them.
             mode: Name of the discrepancy, instead of that of ``config``.
             config: Options of the method; default: those that suit the pair
                 (``find_pair(name_or_path).config``).
@@ -108,10 +110,12 @@ class Segmenter:
             offline: Whether to open no network connection.
             announce: Called as each stage begins, with its name and whether it
                 compiles first.
+            **options: Other options by their flat names, instead of those of
+                ``config``, such as ``clip_attention="proxyclip"``.
 
         Returns:
             A segmenter. Its source of affinities is loaded when a discrepancy needs it
-            for the first time.
+            for the first time, and its proxy when a ``clip_attention`` needs it.
 
         Raises:
             CheckpointError: A checkpoint is missing, damaged, or not of this kind.
@@ -121,27 +125,27 @@ class Segmenter:
         """
         pair = find_pair(name_or_path)
         world = pair.world if clip is None else None
-        pair = pair._replace(
-            clip=clip or pair.clip, attention=attention or pair.attention
-        )
+        pair = pair.with_networks(clip=clip, attention=attention, proxy=proxy)
         chosen = {} if mode is None else {"mode": mode}
         config = config or pair.config
-        config = config.with_options(discrepancy=discrepancy, **chosen)
+        config = config.with_options(discrepancy=discrepancy, **chosen, **options)
         find_templates(config.clip.templates)  # errors now, not after a download
-        networks, checkpoints = load_pair(
-            pair, dtype=dtype, device=device, devices=devices, offline=offline
+        networks, model = load_pair(
+            pair,
+            name=str(name_or_path),
+            dtype=dtype,
+            device=device,
+            devices=devices,
+            offline=offline,
         )
-
-        def model() -> ModelInfo:
-            return ModelInfo(
-                str(name_or_path),
-                checkpoints["clip"],
-                checkpoints.get("attention"),
-                str(network_dtype(dtype, networks.device)),
-                networks.device.device_kind,
-            )
-
         return cls(networks, config, announce=announce, model=model, world=world)
+
+    def configured(
+        self, *, discrepancy: Discrepancy | None = None, **options: Any
+    ) -> SegmenterConfig:
+        """The configuration of a call with these options (``OptionError``)."""
+        config = self.config.with_options(discrepancy=discrepancy, **options)
+        return self._checked(config)
 
     def model_info(self, config: SegmenterConfig) -> ModelInfo | None:
         """The networks that a result with these options is computed with.
@@ -151,10 +155,10 @@ class Segmenter:
         """
         if self._model is None:
             return None
-        model = self._model()
-        if config.discrepancy.needs_affinity:
-            return model
-        return dataclasses.replace(model, attention=None)
+        return self._model().used(
+            attention=config.discrepancy.needs_affinity,
+            proxy=self.networks.logits.module.needs_proxy(config.clip.attention),
+        )
 
     def __call__(
         self,
@@ -275,25 +279,19 @@ class Segmenter:
             ClassListError: The class list cannot be used.
             OptionError: An option is unknown or out of range.
         """
-        if batch_size < 1:
-            raise OptionError("O01", f"batch_size = {batch_size}; expected at least 1")
-        if isinstance(photos, str | bytes | os.PathLike):
-            given = f"{photos!r:.80}"
-            raise OptionError("O03", f"photos = {given}; did you mean [{given}]?")
-        config = self._checked(
-            self.config.with_options(discrepancy=discrepancy, **options)
-        )
-        if isinstance(photos, Sized):
-            batch_size = max(1, min(batch_size, len(photos)))
+        batch_size = batch_size_for(photos, batch_size)
+        config = self.configured(discrepancy=discrepancy, **options)
+        listed = prompts.parse_classes(classes)
+        check_background(config, listed.background)
         stream = Stream(
             self.networks,
             config,
-            prompts.parse_classes(classes),
+            listed,
             batch_size=batch_size,
             time_stages=time_stages,
             max_pixels=max_pixels,
             announce=self._announce,
-            world=self._world,
+            world=self.world,
             model=self.model_info(config),
         )
         return stream.run(photos)
@@ -328,21 +326,43 @@ class Segmenter:
                 (``O01``).
             DeviceError: The device has too little memory (``D01``).
         """
-        config = self._checked(
-            self.config.with_options(discrepancy=discrepancy, **options)
+        warm_up(
+            self.networks,
+            self.configured(discrepancy=discrepancy, **options),
+            prompts.parse_classes(classes),
+            sizes,
+            batch_size=batch_size,
+            announce=self._announce,
+            world=self.world,
         )
-        for size in sizes:
-            if min(size) < 1:
-                raise OptionError("O01", f"sizes has {size}; expected at least 1 x 1")
-            warm_up(
-                self.networks,
-                config,
-                prompts.parse_classes(classes),
-                size,
-                batch_size=batch_size,
-                announce=self._announce,
-                world=self._world,
-            )
+
+    def keep(self, image: Any) -> KeptPhoto:
+        """Keep a photo with what the networks see in it, to try words and options.
+
+        Each call of the kept photo computes only what its words and options change. So
+        another mode, threshold or epsilon needs the solver and the labels alone.
+
+        Args:
+            image: As for one photo.
+
+        Returns:
+            A function of classes and options, like the segmenter itself.
+
+        Raises:
+            ImageError: The photo cannot be used.
+
+        Example:
+            >>> segmenter = Segmenter.from_pretrained("demo")
+            >>> kept = segmenter.keep(np.zeros((64, 64, 3), np.uint8))
+            >>> results = [kept(["sky"], threshold=tau) for tau in (0.2, 0.3)]
+        """
+        return KeptPhoto(
+            self.networks,
+            images.read_photo(image),
+            lambda options: self._checked(self.config.with_options(**options)),
+            model=self.model_info,
+            world=self.world,
+        )
 
     def prompt(
         self,
@@ -378,17 +398,13 @@ class Segmenter:
             DeviceError: The device has too little memory (``D01``).
         """
         config = self._checked(with_velocity(self.config, discrepancy, options))
-        photo = image if isinstance(image, Photo) else images.read_photo(image)
-        clicked = check_points(points, photo)
-        clock = Clock(self._announce)
-        batch = Batch(self.networks, [photo], _NO_WORDS, clock=clock)
-        affinity = batch.affinity(config)
-        assert isinstance(affinity, jax.Array)  # a Markov chain always needs one
-        return solve_points(affinity, clicked, photo, batch.grid(config), config, clock)
+        photo, clock = images.read_photo(image), Clock(self._announce)
+        return prompt_photo(self.networks, photo, points, config, clock)
 
     def _checked(self, config: SegmenterConfig) -> SegmenterConfig:
         """Check a configuration, and fill in the layers of the affinity."""
         find_templates(config.clip.templates)
+        self.networks.check(config)
         if not config.discrepancy.needs_affinity:
             return config
         affinity = self.networks.affinity(config.affinity).module.options

@@ -10,9 +10,10 @@ batches are computed.
 """
 
 import dataclasses
+import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
@@ -22,7 +23,7 @@ import numpy as np
 
 from dslo_jax import images, tuning
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.errors import DeviceError, DsloError, attempt
+from dslo_jax.errors import DeviceError, DsloError, OptionError, attempt
 from dslo_jax.images import Photo
 from dslo_jax.pairs import World
 from dslo_jax.pipeline import Batch, Networks, Room, ScaledPhoto
@@ -171,16 +172,16 @@ class Stream:
         layers_of = None
         if not self._host_decides and self._config.upsampling.upsampling != "dense":
             layers_of = self._networks.grid(self._config.affinity)
-        patch = self._networks.logits.module.patch_size
-        photo.prepare(self._config, patch, layers_of=layers_of)
+        attention = self._config.clip.attention
+        source = self._networks.source_of_logits(attention).module
+        sides = source.cuts(attention).sides
+        photo.prepare(self._config, sides, layers_of=layers_of)
         return _Read(source, photo)
 
     def _new_clock(self) -> Clock:
         return Clock(self._announce, waits=self._waits)
 
     def _photo_of(self, source: Any) -> Photo:
-        if isinstance(source, Photo):
-            return source
         return images.read_photo(source, max_pixels=self._max_pixels)
 
     def _solve_batch(
@@ -260,7 +261,7 @@ class Stream:
     def _label(self, solved: Sequence[_Solved]) -> list[Segmentation]:
         batch, config = solved[0].batch, self._config
         batch.clock = self._new_clock()
-        labelled = batch.labelled(config, [each.index for each in solved])
+        labelled = batch.class_labels(config, [each.index for each in solved])
         maps, clock = batch.solved(config), batch.clock
         if not clock.waits:
             clock.add(BATCH, self._seconds_of(solved[0]))
@@ -268,7 +269,7 @@ class Stream:
         return [
             assemble(
                 batch.photos[each.index],
-                self._classes.synonyms,
+                self._classes,
                 maps.order[each.index, : maps.counts[each.index]],
                 jax.tree.map(itemgetter(each.index), maps.solution),
                 labels,
@@ -276,7 +277,7 @@ class Stream:
                 timings=merged(each.timings, clock.timings),
                 config=config,
                 model=self._model,
-                notes=(*self._classes.notes, *notes[each.index]),
+                notes=tuple(notes[each.index]),
             )
             for each, labels in zip(solved, labelled, strict=True)
         ]
@@ -298,39 +299,67 @@ class Stream:
         return world_notes(self._world, self._classes, logits.astype(np.float32))
 
 
+def batch_size_for(photos: Any, batch_size: int) -> int:
+    """The size of the batches of a stream: that which is asked for, or all photos.
+
+    Args:
+        photos: The photos; the number of a generator is not known.
+        batch_size: As asked for.
+
+    Raises:
+        OptionError: The size is below 1 (``O01``), or ``photos`` is one path and no
+            collection (``O03``).
+    """
+    if batch_size < 1:
+        raise OptionError("O01", f"batch_size = {batch_size}; expected at least 1")
+    if isinstance(photos, str | bytes | os.PathLike):
+        given = f"{photos!r:.80}"
+        raise OptionError("O03", f"photos = {given}; did you mean [{given}]?")
+    if isinstance(photos, Sized):
+        return max(1, min(batch_size, len(photos)))
+    return batch_size
+
+
 def warm_up(
     networks: Networks,
     config: SegmenterConfig,
     classes: ClassList,
-    size: tuple[int, int],
+    sizes: Iterable[tuple[int, int]],
     *,
     batch_size: int,
     announce: Announce | None,
     world: World | None,
 ) -> None:
-    """Compile the programs of a batch of photos of one size, without running them.
+    """Compile the programs of batches of photos of each size, without running them.
 
     Args:
         networks: As for ``Stream``.
         config: As for ``Stream``.
         classes: As for ``Stream``.
-        size: Height and width of the photos.
+        sizes: Heights and widths of photos.
         batch_size: As for ``Stream``.
         announce: As for ``Stream``.
         world: As for ``Stream``.
+
+    Raises:
+        OptionError: A side is below 1 (``O01``).
+        DeviceError: The device has too little memory (``D01``).
     """
-    photo = images.read_photo(np.zeros((*size, 3), np.uint8))
-    batch = Batch(
-        networks,
-        [photo],
-        classes,
-        size=batch_size,
-        clock=Clock(announce),
-        placement=dataclasses.replace(networks.placement, only_shapes=True),
-    )
-    batch.compile_programs(config)
-    if world is not None:
-        world_logits(world, batch)
+    for size in sizes:
+        if min(size) < 1:
+            raise OptionError("O01", f"sizes has {size}; expected at least 1 x 1")
+        photo = images.read_photo(np.zeros((*size, 3), np.uint8))
+        batch = Batch(
+            networks,
+            [photo],
+            classes,
+            size=batch_size,
+            clock=Clock(announce),
+            placement=dataclasses.replace(networks.placement, only_shapes=True),
+        )
+        batch.compile_programs(config)
+        if world is not None:
+            world_logits(world, batch)
 
 
 def _parts(

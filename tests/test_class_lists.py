@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from dslo_jax import segment_logits
-from dslo_jax.errors import ClassListError
-from dslo_jax.prompts import classes_of_options, parse_classes, split_classes
+from dslo_jax.errors import ClassListError, DsloError
+from dslo_jax.evaluation.datasets import BENCHMARKS
+from dslo_jax.prompts import (
+    BACKGROUNDS,
+    classes_of_options,
+    parse_classes,
+    split_classes,
+    with_background,
+)
 
 
 def refused(code, message, function, *arguments, **options):
@@ -213,3 +220,43 @@ def test_all_values_of_an_option_make_the_list():
 )
 def test_errors_of_repeated_options_say_which(values, code, said):
     refused(code, re.escape(said), classes_of_options, values)
+
+
+def test_a_background_is_known_by_its_name():
+    assert parse_classes(["cat", "wall"]).background is None
+    found = parse_classes(["cat", ("wall", " Background")])
+    assert found.background == 1
+    assert found.titles == ("cat", "wall")
+
+
+def test_published_words_make_a_background_after_all_classes():
+    found = with_background(["cat", ("WALL", "fence"), "sky"], "sclip")
+    assert found.background == 3
+    assert found.titles == ("cat", "WALL", "sky", "background")
+    words = found.synonyms[3]
+    assert len(words) == 23
+    assert not {"wall", "fence", "sky", "background"} & set(words)
+    assert found.names[-1] == "rail"
+    single = with_background(["cat"], "clearclip")
+    assert single == parse_classes(["cat", "background"])
+
+
+def test_published_words_are_as_many_as_published():
+    counts = {name: len(words) for name, words in BACKGROUNDS.items()}
+    assert counts == {"sclip": 26, "proxyclip-coco": 17, "clearclip": 1}
+    assert set(BACKGROUNDS["proxyclip-coco"]) < set(BACKGROUNDS["sclip"])
+    assert BENCHMARKS["voc21"].classes.synonyms[0] == BACKGROUNDS["sclip"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "words", "code", "said"),
+    [
+        (["background", "cat"], "sclip", "C02", "class 1 is 'background' already"),
+        (["cat"], "naclip", "O03", "'sclip', 'proxyclip-coco', 'clearclip'"),
+        (list(BACKGROUNDS["sclip"]), "proxyclip-coco", "C01", "names of other"),
+    ],
+)
+def test_a_background_that_cannot_be_added(classes, words, code, said):
+    with pytest.raises(DsloError, match=re.escape(said)) as info:
+        with_background(classes, words)
+    assert info.value.code == code

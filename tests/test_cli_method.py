@@ -11,13 +11,16 @@ from dslo_jax import SegmenterConfig, cli
 from dslo_jax.attention import AffinityOptions
 from dslo_jax.cli.method import DEFAULTS, Method, config_of, method_options
 from dslo_jax.logits import ClipOptions
-from dslo_jax.ops.options import SourceOptions, UpsamplingOptions
+from dslo_jax.ops.options import BackgroundOptions, SourceOptions, UpsamplingOptions
 from dslo_jax.solvers import DISCREPANCIES
 from dslo_jax.solvers.options import SolverOptions
 
 
 # Where a person may look them up: every class of options, and every discrepancy.
-PARTS = (ClipOptions, SourceOptions, AffinityOptions, UpsamplingOptions)
+PARTS = (
+    *(ClipOptions, SourceOptions, AffinityOptions, UpsamplingOptions),
+    BackgroundOptions,
+)
 
 
 def explained():

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "cost": "models solvers tuning work",
     "empty_prompt": "cache errors files models prompts weights",
     "hub": "empty_prompt errors models weights",
-    "logits": "cost models ops options",
+    "logits": "cost errors models ops options",
     "attention": "cost empty_prompt errors hub models options tuning weights",
     "config": "attention errors files logits ops options solvers",
     "pairs": "config errors scenes",
@@ -42,17 +42,22 @@ MAY_IMPORT = {
         "templates tuning"
     ),
     "small_world": "pairs pipeline prompts",
-    "segmentation": "config errors images ops outputs pipeline solvers",
+    "segmentation": "config errors images outputs pipeline prompts solvers",
     "own_logits": "config images pipeline prompts segmentation solvers",
-    "points": "config errors images ops pipeline solvers",
+    "points": "config errors images ops pipeline prompts solvers",
+    "kept": "config images pairs pipeline points prompts segmentation small_world",
     "stream": (
         "config errors images pairs pipeline prompts segmentation small_world threads "
         "tuning"
     ),
     "loading": "attention cache devices hub logits pairs pipeline segmentation",
     "segmenter": (
-        "config devices errors images loading pairs pipeline points prompts "
+        "config devices errors images kept loading pairs pipeline points prompts "
         "segmentation solvers stream templates"
+    ),
+    "stablehlo": (
+        "config errors files images logits ops pipeline prompts segmenter solvers "
+        "tuning"
     ),
     "ray_data": "errors outputs prompts segmenter stream",
     "": "config errors ops own_logits points segmentation segmenter solvers stream",
@@ -78,16 +83,22 @@ MAY_IMPORT = {
         "evaluation.reports evaluation.sweeps files pipeline prompts runs scenes "
         "segmenter"
     ),
+    "serve": (
+        "config devices errors images kept options outputs pipeline points prompts "
+        "scenes segmentation segmenter"
+    ),
     "demo": (
-        "attention empty_prompt errors evaluation.metrics evaluation.sweeps files "
-        "images models outputs pairs prompts scenes segmentation segmenter solvers "
-        "templates weights"
+        "attention config empty_prompt errors evaluation.datasets evaluation.metrics "
+        "evaluation.sweeps files images models outputs pairs pipeline prompts scenes "
+        "segmentation segmenter solvers templates weights"
     ),
     "cli": (
-        "bench cache config devices errors evaluation evaluation.datasets "
+        "scenes evaluation.metrics "
+        "attention bench cache config devices errors evaluation evaluation.datasets "
         "evaluation.reports evaluation.sweeps files hub images options outputs pairs "
-        "pipeline prompts runs segmenter solvers"
+        "pipeline prompts runs segmenter serve solvers stablehlo tuning"
     ),
+    "__main__": "cli",
 }
 """The rooms of dslo_jax from the ground up, and which of them each may import.
 
@@ -147,7 +158,7 @@ def test_shapes_are_enforced_in_every_room_that_states_some():
         stating = "from jaxtyping import" in path.read_text()
         if stating and not any(f"{module}.".startswith(f"{n}.") for n in names):
             unchecked.add(module)
-    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet")
+    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet", "demo.steps")
     assert unchecked == {f"dslo_jax.{name}" for name in drawing}
 
 

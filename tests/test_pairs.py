@@ -24,8 +24,11 @@ def test_pairs_name_known_checkpoints():
 
 def test_a_folder_is_a_pair(tmp_path):
     pair = find_pair(tmp_path)
-    assert pair == (tmp_path / "clip", tmp_path / "diffusion", SegmenterConfig(), None)
+    places = tmp_path / "clip", tmp_path / "diffusion"
+    assert pair == (*places, SegmenterConfig(), None, None)
     assert find_pair(str(tmp_path)) == pair
+    (tmp_path / "dino").mkdir()
+    assert find_pair(tmp_path).proxy == tmp_path / "dino"
 
 
 def test_a_folder_may_say_what_suits_it(tmp_path):

@@ -34,20 +34,26 @@ NAMES = {
     "cost": ("Work", "path_bytes", "solver_bytes", "solver_work", "velocity_bytes"),
     "bench": ("Effort", "bench_discrepancy"),
     "prompts": (
-        *("ClassList", "IMAGENET_TEMPLATES", "LazyTokenizer", "check_templates"),
+        *("BACKGROUNDS", "ClassList", "IMAGENET_TEMPLATES", "LazyTokenizer"),
+        *("check_templates", "with_background"),
         *("classes_of_options", "embed_names", "load_tokenizer", "parse_classes"),
         *("read_class_file", "split_classes", "tokenize"),
     ),
     "pipeline": (
-        *("Batch", "Memory", "Networks", "Placement", "Room"),
+        *("AdjustableSolver", "Batch", "ClassLabels", "Memory", "Networks"),
+        *("Placement", "Room", "check_background"),
         *("ScaledPhoto", "Solved", "SolverInput"),
-        *("Steps", "num_compilations", "place"),
+        *("Steps", "forget_programs", "num_compilations", "place"),
     ),
-    "logits": ("ClipLogits", "ClipOptions", "LogitsSource", "load_logits"),
+    "logits": (
+        *("ClipLogits", "ClipOptions", "Cuts", "LogitsSource", "Windows"),
+        *("load_logits", "load_proxy", "window_features"),
+    ),
     "attention": (
         *("AffinityOptions", "AffinitySource", "DiffusionAffinity", "Layers"),
         *("TransformerAffinity", "average_attention", "downscaling_of"),
-        *("fitting_size", "load_affinity"),
+        *("find_layers", "fitting_size", "latent_layers", "load_affinity"),
+        "short_name",
     ),
     "outputs": (
         *("DEFAULT_FILES", "EXPORTS", "FILES", "SCHEMA", "SavedResult"),
@@ -55,6 +61,10 @@ NAMES = {
         *("encode_json", "encode_labels", "encode_maps", "encode_overlay"),
         *("hex_colours", "output_path", "palette", "read_labels", "read_results"),
         *("save_labels", "write_export", "write_folder", "write_parquet", "write_tar"),
+    ),
+    "stablehlo": (
+        *("PLATFORMS", "Program", "check_target", "export_discrepancy"),
+        "export_segmenter",
     ),
     "hub": (
         *("Kind", "Mirror", "PRESETS", "Preset", "attention_of", "check_folder"),

@@ -30,9 +30,10 @@ from dslo_jax.config import SegmenterConfig
 from dslo_jax.empty_prompt import load_empty_prompt
 from dslo_jax.hub.folders import is_pipeline
 from dslo_jax.pairs import find_pair
+from dslo_jax.pipeline.sequences import photo_size
 from dslo_jax.templates import find_templates
 from torch_bridge import reference
-from torch_bridge.reference.diffusion import UP_LAYERS
+from torch_bridge.reference.diffusion import layers_to_read
 from torch_bridge.reference.sinkhorn import optimal_path_batched
 
 
@@ -105,7 +106,7 @@ class TorchPipeline:
     Args:
         networks: The networks.
         classes: The classes; their text features are computed once, here.
-        config: The options of the method.
+        config: The options of the method; those of the background are not used.
         compiled: Whether to compile the networks with ``torch.compile``.
     """
 
@@ -128,7 +129,7 @@ class TorchPipeline:
                 classes.names,
                 find_templates(config.clip.templates),
             ).float()
-        layers = config.affinity.layers or UP_LAYERS
+        layers = layers_to_read(networks.unet, config.affinity)
         self._taps = {name: _MeanAttention() for name, _ in layers}
         self._layers = layers
         for name, tap in self._taps.items():
@@ -184,9 +185,7 @@ class TorchPipeline:
         options, side = self._config.clip, self._config.affinity.size
         small = []
         for photo in photos:
-            size = images.short_side_size(
-                photo.shape[:2], options.short_side, self._patch
-            )
+            size = photo_size(photo.shape[:2], options, self._patch)
             small.append(images.resize_photo(photo, size, method=options.resample))
         squares = [images.resize_photo(p, (side, side), method="area") for p in photos]
         return small, np.stack(squares)
@@ -228,8 +227,13 @@ class TorchPipeline:
             return found.labels.cpu().numpy()
 
     def _clip_features(self, pixels: Tensor) -> Tensor:
-        return reference.dense_features(
-            self._networks.clip, pixels / 255, attention=self._config.clip.attention
+        options = self._config.clip
+        return reference.window_features(
+            self._networks.clip,
+            pixels / 255,
+            attention=options.attention,
+            window=options.window,
+            stride=options.window_stride,
         ).float()
 
     def _latents(self, pixels: Tensor) -> Tensor:

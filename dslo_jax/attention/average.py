@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dslo_jax import tuning
-from dslo_jax.errors import OptionError
+from dslo_jax.attention.layers import check_weights
 from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.softmax_attention import (
     all_scores,
@@ -148,13 +148,3 @@ def _add_heads(
         return affinity + weight * attention, None
 
     return jax.lax.scan(add, affinity, jnp.arange(query.shape[2]))[0]
-
-
-def check_weights(weights: Sequence[float]) -> None:
-    """Refuse (``O01``) weights that are negative or all zero."""
-    if not sum(weights) > 0 or min(weights) < 0:
-        raise OptionError(
-            "O01",
-            f"`weights` is {tuple(weights)}, expected numbers that are not negative "
-            "and not all zero",
-        )

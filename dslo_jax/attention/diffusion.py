@@ -11,11 +11,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.attention.options import AffinityOptions, Layers
-from dslo_jax.attention.source import AffinitySource, wrong_layers
+from dslo_jax.attention.layers import find_layers
+from dslo_jax.attention.options import AffinityOptions
+from dslo_jax.attention.source import AffinitySource
 from dslo_jax.cost import Work, networks as costs
 from dslo_jax.empty_prompt import load_empty_prompt
 from dslo_jax.errors import CheckpointError, OptionError
+from dslo_jax.models.noise_schedule import add_noise, read_schedule
 from dslo_jax.models.unet import UNet, load_unet
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig, load_vae
@@ -28,8 +30,9 @@ _TAP = ".transformer_blocks.0.attn1"
 class DiffusionAffinity(AffinitySource):
     """Source of affinities: the self-attention of Stable Diffusion.
 
-    A single pass without noise, without a prompt and without guidance encodes the photo
-    to latents, computes the self-attentions of the UNet on them, and averages these.
+    A single pass without a prompt and without guidance encodes the photo to latents,
+    computes the self-attentions of the UNet on them, and averages these. Noise is added
+    to the latents only if ``noise_seed`` is 0 or more.
 
     Args:
         vae: The encoder.
@@ -37,13 +40,17 @@ class DiffusionAffinity(AffinitySource):
         context: ``[1 tokens channels]``, the context of the empty prompt. Its keys and
             values in the UNet are computed here, once for all photos.
         options: The size must be a multiple of ``vae.downscaling``. The layers are
-            paths of attention modules at the resolution of the latents, which are those
-            of the first down block and of the last up block. An empty list stands for
-            the first two of the last up block, half each.
+            attention modules at the resolution of the latents, which are those of the
+            first down block and of the last up block: their paths, their names in the
+            paper, or their indices among them. An empty list stands for the first two
+            of the last up block, half each.
+        place: The pipeline folder with the noise schedule; ``None`` if there is none.
 
     Raises:
-        OptionError: The size is not such a multiple, a layer is not one of these, or
-            the weights are negative or all zero (``O01``).
+        OptionError: The size is not such a multiple, a layer is not one of these, the
+            weights are negative or all zero, or the timestep has no noise (``O01``).
+        CheckpointError: Noise is wanted, and there is no schedule (``W01``), or it is
+            of another kind (``W06``).
     """
 
     stages: ClassVar[tuple[str, str]] = ("vae", "unet")
@@ -54,10 +61,13 @@ class DiffusionAffinity(AffinitySource):
         unet: UNet,
         context: Float[Array, "1 tokens channels"],
         options: AffinityOptions = AffinityOptions(),
+        place: Path | None = None,
     ):
         self.vae = vae
         self.unet = unet
+        self.place = place
         self.options = self._complete(options)
+        self.kept = self._kept(options)
         self.context_tokens = context.shape[1]
         with jax.default_matmul_precision("highest"):
             self.context = nnx.Variable(unet.keys_values(context))
@@ -74,7 +84,8 @@ class DiffusionAffinity(AffinitySource):
 
         Args:
             place: A folder with ``unet/``, ``vae/``, and ``text_encoder/`` with
-                ``tokenizer/`` or ``empty_prompt.safetensors``.
+                ``tokenizer/`` or ``empty_prompt.safetensors``. The noise also needs
+                ``scheduler/scheduler_config.json``.
             dtype: As for ``AffinitySource``.
             options: As for the class.
         """
@@ -96,6 +107,7 @@ class DiffusionAffinity(AffinitySource):
             load_unet(unet, dtype=dtype),
             jnp.asarray(context, dtype),
             options,
+            place,
         )
 
     @property
@@ -106,7 +118,7 @@ class DiffusionAffinity(AffinitySource):
     @property
     def comparable_layers(self) -> tuple[str, ...]:
         """The five self-attentions of Table 3, at the resolution of the latents."""
-        return _layers(self.unet.config)
+        return latent_layers(self.unet.config)
 
     @property
     def encoding(self) -> tuple[int]:
@@ -128,6 +140,8 @@ class DiffusionAffinity(AffinitySource):
     ) -> Float[Array, "batch patches patches"]:
         """The affinity between latents; see ``AffinitySource``."""
         taps = tuple(path + _TAP for path, _ in self.options.layers)
+        if self.kept is not None:
+            encoded = add_noise(encoded, self.options.noise_seed, self.kept)
         queries_keys = self.unet(
             encoded,
             self.context.get_value(),
@@ -140,6 +154,7 @@ class DiffusionAffinity(AffinitySource):
         """The same networks with other options; see ``AffinitySource``."""
         other = copy.copy(self)  # shares the networks and the context
         other.options = self._complete(options)
+        other.kept = self._kept(options)
         return other
 
     def networks(self) -> dict[str, list[Any]]:
@@ -168,23 +183,36 @@ class DiffusionAffinity(AffinitySource):
         config = self.unet.config
         last = f"up_blocks.{len(config.block_out_channels) - 1}.attentions"
         usual = ((f"{last}.0", 0.5), (f"{last}.1", 0.5))
-        options = dataclasses.replace(options, layers=options.layers or usual)
-        _check_layers(options.layers, config)
-        return options
+        layers = find_layers(
+            options.layers or usual,
+            latent_layers(config),
+            "this UNet at full resolution",
+        )
+        return dataclasses.replace(options, layers=layers)
+
+    def _kept(self, options: AffinityOptions) -> float | None:
+        """The share of the variance that is not noise; ``None`` without noise."""
+        if options.noise_seed < 0:
+            return None
+        if self.place is None:
+            raise OptionError(
+                "O01",
+                f"noise_seed = {options.noise_seed}, but this source was made without "
+                "a folder, which states the noise of a timestep; pass `place`, or "
+                "leave noise_seed at -1",
+            )
+        schedule = read_schedule(self.place)
+        if options.timestep >= schedule.timesteps:
+            raise OptionError(
+                "O01",
+                f"timestep = {options.timestep}, but the noise schedule of "
+                f"{self.place} has the timesteps 0 ... {schedule.timesteps - 1}",
+            )
+        return schedule.kept(options.timestep)
 
 
-def _layers(config: UNetConfig) -> tuple[str, ...]:
+def latent_layers(config: UNetConfig) -> tuple[str, ...]:
     """Paths of the attentions at the resolution of the latents, in order."""
     last = len(config.block_out_channels) - 1
     ends = ("down_blocks.0.", f"up_blocks.{last}.")
     return tuple(tap.removesuffix(_TAP) for tap in config.taps if tap.startswith(ends))
-
-
-def _check_layers(layers: Layers, config: UNetConfig) -> None:
-    valid = _layers(config)
-    if wrong := wrong_layers(layers, valid):
-        raise OptionError(
-            "O01",
-            f"affinity_layers names {wrong}, expected different names from "
-            f"{', '.join(valid)}",
-        )

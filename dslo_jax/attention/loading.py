@@ -16,6 +16,7 @@ from dslo_jax.hub import attention_of
 from dslo_jax.hub.presets import PRESETS, Kind
 from dslo_jax.models.clip_config import ClipVisionConfig
 from dslo_jax.models.config_fields import model_type_of
+from dslo_jax.models.dinov3_config import DINOV3_TYPE, Dinov3Config
 from dslo_jax.models.vae import VAEConfig
 from dslo_jax.models.vit_config import VIT_TYPES, VitConfig
 from dslo_jax.weights import read_config
@@ -29,6 +30,13 @@ _SOURCES: Mapping[Kind, type[AffinitySource]] = {
 }
 
 
+# The configurations of vision transformers that are not CLIP, by their ``model_type``.
+_CONFIGS: Mapping[str, type[ClipVisionConfig]] = {
+    **dict.fromkeys(VIT_TYPES, VitConfig),
+    DINOV3_TYPE: Dinov3Config,
+}
+
+
 def load_affinity(
     place: Path,
     *,
@@ -39,7 +47,7 @@ def load_affinity(
 
     Args:
         place: A diffusers pipeline (``unet/`` and ``vae/``), or a DINO, DINOv2, DINOv2
-            with registers or CLIP.
+            with registers, DINOv3 or CLIP.
         dtype: Type of the parameters and of the computation.
         options: The attention that is read, and how it is averaged.
 
@@ -80,5 +88,5 @@ def downscaling_of(name_or_path: str | Path) -> int:
         source = vae / "config.json"
         return VAEConfig.from_dict(read_config(vae), source=source).downscaling
     values = read_config(place)
-    network = VitConfig if model_type_of(values) in VIT_TYPES else ClipVisionConfig
+    network = _CONFIGS.get(model_type_of(values), ClipVisionConfig)
     return network.from_dict(values, source=place).patch_size

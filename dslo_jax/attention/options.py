@@ -2,11 +2,8 @@
 
 from dataclasses import dataclass
 
+from dslo_jax.attention.layers import Layers, read_layers
 from dslo_jax.options import MAX_FLOAT, MAX_INT, MIN_FLOAT, Options, option
-
-
-Layers = tuple[tuple[str, float], ...]
-"""Pairs of the name of a layer and its weight."""
 
 
 @dataclass(frozen=True)
@@ -18,15 +15,25 @@ class AffinityOptions(Options):
             multiple of 64, and of the patch size of DINO, DINOv2 or CLIP.
         timestep: Diffusion timestep of the single pass, in [0, 999]; 0 for networks
             that are not diffusion models.
-        layers: Attention modules and their weights; empty for the first two of the
-            last block of Stable Diffusion, half each, and for the last layer of other
+        layers: Layers of attention and their weights: names as in the checkpoint or in
+            the paper (down0 down1 up0 up1 up2), or indices (0 is the first, -1 the
+            last), as in up0=0.5 up1=0.5; weight 1 if none is given. Empty for up0 and
+            up1 of Stable Diffusion, half each, and for the last layer of other
             networks.
+        noise_seed: Seed of the noise that is added to the latents as in training, as
+            much as the timestep has; -1 adds none, as in the paper. Every photo gets
+            the same noise. -1 for networks that are not diffusion models.
         temperature: Softens (> 1) or sharpens (< 1) the affinity; 1 is off.
     """
 
     size: int = option(512, flat="affinity_size", low=1, high=MAX_INT)
     timestep: int = option(0, low=0, high=999)
     layers: Layers = option((), flat="affinity_layers")
+    noise_seed: int = option(-1, low=-1, high=MAX_INT)
     temperature: float = option(
         1.0, flat="affinity_temperature", low=MIN_FLOAT, high=MAX_FLOAT
     )
+
+    def __post_init__(self):
+        object.__setattr__(self, "layers", read_layers(self.layers))
+        super().__post_init__()

@@ -1,7 +1,7 @@
 """The base class of all sources of affinities."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dslo_jax.attention.average import average_attention, check_weights
-from dslo_jax.attention.options import AffinityOptions, Layers
+from dslo_jax.attention.average import average_attention
+from dslo_jax.attention.options import AffinityOptions
 from dslo_jax.cost import Work
 from dslo_jax.models.query_key import QueryKey
 
@@ -141,20 +141,3 @@ class AffinitySource(nnx.Module):
                 f"`pixels` is {pixels.shape}, expected photos of {size} x {size} "
                 "pixels; resize them"
             )
-
-
-def wrong_layers(layers: Layers, valid: Collection[str]) -> list[str]:
-    """The names of layers that cannot be used.
-
-    Returns:
-        The unknown names; all names if one of them is given twice; otherwise none.
-
-    Raises:
-        OptionError: The names can be used, and a weight cannot (``O01``).
-    """
-    names = [name for name, _ in layers]
-    unknown = sorted(set(names) - set(valid))
-    if unknown or len(set(names)) != len(names):
-        return unknown or names
-    check_weights([weight for _, weight in layers])
-    return []

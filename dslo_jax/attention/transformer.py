@@ -1,4 +1,4 @@
-"""Affinities from the self-attention of vision transformers: DINO, DINOv2, CLIP."""
+"""Affinities from the self-attention of vision transformers: DINO and CLIP."""
 
 import dataclasses
 import math
@@ -9,18 +9,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dslo_jax.attention.options import AffinityOptions, Layers
-from dslo_jax.attention.source import AffinitySource, wrong_layers
+from dslo_jax.attention.layers import Layers, find_layers
+from dslo_jax.attention.options import AffinityOptions
+from dslo_jax.attention.source import AffinitySource
 from dslo_jax.cost import Work, networks as costs
 from dslo_jax.errors import OptionError
 from dslo_jax.models.clip_vision import VisionModel, load_vision
 from dslo_jax.models.config_fields import model_type_of
+from dslo_jax.models.dinov3 import Dinov3, load_dinov3
+from dslo_jax.models.dinov3_config import DINOV3_TYPE
 from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.vit import Vit, load_vit
 from dslo_jax.models.vit_config import VIT_TYPES
 from dslo_jax.weights import read_config
 
 
+_LOADERS = {**dict.fromkeys(VIT_TYPES, load_vit), DINOV3_TYPE: load_dinov3}
 _SIZE_UNIT = 64  # affinity_size is a multiple of it, as diffusion models need it
 
 
@@ -34,34 +38,40 @@ class TransformerAffinity(AffinitySource):
     state one.
 
     Args:
-        network: A DINO, a DINOv2, or the vision half of a CLIP.
-        options: The size must be a multiple of the patch size, and the timestep 0. The
-            layers are called ``"layers.0"``, ``"layers.1"``, ...; an empty list stands
-            for the last.
+        network: A DINO, a DINOv2, a DINOv3, or the vision half of a CLIP.
+        options: The size must be a multiple of the patch size, the timestep 0, and
+            there is no noise. The layers are called ``"layers.0"``, ``"layers.1"``,
+            ... or by their index; an empty list stands for the last.
 
     Attributes:
         wanted: Indices of the layers.
 
     Raises:
-        OptionError: The size is not such a multiple, the timestep is not 0, a layer
-            does not exist, or the weights are negative or all zero (``O01``).
+        OptionError: The size is not such a multiple, the timestep is not 0, noise is
+            wanted, a layer does not exist, or the weights are negative or all zero
+            (``O01``).
     """
 
     stages: ClassVar[tuple[str, str]] = ("vit", "aggregation")
 
-    def __init__(self, network: Vit | VisionModel, options: AffinityOptions):
+    def __init__(self, network: Vit | Dinov3 | VisionModel, options: AffinityOptions):
         depth = network.config.num_hidden_layers
         _check_size(options.size, network.config.patch_size)
-        if options.timestep != 0:
-            raise OptionError(
-                "O01",
-                f"timestep = {options.timestep}, but a vision transformer has no "
-                "timestep; leave it at 0, or use the attention of a diffusion model",
-            )
-        usual = ((f"layers.{depth - 1}", 1.0),)
+        for name, off in (("timestep", 0), ("noise_seed", -1)):
+            if (value := getattr(options, name)) != off:
+                raise OptionError(
+                    "O01",
+                    f"{name} = {value}, but a vision transformer has no noise and no "
+                    f"timestep; leave it at {off}, or use the attention of a diffusion "
+                    "model",
+                )
+        names = [f"layers.{index}" for index in range(depth)]
+        layers = find_layers(
+            options.layers or (("-1", 1.0),), names, "this vision transformer"
+        )
         self.network = network
-        self.options = dataclasses.replace(options, layers=options.layers or usual)
-        self.wanted = _indices(self.options.layers, depth)
+        self.options = dataclasses.replace(options, layers=layers)
+        self.wanted = tuple(names.index(name) for name, _ in layers)
 
     @classmethod
     def load(
@@ -71,15 +81,15 @@ class TransformerAffinity(AffinitySource):
         dtype: jax.typing.DTypeLike = jnp.float32,
         options: AffinityOptions = AffinityOptions(),
     ) -> "TransformerAffinity":
-        """Load a DINO, a DINOv2 (also with registers), or the vision half of a CLIP.
+        """Load a DINO, DINOv2 (also with registers), DINOv3, or half of a CLIP.
 
         Args:
             place: A folder or a file, whose ``model_type`` names the network.
             dtype: As for ``AffinitySource``.
             options: As for the class.
         """
-        is_vit = model_type_of(read_config(place)) in VIT_TYPES
-        return cls((load_vit if is_vit else load_vision)(place, dtype=dtype), options)
+        load = _LOADERS.get(model_type_of(read_config(place)), load_vision)
+        return cls(load(place, dtype=dtype), options)
 
     @property
     def downscaling(self) -> int:
@@ -145,14 +155,3 @@ def _check_size(size: int, patch: int) -> None:
             f"affinity_size = {size} is not a multiple of {patch}, the side of a patch "
             f"of this attention; use {' or '.join(near)}",
         )
-
-
-def _indices(layers: Layers, depth: int) -> tuple[int, ...]:
-    valid = {f"layers.{index}": index for index in range(depth)}
-    if wrong := wrong_layers(layers, valid):
-        raise OptionError(
-            "O01",
-            f"affinity_layers names {wrong}, but this vision transformer "
-            f"has layers.0 ... layers.{depth - 1}; name each once, none for the last",
-        )
-    return tuple(valid[name] for name, _ in layers)

@@ -42,12 +42,12 @@ def describe_machine(
     return {
         "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": _command(),
-        "commit": _commit(),
+        "commit": commit_of_code(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
         "device": {"platform": used.platform, "kind": used.device_kind},
-        "cpu": _cpu(),
-        "cores": _cores(),
+        "cpu": processor_name(),
+        "cores": usable_cores(),
         "governor": _governor(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "ticks": _ticks(),
@@ -93,7 +93,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit_of_code() -> str | None:
     """The commit of this code; ``None`` if it was installed without git.
 
     It ends in "-dirty" if code has changed since the commit. Results that a benchmark
@@ -128,7 +128,8 @@ def _ticks() -> dict[str, int] | None:
     return {"all": sum(ticks), "stolen": ticks[7]} if len(ticks) == 8 else None
 
 
-def _cpu() -> str:
+def processor_name() -> str:
+    """The model of the processor, as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -147,7 +148,7 @@ def _governor() -> str | None:
         return None
 
 
-def _cores() -> int | None:
+def usable_cores() -> int | None:
     """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

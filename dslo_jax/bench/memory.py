@@ -35,6 +35,11 @@ def available_bytes() -> int | None:
     return _field("MemAvailable", Path("/proc/meminfo"))
 
 
+def total_bytes() -> int | None:
+    """Memory of this machine, in bytes; ``None`` as in ``host_peak``."""
+    return _field("MemTotal", Path("/proc/meminfo"))
+
+
 def device_peak(
     device: jax.Device,  # pyright: ignore[reportInvalidTypeForm]
 ) -> int | None:

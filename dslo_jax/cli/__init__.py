@@ -1,18 +1,25 @@
 """The command ``dslo``: the only place that prints and sets exit codes."""
 
+import difflib
 import errno
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
+
+from rich.console import Console
 
 from dslo_jax.cli import (
     ablate,
     bench,
     cache,
+    completion,
     convert,
+    doctor,
     evaluate,
     export,
     segment,
+    serve,
     terminal,
     weights,
 )
@@ -33,11 +40,16 @@ COMMANDS = {
     "ablate": ablate.run,
     "bench": bench.run,
     "cache": cache.run,
+    "doctor": doctor.run,
+    "completion": completion.run,
+    "serve": serve.run,
 }
 _USAGE = """usage: dslo COMMAND ...
 
   dslo segment PHOTO... --classes "cat, sofa|couch, wall"   photos to label maps
+  dslo serve --model demo                                   a page in the browser
   dslo export FORMAT RESULTS TARGET                         results for other programs
+  dslo export stablehlo TARGET --classes "cat, sofa"        the method as one program
   dslo weights                                              list the checkpoints
   dslo weights NAME...                                      download and verify some
   dslo convert DATASET --root FOLDER                        convert labels for dslo eval
@@ -50,8 +62,10 @@ _USAGE = """usage: dslo COMMAND ...
   dslo bench compare A.json B.json                          compare two such times
   dslo bench compile                                        all stages, for other chips
   dslo cache                                                what is kept between runs
+  dslo doctor                                               what works on this machine
+  dslo completion SHELL                                     TAB for bash, zsh or fish
 
-dslo COMMAND --help lists the options."""
+dslo COMMAND --help lists the options, dslo --version prints the version."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoint. 5: a device that is missing, or a machine without memory, files or
     threads to spare. 6: some photos failed, or results could not be written. 7: slower
     than ``bench compare`` allows. 130: interrupted. 141: the reader of the output has
-    ended. 143: ended by SIGTERM.
+    ended. 143: ended by SIGTERM. 8: the self-test of ``doctor`` failed.
     """
     open_streams()
     try:
@@ -82,9 +96,7 @@ def _run(arguments: list[str]) -> int:
     """
     errors = terminal.errors()
     if not arguments or arguments[0] not in COMMANDS:
-        wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
-        say(results() if wants_help else errors, _USAGE)
-        return 0 if wants_help else OptionError.exit_code
+        return _without_command(arguments[0] if arguments else "", errors)
     try:
         with told(errors):
             return COMMANDS[arguments[0]](arguments[1:], errors)
@@ -103,6 +115,31 @@ def _run(arguments: list[str]) -> int:
         say(errors, traceback.format_exc())
         say(errors, "This is a bug in dslo-jax; please report the lines above.")
         return BUG
+
+
+def _without_command(word: str, errors: Console) -> int:
+    """Answer a command line that does not begin with a command."""
+    if word in ("-h", "--help"):
+        say(results(), _USAGE)
+        return 0
+    if word in ("-V", "--version"):
+        say(results(), f"dslo-jax {version('dslo-jax')}")
+        return 0
+    if not word:
+        say(errors, _USAGE)
+        return OptionError.exit_code
+    known = [*COMMANDS, "--help", "--version"]
+    near = [each for each in known if word.startswith(each) or each.startswith(word)]
+    near = near or difflib.get_close_matches(word, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    kind = "option" if word.startswith("-") else "command"
+    error = OptionError(
+        "O02",
+        f"unknown {kind} {word!r}.{hint} Commands: {', '.join(COMMANDS)}; dslo --help "
+        "explains them",
+    )
+    say(errors, f"error: {error}")
+    return error.exit_code
 
 
 def _of_surroundings(error: Exception) -> DsloError | None:

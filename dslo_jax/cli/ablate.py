@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from dslo_jax.cli.measuring import (
     progress,
     warn_of_part,
 )
+from dslo_jax.cli.method import check_proxy
 from dslo_jax.cli.terminal import say
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError, OutputError
@@ -30,7 +32,8 @@ from dslo_jax.evaluation.reports.ablation_result import ablation_result
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.run import run as run_sweep
 from dslo_jax.evaluation.sweeps.sweep import Sweep
-from dslo_jax.evaluation.sweeps.tables import TABLES, Table, build_tables
+from dslo_jax.evaluation.sweeps.table import Table
+from dslo_jax.evaluation.sweeps.tables import TABLES, build_tables
 from dslo_jax.files import write_json, write_text
 from dslo_jax.pairs import Pair
 from dslo_jax.runs.journal import Journal
@@ -38,6 +41,7 @@ from dslo_jax.runs.lock import only_run
 
 
 _FOUNDATION = "foundation"  # the table that compares attentions
+_OF_LOGITS = "versatility"  # the table that compares logits
 _MAY_GROW = ("first_seed", "photos")  # what may differ between runs of one journal
 
 
@@ -77,9 +81,12 @@ def run(arguments: list[str], errors: Console) -> int:
             "O05", f"--sources has an effect only on the table {_FOUNDATION}; add it"
         )
     samples = find_samples(options, options.dataset)
+    of_logits = not names or _OF_LOGITS in names
+    check_proxy(options.proxy, of_logits, f"the table {_OF_LOGITS}")
     warn_of_part(errors, samples)
     with only_run(options.out):
         say(errors, "loading checkpoints")
+        pair = pair if of_logits else pair._replace(proxy=None)
         loaded, tables = _load(options, pair, names, places)
         found = _measure(options, samples, loaded, tables, pair.config, errors)
         _save(found, options)
@@ -95,12 +102,14 @@ def _load(
     options: Ablate, pair: Pair, names: Sequence[str], places: Mapping[str, str]
 ) -> tuple[Loaded, tuple[Table, ...]]:
     """Load the networks and build the tables; with further sources if compared."""
-    loaded = load(options, pair)
+    has_proxy = pair.proxy is not None
+    loaded = load(options, pair, with_proxy=has_proxy)
     layers = loaded.networks.affinity_source().comparable_layers
+    build = partial(build_tables, pair.config, layers, names, has_proxy=has_proxy)
     if names and _FOUNDATION not in names:
-        return loaded, build_tables(pair.config, layers, names)
+        return loaded, build()
     networks, attentions = load_attentions(options, pair, loaded.networks, places)
-    tables = build_tables(pair.config, layers, names, attentions=attentions)
+    tables = build(attentions=attentions)
     return loaded._replace(networks=networks), tables
 
 

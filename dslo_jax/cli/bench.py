@@ -98,7 +98,7 @@ class Bench:
     save: Path | None = None
 
 
-def _command() -> Any:
+def commands() -> Any:
     """The sub-commands; ``--solvers`` may name every discrepancy of the registry."""
     choices = Literal[solver_names()]  # pyright: ignore[reportInvalidTypeForm]
     solvers = ("solvers", tuple[choices, ...], Bench.solvers)
@@ -119,7 +119,7 @@ def _command() -> Any:
 
 def run(arguments: list[str], errors: Console) -> int:
     """Run the command and return the exit code."""
-    options = tyro.cli(_command(), prog="dslo bench", args=arguments)
+    options = tyro.cli(commands(), prog="dslo bench", args=arguments)
     out = results(soft_wrap=False)
     if not out.is_terminal:
         out.width = _WIDTH

@@ -15,6 +15,7 @@ from dslo_jax.cli.measuring import (
     progress,
     warn_of_part,
 )
+from dslo_jax.cli.method import check_proxy
 from dslo_jax.cli.terminal import Measuring, results, say
 from dslo_jax.errors import OptionError, OutputError
 from dslo_jax.evaluation.datasets import BENCHMARKS
@@ -107,8 +108,10 @@ def _evaluate(
     shard: Shard,
     errors: Console,
 ) -> dict[str, Any]:
+    needs_proxy = pair.config.clip.needs_proxy
+    check_proxy(options.proxy, needs_proxy, "a clip_attention with a proxy")
     say(errors, "loading checkpoints")
-    networks, circumstances = load(options, pair)
+    networks, circumstances = load(options, pair, with_proxy=needs_proxy)
     batch_size = min(options.batch, len(samples))
     sweep = Sweep(
         networks, samples.classes, list(cells.values()), batch_size=batch_size

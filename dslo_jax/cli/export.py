@@ -1,4 +1,7 @@
-"""``dslo export``: the results of a run in the formats of other programs."""
+"""``dslo export``: the results of a run in the formats of other programs.
+
+``dslo export stablehlo`` writes the method itself as a program.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from dslo_jax import outputs
+from dslo_jax.cli import export_stablehlo
 from dslo_jax.cli.terminal import one_line, results, say
 from dslo_jax.errors import OutputError
 
@@ -18,7 +22,8 @@ class Export:
     Args:
         kind: coco (one JSON file with run lengths), cvat (Segmentation mask 1.1),
             labelstudio (tasks with brush masks), tar (WebDataset) or parquet (Hugging
-            Face).
+            Face). stablehlo is a command of its own, which writes the method as a
+            program: dslo export stablehlo --help.
         results: The folder of the results, which is --out of dslo segment.
         target: The folder to write, which must be new or empty.
         photos: Greatest number of photos in one file of tar and parquet.
@@ -32,6 +37,8 @@ class Export:
 
 def run(arguments: list[str], errors: Console) -> int:
     """Run the command and return the exit code."""
+    if arguments[:1] == ["stablehlo"]:
+        return export_stablehlo.run(arguments[1:], errors)
     options = tyro.cli(Export, prog="dslo export", args=arguments)
     try:
         written = outputs.write_export(

@@ -5,16 +5,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from rich.console import Console
 
+from dslo_jax import images
 from dslo_jax.cli.terminal import Measuring, interruptible, say, warn_of_padding
 from dslo_jax.cli.weights import circumstances_of, readable_checkpoint
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import Precision
 from dslo_jax.errors import OptionError
-from dslo_jax.evaluation.datasets import BENCHMARKS, DATASETS, find_dataset
+from dslo_jax.evaluation.datasets import (
+    BENCHMARK_PROTOCOLS,
+    BENCHMARKS,
+    DATASETS,
+    BenchmarkProtocol,
+    find_dataset,
+    protocol_options,
+)
 from dslo_jax.evaluation.datasets.samples import First, SampleSet
 from dslo_jax.evaluation.datasets.scene_set import Protocol, SceneSet
 from dslo_jax.evaluation.sweeps.cells import Attention, Cell
@@ -40,11 +48,16 @@ class Measure:
             SegmentationClassAug.
         seeds: FIRST:END, the seeds of the scenes; those below 10000 were not used for
             training.
-        protocol: All classes of the scenes, or things and a background.
+        protocol: How it is measured. Scenes: all classes, or things and a background
+            (foreground). Benchmarks: all as the paper does, or with the size, windows,
+            background words and threshold of a published method.
         size: HEIGHTxWIDTH of the scenes, such as 128x160. If it is empty, each seed
             chooses one of eight sizes, and far more programs are compiled.
         limit: Greatest number of photos; the first ones are used.
+        max_pixels: Greatest number of pixels of a photo.
         model: A pair, or a folder with the sub-folders clip and diffusion.
+        proxy: Folder or repository of DINO or DINOv2, for logits that need a second
+            network, such as proxyclip.
         config: A TOML file with options of the method; they win over those that suit
             the model and the data set.
         batch: Number of photos at once.
@@ -60,10 +73,12 @@ class Measure:
     root: Path | None = None
     label_folder: str | None = None
     seeds: str = "0:500"
-    protocol: Protocol = "all"
+    protocol: Protocol | BenchmarkProtocol = "all"
     size: str = ""
     limit: int | None = None
+    max_pixels: int = images.MAX_PIXELS
     model: str = "sd2+clip-b16"
+    proxy: str | None = None
     config: Path | None = None
     batch: int = 8
     precision: Precision = "auto"
@@ -91,10 +106,11 @@ def find_samples(options: Measure, dataset: str) -> SampleSet:
     Raises:
         DsloError: An option cannot be used, or the data set was not found.
     """
-    for name in ("batch", "limit"):
+    for name in ("batch", "limit", "max_pixels"):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise OptionError("O01", f"--{name} {value}; expected at least 1")
+            flag = name.replace("_", "-")
+            raise OptionError("O01", f"--{flag} {value}; expected at least 1")
     samples = _all_samples(options, dataset)
     return samples if options.limit is None else First(samples, options.limit)
 
@@ -114,8 +130,8 @@ def warn_of_part(console: Console, samples: SampleSet) -> None:
 def find_config(options: Measure, dataset: str) -> Pair:
     """Find the pair of networks, with the options that suit it and the data set.
 
-    Options of ``--config`` win. The short side of a benchmark is used unless the model
-    has one of its own.
+    Options of ``--config`` win, then those of the protocol. The short side of a
+    benchmark is used unless the model has one of its own.
 
     Raises:
         OptionError: There is no such pair, or a configuration file cannot be used.
@@ -126,13 +142,21 @@ def find_config(options: Measure, dataset: str) -> Pair:
     usual = SegmenterConfig().clip.short_side
     if benchmark is not None and config.clip.short_side == usual:
         config = config.with_options(short_side=benchmark.short_side)
+    protocol = _benchmark_protocol(options, dataset)
+    if protocol is not None:
+        config = config.with_options(**protocol_options(protocol, dataset))
     if options.config is not None:
         config = SegmenterConfig.from_toml(options.config, base=config)
-    return pair._replace(config=config)
+    return pair.with_networks(proxy=options.proxy)._replace(config=config)
 
 
-def load(options: Measure, pair: Pair) -> Loaded:
+def load(options: Measure, pair: Pair, *, with_proxy: bool) -> Loaded:
     """Load the networks.
+
+    Args:
+        options: The options of the command.
+        pair: From ``find_config``.
+        with_proxy: Whether logits that need a second network are measured.
 
     Raises:
         CheckpointError: A checkpoint is missing, damaged, or not of this kind.
@@ -151,6 +175,7 @@ def load(options: Measure, pair: Pair) -> Loaded:
             batch_size=options.batch,
             precision=options.precision,
             device=options.device,
+            with_proxy=with_proxy,
         )
     warn_of_padding(options.batch, networks.placement.parts)
     return Loaded(networks, circumstances)
@@ -229,10 +254,11 @@ def progress(
 
 
 def _all_samples(options: Measure, dataset: str) -> SampleSet:
+    protocol = _benchmark_protocol(options, dataset)
     if dataset == SCENES:
         return SceneSet(
             _seeds(options.seeds),
-            options.protocol,
+            "foreground" if options.protocol == "foreground" else "all",
             photo_size(options.size) if options.size else None,
         )
     if dataset not in DATASETS:
@@ -242,7 +268,34 @@ def _all_samples(options: Measure, dataset: str) -> SampleSet:
         raise OptionError(
             "O05", f"the data set {dataset} needs its folder; pass it with --root"
         )
-    return find_dataset(dataset, options.root, label_folder=options.label_folder)
+    return find_dataset(
+        dataset,
+        options.root,
+        label_folder=options.label_folder,
+        protocol=protocol,
+        max_pixels=options.max_pixels,
+    )
+
+
+def _benchmark_protocol(options: Measure, dataset: str) -> str | None:
+    """The protocol of a published method; ``None`` for any other.
+
+    Raises:
+        OptionError: The protocol does not belong to the data set (``O01``).
+    """
+    known = {"all"}
+    if dataset == SCENES:
+        known = set(get_args(Protocol))
+    elif dataset in BENCHMARKS:
+        known |= set(BENCHMARK_PROTOCOLS)
+    if options.protocol not in known:
+        listed = ", ".join(sorted(known))
+        raise OptionError(
+            "O01",
+            f"--protocol {options.protocol} has no meaning for {dataset}; expected one "
+            f"of {listed}",
+        )
+    return options.protocol if options.protocol in BENCHMARK_PROTOCOLS else None
 
 
 def _seeds(text: str) -> range:

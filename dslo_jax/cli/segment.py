@@ -1,6 +1,5 @@
 """``dslo segment``: photos to label maps."""
 
-import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -12,8 +11,16 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from dslo_jax import images, outputs, prompts
-from dslo_jax.cli.method import DEFAULTS, Method, config_of, method_options
+from dslo_jax import images, outputs
+from dslo_jax.cli.method import (
+    DEFAULTS,
+    Background,
+    Method,
+    check_proxy,
+    chosen_classes,
+    config_of,
+    parse_options,
+)
 from dslo_jax.cli.terminal import (
     bar,
     interruptible,
@@ -23,11 +30,11 @@ from dslo_jax.cli.terminal import (
     warn_of_padding,
 )
 from dslo_jax.cli.weights import circumstances_of, readable_checkpoint
-from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import Precision
 from dslo_jax.errors import DsloError, OptionError, OutputError
 from dslo_jax.images import FoundPhoto
 from dslo_jax.pairs import find_pair
+from dslo_jax.pipeline import check_background
 from dslo_jax.pipeline.stages import Timing
 from dslo_jax.runs import PhotoRun, Shard, only_run
 from dslo_jax.runs.photos import Event, Failed
@@ -44,12 +51,17 @@ class Segment:
             as in "cat, sofa|couch, wall".
         class_file: A file with one class per line, and commas between synonyms;
             instead of classes.
+        background: Add a class "background" for everything else, after the other
+            classes, with the words of a published method: the 26 of sclip, the 17 of
+            proxyclip-coco, or the single word of clearclip.
         model: A pair of networks: sd2, dino, dinov2, dinov2-reg or clip, each with
             +clip-b16; sd2+clip-l14; demo (no download, knows only its own drawn
             world); or a folder that holds clip and diffusion.
         clip: Folder, file or repository of a CLIP, instead of the pair's.
         attention: Folder or repository of Stable Diffusion, DINO, DINOv2 or CLIP as
             source of self-attention, instead of the pair's.
+        proxy: Folder or repository of DINO or DINOv2, for a clip_attention that needs a
+            second network, such as proxyclip.
         precision: Precision of the networks; auto is float32 on a CPU, bfloat16
             elsewhere.
         device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
@@ -78,9 +90,11 @@ class Segment:
     photos: tyro.conf.Positional[tuple[str, ...]] = ()
     classes: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     class_file: Path | None = None
+    background: Background = "none"
     model: str = "sd2+clip-b16"
     clip: str | None = None
     attention: str | None = None
+    proxy: str | None = None
     precision: Precision = "auto"
     device: str = "auto"
     devices: str = "1"
@@ -103,25 +117,13 @@ class Segment:
 
 def run(arguments: list[str], errors: Console) -> int:
     """Run the command and return the exit code."""
-    return _segment(_options(arguments), errors)
-
-
-def _options(arguments: list[str]) -> Segment:
-    """Parse the command line, then ``--config``, then the options that suit the model.
-
-    The command line names the model and the file. It is parsed twice: the second time
-    with the options of the model and of the file as defaults.
-    """
-    parse = functools.partial(tyro.cli, Segment, prog="dslo segment", args=arguments)
-    first = parse()
-    method = find_pair(first.model).config
-    if first.config is not None:
-        method = SegmenterConfig.from_toml(first.config, base=method)
-    return parse(default=Segment(method=method_options(method)))
+    return _segment(parse_options(Segment, "dslo segment", arguments), errors)
 
 
 def _segment(options: Segment, errors: Console) -> int:
-    classes, kinds = _classes(options), _kinds(options.write)
+    classes = chosen_classes(options.classes, options.class_file, options.background)
+    check_background(config_of(options.method), classes.background)
+    kinds = _kinds(options.write)
     shard = Shard.of(options.shard)
     whole = _find(options, errors)
     batch_size = min(options.batch, max(1, len(whole)))
@@ -138,6 +140,7 @@ def _segment(options: Segment, errors: Console) -> int:
             {
                 **circumstances,
                 "classes": [list(names) for names in classes.synonyms],
+                "background": classes.background,
                 "config": segmenter.config.flat,
                 "write": kinds,
                 "max_pixels": options.max_pixels,
@@ -201,12 +204,17 @@ def _find(options: Segment, errors: Console) -> list[FoundPhoto]:
 def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any]]:
     """Load the networks; return what the results depend on besides the options."""
     pair = find_pair(options.model)
+    config = config_of(options.method)
+    check_proxy(
+        options.proxy, config.clip.needs_proxy, "a --clip-attention with a proxy"
+    )
     with readable_checkpoint():
         segmenter = Segmenter.from_pretrained(
             options.model,
             clip=options.clip,
             attention=options.attention,
-            config=config_of(options.method),
+            proxy=options.proxy,
+            config=config,
             dtype=options.precision,
             device=options.device,
             devices=options.devices,
@@ -214,25 +222,17 @@ def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any
             announce=report.stage,
         )
         circumstances = circumstances_of(
-            pair._replace(
-                clip=options.clip or pair.clip,
-                attention=options.attention or pair.attention,
+            pair.with_networks(
+                clip=options.clip, attention=options.attention, proxy=options.proxy
             ),
             batch_size=options.batch,
             precision=options.precision,
             device=options.device,
             with_attention=segmenter.config.discrepancy.needs_affinity,
+            with_proxy=config.clip.needs_proxy,
         )
     warn_of_padding(options.batch, segmenter.networks.placement.parts)
     return segmenter, circumstances
-
-
-def _classes(options: Segment) -> prompts.ClassList:
-    if options.classes and options.class_file is None:
-        return prompts.classes_of_options(options.classes)
-    if options.class_file is not None and not options.classes:
-        return prompts.read_class_file(options.class_file)
-    raise OptionError("O05", "give either --classes or --class-file")
 
 
 class _Report:

@@ -83,11 +83,11 @@ def _table() -> Table:
     table = Table("preset", "what", "size", "state", box=None, pad_edge=False)
     for name, preset in hub.PRESETS.items():
         size = f"about {readable_size(preset.megabytes * 10**6)}"
-        table.add_row(name, preset.kind, size, _state(preset))
+        table.add_row(name, preset.kind, size, state_of(preset))
     return table
 
 
-def _state(preset: hub.Preset) -> str:
+def state_of(preset: hub.Preset) -> str:
     """Whether a preset is on this machine, without reading its weights."""
     for mirror in preset.mirrors:
         folder = cached_folder(mirror)
@@ -109,6 +109,7 @@ def circumstances_of(
     precision: Precision,
     device: str,
     with_attention: bool = True,
+    with_proxy: bool = False,
 ) -> dict[str, Any]:
     """Describe what the results of a run depend on, besides photos and options.
 
@@ -118,6 +119,7 @@ def circumstances_of(
         precision: Precision of the networks.
         device: Name of the device.
         with_attention: Whether the source of affinities is used.
+        with_proxy: Whether the proxy of the logits is used.
 
     Returns:
         The result of ``runs.describe``.
@@ -126,6 +128,8 @@ def circumstances_of(
     places = [hub.resolve(pair.clip, "clip", offline=True)]
     if with_attention:
         places.append(hub.resolve(pair.attention, "attention", offline=True))
+    if with_proxy and pair.proxy is not None:
+        places.append(hub.resolve(pair.proxy, "vit", offline=True))
     return describe(
         places,
         batch_size=batch_size,

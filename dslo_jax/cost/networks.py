@@ -10,8 +10,9 @@ Symbols: N tokens or patches, C channels, L layers, H heads.
 
 from collections.abc import Iterator, Sequence
 
-from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipConfig, ClipVisionConfig
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
+from dslo_jax.models.dinov3_config import Dinov3Config
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAEConfig
 from dslo_jax.models.vit_config import VitConfig
@@ -43,20 +44,44 @@ def text(config: ClipConfig, prompts: int, tokens: int) -> Work:
     return (layers + projection).times(prompts)
 
 
-def vision(config: ClipConfig, patches: int, mixing: str) -> Work:
+def vision(config: ClipConfig, patches: int, mixing: str, proxy: int = 0) -> Work:
     """The vision half of CLIP on a sequence of N patches of p x p pixels.
 
     2 N 3 p^2 C for the patches, 2 N G^2 C for the G x G positions that are resampled,
     L - 1 blocks as in ``text`` on N + 1 tokens, the last one as ``clip_attention``
     counts it, 2 N C D for the projection. Padding is computed like other patches.
+
+    Args:
+        config: Sizes of both halves.
+        patches: N.
+        mixing: The variant of the vision half.
+        proxy: Patches of the proxy, for a variant with one. The proxy itself is not
+            counted, see ``proxy``.
     """
     size, layers = config.vision.hidden_size, config.vision.num_hidden_layers
     work = product(patches, 3 * config.vision.patch_size**2, size)
     work += product(patches, config.vision.grid_size**2, size)
-    work += product(patches, size, config.projection_dim)
+    variant = ATTENTIONS[mixing]
+    projected = proxy if variant.on_proxy_grid else patches
+    work += product(projected, size, config.projection_dim)
     each = block(patches + 1, size, config.vision.intermediate_size)
     work += each.times(layers - 1)
-    return work + ATTENTIONS[mixing].work(config.vision, patches)
+    sizes = (patches, proxy) if variant.needs_proxy else (patches,)
+    return work + variant.work(config.vision, *sizes)
+
+
+def proxy(config: VitConfig, patches: int, others: int) -> Work:
+    """All blocks of a DINO on a sequence of N patches of p x p pixels.
+
+    2 N 3 p^2 C for the patches, 2 N G^2 C for the G x G positions that are resampled,
+    and L blocks as in ``vit``, on N tokens and ``others`` more.
+    """
+    size, heads = config.hidden_size, config.num_attention_heads
+    tokens = patches + others
+    work = product(patches, 3 * config.patch_size**2, size)
+    work += product(patches, config.grid_size**2, size)
+    each = attention(tokens, tokens, size, heads) + _maps(config, tokens)
+    return work + each.times(config.num_hidden_layers)
 
 
 def vit(
@@ -71,12 +96,19 @@ def vit(
     size, heads = config.hidden_size, config.num_attention_heads
     tokens, grid = rows * columns + others, config.grid_size
     work = product(rows * columns, 3 * config.patch_size**2, size)
-    if (rows, columns) != (grid, grid):
+    has_positions = not isinstance(config, Dinov3Config)  # it rotates queries and keys
+    if has_positions and (rows, columns) != (grid, grid):
         work += product(rows, grid, (grid + columns) * size)
-    maps = 3 if isinstance(config, VitConfig) and config.swiglu else 2
-    block = product(tokens, size, 4 * size + maps * config.intermediate_size)
-    block += attention(tokens, tokens, size, heads)
+    block = _maps(config, tokens) + attention(tokens, tokens, size, heads)
     return work + block.times(last) + product(tokens, size, 2 * size)
+
+
+def _maps(config: ClipVisionConfig, tokens: int) -> Work:
+    """The linear maps of a block: projections of the attention, and the MLP."""
+    size = config.hidden_size
+    gated = isinstance(config, VitConfig | Dinov3Config) and config.swiglu
+    maps = 3 if gated else 2
+    return product(tokens, size, 4 * size + maps * config.intermediate_size)
 
 
 def vae(config: VAEConfig, height: int, width: int) -> Work:

@@ -1,13 +1,17 @@
 """``python -m dslo_jax.demo``: segment scenes with known labels, offline."""
 
+import contextlib
+import re
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import jax
+import numpy as np
 import tyro
 from PIL import Image
 from rich.console import Console
@@ -15,14 +19,24 @@ from rich.status import Status
 from rich.table import Table
 
 from dslo_jax import scenes
-from dslo_jax.demo.sheet import MODES, WORLD, Exhibit, Segment, Sheet, show
+from dslo_jax.demo.sheet import (
+    COLUMNS,
+    MODES,
+    WORLD,
+    Informed,
+    Segment,
+    Sheet,
+    show,
+)
 from dslo_jax.demo.sheet_html import to_html
 from dslo_jax.demo.sheet_png import to_image
+from dslo_jax.demo.steps import Steps, points
 from dslo_jax.errors import DsloError, OptionError
 from dslo_jax.evaluation.metrics import IGNORE
 from dslo_jax.files import atomic_file
 from dslo_jax.outputs.page import percent
 from dslo_jax.prompts import ClassList, classes_of_options
+from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Segmenter
 
 
@@ -31,6 +45,7 @@ _OWN_SEED = 3
 _OWN_CLASSES = (
     "heavens, peak, ocean, beach, ship, picket fence, hot-air balloon, bird, sunshine"
 )
+_WRITTEN = "scenes.txt"  # the folders of scenes that a demo has written
 
 
 @dataclass(frozen=True)
@@ -66,17 +81,18 @@ def _run(options: Demo, console: Console) -> None:
     start = time.perf_counter()
     classes = _check(options)
     with console.status("") as status:
-        segment = _load(status)
-        world = tuple(show(seed, WORLD, segment) for seed in options.seeds)
-        sheet = Sheet(world, show(_OWN_SEED, classes, segment))
+        methods = _load(status)
+        world = tuple(show(seed, WORLD, *methods) for seed in options.seeds)
+        sheet = Sheet(world, show(_OWN_SEED, classes, *methods))
     seconds = time.perf_counter() - start
     _save(sheet, options.out, seconds)
-    console.print(_score_table(sheet), _time_table(sheet))
+    console.print(_score_table(sheet), _step_table(sheet), _time_table(sheet))
     console.print(f"{seconds:.0f} seconds. Open {options.out / 'sheet.html'}")
+    console.print(_next(options.out, options.seeds[0]), markup=False)
 
 
-def _load(status: Status) -> Segment:
-    """Load the bundled networks, once for all modes."""
+def _load(status: Status) -> tuple[Segment, Informed]:
+    """Load the bundled networks, once for all modes and rows."""
     status.update("loading")
     segmenter = Segmenter.from_pretrained(
         "demo",
@@ -85,7 +101,11 @@ def _load(status: Status) -> Segment:
             f"{'compiling ' * compiles}{stage}"
         ),
     )
-    return lambda mode, pixels, classes: segmenter(pixels, classes, mode=mode)
+
+    def segment(mode: str, pixels: np.ndarray, classes: ClassList) -> Segmentation:
+        return segmenter(pixels, classes, mode=mode)
+
+    return segment, Steps(segmenter.networks, segmenter.config)
 
 
 def _check(options: Demo) -> ClassList:
@@ -107,16 +127,33 @@ def _check(options: Demo) -> ClassList:
 
 def _save(sheet: Sheet, folder: Path, seconds: float) -> None:
     """Write the sheet as HTML and PNG, and the photo and all results of each scene."""
-    named = [(f"scene-{exhibit.seed}", exhibit) for exhibit in sheet.world]
-    for name, exhibit in [*named, ("own-words", sheet.own)]:
+    named = {f"scene-{exhibit.seed}": exhibit for exhibit in sheet.world}
+    named["own-words"] = sheet.own
+    _remove_earlier(folder, named)
+    for name, exhibit in named.items():
         with atomic_file(folder / name / "photo.png") as file:
             Image.fromarray(exhibit.pixels).save(file, "PNG")
         for mode, result in exhibit.results.items():
             result.save(folder / name / mode)
     with atomic_file(folder / "sheet.html") as file:
-        file.write(to_html(sheet, _footer(seconds)).encode())
+        text = to_html(sheet, _next(folder, sheet.world[0].seed), _footer(seconds))
+        file.write(text.encode())
     with atomic_file(folder / "sheet.png") as file:
         to_image(sheet).save(file, "PNG", optimize=True)
+
+
+def _remove_earlier(folder: Path, named: Collection[str]) -> None:
+    """Remove the scenes of an earlier demo that this one does not show.
+
+    Only folders that this list names are removed, because only a demo wrote them.
+    """
+    written = folder / _WRITTEN
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        for name in written.read_text().splitlines():
+            if re.fullmatch(r"scene-\d+", name) and name not in named:
+                shutil.rmtree(folder / name, ignore_errors=True)
+    with atomic_file(written) as file:
+        file.write("".join(f"{name}\n" for name in sorted(named)).encode())
 
 
 def _footer(seconds: float) -> str:
@@ -128,16 +165,44 @@ def _footer(seconds: float) -> str:
 
 
 def _score_table(sheet: Sheet) -> Table:
-    table = Table("mIoU", *MODES.values(), box=None)
+    table = Table("mIoU", *COLUMNS[2:], box=None)
     for exhibit in sheet.world:
-        table.add_row(f"scene {exhibit.seed}", *_scores(exhibit))
-    table.add_row("all", *map(percent, sheet.scores.values()))
-    table.add_row("own words", *_scores(sheet.own))
+        table.add_row(f"scene {exhibit.seed}", *_percents(exhibit.scores))
+    table.add_row("all", *_percents(sheet.scores))
+    table.add_row("own words", *_percents(sheet.own.scores))
     return table
 
 
-def _scores(exhibit: Exhibit) -> list[str]:
-    return [percent(exhibit.confusion(mode).mean_iou) for mode in MODES]
+def _percents(scores: Mapping[str, float]) -> list[str]:
+    return [percent(scores[title]) for title in COLUMNS[2:]]
+
+
+def _step_table(sheet: Sheet) -> Table:
+    """What each component adds, over all scenes."""
+    table = Table("row", "mIoU", "points", "more than row", box=None)
+    for step in sheet.steps:
+        table.add_row(step.row, percent(step.score), points(step), step.base)
+    return table
+
+
+def _next(folder: Path, seed: int) -> str:
+    """What to try next."""
+    photo = folder / f"scene-{seed}" / "photo.png"
+    return (
+        "Next, your own words for one of these scenes:\n"
+        f'  {_command()} segment {photo} --model demo --classes "sky, sea, house"\n'
+        "or your own photo, with full-size networks (5.8 GB are downloaded once):\n"
+        f'  {_command()} segment PHOTO --classes "cat, sofa|couch, wall"'
+    )
+
+
+def _command() -> str:
+    """How the command dslo is called from here."""
+    if shutil.which("dslo"):
+        return "dslo"
+    beside = Path(sys.executable).parent / "dslo"
+    here = Path.cwd()
+    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
 
 
 def _time_table(sheet: Sheet) -> Table:

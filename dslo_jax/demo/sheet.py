@@ -1,7 +1,7 @@
 """The content of the demo: scenes, their true labels, and the results of each mode."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from dslo_jax import scenes
+from dslo_jax.demo.steps import KNOWN, Labels, Step, scores_of
 from dslo_jax.evaluation.metrics import IGNORE, Confusion
 from dslo_jax.outputs import draw_overlay, palette
 from dslo_jax.prompts import ClassList, parse_classes
@@ -24,9 +25,12 @@ MODES: Mapping[str, str] = {
 }
 Segment = Callable[[str, np.ndarray, ClassList], Segmentation]
 """Function of a mode, pixels and classes to a result."""
+Informed = Callable[[np.ndarray, np.ndarray, ClassList], Mapping[str, Labels]]
+"""Function of pixels, their true labels and classes to labels, by row of ``steps``."""
 
 WORLD = parse_classes([(each.name, *each.synonyms) for each in scenes.CLASSES])
-COLUMNS = ("photo", "truth", *MODES.values())
+KNOWN_TITLE = "velocity, true affinity"
+COLUMNS = ("photo", "truth", *MODES.values(), KNOWN_TITLE)
 # Height and width of all scenes, because each new size needs a compilation.
 SIZE = (128, 160)
 MAX_MAPS = 6
@@ -41,12 +45,14 @@ class Exhibit(NamedTuple):
             not have this class.
         names: The classes that were asked for.
         results: The results by mode.
+        rows: The labels by row of the paper; see ``steps``.
     """
 
     seed: int
     truth: UInt8[np.ndarray, "height width"]
     names: tuple[str, ...]
     results: Mapping[str, Segmentation]
+    rows: Mapping[str, Labels]
 
     @property
     def pixels(self) -> UInt8[np.ndarray, "height width 3"]:
@@ -60,9 +66,31 @@ class Exhibit(NamedTuple):
         largest_first = np.argsort(-counts, kind="stable")[:MAX_MAPS]
         return [int(index) for index in largest_first if counts[index]]
 
-    def confusion(self, mode: str) -> Confusion:
-        """The confusion of the labels of a mode with the true labels."""
-        labels = self.results[mode].labels
+    @property
+    def shown(self) -> list[int]:
+        """Indices in ``names`` of the classes in any picture, as in ``names``."""
+        truth = self.truth[self.truth != IGNORE]
+        seen = [truth, *(labels.ravel() for labels in self.labels.values())]
+        return [int(index) for index in np.unique(np.concatenate(seen))]
+
+    @property
+    def labels(self) -> Mapping[str, Labels]:
+        """The labels by column: one for each mode, and with a true affinity."""
+        found: dict[str, Labels] = {
+            title: self.results[mode].labels for mode, title in MODES.items()
+        }
+        return found | {KNOWN_TITLE: self.rows[KNOWN]}
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Mean IoU by column, in [0, 1]."""
+        return {
+            title: self.compare(labels).mean_iou
+            for title, labels in self.labels.items()
+        }
+
+    def compare(self, labels: Labels) -> Confusion:
+        """The confusion of labels with the true labels."""
         return Confusion.of(self.truth, labels, len(self.names))
 
 
@@ -93,12 +121,19 @@ class Sheet(NamedTuple):
 
     @property
     def scores(self) -> Mapping[str, float]:
-        """Mean IoU of each mode over all pixels of ``world``, in [0, 1]."""
-        empty = Confusion.empty(len(WORLD))
+        """Mean IoU of each column over all pixels of ``world``, in [0, 1]."""
         return {
-            mode: sum((e.confusion(mode) for e in self.world), start=empty).mean_iou
-            for mode in MODES
+            title: _total(e.compare(e.labels[title]) for e in self.world).mean_iou
+            for title in COLUMNS[2:]
         }
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What each component of the method adds, over all pixels of ``world``."""
+        rows = self.world[0].rows
+        return scores_of(
+            {row: _total(e.compare(e.rows[row]) for e in self.world) for row in rows}
+        )
 
     @property
     def times(self) -> tuple[StageTime, ...]:
@@ -113,19 +148,24 @@ class Sheet(NamedTuple):
         return tuple(_stage_time(stage, runs) for stage in stages)
 
 
-def show(seed: int, classes: ClassList, segment: Segment) -> Exhibit:
-    """Draw a scene and segment it in every mode.
+def show(
+    seed: int, classes: ClassList, segment: Segment, informed: Informed
+) -> Exhibit:
+    """Draw a scene and segment it in every mode, and by every row of the paper.
 
     Args:
         seed: Seed of the scene.
         classes: Classes to look for.
         segment: Function of a mode, pixels and classes to a result.
+        informed: Function of pixels, their true labels and classes to labels by row.
     """
     scene = scenes.draw_scene(seed, size=SIZE)
     results: dict[str, Segmentation] = {
         mode: segment(mode, scene.pixels, classes) for mode in MODES
     }
-    return Exhibit(seed, translate(scene.labels, classes), classes.titles, results)
+    truth = translate(scene.labels, classes)
+    rows = informed(scene.pixels, truth, classes)
+    return Exhibit(seed, truth, classes.titles, results, rows)
 
 
 def translate(
@@ -162,10 +202,7 @@ def draw_panels(exhibit: Exhibit) -> dict[str, Image.Image]:
     # Pixels of other classes look as in the photo.
     unasked = Image.fromarray(~known).convert("L")
     truth.paste(photo, mask=unasked.resize(photo.size, Image.Resampling.NEAREST))
-    labelled = {
-        title: draw(labels=exhibit.results[mode].labels)
-        for mode, title in MODES.items()
-    }
+    labelled = {title: draw(labels=labels) for title, labels in exhibit.labels.items()}
     return {"photo": photo, "truth": truth, **labelled}
 
 
@@ -183,6 +220,10 @@ def draw_map(exhibit: Exhibit, mode: str, index: int) -> Image.Image | None:
     low, high = values.min(), values.max()
     shade = (values - low) / (high - low if high > low else 1.0)
     return Image.fromarray(np.rint(shade[..., None] * colour).astype(np.uint8))
+
+
+def _total(confusions: Iterable[Confusion]) -> Confusion:
+    return sum(confusions, start=Confusion.empty(len(WORLD)))
 
 
 def _stage_time(stage: str, runs: Sequence[tuple]) -> StageTime:

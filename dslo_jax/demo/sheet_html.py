@@ -1,16 +1,15 @@
 """The sheet as one HTML file with its pictures inside, without scripts."""
 
-from collections.abc import Mapping
-
 from dslo_jax.demo.sheet import (
     COLUMNS,
+    KNOWN_TITLE,
     MODES,
-    WORLD,
     Exhibit,
     Sheet,
     draw_map,
     draw_panels,
 )
+from dslo_jax.demo.steps import KNOWN, Step, points
 from dslo_jax.outputs import page, palette
 
 
@@ -18,8 +17,14 @@ _STYLE = """
 .scores { display: flex; flex-wrap: wrap; gap: 3rem; margin: 1.5rem 0; }
 .scores b { display: block; font-size: 2.5rem; font-weight: 600; line-height: 1.1;
   font-variant-numeric: tabular-nums; }
-.row { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: .75rem;
-  margin-top: 1rem; }
+.row { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: .75rem;
+  margin-top: 1.5rem; }
+@media (max-width: 48rem) { .row { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+.row + .legend { margin: .5rem 0 0; font-size: .875rem; }
+.steps :is(th, td):nth-child(2) { text-align: left; white-space: normal;
+  min-width: 16rem; }
+pre { overflow-x: auto; padding: .75rem 1rem; border: 1px solid var(--line);
+  border-radius: .3rem; font-size: .875rem; }
 details { margin-top: .25rem; }
 .maps { display: grid; gap: .5rem; margin: .75rem 0 1.5rem; align-items: center;
   grid-template-columns: 5rem repeat(var(--classes), minmax(0, 8rem)); }
@@ -27,12 +32,13 @@ details { margin-top: .25rem; }
 """
 
 
-def to_html(sheet: Sheet, footer: str) -> str:
+def to_html(sheet: Sheet, following: str, footer: str) -> str:
     """Write the sheet as HTML.
 
     Args:
         sheet: The results to show.
-        footer: How they were made.
+        following: What to try next.
+        footer: How the results were made.
 
     Returns:
         A whole document that needs no other file.
@@ -44,14 +50,18 @@ def to_html(sheet: Sheet, footer: str) -> str:
         "baseline is the class that CLIP finds most probable in each patch; "
         "<em>path</em> and <em>velocity</em> combine patches that belong together. The "
         "networks know only this drawn world, and no photographs.</p>",
-        _scores(sheet.scores),
-        _legend(WORLD.titles),
+        _scores(sheet.steps),
+        f"<p>{_limit(sheet)}</p>",
         *map(_exhibit, sheet.world),
+        "<h2>What each component adds</h2>"
+        "<p>The rows of Table 2 of the paper, over all pixels of the scenes above. A "
+        "row has so many points of mIoU more than the row that it changes.</p>",
+        _steps(sheet.steps),
         "<h2>In other words</h2>"
         "<p>The same networks with words of your own (<code>--classes</code>). Pixels "
         "of classes without such a word do not count.</p>",
-        _legend(sheet.own.names),
         _exhibit(sheet.own),
+        f"<h2>What to try next</h2><pre>{_lines(following)}</pre>",
         "<h2>How long it took</h2>",
         _times(sheet),
         f'<p class="pale">{page.words(footer)}</p>',
@@ -59,10 +69,20 @@ def to_html(sheet: Sheet, footer: str) -> str:
     return page.document("dslo-jax: the demo", "".join(body), style=_STYLE)
 
 
-def _scores(scores: Mapping[str, float]) -> str:
+_HEADLINE = {
+    "I: logits": "logits alone",
+    "V: IV + O.P.": "path",
+    "VI: IV + M.V.": "velocity",
+    "V with a true affinity": "path, true affinity",
+    KNOWN: "velocity, true affinity",
+}
+
+
+def _scores(steps: tuple[Step, ...]) -> str:
     cells = [
-        f"<div><b>{page.percent(scores[mode])}</b>{title}</div>"
-        for mode, title in MODES.items()
+        f"<div><b>{page.percent(step.score)}</b>{_HEADLINE[step.row]}</div>"
+        for step in steps
+        if step.row in _HEADLINE
     ]
     return (
         f'<div class="scores">{"".join(cells)}</div>'
@@ -71,22 +91,52 @@ def _scores(scores: Mapping[str, float]) -> str:
     )
 
 
-def _legend(names: tuple[str, ...]) -> str:
-    return page.legend(names, palette(names))
+def _limit(sheet: Sheet) -> str:
+    """What limits the result, in a sentence."""
+    scores = sheet.scores
+    return (
+        "What limits the result is the self-attention of the small UNet. The last "
+        "column has the same logits and the same solver, but an attention that tells "
+        f"all things apart: {page.percent(scores[KNOWN_TITLE])} instead of "
+        f"{page.percent(scores[MODES['velocity']])}. The baseline has the early "
+        "rejection and the upsampling of the method, too; the table below shows what "
+        "they add."
+    )
+
+
+def _steps(steps: tuple[Step, ...]) -> str:
+    rows = [
+        [
+            page.words(step.row),
+            page.words(step.words),
+            page.percent(step.score),
+            points(step),
+            page.words(step.base),
+        ]
+        for step in steps
+    ]
+    header = ["row", "what it is", "mIoU", "points", "more than row"]
+    return f'<div class="steps">{page.table(header, rows)}</div>'
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(page.words, text.splitlines()))
 
 
 def _exhibit(exhibit: Exhibit) -> str:
     words = {title: title for title in COLUMNS}
     words["photo"] = f"photo (seed {exhibit.seed})"
-    for mode, title in MODES.items():
-        words[title] = f"{title}, mIoU {page.percent(exhibit.confusion(mode).mean_iou)}"
+    for title, score in exhibit.scores.items():
+        words[title] = f"{title}, mIoU {page.percent(score)}"
     panels = draw_panels(exhibit)
     figures = [
         f"<figure>{page.picture(panels[title], words[title])}"
         f"<figcaption>{words[title]}</figcaption></figure>"
         for title in COLUMNS
     ]
-    return f'<div class="row">{"".join(figures)}</div>{_maps(exhibit)}'
+    colours, shown = palette(exhibit.names), exhibit.shown
+    key = page.legend([exhibit.names[index] for index in shown], colours[shown])
+    return f'<div class="row">{"".join(figures)}</div>{key}{_maps(exhibit)}'
 
 
 def _maps(exhibit: Exhibit) -> str:

@@ -1,13 +1,10 @@
 """The sheet as one picture, for programs that cannot show HTML."""
 
-from collections.abc import Sequence
-
 from PIL import Image, ImageDraw, ImageFont
 
 from dslo_jax.demo.sheet import (
     COLUMNS,
     MODES,
-    WORLD,
     Exhibit,
     Sheet,
     draw_map,
@@ -38,12 +35,11 @@ def to_image(sheet: Sheet) -> Image.Image:
     strips = [
         _words("Twenty things, found by name", size=26),
         _words("Drawn scenes that the networks have not seen in training", _PALE),
-        _legend(WORLD.titles),
         _head(sheet),
-        *map(_row, sheet.world),
+        *(strip for each in sheet.world for strip in (_row(each), _legend(each))),
         _words("The same networks with other words"),
-        _legend(sheet.own.names),
         _row(sheet.own),
+        _legend(sheet.own),
         _words("The maps behind the labels of the first scene"),
         _maps(sheet.world[0]),
     ]
@@ -70,9 +66,11 @@ def _words(
     return image
 
 
-def _legend(names: Sequence[str]) -> Image.Image:
-    """Names with their colours, in as many lines as needed."""
+def _legend(exhibit: Exhibit) -> Image.Image:
+    """The classes of a scene with their colours, in as many lines as needed."""
     font = ImageFont.load_default(_TEXT)
+    names = [exhibit.names[index] for index in exhibit.shown]
+    colours = palette(exhibit.names)[exhibit.shown]
     places, left, line = [], 0, 0
     for name in names:
         width = 22 + round(font.getlength(name[:_LONGEST])) + 22
@@ -81,7 +79,7 @@ def _legend(names: Sequence[str]) -> Image.Image:
         places.append((left, line))
         left += width
     image, draw = _strip((line + 1) * _LINE + 12)
-    for name, colour, (left, line) in zip(names, palette(names), places, strict=True):
+    for name, colour, (left, line) in zip(names, colours, places, strict=True):
         top = line * _LINE + 6
         fill = (int(colour[0]), int(colour[1]), int(colour[2]))
         draw.rounded_rectangle((left, top, left + 15, top + 15), radius=4, fill=fill)
@@ -93,8 +91,7 @@ def _legend(names: Sequence[str]) -> Image.Image:
 def _head(sheet: Sheet) -> Image.Image:
     """Titles of the columns, with the mIoU over all scenes."""
     texts = dict.fromkeys(COLUMNS, "")
-    for mode, score in sheet.scores.items():
-        texts[MODES[mode]] = f"mIoU {percent(score)}"
+    texts |= {title: f"mIoU {percent(score)}" for title, score in sheet.scores.items()}
     image, draw = _strip(_LINE)
     font = ImageFont.load_default(_TEXT)
     for column, (title, score) in enumerate(texts.items()):
@@ -107,10 +104,7 @@ def _head(sheet: Sheet) -> Image.Image:
 def _row(exhibit: Exhibit) -> Image.Image:
     image, draw = _strip(_PANEL[1] + _LINE)
     font = ImageFont.load_default(_TEXT - 2)
-    scores = {
-        title: percent(exhibit.confusion(mode).mean_iou)
-        for mode, title in MODES.items()
-    }
+    scores = {title: percent(score) for title, score in exhibit.scores.items()}
     for column, (title, panel) in enumerate(draw_panels(exhibit).items()):
         left = column * (_PANEL[0] + _GAP)
         image.paste(panel.resize(_PANEL, Image.Resampling.LANCZOS), (left, 0))

@@ -42,10 +42,9 @@ from dslo_jax.evaluation.sweeps.sweep import (
     Measurement as Measurement,
     Sweep as Sweep,
 )
+from dslo_jax.evaluation.sweeps.table import Row as Row, Table as Table
 from dslo_jax.evaluation.sweeps.tables import (
     TABLES as TABLES,
-    Row as Row,
-    Table as Table,
     build_tables as build_tables,
 )
 from dslo_jax.runs.journal import Journal as Journal

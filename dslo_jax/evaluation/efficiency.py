@@ -169,7 +169,9 @@ def _numbers(work: Work | None) -> dict[str, int | None]:
 
 def _parameters(segmenter: Segmenter) -> dict[str, int]:
     """Number of parameters of each component."""
-    modules = dict(segmenter.networks.logits.module.networks())
+    attention = segmenter.config.clip.attention
+    source = segmenter.networks.source_of_logits(attention)
+    modules = dict(source.module.networks())
     affinity = source_of(segmenter.networks, segmenter.config)
     modules |= affinity.networks() if affinity else {}
     return {

@@ -9,7 +9,6 @@ import logging
 import re
 import shutil
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from dslo_jax.errors import CheckpointError
@@ -19,6 +18,7 @@ from dslo_jax.hub.repositories import (
     Listing,
     RemoteFile,
     cache_folder,
+    quiet_library,
     snapshot_folder,
     storage_folder,
 )
@@ -57,7 +57,7 @@ def fetch(
             room,
         )
     _require_space(room, size)
-    with _quiet_library():
+    with quiet_library():
         for file in files:
             if file.sha256 and file in missing:
                 _fetch_weights(listing, file, cache)
@@ -218,15 +218,3 @@ def _is_here(listing: Listing, file: RemoteFile, cache: Path | None) -> bool:
     if file.sha256 and _blob(listing, file, cache).exists():
         return True
     return (snapshot_folder(listing, cache) / file.name).exists()
-
-
-@contextmanager
-def _quiet_library():
-    """Hide the log lines of the library about retries; failures have our own errors."""
-    library = logging.getLogger("huggingface_hub")
-    before = library.level
-    library.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        library.setLevel(before)

@@ -8,6 +8,7 @@ from dslo_jax.empty_prompt import knows_empty_prompt
 from dslo_jax.errors import CheckpointError
 from dslo_jax.hub.presets import Kind
 from dslo_jax.models.config_fields import model_type_of
+from dslo_jax.models.dinov3_config import DINOV3_TYPE
 from dslo_jax.models.vit_config import VIT_TYPES
 from dslo_jax.weights import choose_files, open_weights, read_config
 
@@ -36,12 +37,16 @@ NETWORKS: Mapping[Kind, tuple[Network, ...]] = {
         Network("vae", "_class_name", ("AutoencoderKL",)),
         TEXT_ENCODER,
     ),
-    "vit": (Network("", "model_type", (*VIT_TYPES, "clip_vision_model")),),
+    "vit": (Network("", "model_type", (*VIT_TYPES, DINOV3_TYPE, "clip_vision_model")),),
 }
 CONFIG_FILES = ("config.json", "open_clip_config.json")
 """Names of files that may hold the configuration of a network."""
 
 _MAX_NAMES_SHOWN = 8
+_WITHOUT_ATTENTION = (
+    ", which has no self-attention; take a vision transformer of DINOv3, such as "
+    "facebook/dinov3-vitb16-pretrain-lvd1689m"
+)
 
 
 def attention_of(place: Path) -> Kind:
@@ -74,9 +79,10 @@ def attention_of(place: Path) -> Kind:
         raise CheckpointError("W01", f"{place} {held}; expected {supported}")
     found = model_type_of(config)
     if found not in known:
+        hint = _WITHOUT_ATTENTION if found == "dinov3_convnext" else ""
         raise CheckpointError(
             "W06",
-            f"the configuration of {place} has model_type {found!r}; expected "
+            f"the configuration of {place} has model_type {found!r}{hint}; expected "
             f"{supported}",
         )
     return known[found]
@@ -192,7 +198,7 @@ def _hint(place: Path, kind: Kind) -> str:
     if kind == "clip" and is_pipeline(place):
         return "; this is a diffusion pipeline, pass it with --attention"
     found = model_type_of(_config_of(place) or {})
-    if kind == "clip" and found in VIT_TYPES:
+    if kind == "clip" and found in (*VIT_TYPES, DINOV3_TYPE):
         return "; this is a vision transformer, pass it with --attention"
     if kind == "diffusion" and found == "clip":
         return "; this is a CLIP folder, pass it with --clip"

@@ -7,13 +7,15 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from dslo_jax.errors import CheckpointError
 from dslo_jax.hub.folders import CONFIG_FILES, NETWORKS, TEXT_ENCODER
 from dslo_jax.hub.presets import Kind, Mirror
+from dslo_jax.models.noise_schedule import FILE_NAME as SCHEDULE_FILE
 from dslo_jax.weights import choose_files
 
 
@@ -146,7 +148,8 @@ def list_repository(mirror: Mirror) -> Listing:
             timeout=CONNECT_PATIENCE,
         )
 
-    found = _within(_PATIENCE, ask)
+    with quiet_library():
+        found = _within(_PATIENCE, ask)
     if found.id and found.id != mirror.repository:
         logger.info("%s is called %s now", mirror.repository, found.id)
     files = tuple(
@@ -158,6 +161,21 @@ def list_repository(mirror: Mirror) -> Listing:
         for sibling in found.siblings or ()
     )
     return Listing(mirror, found.sha, files)
+
+
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """Hide what huggingface_hub logs about retries and tokens.
+
+    Failures have errors of our own.
+    """
+    library = logging.getLogger("huggingface_hub")
+    before = library.level
+    library.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        library.setLevel(before)
 
 
 def needed_files(
@@ -177,7 +195,7 @@ def needed_files(
     names = [file.name for file in listing.files]
     if kind == "attention":
         kind = "diffusion" if _holds_pipeline(names) else "clip"
-    wanted = {"model_index.json", "empty_prompt.safetensors"}
+    wanted = {"model_index.json", "empty_prompt.safetensors", SCHEDULE_FILE}
     if kind != "vit":
         tokenizers = "tokenizer" if kind == "diffusion" else ""
         wanted |= {_join(tokenizers, name) for name in TOKENIZER_FILES}

@@ -104,17 +104,18 @@ def read_photo(
     A file is read once.
 
     Args:
-        source: A path; a ``FoundPhoto``; an image file as ``bytes``, or open in binary
-            mode, from its current position on; a PIL image; or an array, or anything
-            with ``__array__``: uint8 or float in [0, 1], ``[height, width, 3]``, grey
-            or RGBA, channels first only where that is unambiguous.
+        source: A ``Photo``, which is returned as it is; a path; a ``FoundPhoto``; an
+            image file as ``bytes``, or open in binary mode, from its current position
+            on; a PIL image; or an array, or anything with ``__array__``: uint8 or float
+            in [0, 1], ``[height, width, 3]``, grey or RGBA, channels first only where
+            that is unambiguous.
         max_pixels: Upper limit of height times width, checked before decoding. Pillow
             itself refuses more than about 179 million.
         page: Which page of a TIFF, or frame of an animation, from 0.
         upright: Whether the orientation that EXIF states is applied.
 
     Returns:
-        The photo; its pixels share no memory with ``source``.
+        The photo; its pixels share no memory with a ``source`` that is no ``Photo``.
 
     Raises:
         ImageError: ``I01`` to ``I06``, and ``I10``, as listed at the top of this file.
@@ -123,6 +124,8 @@ def read_photo(
         >>> read_photo(np.zeros((4, 6), np.uint8)).notes
         ('grey repeated to three channels',)
     """
+    if isinstance(source, Photo):
+        return source
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         name = repr(os.fspath(source))

@@ -1,13 +1,26 @@
 """The base class of all sources of logits."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from dslo_jax.cost import Work
 from dslo_jax.ops.patches import Patches
+
+
+class Cuts(NamedTuple):
+    """How a photo is cut into patches for a source.
+
+    Attributes:
+        sides: Side of the patches of the source, in pixels; if it has a proxy, also of
+            those of the proxy.
+        output: Index in ``sides`` of the patches that get features.
+    """
+
+    sides: tuple[int, ...]
+    output: int = 0
 
 
 class LogitsSource(nnx.Module):
@@ -34,9 +47,25 @@ class LogitsSource(nnx.Module):
             ids: Token ids from ``prompts.tokenize``.
         """
 
+    def cuts(self, attention: str) -> Cuts:
+        """How ``features`` wants photos to be cut."""
+        return Cuts((self.patch_size,))
+
+    def needs_proxy(self, attention: str) -> bool:
+        """Whether ``features`` needs a second network; see ``with_proxy``."""
+        return False
+
+    def with_proxy(self, proxy: nnx.Module) -> "LogitsSource":
+        """This source with a second network, which shares its parameters.
+
+        Raises:
+            OptionError: The proxy does not fit this source (``O05``).
+        """
+        raise NotImplementedError("this source has no use for a proxy")
+
     @abstractmethod
     def features(
-        self, patches: Patches, attention: str
+        self, patches: Patches, attention: str, proxy: Patches | None = None
     ) -> Float[Array, "batch patches channels"]:
         """Compute features of the patches of photos; each has length 1.
 
@@ -46,6 +75,7 @@ class LogitsSource(nnx.Module):
         Args:
             patches: Photos of any sizes with RGB in [0, 1].
             attention: Name of the attention between patches; static under ``jax.jit``.
+            proxy: The same photos, cut for the proxy; given if ``cuts`` says so.
         """
 
     @abstractmethod
@@ -53,8 +83,14 @@ class LogitsSource(nnx.Module):
         """Computation of ``embed``."""
 
     @abstractmethod
-    def features_work(self, patches: int, attention: str) -> Work:
-        """Computation of ``features`` for a sequence of so many patches."""
+    def features_work(self, patches: int, attention: str, proxy: int = 0) -> Work:
+        """Computation of ``features`` for sequences of so many patches.
+
+        Args:
+            patches: Patches of this source.
+            attention: As for ``features``.
+            proxy: Patches of the proxy, if there is one.
+        """
 
     @abstractmethod
     def networks(self) -> dict[str, list[Any]]:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipConfig
+from dslo_jax.models.clip_layers import unit
 from dslo_jax.models.clip_text import TextModel
 from dslo_jax.models.clip_vision import VisionModel
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
+from dslo_jax.models.dense_clip.variant import ProxyFeatures
 from dslo_jax.models.pixel_statistics import with_pixel_statistics
 from dslo_jax.ops.patches import Patches
 from dslo_jax.weights import (
@@ -84,16 +85,16 @@ class Clip(nnx.Module):
         Args:
             pixels: RGB in [0, 1], of any size and aspect from one patch upwards.
                 Pixels below and to the right of the last whole patch are ignored.
-            attention: Attention of the last block, one of
-                ``clip_attention.ATTENTIONS``. Static under ``jax.jit``.
+            attention: Variant of the network, one of
+                ``dense_clip.registry.ATTENTIONS``. Static under ``jax.jit``.
 
         Returns:
             Float32 features of length 1, rows = height // patch_size and columns =
             width // patch_size. Their product with a text feature is a cosine.
 
         Raises:
-            ValueError: ``attention`` is unknown, or the photo is smaller than a
-                patch.
+            ValueError: ``attention`` is unknown or needs a second network, or the photo
+                is smaller than a patch.
 
         Memory:
             About 10 * batch * heads * patches**2 bytes: 0.7 GB for one photo of
@@ -112,7 +113,11 @@ class Clip(nnx.Module):
         return features.reshape(batch, rows, columns, -1)
 
     def patch_features(
-        self, patches: Patches, *, attention: str = "kk_mean"
+        self,
+        patches: Patches,
+        *,
+        attention: str = "kk_mean",
+        proxy: ProxyFeatures | None = None,
     ) -> Float[Array, "batch patches dim"]:
         """Embed every patch of photos that are cut into patches.
 
@@ -121,26 +126,34 @@ class Clip(nnx.Module):
 
         Args:
             patches: Photos with RGB in [0, 1].
-            attention: As for ``dense_features``.
+            attention: As for ``dense_features``, or one that needs a proxy.
+            proxy: Features of a second network, if ``attention`` needs them.
 
         Returns:
             Float32 features of length 1; a padded patch has that of the last patch.
+            The patches are those of the proxy where the attention says so
+            (``Variant.on_proxy_grid``).
 
         Raises:
-            ValueError: ``attention`` is unknown.
+            ValueError: ``attention`` is unknown, or needs a proxy.
 
         Memory:
             As for ``dense_features``, by the length of the sequences.
         """
-        _require_known(attention)
-        hidden = self.vision_model.of_patches(patches, attention)
+        _require_known(attention, with_proxy=proxy is not None)
+        hidden = self.vision_model.of_patches(patches, attention, proxy)
         return unit(self.visual_projection(hidden))
 
 
-def _require_known(attention: str) -> None:
+def _require_known(attention: str, *, with_proxy: bool = False) -> None:
     if attention not in ATTENTIONS:
         raise ValueError(
             f"`attention` is {attention!r}, expected one of {', '.join(ATTENTIONS)}"
+        )
+    if ATTENTIONS[attention].needs_proxy and not with_proxy:
+        raise ValueError(
+            f"`attention` is {attention!r}, which needs the features of a proxy; use "
+            "`patch_features` with them"
         )
 
 
@@ -169,10 +182,3 @@ def load_clip(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Cli
         dtype=dtype,
         ignored=(r"(text|vision)_model\.embeddings\.position_ids",),
     )
-
-
-def unit(features: Float[Array, "*any dim"]) -> Float[Array, "*any dim"]:
-    """Scale features to length 1 in float32; a zero feature stays zero."""
-    features = features.astype(jnp.float32)
-    norm = jnp.linalg.norm(features, axis=-1, keepdims=True)
-    return features / jnp.maximum(norm, np.finfo(np.float32).tiny)

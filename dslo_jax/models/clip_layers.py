@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
@@ -36,36 +37,40 @@ class Heads(NamedTuple):
 
 
 def attention_weights(
-    first: Float[Array, "batch heads tokens size"],
+    first: Float[Array, "batch heads rows size"],
     second: Float[Array, "batch heads tokens size"],
     mask: Mask | None = None,
-) -> Float[Array, "batch heads tokens tokens"]:
-    """Attention weights: softmax(first @ second.T / sqrt(size)) over the columns.
+    bias: Float[Array, "#batch #heads rows tokens"] | None = None,
+) -> Float[Array, "batch heads rows tokens"]:
+    """Attention weights: softmax over columns of first @ second.T / sqrt(size) + bias.
 
     Args:
-        first: Queries, or other vectors; one row of weights for each token.
+        first: Queries, or other vectors; one row of weights for each.
         second: Keys, or other vectors; one column of weights for each token.
         mask: True where a row may attend to a column; every row needs one True.
+        bias: Added before the softmax.
 
     Returns:
         Float32 weights, rows sum to 1.
 
     Memory:
-        4 * batch * heads * tokens**2 bytes.
+        4 * batch * heads * rows * tokens bytes.
     """
     products = jnp.einsum(
         "bhid,bhjd->bhij", first, second, preferred_element_type=jnp.float32
     )
     products = products * first.shape[-1] ** -0.5
+    if bias is not None:
+        products = products + bias
     if mask is not None:
         products = jnp.where(mask[:, None], products, -jnp.inf)
     return jax.nn.softmax(products, axis=-1)
 
 
 def weighted_mean(
-    weights: Float[Array, "batch heads tokens tokens"],
+    weights: Float[Array, "batch heads rows tokens"],
     value: Float[Array, "batch heads tokens size"],
-) -> Float[Array, "batch heads tokens size"]:
+) -> Float[Array, "batch heads rows size"]:
     """Average the values with attention weights: weights @ value.
 
     Args:
@@ -81,6 +86,13 @@ def weighted_mean(
         value,
         preferred_element_type=jnp.float32,
     )
+
+
+def unit(features: Float[Array, "*any dim"]) -> Float[Array, "*any dim"]:
+    """Scale features to length 1 in float32; a zero feature stays zero."""
+    features = features.astype(jnp.float32)
+    norm = jnp.linalg.norm(features, axis=-1, keepdims=True)
+    return features / jnp.maximum(norm, np.finfo(np.float32).tiny)
 
 
 class Attention(nnx.Module):

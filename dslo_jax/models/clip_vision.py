@@ -5,17 +5,19 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int32
 
-from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipVisionConfig
 from dslo_jax.models.clip_layers import Encoder, Mask
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
+from dslo_jax.models.dense_clip.variant import DenseInput, ProxyFeatures
 from dslo_jax.models.layer_norm import LayerNorm
 from dslo_jax.models.pixel_statistics import with_pixel_statistics
 from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.vit_layers import normalise_pixels, queries_keys
-from dslo_jax.ops.patches import Patches
+from dslo_jax.ops.patches import Patches, places_of
 from dslo_jax.ops.resize import position_weights, resize_positions
 from dslo_jax.weights import (
     config_source,
@@ -130,7 +132,7 @@ class VisionEmbeddings(nnx.Module):
 class VisionModel(nnx.Module):
     """Vision transformer.
 
-    Every block but the last is CLIP's; the last one is an entry of ``ATTENTIONS``.
+    Its blocks are run by an entry of ``ATTENTIONS``.
 
     Args:
         config: Sizes and pixel statistics.
@@ -161,10 +163,15 @@ class VisionModel(nnx.Module):
             About 10 * batch * heads * patches**2 bytes for the attention of one layer,
             and the keys (and queries) of all layers.
         """
-        return self._run(self.embeddings(pixels), None, attention)
+        side = self.config.patch_size
+        grid = np.array([[length // side for length in pixels.shape[1:3]]], np.int32)
+        return self._run(self.embeddings(pixels), None, grid, attention)
 
     def of_patches(
-        self, patches: Patches, attention: str
+        self,
+        patches: Patches,
+        attention: str,
+        proxy: ProxyFeatures | None = None,
     ) -> Float[Array, "batch patches channels"]:
         """The same for photos that are cut into patches.
 
@@ -174,19 +181,29 @@ class VisionModel(nnx.Module):
         Args:
             patches: Photos with RGB in [0, 1].
             attention: One of ``ATTENTIONS``.
+            proxy: Features of a second network, if this attention needs them.
         """
         is_real = jnp.pad(patches.is_real, ((0, 0), (1, 0)), constant_values=True)
         mask = is_real[:, None]  # the same for all tokens that attend
-        return self._run(self.embeddings.of_patches(patches), mask, attention)
+        tokens = self.embeddings.of_patches(patches)
+        return self._run(tokens, mask, patches.grid, attention, proxy)
 
     def _run(
         self,
         tokens: Float[Array, "batch tokens channels"],
         mask: Mask | None,
+        grid: Int32[Array | np.ndarray, "#batch 2"],
         attention: str,
+        proxy: ProxyFeatures | None = None,
     ) -> Float[Array, "batch patches channels"]:
-        hidden = self.pre_layrnorm(tokens)
-        patches = ATTENTIONS[attention].run(self.encoder.layers, hidden, mask)
+        photos = DenseInput(
+            tokens=self.pre_layrnorm(tokens),
+            mask=mask,
+            places=places_of(grid, tokens.shape[1] - self.others),
+            grid=jnp.asarray(grid),
+            proxy=proxy,
+        )
+        patches = ATTENTIONS[attention].run(self.encoder.layers, photos)
         return self.post_layernorm(patches)
 
     @property

@@ -24,6 +24,7 @@ _TYPES = {
     "ViTModel": "vit",
     "Dinov2Model": "dinov2",
     "Dinov2WithRegistersModel": "dinov2_with_registers",
+    "DINOv3ViTModel": "dinov3_vit",
 }
 
 

@@ -44,6 +44,19 @@ _SPELLINGS = (
     (r"\.layer_scale1\.lambda1$", ".self_attn.layer_scale"),
     (r"\.layer_scale2\.lambda1$", ".mlp.layer_scale"),
 )
+# The other way, for a DINO without prefix; replaced in this order.
+_TO_VIT = (
+    (r"^layers\.", "encoder.layer."),
+    (r"\.patch_embedding\.", ".patch_embeddings.projection."),
+    (r"\.self_attn\.q_proj\.", ".attention.attention.query."),
+    (r"\.self_attn\.k_proj\.", ".attention.attention.key."),
+    (r"\.self_attn\.v_proj\.", ".attention.attention.value."),
+    (r"\.self_attn\.out_proj\.", ".attention.output.dense."),
+    (r"\.mlp\.fc1\.", ".intermediate.dense."),
+    (r"\.mlp\.fc2\.", ".output.dense."),
+    (r"\.layer_norm1\.", ".layernorm_before."),
+    (r"\.layer_norm2\.", ".layernorm_after."),
+)
 # Tensors that only training uses, and those of layers after the last block.
 _IGNORED = (r"embeddings\.mask_token", r"(layernorm|pooler|classifier|decoder)\..*")
 
@@ -222,7 +235,12 @@ class Vit(nnx.Module):
         )
 
 
-def load_vit(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Vit:
+def load_vit(
+    folder: Path,
+    *,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    network: type[Vit] = Vit,
+) -> Vit:
     """Load a DINO or DINOv2 checkpoint.
 
     Args:
@@ -232,6 +250,7 @@ def load_vit(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Vit:
             facebook/dinov2-with-registers-base.
         dtype: Type of the parameters and of the computation; softmax and the statistics
             of the layer norms are float32 in any case.
+        network: The class of the network: ``Vit``, or one with further layers.
 
     Returns:
         The network.
@@ -241,12 +260,19 @@ def load_vit(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Vit:
     """
     config = VitConfig.from_dict(read_config(folder), source=config_source(folder))
     return load_module(
-        partial(Vit, with_imagenet_statistics(config, folder)),
+        partial(network, with_imagenet_statistics(config, folder)),
         open_weights(folder),
         dtype=dtype,
         rename=_respell,
         ignored=_IGNORED,
     )
+
+
+def vit_spelling(key: str) -> str:
+    """The name of a tensor of ``Vit`` in transformers' ``ViTModel``."""
+    for ours, theirs in _TO_VIT:
+        key = re.sub(ours, theirs, key)
+    return key
 
 
 def _respell(key: str) -> str:

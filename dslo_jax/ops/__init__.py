@@ -12,6 +12,7 @@ from dslo_jax.ops.layers import (
 )
 from dslo_jax.ops.logits import (
     Suppression as Suppression,
+    greatest_probability as greatest_probability,
     normalize as normalize,
     reduce_synonyms as reduce_synonyms,
     reject_classes as reject_classes,

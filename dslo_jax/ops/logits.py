@@ -159,6 +159,28 @@ def normalize(
     return jax.nn.softmax(scale * logits.astype(jnp.float32), axis=1, where=keep)
 
 
+def greatest_probability(
+    logits: Float[Array, "names patches"], *, scale: float
+) -> Float[Array, " patches"]:
+    """The greatest probability of any name, for each patch.
+
+    The probabilities are ``softmax(scale * logits)`` over the names. The greatest one
+    is that of the best name of the best class, whatever the classes are.
+
+    Args:
+        logits: Cosines of every name, or of every class.
+        scale: Factor on the cosines before the softmax.
+
+    Returns:
+        Float32 probabilities in (0, 1]. Finite logits never give NaN.
+    """
+    logits = logits.astype(jnp.float32)
+    # The compiler may compute the logits twice and round differently, and then none
+    # equals the maximum. The best name counts 1 all the same.
+    behind = jnp.minimum(logits - jnp.max(logits, axis=0, keepdims=True), 0)
+    return 1 / jnp.maximum(jnp.sum(jnp.exp(scale * behind), axis=0), 1)
+
+
 def _log_probability(
     logits: Float[Array, "classes patches"], active: Bool[Array, " classes"] | None
 ) -> Float[Array, "classes patches"]:

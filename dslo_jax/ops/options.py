@@ -28,6 +28,28 @@ class SourceOptions(Options):
 
 
 @dataclass(frozen=True)
+class BackgroundOptions(Options):
+    """Options of the threshold below which a pixel becomes background.
+
+    The probability of a name in a patch is the softmax over all names of the cosine
+    times ``scale``. A pixel whose greatest probability is below ``threshold`` gets the
+    label of the background class, as with ``prob_thd`` of SCLIP and ClearCLIP.
+
+    Args:
+        threshold: Probability, from 0 (off) to 1.
+        scale: Factor on the cosines before the softmax over all names.
+    """
+
+    threshold: float = option(0.0, flat="background_threshold", low=0, high=1)
+    scale: float = option(40.0, flat="background_scale", low=MIN_FLOAT, high=MAX_FLOAT)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any pixel may become background."""
+        return self.threshold > 0
+
+
+@dataclass(frozen=True)
 class UpsamplingOptions(Options):
     """Options of the step from maps on the patch grid to labels of the pixels.
 
@@ -41,3 +63,8 @@ class UpsamplingOptions(Options):
     upsampling: Literal["bilateral", "dense", "bilinear"] = option("bilateral")
     spatial_variance: float = option(1.0, low=MIN_FLOAT, high=MAX_FLOAT)
     range_variance: float = option(0.1, low=MIN_FLOAT, high=MAX_FLOAT)
+
+    @property
+    def is_coloured(self) -> bool:
+        """Whether the labels depend on the colours of a photo."""
+        return self.upsampling != "bilinear"

@@ -39,10 +39,22 @@ class Patches(NamedTuple):
     @property
     def places(self) -> tuple[Int32[Array, "batch patches"], Int32[Array, "..."]]:
         """Row and column of every patch; the padding lies where the last patch lies."""
-        number = jnp.arange(self.pixels.shape[1], dtype=jnp.int32)
-        rows, columns = self.grid[:, :1], self.grid[:, 1:]
-        number = jnp.minimum(number[None], rows * columns - 1)
-        return number // columns, number % columns
+        return places_of(self.grid, self.pixels.shape[1])
+
+
+def places_of(
+    grid: Int32[Array | np.ndarray, "batch 2"], length: int
+) -> tuple[Int32[Array, "batch {length}"], Int32[Array, "batch {length}"]]:
+    """Row and column of every patch; the padding lies where the last patch lies.
+
+    Args:
+        grid: Number of rows and of columns of every photo, in patches.
+        length: Length of the sequences.
+    """
+    number = jnp.arange(length, dtype=jnp.int32)
+    rows, columns = grid[:, :1], grid[:, 1:]
+    number = jnp.minimum(number[None], rows * columns - 1)
+    return number // columns, number % columns
 
 
 def cut_patches(
@@ -92,7 +104,10 @@ def resize_patches(
         Float32 values of the new patches, row by row.
     """
     values = values.astype(jnp.float32)
-    rows, columns = (_neighbours(grid[axis], size[axis]) for axis in range(2))
+    rows, columns = (
+        _neighbours(jnp.arange(size[axis], dtype=jnp.int32), grid[axis], size[axis])
+        for axis in range(2)
+    )
     mixed = jnp.zeros((*size, values.shape[-1]), jnp.float32)
     for row, down in rows:
         for column, across in columns:
@@ -102,17 +117,50 @@ def resize_patches(
     return mixed.reshape(-1, values.shape[-1])
 
 
+def resample_patches(
+    values: Float[Array, "batch patches channels"],
+    grid: Int32[Array, "#batch 2"],
+    places: tuple[Int32[Array, "batch new"], Int32[Array, "batch new"]],
+    size: Int32[Array, "#batch 2"],
+) -> Float[Array, "batch new channels"]:
+    """As ``resize_patches``, to grids that differ from photo to photo.
+
+    Args:
+        values: Values of the patches of photos, row by row; padding is not read.
+        grid: Number of rows and of columns of every photo.
+        places: Row and column of every new patch.
+        size: Number of rows and of columns of the new patches of every photo.
+
+    Returns:
+        Float32 values of the new patches.
+    """
+    values = values.astype(jnp.float32)
+    rows, columns = (
+        _neighbours(places[axis], grid[:, axis, None], size[:, axis, None])
+        for axis in range(2)
+    )
+    mixed = jnp.zeros((*places[0].shape, values.shape[-1]), jnp.float32)
+    for row, down in rows:
+        for column, across in columns:
+            place = row * grid[:, 1:] + column
+            taken = jnp.take_along_axis(values, place[..., None], axis=1)
+            mixed += (down * across)[..., None] * taken
+    return mixed
+
+
 def _neighbours(
-    length: Int32[Array, ""], size: int
-) -> list[tuple[Int32[Array, " size"], Float[Array, " size"]]]:
+    place: Int32[Array, "*new"],
+    length: Int32[Array, "*lengths"],
+    size: Int32[Array, "*lengths"] | int,
+) -> list[tuple[Int32[Array, "*new"], Float[Array, "*new"]]]:
     """The two samples around each wanted one, and their shares.
 
     The position ``(i + 0.5) * length / size - 0.5`` is a fraction of two integers, so
     it is split into its whole part and the rest without rounding.
     """
-    position = (2 * jnp.arange(size, dtype=jnp.int32) + 1) * length - size
+    position = (2 * place + 1) * length - size
     whole, rest = jnp.divmod(position, 2 * size)
-    share = rest.astype(jnp.float32) / (2 * size)
+    share = rest.astype(jnp.float32) / jnp.asarray(2 * size, jnp.float32)
     last = length - 1
     low, high = jnp.clip(whole, 0, last), jnp.clip(whole + 1, 0, last)
     return [(low, 1 - share), (high, share)]

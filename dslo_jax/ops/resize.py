@@ -165,6 +165,31 @@ def position_weights(
     return weights
 
 
+def antialiased_weights(
+    place: Int[Array, "*places"], length: Int[Array, "*lengths"], native: int
+) -> Float[Array, "*places native"]:
+    """Weights of ``jax.image.resize(..., "cubic")`` along one axis that may be traced.
+
+    The cubic kernel with a = -0.5, stretched where the axis shrinks. At the native
+    length they leave the samples unchanged.
+
+    Args:
+        place: Index of every wanted sample, from 0 to ``length - 1``.
+        length: Length of the wanted axis.
+        native: Length of the native axis.
+
+    Returns:
+        Float32 weights of the native samples; they sum to 1.
+    """
+    step = native / length.astype(jnp.float32)
+    centre = ((place.astype(jnp.float32) + 0.5) * step - 0.5)[..., None]
+    sample = jnp.expand_dims(jnp.arange(native, dtype=jnp.float32), range(place.ndim))
+    distance = jnp.abs(centre - sample)
+    distance = distance / jnp.maximum(step, 1)[..., None]
+    weights = jnp.where(distance < 2, _cubic(distance, jnp, a=-0.5), 0)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
 def _resample(
     values: Float[Array, "*shape"], weights: Float[np.ndarray, "size length"], axis: int
 ) -> Float[Array, "*resized"]:
@@ -174,9 +199,11 @@ def _resample(
     return jnp.moveaxis(moved, 0, axis)
 
 
-def _cubic(distances: np.ndarray | Array, numpy: ModuleType = np) -> np.ndarray | Array:
+def _cubic(
+    distances: np.ndarray | Array, numpy: ModuleType = np, *, a: float = _CUBIC
+) -> np.ndarray | Array:
     """Cubic convolution kernel for distances from 0 to 2 samples."""
-    a, x = _CUBIC, distances
+    x = distances
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
     return numpy.where(x <= 1, near, far)

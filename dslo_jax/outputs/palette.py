@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from dslo_jax.outputs.natural_colours import NATURAL_COLOURS
+
 
 _LIGHTNESS = np.linspace(0.46, 0.88, 5)
 _CHROMA = np.array([0.18, 0.12])
@@ -33,11 +35,13 @@ _AXIS_WEIGHTS = np.array([1.0, 0.4, 1.0])
 def palette(names: Sequence[str]) -> UInt8[np.ndarray, "classes 3"]:
     """A colour for each class, chosen by its name.
 
-    A hash of the name, in lower case, chooses a hue, one of five lightnesses and one of
-    two chromas in OKLCH. A name usually has the same colour in every list. Where two
-    colours of a list would be too close, the name with the greater hash takes the next
-    colour of a fixed sequence, so the order of a list has no influence. Distances are
-    measured in Oklab, where the red-green axis has the weight 0.4.
+    A thing of ``NATURAL_COLOURS`` has its own colour; of two names for one thing, such
+    as "sea" and "ocean", one has it. For every other name a hash of the name, in lower
+    case, chooses a hue, one of five lightnesses and one of two chromas in OKLCH. A name
+    usually has the same colour in every list. Where a colour of a hash would be too
+    close to another one, the name with the greater hash takes the next colour of a
+    fixed sequence, so the order of a list has no influence. Distances are measured in
+    Oklab, where the red-green axis has the weight 0.4.
 
     Args:
         names: Class names.
@@ -45,18 +49,25 @@ def palette(names: Sequence[str]) -> UInt8[np.ndarray, "classes 3"]:
     Returns:
         sRGB colours, 0 to 255, in the order of ``names``.
     """
-    hashes = [_hash(name) for name in names]
+    keys = [_key(name) for name in names]
+    hashes = [_hash(key) for key in keys]
+    order = sorted(range(len(names)), key=lambda i: (hashes[i], names[i]))
+    colours = np.zeros((len(names), 3), np.uint8)
+    natural = _with_own_colour(keys, order)
+    for index in natural:
+        colours[index] = NATURAL_COLOURS[keys[index]]
+    chosen = _to_lab(colours[natural] / 255)
     wanted = _wanted_distance(len(names))
-    chosen = np.zeros((0, 3))
-    labs = np.zeros((len(names), 3))
-    for index in sorted(range(len(names)), key=lambda i: (hashes[i], names[i])):
-        candidates = _candidates(hashes[index])
-        gaps = (candidates[:, None] - chosen[None]) * _AXIS_WEIGHTS
-        nearest = np.linalg.norm(gaps, axis=-1).min(axis=1, initial=np.inf)
-        free = nearest >= wanted
-        labs[index] = candidates[np.argmax(free if free.any() else nearest)]
-        chosen = np.concatenate([chosen, labs[index : index + 1]])
-    return np.rint(_to_rgb(labs) * 255).astype(np.uint8)
+    for index in order:
+        if index not in natural:
+            candidates = _candidates(hashes[index])
+            gaps = (candidates[:, None] - chosen[None]) * _AXIS_WEIGHTS
+            nearest = np.linalg.norm(gaps, axis=-1).min(axis=1, initial=np.inf)
+            free = nearest >= wanted
+            lab = candidates[np.argmax(free if free.any() else nearest)]
+            chosen = np.concatenate([chosen, lab[None]])
+            colours[index] = np.rint(_to_rgb(lab[None])[0] * 255)
+    return colours
 
 
 def hex_colours(names: Sequence[str]) -> tuple[str, ...]:
@@ -68,9 +79,22 @@ def hex_colours(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"#{bytes(colour).hex()}" for colour in palette(names))
 
 
-def _hash(name: str) -> int:
-    text = name.strip().casefold().encode("utf-8", "backslashreplace")
+def _key(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _hash(key: str) -> int:
+    text = key.encode("utf-8", "backslashreplace")
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
+
+
+def _with_own_colour(keys: Sequence[str], order: Sequence[int]) -> list[int]:
+    """The positions of names with a natural colour, each colour once."""
+    first = {}
+    for index in order:
+        if keys[index] in NATURAL_COLOURS:
+            first.setdefault(NATURAL_COLOURS[keys[index]], index)
+    return list(first.values())
 
 
 def _wanted_distance(num_classes: int) -> float:
@@ -96,6 +120,13 @@ def _candidates(hashed: int) -> Float[np.ndarray, "candidates 3"]:
         outside = (rgb < 0).any(axis=-1) | (rgb > 1).any(axis=-1)
         chroma = np.where(outside, 0.9 * chroma, chroma)
     return lab
+
+
+def _to_lab(rgb: Float[np.ndarray, "colours 3"]) -> Float[np.ndarray, "colours 3"]:
+    """SRGB in [0, 1] to Oklab."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    cones = np.maximum(linear @ np.linalg.inv(_CONES_TO_RGB).T, 0)
+    return np.cbrt(cones) @ np.linalg.inv(_LAB_TO_CONES).T
 
 
 def _linear_rgb(lab: Float[np.ndarray, "colours 3"]) -> Float[np.ndarray, "colours 3"]:

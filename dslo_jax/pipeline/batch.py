@@ -11,7 +11,7 @@ from jaxtyping import Array, UInt8
 from dslo_jax import images, ops, tuning
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
-from dslo_jax.logits import ClipOptions
+from dslo_jax.logits import ClipOptions, Windows
 from dslo_jax.pipeline import programs
 from dslo_jax.pipeline.by_device import Room
 from dslo_jax.pipeline.memory import Memory
@@ -20,7 +20,7 @@ from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 from dslo_jax.pipeline.programs import PhotoFeatures, network_stage
 from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths, turns
 from dslo_jax.pipeline.stages import Clock
-from dslo_jax.pipeline.steps import Steps, is_coloured
+from dslo_jax.pipeline.steps import Steps
 from dslo_jax.prompts import ClassList
 
 
@@ -40,10 +40,12 @@ class ScaledPhoto:
         self.clock = clock or Clock()
         self._copies: dict[Hashable, Any] = {}
 
-    def patches(self, options: ClipOptions, patch: int) -> ops.Patches:
-        """The photo as a sequence of patches; see ``sequences.cut_photo``."""
-        key = options.short_side, options.resample, patch
-        return self._copy(key, partial(cut_photo, options=options, patch=patch))
+    def patches(
+        self, options: ClipOptions, sides: tuple[int, ...]
+    ) -> tuple[ops.Patches, ...]:
+        """The photo as sequences of patches; see ``sequences.cut_photo``."""
+        key = _sequence_key(options), sides
+        return self._copy(key, partial(cut_photo, options=options, sides=sides))
 
     def square(self, side: int) -> UInt8[np.ndarray, "side side 3"]:
         """The photo as a square, for sources of affinities."""
@@ -62,7 +64,7 @@ class ScaledPhoto:
     def prepare(
         self,
         config: SegmenterConfig,
-        patch: int,
+        sides: tuple[int, ...],
         *,
         layers_of: tuple[int, int] | None = None,
     ) -> None:
@@ -70,14 +72,14 @@ class ScaledPhoto:
 
         Args:
             config: The configuration.
-            patch: Side of a patch of the source of logits, in pixels.
+            sides: Sides of the patches of the source of logits; see ``Cuts``.
             layers_of: Grid whose layers the labels need; ``None`` if they need none.
         """
-        self.patches(config.clip, patch)
+        self.patches(config.clip, sides)
         if config.discrepancy.needs_affinity:
             self.square(config.affinity.size)
         if layers_of is not None and self.photo.pixels.nbytes <= tuning.LAYERS_AHEAD:
-            layers = self.layers(layers_of, coloured=is_coloured(config))
+            layers = self.layers(layers_of, coloured=config.upsampling.is_coloured)
             self.clock.time("fold", layers.make_all)
 
     def _copy(self, key: Hashable, make: Callable[[np.ndarray], Any]) -> Any:
@@ -130,9 +132,10 @@ class Batch(Steps):
             clock=clock,
             memory=memory,
             room=room,
+            background=classes.background,
         )
         self.networks = networks
-        self.classes = classes
+        self.classes = self.asked = classes
         self.affinity_name = affinity_name
 
     def grid(self, config: SegmenterConfig) -> tuple[int, int]:
@@ -146,7 +149,7 @@ class Batch(Steps):
     def photo_layers(self, index: int, config: SegmenterConfig) -> ops.PhotoLayers:
         """The pixels of a photo as layers, which may have been made before."""
         return self.scaled[index].layers(
-            self.grid(config), coloured=is_coloured(config)
+            self.grid(config), coloured=config.upsampling.is_coloured
         )
 
     def text(self, config: SegmenterConfig) -> ArrayOrShape:
@@ -156,43 +159,58 @@ class Batch(Steps):
         return self.networks.embed(self.clock, names, templates)
 
     def features(self, config: SegmenterConfig) -> PhotoFeatures:
-        """Compute CLIP's features of the patches, of one photo after the other.
+        """Compute the source's features of the patches, of one photo after the other.
 
         A photo is in a sequence of its own length, whatever the others are. So its
         features do not depend on the photos that share its batch. Of several devices,
         each computes those of its own photos.
         """
-        options, network = config.clip, self.networks.logits
+        options = config.clip
+        network = self.networks.source_of_logits(options.attention)
         stage = network_stage("features", network.module.stages[1])
-        patch = network.module.patch_size
-        longest = sequence_lengths(options.short_side, patch)[-1]
+        sides, output = network.module.cuts(options.attention)
+        longest = sequence_lengths(options, sides[output])[-1]
+        windows = Windows.of(options, sides)
+        if windows is not None:
+            together = tuning.windows_together(self.placement.platform)
+            windows = windows._replace(output=output, together=together)
+
+        def has_windows(photo: Sequence[ops.Patches]) -> bool:
+            grids = [np.asarray(each.grid)[0].tolist() for each in photo]
+            return windows is not None and windows.are_several(grids)
 
         def compute() -> PhotoFeatures:
-            cut = [photo.patches(options, patch) for photo in self.scaled]
-            lengths = [patches.pixels.shape[1] for patches in cut]
+            cut = [photo.patches(options, sides) for photo in self.scaled]
+            kinds = [
+                (has_windows(photo), *(each.pixels.shape[1] for each in photo))
+                for photo in cut
+            ]
             owned = self._owned()
             found: dict[tuple[int, int], Array] = {}
-            for turn in turns(lengths, [list(dict.fromkeys(own)) for own in owned]):
+            for turn in turns(kinds, [list(dict.fromkeys(own)) for own in owned]):
                 patches = jax.tree.map(
                     lambda *each: np.concatenate(each), *(cut[photo] for photo in turn)
                 )
                 features = stage(
                     self.clock,
                     network.state,
-                    self.placement.put_batch(patches),
+                    *self.placement.put_batch(patches),
                     graph=network.graph,
                     attention=options.attention,
                     longest=longest,
+                    **({"windows": windows} if kinds[turn[0]][0] else {}),
                 )
                 found |= {pair: features for pair in enumerate(turn)}
             features = (
                 self.placement.joined([found[pair] for pair in enumerate(slot)])
                 for slot in zip(*owned, strict=True)
             )
-            grids = np.concatenate([cut[each].grid for own in owned for each in own])
+            grids = np.concatenate(
+                [cut[each][output].grid for own in owned for each in own]
+            )
             return PhotoFeatures(tuple(features), self.placement.put_batch(grids))
 
-        key = ("features", options.attention, options.short_side, options.resample)
+        key = ("features", options.attention, _sequence_key(options))
         return self.memory.recall(key, compute)
 
     def logits(self, config: SegmenterConfig) -> ArrayOrShape:
@@ -211,6 +229,18 @@ class Batch(Steps):
             )
 
         return self.memory.recall(("logits", self.classes, config.clip, grid), compute)
+
+    def confidence(self, config: SegmenterConfig) -> ArrayOrShape | np.ndarray | None:
+        """Compute the greatest probability of any name; see ``Steps.confidence``."""
+        if not config.background.is_used:
+            return None
+        grid, scale = self.grid(config), config.background.scale
+
+        def compute() -> ArrayOrShape:
+            photos, text = self.features(config), self.text(config)
+            return programs.CONFIDENCE(self.clock, photos, text, scale=scale, grid=grid)
+
+        return self.memory.recall(self._confidence_key(config), compute)
 
     def encoded(self, config: SegmenterConfig) -> Any:
         """Encode the photos with the source of affinities."""
@@ -252,3 +282,9 @@ class Batch(Steps):
         squares = [photo.square(side) for photo in self.scaled]
         padding = len(self.padded) - len(squares)
         return self.placement.put_batch(np.stack(squares + squares[-1:] * padding))
+
+
+def _sequence_key(options: ClipOptions) -> Hashable:
+    """The options that the sequence of a photo depends on, and its windows."""
+    size = options.short_side, options.shape, options.resample
+    return *size, options.window, options.window_stride

@@ -86,6 +86,7 @@ def start_solver(
     affinity: ArrayOrShape | None,
     discrepancy: Discrepancy,
     sizes: Sizes,
+    solver: programs.Solver = programs.DISCREPANCY,
 ) -> Started:
     """Start the programs that solve for the surviving classes of a batch.
 
@@ -96,6 +97,7 @@ def start_solver(
         affinity: Affinity between the patches, if it is needed.
         discrepancy: The discrepancy to solve for.
         sizes: What to solve with.
+        solver: The program that solves for it.
     """
     _, classes, patches = given.source.shape
     if discrepancy.wants_counts:
@@ -110,7 +112,7 @@ def start_solver(
         clock, values, given.active, size=sizes.classes
     )
     chosen = placement.put_classes(chosen)
-    solution = programs.DISCREPANCY(clock, chosen, affinity, discrepancy=attempt)
+    solution = solver(clock, chosen, affinity, discrepancy=attempt)
     solution = placement.put_batch(solution)  # no more divided by classes or patches
     return Started(
         order, counts, solution, given.active, given.support, given.non_finite

@@ -29,6 +29,7 @@ def solve(
     given: SolverInput,
     affinity: ArrayOrShape | None,
     discrepancy: Discrepancy,
+    solver: programs.Solver = programs.DISCREPANCY,
 ) -> Solved:
     """Solve for the surviving classes; a class without solution has the error NaN.
 
@@ -38,6 +39,7 @@ def solve(
         given: Input of the solver.
         affinity: Affinity between the patches, if it is needed.
         discrepancy: The discrepancy to solve for.
+        solver: The program that solves for it.
     """
     order, counts = checks.choose_classes(placement.fetch(given.active))
     if discrepancy.wants_counts:
@@ -46,7 +48,7 @@ def solve(
     values = given.logits if discrepancy.takes_logits else given.source
     before = clock.seconds_of("solver")
     chosen = programs.CHOSEN(clock, values, *placement.put_batch((order, counts)))
-    run = partial(programs.DISCREPANCY, clock, placement.put_classes(chosen), affinity)
+    run = partial(solver, clock, placement.put_classes(chosen), affinity)
     first, *others = discrepancy.attempts
     solution = placement.fetch(run(discrepancy=first))
     for other in others:
@@ -89,6 +91,54 @@ def label(
     return found
 
 
+def canvas(
+    maps: Any,
+    grid: tuple[int, int],
+    pixels: np.ndarray,
+    means: np.ndarray | None,
+) -> ops.Canvas:
+    """A photo with its maps, for ``label``.
+
+    Args:
+        maps: Maps of the active classes, without padding.
+        grid: Rows and columns of the maps.
+        pixels: The photo, RGB from 0 to 255.
+        means: Mean colour of every cell of the grid; ``None`` if the labels do not
+            depend on colours.
+    """
+    values = np.asarray(maps, np.float32).reshape(-1, *grid)
+    height, width = pixels.shape[:2]
+    if means is None:
+        return ops.Canvas(values, (height, width))
+    return ops.Canvas(values, (height, width), ops.Colours(pixels, means))
+
+
+def label_densely(
+    clock: Clock,
+    placement: Placement,
+    values: Any,
+    count: int,
+    pixels: np.ndarray,
+    grid: tuple[int, int],
+    options: UpsamplingOptions,
+) -> ops.PixelLabels:
+    """Compute the labels of one photo by dense upsampling.
+
+    Args:
+        clock: The timings of the run.
+        placement: The device.
+        values: Maps of the active classes; rows from ``count`` on are padding.
+        count: Number of active classes.
+        pixels: The photo, RGB from 0 to 255.
+        grid: Rows and columns of the maps.
+        options: Options of the upsampling.
+    """
+    guide = pixels.astype(np.float32) / 255.0
+    given = placement.put((values, np.int32(count), guide))
+    labelled = programs.DENSE_LABELS(clock, *given, grid=grid, options=options)
+    return placement.fetch(labelled)
+
+
 def compile_programs(
     clock: Clock,
     placement: Placement,
@@ -119,10 +169,9 @@ def compile_programs(
     if options.upsampling == "dense":
         return
     run_tile = _tile_program(clock, placement, options)
-    coloured = options.upsampling != "bilinear"
     survivors = range(1, min(classes, order.shape[1]) + 1)
     for room in sorted({room for most in survivors for room in ops.rooms_for(most)}):
-        run_tile(ops.empty_tile(room, _radius(options), coloured=coloured))
+        run_tile(ops.empty_tile(room, _radius(options), coloured=options.is_coloured))
 
 
 def _tile_program(

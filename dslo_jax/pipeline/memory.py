@@ -28,17 +28,25 @@ class Solved(NamedTuple):
 class Memory:
     """Results of the steps for the photos of one batch.
 
-    The key of a result holds everything that the result depends on.
+    The key of a result holds everything that the result depends on, except the photos.
+    It is a tuple that begins with the name of the step.
+
+    Args:
+        most: Greatest number of results of each step that are kept; the one whose use
+            is longest ago is forgotten first. ``None`` keeps all.
     """
 
-    def __init__(self):
+    def __init__(self, most: int | None = None):
+        self._most = most
         self._known: dict[Hashable, Any] = {}
         self._last: dict[str, tuple[Hashable, Any]] = {}
 
     def recall(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Return the result of a key; compute it if it is not known."""
         if key not in self._known:
-            self._known[key] = compute()
+            self.keep(key, compute())
+        elif self._most is not None:
+            self._known[key] = self._known.pop(key)  # now the one that was used last
         return self._known[key]
 
     def recall_last(self, step: str, key: Hashable, compute: Callable[[], Any]) -> Any:
@@ -57,7 +65,11 @@ class Memory:
 
     def keep(self, key: Hashable, result: Any) -> None:
         """Keep a result, in the place of an earlier one of this key."""
+        self._known.pop(key, None)
         self._known[key] = result
+        if self._most is not None:
+            alike = [each for each in self._known if _step(each) == _step(key)]
+            self.forget(*alike[: -self._most])
 
     def forget(self, *keys: Hashable) -> None:
         """Forget the results of some keys."""
@@ -68,3 +80,8 @@ class Memory:
         """Forget all results but those of some keys."""
         self._known = {key: self._known[key] for key in keys if key in self._known}
         self._last = {}
+
+
+def _step(key: Any) -> Any:
+    """The name of the step that a key belongs to."""
+    return key[0]

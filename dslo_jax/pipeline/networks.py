@@ -13,13 +13,18 @@ from jaxtyping import Array, Float
 from dslo_jax import prompts
 from dslo_jax.attention import AffinityOptions, AffinitySource
 from dslo_jax.cache import NameStore
+from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
-from dslo_jax.logits import LogitsSource
+from dslo_jax.logits import LogitsSource, Windows
 from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import network_stage
 from dslo_jax.pipeline.stages import Clock, Static
 from dslo_jax.templates import find_templates
 
+
+LoadProxy = Callable[[], nnx.Module]
+"""A function that loads the second network of a source of logits, when the first
+attention that needs one is used."""
 
 Load = Callable[[AffinityOptions], AffinitySource]
 """A function that loads a source of affinities. It is called when the source is needed
@@ -27,6 +32,7 @@ for the first time, with the options of that call."""
 
 
 _KEPT_LISTS = 8  # lists of classes whose features stay on the device
+_KEPT_NAMES = 2**16  # names whose features stay on the host
 
 
 class OnDevice:
@@ -55,6 +61,8 @@ class Networks:
             affinity.
         downscaling: Pixels per patch of a source that is not loaded, which gives the
             grid of the maps.
+        proxy: The second network of ``logits`` for attentions that need one, or a
+            function that loads it; ``None`` if there is none.
         kept: Features of names that are kept on disk.
         placement: The devices; default: that of the parameters of ``logits``.
     """
@@ -66,6 +74,7 @@ class Networks:
         affinities: Mapping[str, AffinitySource | Load] | AffinitySource | None = None,
         *,
         downscaling: int = 8,
+        proxy: nnx.Module | LoadProxy | None = None,
         kept: NameStore | None = None,
         placement: Placement | None = None,
     ):
@@ -80,6 +89,8 @@ class Networks:
         self._variants: dict[tuple[str, AffinityOptions], OnDevice] = {}
         self._encoders: dict[tuple[str, Hashable], OnDevice] = {}
         self._downscaling = downscaling
+        self._proxy = proxy
+        self._with_proxy: OnDevice | None = None
         self._kept = kept
         self._text: dict[tuple[Any, str], Float[np.ndarray, " channels"]] = {}
         self._text_on_device: dict[tuple[Any, tuple[str, ...]], Array] = {}
@@ -115,6 +126,7 @@ class Networks:
             self.tokenizer,
             {**self._affinities, **more},
             downscaling=self._downscaling,
+            proxy=self._proxy,
             kept=self._kept,
             placement=self.placement,
         )
@@ -123,6 +135,34 @@ class Networks:
     def device(self) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]
         """The device of the networks; of several equal ones, the first."""
         return self.placement.device
+
+    def source_of_logits(self, attention: str) -> OnDevice:
+        """The source of logits for an attention; its proxy is loaded if it needs one.
+
+        Raises:
+            CheckpointError: The checkpoint of the proxy is missing, damaged or of
+                another kind.
+            OptionError: The attention needs a proxy and there is none, or it does not
+                fit (``O05``).
+        """
+        if not self.logits.module.needs_proxy(attention):
+            return self.logits
+        with self._lock:
+            if self._with_proxy is None:
+                if self._proxy is None:
+                    raise OptionError("O05", _no_proxy(attention))
+                if not isinstance(self._proxy, nnx.Module):
+                    self._proxy = self._proxy()
+                own = nnx.merge(self.logits.graph.value, self.logits.state)
+                source = own.with_proxy(self._proxy)
+                self._with_proxy = OnDevice(source, self.placement)
+            self._with_proxy.module.cuts(attention)  # told now if it does not fit
+            return self._with_proxy
+
+    @property
+    def has_proxy(self) -> bool:
+        """Whether there is a second network for attentions that need one."""
+        return self._proxy is not None
 
     @property
     def affinity_names(self) -> tuple[str, ...]:
@@ -177,6 +217,18 @@ class Networks:
         variant = self.affinity(options, name)
         return self._encoders.setdefault((name, variant.module.encoding), variant)
 
+    def check(self, config: SegmenterConfig) -> None:
+        """Refuse options that the source of logits cannot use; load its proxy.
+
+        Raises:
+            CheckpointError: As for ``source_of_logits``.
+            OptionError: As for ``source_of_logits``, or its windows are no whole
+                patches (``O01``).
+        """
+        attention = config.clip.attention
+        source = self.source_of_logits(attention).module
+        Windows.of(config.clip, source.cuts(attention).sides)
+
     def grid(self, options: AffinityOptions, name: str = "") -> tuple[int, int]:
         """Rows and columns of the maps, without loading anything."""
         source = self._affinities.get(name)
@@ -193,6 +245,8 @@ class Networks:
         """
         asked = templates, tuple(names)
         with self._lock:
+            if len(self._text) + len(names) > _KEPT_NAMES:
+                self._text.clear()
             for name in names:
                 if (templates, name) not in self._text:
                     self._text[templates, name] = self._features(clock, name, templates)
@@ -231,6 +285,13 @@ class Networks:
             "this mode needs self-attention, and there is no attention checkpoint; "
             "pass one, or choose the mode kl or logits"
         )
+
+
+def _no_proxy(attention: str) -> str:
+    return (
+        f"clip_attention {attention!r} needs a DINO or DINOv2 as its proxy, and there "
+        "is none; pass one (proxy=..., --proxy dino-b8), or choose another attention"
+    )
 
 
 def _device_of(module: Any) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]

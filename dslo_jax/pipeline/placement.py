@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import SingleDeviceSharding
 
-from dslo_jax.errors import DeviceError
+from dslo_jax.errors import DeviceError, is_out_of_memory
 
 
 ArrayOrShape = jax.Array | jax.ShapeDtypeStruct
@@ -81,7 +81,7 @@ class Placement:
         try:
             return jax.device_get(tree)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             raise DeviceError(
                 "D01",

@@ -6,6 +6,8 @@ every ``Segmenter``. The axes are ``batch`` (photos), ``names`` (synonyms),
 ``patches``; labels have the axes of ``ops.tiles``.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +16,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int32, UInt8
 
 from dslo_jax import ops
+from dslo_jax.logits import Windows, window_features
 from dslo_jax.ops.options import SourceOptions, UpsamplingOptions
+from dslo_jax.pipeline.numbers import Numbers, join
 from dslo_jax.pipeline.stages import Stage, Static
 from dslo_jax.solvers import Discrepancy, Solution
 
@@ -60,18 +64,34 @@ def _encode_text(
 
 def _dense_features(
     state: nnx.State,
-    patches: ops.Patches,
-    *,
+    *cuts: ops.Patches,
     graph: Static,
     attention: str,
     longest: int,
+    windows: Windows | None = None,
 ) -> Float[Array, "1 longest channels"]:
     """Compute features of one photo, padded to the longest sequence.
 
     So whatever comes next is compiled once, and not for every length of sequences.
+
+    Args:
+        state: Parameters of the network.
+        cuts: The photo, RGB from 0 to 255, cut for the source and, if it has one, for
+            its proxy.
+        graph: The network.
+        attention: Attention of its last block.
+        longest: Length of the result.
+        windows: The windows that the network sees; ``None`` for the whole photo.
     """
-    patches = patches._replace(pixels=_unit_range(jnp.asarray(patches.pixels)))
-    features = nnx.merge(graph.value, state).features(patches, attention)
+    cuts = tuple(
+        each._replace(pixels=_unit_range(jnp.asarray(each.pixels))) for each in cuts
+    )
+    network = nnx.merge(graph.value, state)
+
+    def see(patches: ops.Patches, *proxy: ops.Patches) -> Array:
+        return network.features(patches, attention, *proxy)
+
+    features = see(*cuts) if windows is None else window_features(see, cuts, windows)
     return jnp.pad(features, ((0, 0), (0, longest - features.shape[1]), (0, 0)))
 
 
@@ -111,6 +131,34 @@ def _match(
         return ops.resize_patches(classes.T, native, grid).T
 
     return jax.vmap(match)(jnp.concatenate(photos.features), photos.grids)
+
+
+def _confidence(
+    photos: PhotoFeatures,
+    text: Float[Array, "names channels"],
+    *,
+    scale: float,
+    grid: tuple[int, int],
+) -> Float[Array, "batch patches"]:
+    """Compute the greatest probability of any name, on the grid of the affinity."""
+
+    def confidence(
+        features: Float[Array, "longest channels"], native: Int32[Array, " 2"]
+    ) -> Float[Array, " patches"]:
+        cosines = jnp.einsum(
+            "nd,pd->np", text, features.astype(jnp.float32), precision="highest"
+        )
+        names = ops.resize_patches(cosines.T, native, grid).T
+        return ops.greatest_probability(names, scale=scale)
+
+    return jax.vmap(confidence)(jnp.concatenate(photos.features), photos.grids)
+
+
+def _confidence_of_logits(
+    logits: Float[Array, "batch classes patches"], *, scale: float
+) -> Float[Array, "batch patches"]:
+    """Compute the greatest probability of any class, where names are not known."""
+    return jax.vmap(partial(ops.greatest_probability, scale=scale))(logits)
 
 
 def _prepare(
@@ -222,6 +270,17 @@ def _solve(
     return jax.vmap(discrepancy.solve)(source, affinity)
 
 
+def _solve_adjusted(
+    source: Float[Array, "batch active patches"],
+    affinity: Float[Array, "batch patches patches"] | None,
+    numbers: Numbers,
+    *,
+    discrepancy: Discrepancy,
+) -> Solution:
+    """Solve for a discrepancy whose numbers are inputs; see ``adjustable``."""
+    return jax.vmap(join(discrepancy, numbers).solve)(source, affinity)
+
+
 def _label_densely(
     values: Float[Array, "active patches"],
     count: Int32[Array, ""],
@@ -248,11 +307,18 @@ def _label_densely(
     )
 
 
+Solver = Callable[..., Solution]
+"""A function like ``DISCREPANCY``: of a clock, a source, an affinity, and the
+``discrepancy`` to solve for."""
+
 LOGITS = Stage("logits", _match)
 SOURCES = Stage("logits", _prepare)
+CONFIDENCE = Stage("logits", _confidence)
+CONFIDENCE_OF_LOGITS = Stage("logits", _confidence_of_logits)
 CHOSEN = Stage("logits", _choose)
 COMPACTED = Stage("logits", _compact)
 DISCREPANCY = Stage("solver", _solve)
+ADJUSTABLE = Stage("solver", _solve_adjusted)
 LABELS = Stage("labels", ops.label_tile)
 LAYER_LABELS = Stage("labels", ops.label_layers)
 DENSE_LABELS = Stage("labels", _label_densely)
@@ -282,10 +348,20 @@ def network_stage(part: str, name: str) -> Stage:
 
 def all_stages() -> tuple[Stage, ...]:
     """All stages that exist in this process so far."""
-    chosen = LOGITS, SOURCES, CHOSEN, COMPACTED
-    return (*_OF_NETWORKS.values(), *chosen, DISCREPANCY, *_LABELS)
+    before = LOGITS, SOURCES, CONFIDENCE, CONFIDENCE_OF_LOGITS, CHOSEN, COMPACTED
+    solvers = DISCREPANCY, ADJUSTABLE
+    return (*_OF_NETWORKS.values(), *before, *solvers, *_LABELS)
 
 
 def num_compilations() -> int:
     """Number of programs that all stages have compiled in this process."""
     return sum(stage.num_compilations for stage in all_stages())
+
+
+def forget_programs() -> None:
+    """Free the memory of all programs; they are compiled again when needed.
+
+    A process that serves any options for months would otherwise keep ever more.
+    """
+    for stage in all_stages():
+        stage.forget_programs()

@@ -8,7 +8,7 @@ import numpy as np
 
 from dslo_jax import images, ops
 from dslo_jax.images.resizing import MAX_LONG
-from dslo_jax.logits import ClipOptions
+from dslo_jax.logits import ClipOptions, Windows
 
 
 ASPECTS = ((3, 4), (9, 16), (3, 8), (1, 5))
@@ -17,58 +17,92 @@ beside the longest one. A photo of 4:3 or 16:9 is not padded at all, one of 3:2 
 fifth, a square by a third. Every length more is a program more to compile."""
 
 
-def sequence_lengths(short_side: int, patch: int) -> tuple[int, ...]:
+def photo_size(
+    size: tuple[int, int], options: ClipOptions, patch: int
+) -> tuple[int, int]:
+    """Size of a photo for the network: multiples of ``patch``.
+
+    Args:
+        size: Height and width of the photo in pixels.
+        options: Size and shape for the network.
+        patch: Side of a patch in pixels.
+    """
+    if options.shape == "square":
+        size = 1, 1
+    return images.short_side_size(size, options.short_side, patch)
+
+
+def sequence_lengths(options: ClipOptions, patch: int) -> tuple[int, ...]:
     """All lengths of sequences, in patches, in increasing order.
 
     Args:
-        short_side: Shorter side of a photo for the network, in pixels.
+        options: Size and shape for the network.
         patch: Side of a patch in pixels.
 
     Returns:
-        The lengths; no photo has more patches than the last one.
+        The lengths; no photo has more patches than the last one. Squares have one
+        length.
     """
-    longest = min(short_side, MAX_LONG), MAX_LONG
-    sizes = [*ASPECTS, longest]
-    counts = {
-        math.prod(images.short_side_size(size, short_side, patch)) // patch**2
-        for size in sizes
-    }
-    return tuple(sorted(counts))
+    return tuple(sorted(set(_lengths(options, patch))))
 
 
-def cut_photo(pixels: np.ndarray, options: ClipOptions, patch: int) -> ops.Patches:
-    """Resize a photo and cut it into a sequence of patches.
+def cut_photo(
+    pixels: np.ndarray, options: ClipOptions, sides: Sequence[int]
+) -> tuple[ops.Patches, ...]:
+    """Resize a photo and cut it into a sequence of patches, for one or more networks.
 
-    Which length the sequence has depends on the size of this photo alone.
+    Which lengths the sequences have depends on the size of this photo alone. All of
+    them are the first ones, or the second ones ... of their network: two networks
+    together need no more programs than one. Where a network sees several windows, they
+    are the last ones, because the windows are sequences of their own.
 
     Args:
         pixels: The photo, RGB from 0 to 255.
-        options: Size for the network, and method of resizing.
-        patch: Side of a patch in pixels.
+        options: Size for the networks, windows, and method of resizing.
+        sides: Side of a patch in pixels, for each network.
     """
-    size = images.short_side_size(pixels.shape[:2], options.short_side, patch)
-    count = math.prod(size) // patch**2
-    lengths = sequence_lengths(options.short_side, patch)
-    length = next(length for length in lengths if length >= count)
-    resized = images.resize_photo(pixels, size, method=options.resample)
-    return ops.cut_patches(resized, patch, length)
+    photo = pixels.shape[0], pixels.shape[1]
+    sizes = [photo_size(photo, options, side) for side in sides]
+    lengths = [_lengths(options, side) for side in sides]
+    rank = max(
+        sum(length < math.prod(size) // side**2 for length in each)
+        for size, side, each in zip(sizes, sides, lengths, strict=True)
+    )
+    windows = Windows.of(options, sides)
+    grids = [(h // side, w // side) for (h, w), side in zip(sizes, sides, strict=True)]
+    if windows is not None and windows.are_several(grids):
+        rank = -1
+    return tuple(
+        ops.cut_patches(
+            images.resize_photo(pixels, size, method=options.resample), side, each[rank]
+        )
+        for size, side, each in zip(sizes, sides, lengths, strict=True)
+    )
+
+
+def _lengths(options: ClipOptions, patch: int) -> list[int]:
+    """The lengths in increasing order; some of tiny photos are equal."""
+    longest = min(options.short_side, MAX_LONG), MAX_LONG
+    sizes = (photo_size(size, options, patch) for size in (*ASPECTS, longest))
+    return sorted(math.prod(size) // patch**2 for size in sizes)
 
 
 def turns(
-    lengths: Sequence[int], owned: Sequence[Sequence[int]]
+    kinds: Sequence[tuple[int, ...]], owned: Sequence[Sequence[int]]
 ) -> Iterator[list[int]]:
     """In which order devices compute the features of their photos, one at a time.
 
     Args:
-        lengths: Length of the sequence of each photo.
+        kinds: For each photo, what its program depends on: the lengths of its
+            sequences, and whether the network sees windows.
         owned: For each device, its photos.
 
     Yields:
-        For each device, a photo; all of the same length. A device that has no photo of
-        this length left repeats that of another one.
+        For each device, a photo; all of the same kind. A device that has no photo of
+        this kind left repeats that of another one.
     """
-    for length in sorted(set(lengths)):
-        mine = [[photo for photo in own if lengths[photo] == length] for own in owned]
+    for kind in sorted(set(kinds)):
+        mine = [[photo for photo in own if kinds[photo] == kind] for own in owned]
         for turn in zip_longest(*mine):
             spare = next(photo for photo in turn if photo is not None)
             yield [spare if photo is None else photo for photo in turn]

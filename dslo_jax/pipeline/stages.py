@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from dslo_jax import tuning
-from dslo_jax.errors import DeviceError
+from dslo_jax.errors import DeviceError, is_out_of_memory
 from dslo_jax.pipeline.mesh import over_photos
 
 
@@ -239,11 +239,14 @@ class Stage:
         name: Name of the stage, for people.
         function: A pure function. Its positional arguments are arrays, or trees of
             them; its keyword arguments are static and hashable.
+
+    Attributes:
+        function: As the argument, for a program of several stages.
     """
 
     def __init__(self, name: str, function: Callable[..., Any]):
         self.name = name
-        self._function = function
+        self.function = function
         self._compiled: dict[Hashable, Any] = {}
         self._lock = threading.Lock()  # two threads must not compile the same program
 
@@ -251,6 +254,11 @@ class Stage:
     def num_compilations(self) -> int:
         """Number of programs that were compiled in this process."""
         return len(self._compiled)
+
+    def forget_programs(self) -> None:
+        """Free the memory of all programs; they are compiled again when needed."""
+        with self._lock:
+            self._compiled.clear()
 
     def __call__(self, clock: Clock, *args: Any, **static: Hashable) -> Any:
         """Run the program, and add its time to the clock.
@@ -287,7 +295,7 @@ class Stage:
                     start = time.perf_counter()
                     self._compiled[key] = self.lower(args, static).compile()
             program = (
-                Uncompiled(self._function, args, static)
+                Uncompiled(self.function, args, static)
                 if debugged
                 else self._compiled[key]
             )
@@ -302,7 +310,7 @@ class Stage:
                     if clock.waits:
                         jax.block_until_ready(result)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             raise self._no_memory(self._compiled.get(key)) from error
         seconds, compiling = time.perf_counter() - ready, ready - start
@@ -323,7 +331,7 @@ class Stage:
             The lowered function; its ``compile()`` gives the program.
         """
         jitted = jax.jit(
-            over_photos(self._function, args),
+            over_photos(self.function, args),
             static_argnames=tuple(static),
             compiler_options=tuning.compiler_options(_platform_of(args)),
         )

@@ -15,13 +15,14 @@ encoded    latents, or queries and keys         the part of ``affinity`` that it
 affinity   affinity between patches             ``affinity``
 solved     maps of the active classes           all of the above, and ``solver``
 labelled   labels of the pixels                 those of ``solved``, and ``upsampling``
+confidence greatest probability of any name     those of ``logits``, and ``background``
 ========== ==================================== =====================================
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,12 @@ from dslo_jax.areas import area_means
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
 from dslo_jax.pipeline import by_device, by_host, checks, programs
+from dslo_jax.pipeline.background import (
+    ClassLabels,
+    check_background,
+    find_unsure,
+    label_classes,
+)
 from dslo_jax.pipeline.memory import Memory, Solved
 from dslo_jax.pipeline.placement import ArrayOrShape, Placement
 from dslo_jax.pipeline.programs import SolverInput
@@ -40,6 +47,11 @@ from dslo_jax.pipeline.stages import Clock
 
 class Steps(ABC):
     """The steps from logits and an affinity to labels; subclasses supply these two.
+
+    Attributes:
+        solver: The program of the solver. An ``AdjustableSolver`` needs no other
+            program for another threshold.
+        asked: What the logits depend on besides photos and options: the classes.
 
     Args:
         photos: At most ``size`` photos.
@@ -52,7 +64,10 @@ class Steps(ABC):
         memory: Keeps the results; may be shared by batches of the same photos.
         room: The sizes to solve with where the host does not decide; may be shared by
             all batches of a run.
+        background: Index of the background class, if there is one.
     """
+
+    solver: programs.Solver = programs.DISCREPANCY
 
     def __init__(
         self,
@@ -64,16 +79,19 @@ class Steps(ABC):
         clock: Clock | None = None,
         memory: Memory | None = None,
         room: by_device.Room | None = None,
+        background: int | None = None,
     ):
         self.photos = tuple(photos)
         size = placement.padded(size)
         self.padded = [*photos, *[photos[-1]] * (size - len(photos))]
         self.titles = tuple(titles)
+        self.asked: Hashable = self.titles
         self.placement = placement
         self.clock = clock or Clock()
         self.memory = memory or Memory()
         self.host_decides = tuning.host_decides(placement.platform)
         self._room = room or by_device.Room()
+        self.background = background
 
     @abstractmethod
     def grid(self, config: SegmenterConfig) -> tuple[int, int]:
@@ -89,7 +107,24 @@ class Steps(ABC):
 
     def solved_key(self, config: SegmenterConfig) -> tuple[Hashable, ...]:
         """Key of the maps: everything that they depend on."""
-        return config.clip, config.source, config.affinity, config.discrepancy
+        parts = config.clip, config.source, config.affinity, config.discrepancy
+        return self.asked, *parts
+
+    def confidence(self, config: SegmenterConfig) -> ArrayOrShape | np.ndarray | None:
+        """Compute the greatest probability of any class ``[batch patches]``.
+
+        Returns:
+            ``None`` without a background threshold, which alone needs it. On the host,
+            once it was fetched.
+        """
+        if not config.background.is_used:
+            return None
+
+        def compute() -> ArrayOrShape:
+            logits, scale = self.logits(config), config.background.scale
+            return programs.CONFIDENCE_OF_LOGITS(self.clock, logits, scale=scale)
+
+        return self.memory.recall(self._confidence_key(config), compute)
 
     def prepared(self, config: SegmenterConfig) -> SolverInput:
         """Prepare the logits: early rejection, suppression, normalisation."""
@@ -98,7 +133,7 @@ class Steps(ABC):
             logits = self.logits(config)
             return programs.SOURCES(self.clock, logits, options=config.source)
 
-        key = ("prepared", config.clip, config.source, self.grid(config))
+        key = "prepared", self.asked, config.clip, config.source, self.grid(config)
         return self.memory.recall(key, compute)
 
     def start(self, config: SegmenterConfig) -> None:
@@ -110,6 +145,7 @@ class Steps(ABC):
         Raises:
             SolverError: As for ``solved``, where the host decides.
         """
+        self.confidence(config)
         if self.host_decides:
             self.solved(config)
             return
@@ -130,7 +166,8 @@ class Steps(ABC):
     def forget_inputs(self, config: SegmenterConfig) -> None:
         """Free the memory of all steps before the maps, once these are started."""
         steps = ("solved", "started", "codes")
-        self.memory.keep_only(*(self._key(step, config) for step in steps))
+        keys = [self._key(step, config) for step in steps]
+        self.memory.keep_only(*keys, self._confidence_key(config))
 
     def solve(self, config: SegmenterConfig) -> Solved:
         """Compute the result of ``solved``, without the memory."""
@@ -138,14 +175,8 @@ class Steps(ABC):
             solved = self._solve_by_host(config)
         else:
             solved = self._solve_by_device(config)
-        checks.check_maps(
-            solved.solution,
-            solved.order,
-            solved.counts,
-            self.titles,
-            config.discrepancy,
-            config.affinity,
-        )
+        found = solved.solution, solved.order, solved.counts
+        checks.check_maps(*found, self.titles, config.discrepancy, config.affinity)
         return solved
 
     def labelled(
@@ -179,6 +210,32 @@ class Steps(ABC):
             for index in chosen
         ]
 
+    def class_labels(
+        self, config: SegmenterConfig, which: Sequence[int] | None = None
+    ) -> list[ClassLabels]:
+        """Compute the labels of photos as indices of classes, with the background.
+
+        Args:
+            config: The options of the method.
+            which: Indices of the photos; default: all.
+
+        Raises:
+            OptionError: There is a threshold, and no background class (``O05``).
+        """
+        check_background(config, self.background)
+        chosen = range(len(self.photos)) if which is None else which
+        labelled, solved = self.labelled(config, chosen), self.solved(config)
+        sure = self.placement.fetch(self.confidence(config))
+
+        def finish(index: int, found: ops.PixelLabels) -> ClassLabels:
+            active, unsure = solved.order[index, : solved.counts[index]], None
+            if sure is not None:
+                place = self.grid(config), self.photos[index].pixels.shape[:2]
+                unsure = find_unsure(sure[index], *place, config.background.threshold)
+            return label_classes(found, active, unsure, self.background)
+
+        return [finish(*pair) for pair in zip(chosen, labelled, strict=True)]
+
     def compile_programs(self, config: SegmenterConfig) -> None:
         """Compile the programs of a batch; its ``placement`` must be for shapes only.
 
@@ -187,37 +244,33 @@ class Steps(ABC):
         if not self.host_decides:
             self.start(config)
             return
-        by_host.compile_programs(
-            self.clock,
-            self.placement,
-            self.prepared(config),
-            self.affinity(config),
-            config.discrepancy,
-            config.upsampling,
-        )
+        self.confidence(config)
+        given = self.prepared(config), self.affinity(config)
+        options = config.discrepancy, config.upsampling
+        by_host.compile_programs(self.clock, self.placement, *given, *options)
 
     def photo_layers(self, index: int, config: SegmenterConfig) -> ops.PhotoLayers:
         """The pixels of a photo as layers of the grid."""
-        grid, coloured = self.grid(config), is_coloured(config)
-        return self.memory.recall(
-            ("layers", index, grid, coloured),
-            partial(
-                ops.PhotoLayers, self.photos[index].pixels, grid, coloured=coloured
-            ),
-        )
+        grid, coloured = self.grid(config), config.upsampling.is_coloured
+        pixels = self.photos[index].pixels
+        make = partial(ops.PhotoLayers, pixels, grid, coloured=coloured)
+        return self.memory.recall(("layers", index, grid, coloured), make)
 
     def _key(self, step: str, config: SegmenterConfig) -> Hashable:
         """Key of the maps or of what is made of them."""
         labels = (config.upsampling,) if step == "codes" else ()
         return step, self.solved_key(config), *labels
 
+    def _confidence_key(self, config: SegmenterConfig) -> Hashable:
+        parts = config.clip, self.grid(config), config.background.scale
+        return "confidence", self.asked, *parts
+
     def _solve_by_host(self, config: SegmenterConfig) -> Solved:
         given = self.prepared(config)
         non_finite = self.placement.fetch(given.non_finite)
         checks.check_logits(non_finite, self.titles, self.padded)
-        return by_host.solve(
-            self.clock, self.placement, given, self.affinity(config), config.discrepancy
-        )
+        inputs = given, self.affinity(config), config.discrepancy
+        return by_host.solve(self.clock, self.placement, *inputs, self.solver)
 
     def _solve_by_device(self, config: SegmenterConfig) -> Solved:
         """Wait for the maps, and for the labels if these were started.
@@ -225,11 +278,12 @@ class Steps(ABC):
         A batch that needs more room than it had is started again.
         """
         keys = self._key("started", config), self._key("codes", config)
+        sure = self.confidence(config)
         before = self.clock.seconds_of("solver")
         while True:
             sizes, started = self._start_solver(config)
             codes = self.memory.known(keys[1])
-            found, host_codes = self.placement.fetch((started, codes))
+            found, host_codes, sure = self.placement.fetch((started, codes, sure))
             checks.check_logits(found.non_finite, self.titles, self.padded)
             needed = by_device.needed_sizes(found, sizes, config.discrepancy)
             if needed == sizes:
@@ -240,6 +294,8 @@ class Steps(ABC):
                 self.start(config)
         if codes is not None:
             self.memory.keep(keys[1], host_codes)
+        if sure is not None:
+            self.memory.keep(self._confidence_key(config), sure)
         seconds = self.clock.seconds_of("solver") - before
         return Solved(found.order, found.counts, found.solution, seconds)
 
@@ -249,17 +305,14 @@ class Steps(ABC):
         """Start everything up to the maps; the sizes that they are solved with."""
 
         def start() -> tuple[by_device.Sizes, by_device.Started]:
-            given = self.prepared(config)
-            affinity = self.affinity(config)
+            given, affinity = self.prepared(config), self.affinity(config)
             sizes = self._room.sizes(self.solved_key(config), given)
-            return sizes, by_device.start_solver(
-                self.clock,
-                self.placement,
-                given,
-                affinity,
-                config.discrepancy,
+            started = by_device.start_solver(
+                *(self.clock, self.placement, given, affinity, config.discrepancy),
                 sizes,
+                self.solver,
             )
+            return sizes, started
 
         return self.memory.recall(self._key("started", config), start)
 
@@ -283,7 +336,7 @@ class Steps(ABC):
                 for index in range(len(self.padded))
             ]
             most = max(photo.total for photo in photos)
-            label = partial(self._label_layers, values, counts, photos, config)
+            label = self._label_layers(values, counts, photos, config)
             return [label(call) for call in ops.divide_layers(most)]
 
         return self.memory.recall(self._key("codes", config), start)
@@ -301,11 +354,9 @@ class Steps(ABC):
         counts: Any,
         photos: Sequence[ops.PhotoLayers],
         config: SegmenterConfig,
-        call: ops.Call,
-    ) -> Any:
-        return by_device.start_labels(
-            self.clock, self.placement, values, counts, photos, config.upsampling, call
-        )
+    ) -> Callable[[ops.Call], Any]:
+        given = values, counts, photos, config.upsampling
+        return partial(by_device.start_labels, self.clock, self.placement, *given)
 
     def _label_alone(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
         """Compute the labels of one large photo, with at most two calls at a time."""
@@ -314,11 +365,10 @@ class Steps(ABC):
         values, counts = self.placement.put_batch(
             (solved.solution.value[[index] * copies], solved.counts[[index] * copies])
         )
+        label = self._label_layers(values, counts, [photo] * copies, config)
         running, found = deque(), []
         for call in ops.divide_layers(photo.total):
-            running.append(
-                self._label_layers(values, counts, [photo] * copies, config, call)
-            )
+            running.append(label(call))
             if len(running) > 1:
                 found.append(self.placement.fetch(running.popleft())[0])
         found += [codes[0] for codes in self.placement.fetch(list(running))]
@@ -333,30 +383,15 @@ class Steps(ABC):
     def _canvas(self, config: SegmenterConfig, index: int) -> ops.Canvas:
         """A photo with its maps, and with its colours unless bilinear."""
         solved, grid = self.solved(config), self.grid(config)
-        maps = solved.solution.value[index, : solved.counts[index]]
-        values = np.asarray(maps, np.float32).reshape(-1, *grid)
-        pixels = self.photos[index].pixels
-        if not is_coloured(config):
-            return ops.Canvas(values, pixels.shape[:2])
-        means = self.memory.recall(
-            ("guide", index, grid), partial(area_means, pixels, grid)
-        )
-        return ops.Canvas(values, pixels.shape[:2], ops.Colours(pixels, means))
+        maps, pixels = solved.solution.value[index], self.photos[index].pixels
+        means, measure = None, partial(area_means, pixels, grid)
+        if config.upsampling.is_coloured:
+            means = self.memory.recall(("guide", index, grid), measure)
+        return by_host.canvas(maps[: solved.counts[index]], grid, pixels, means)
 
     def _dense(self, config: SegmenterConfig, index: int) -> ops.PixelLabels:
         """Compute the labels of one photo by dense upsampling."""
-        solved = self.solved(config)
-        values = solved.solution.value[index]
-        guide = self.photos[index].pixels.astype(np.float32) / 255.0
-        labelled = programs.DENSE_LABELS(
-            self.clock,
-            *self.placement.put((values, np.int32(solved.counts[index]), guide)),
-            grid=self.grid(config),
-            options=config.upsampling,
-        )
-        return self.placement.fetch(labelled)
-
-
-def is_coloured(config: SegmenterConfig) -> bool:
-    """Whether the labels depend on the colours of a photo."""
-    return config.upsampling.upsampling != "bilinear"
+        solved, pixels = self.solved(config), self.photos[index].pixels
+        given = solved.solution.value[index], int(solved.counts[index]), pixels
+        place, grid = (self.clock, self.placement), self.grid(config)
+        return by_host.label_densely(*place, *given, grid, config.upsampling)

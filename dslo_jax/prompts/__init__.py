@@ -6,6 +6,10 @@ name is put into every template, the text network encodes these prompts, and the
 their features is the feature of the name.
 """
 
+from dslo_jax.prompts.background import (
+    BACKGROUNDS as BACKGROUNDS,
+    with_background as with_background,
+)
 from dslo_jax.prompts.class_files import read_class_file as read_class_file
 from dslo_jax.prompts.class_list import (
     ClassList as ClassList,

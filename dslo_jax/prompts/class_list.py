@@ -12,6 +12,9 @@ from dslo_jax.outputs.labels import MAX_CLASSES
 _ORDERED_KEYS = type({}.keys())  # a Set, but in the order of its dict
 _MARK = "\ufeff"  # the byte order mark, which no editor shows
 
+BACKGROUND = "background"
+"""The name that makes a class the background class."""
+
 
 @dataclass(frozen=True)
 class ClassList:
@@ -23,18 +26,34 @@ class ClassList:
             check.
         notes: What a person should know of how the list was read, in sentences. Two
             lists that differ only in these are equal.
+        background: Index of the background class; default: the first class that has the
+            name ``"background"``, if there is one.
     """
 
     synonyms: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = field(default=(), compare=False)
+    background: int | None = None
+
+    def __post_init__(self):
+        if self.background is None:
+            called = (i for i, names in enumerate(self.synonyms) if _is_called(names))
+            object.__setattr__(self, "background", next(called, None))
 
     def __len__(self) -> int:
         return len(self.synonyms)
 
     @property
     def titles(self) -> tuple[str, ...]:
-        """Title of each class: its first name."""
-        return tuple(names[0] for names in self.synonyms)
+        """Title of each class: its first name.
+
+        A background class that is known by other words has the title "background".
+        """
+        found = [names[0] for names in self.synonyms]
+        if self.background is not None and not _is_called(
+            self.synonyms[self.background]
+        ):
+            found[self.background] = BACKGROUND
+        return tuple(found)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,8 +127,7 @@ def checked(
         if not names:
             raise ClassListError("C01", f"{place} has no name")
         for name in names:
-            # Equal to a reader and to the text network.
-            key = unicodedata.normalize("NFC", " ".join(name.split()).casefold())
+            key = comparable(name)
             if key in seen and not allow_duplicates:
                 raise ClassListError(
                     "C02", f"{name!r} of {place} repeats a name of {seen[key]}"
@@ -125,6 +143,16 @@ def checked(
             "shorten the list",
         )
     return ClassList(tuple(synonyms), notes)
+
+
+def comparable(name: str) -> str:
+    """The same for names that are equal to a reader and to the text network."""
+    return unicodedata.normalize("NFC", " ".join(name.split()).casefold())
+
+
+def _is_called(names: Sequence[str]) -> bool:
+    """Whether "background" is one of the names."""
+    return any(comparable(name) == BACKGROUND for name in names)
 
 
 def _in_order(values: object, place: str) -> tuple:

@@ -268,14 +268,29 @@ class PhotoRun:
                     "--overwrite to replace it, or choose another folder with --out",
                 )
 
-    def _report(self, journal: Journal, status: str) -> None:
-        """Write the outcome of all photos so far."""
-        records = ((place, _record(journal, place)) for place in self.found)
-        photos = [
-            {"name": place.name, "source": place.origin}
-            | {key: record[key] for key in ("done", "error") if key in record}
-            for place, record in records
+    def _others(self, journal: Journal) -> list[Record]:
+        """The outcome of photos of an earlier run that this one does not ask for."""
+        asked = {place.name for place in self.found}
+        files = outputs.chosen_files(self.write).values()
+        return [
+            _outcome(name, record.get("file", {}).get("path"), record)
+            for (kind, name), record in journal.records.items()
+            if kind == PHOTO and name not in asked
+            if "error" in record or all((self.out / name / f).is_file() for f in files)
         ]
+
+    def _report(self, journal: Journal, status: str) -> None:
+        """Write the outcome of all photos so far.
+
+        A run that is limited to some photos of an earlier one keeps the others.
+        """
+        photos = [
+            _outcome(place.name, place.origin, _record(journal, place))
+            for place in self.found
+        ]
+        photos += self._others(journal)
+        if status == "complete" and any("error" in photo for photo in photos):
+            status = "partial"
         report = {
             "schema": SCHEMA,
             "status": status,
@@ -292,13 +307,19 @@ class PhotoRun:
             raise OutputError.cannot_write(self.report_path, error) from error
 
 
+def _outcome(name: str, source: str | None, record: Record) -> Record:
+    """What became of a photo, for the report."""
+    known = {key: record[key] for key in ("done", "error") if key in record}
+    return {"name": name, "source": source, **known}
+
+
 def _record(journal: Journal, place: FoundPhoto) -> Record:
     return journal.records.get((PHOTO, place.name), {})
 
 
 def _noted(event: Event, file: Record) -> Record:
     if isinstance(event, Failed):
-        return {"error": str(event.error)}
+        return {"error": str(event.error), "file": file}
     return {"done": True, "file": file, "sha256": event.result.photo.sha256}
 
 

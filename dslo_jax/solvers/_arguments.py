@@ -4,6 +4,7 @@ import math
 from numbers import Integral
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -28,8 +29,8 @@ def require_tolerance(value: Any) -> None:
 
 
 def require_threshold(value: Any) -> None:
-    """Refuse everything but a number in (0, 1]."""
-    if not 0 < _as_number(value) <= 1:
+    """Refuse everything but a number in (0, 1]; a traced one has no value yet."""
+    if not isinstance(value, jax.core.Tracer) and not 0 < _as_number(value) <= 1:
         raise ValueError(
             f"`threshold` is {value!r}, expected a number in (0, 1]; the paper uses 0.3"
         )

@@ -22,15 +22,17 @@ class Walk(NamedTuple):
 Arrive = Callable[[Array, Walk, Array], tuple[Walk, Float[Array, " classes"]]]
 """Function of the new state, the walk and ``num_steps`` to the next walk and error."""
 
+Threshold = float | Float[Array, ""]
 
-def begin_saturation(mass: Array, patch_axis: int, threshold: float) -> Walk:
+
+def begin_saturation(mass: Array, patch_axis: int, threshold: Threshold) -> Walk:
     """The walk before the first step: patches above the threshold have arrived."""
     peak = jnp.max(mass, axis=patch_axis, keepdims=True)
     state = mass / jnp.where(peak > 0, peak, 1)
     return Walk(state, jnp.where(state > threshold, 0, jnp.full_like(state, jnp.inf)))
 
 
-def by_saturation(patch_axis: int, threshold: float, interpolate: bool) -> Arrive:
+def by_saturation(patch_axis: int, threshold: Threshold, interpolate: bool) -> Arrive:
     """A patch arrives when its state, scaled to maximum 1, exceeds the threshold."""
 
     def arrive(state: Array, walk: Walk, num_steps: Array) -> tuple[Walk, Array]:
@@ -51,7 +53,7 @@ def by_saturation(patch_axis: int, threshold: float, interpolate: bool) -> Arriv
     return arrive
 
 
-def by_increment(patch_axis: int, threshold: float) -> Arrive:
+def by_increment(patch_axis: int, threshold: Threshold) -> Arrive:
     """A patch arrives when a step moves its state by at most the threshold."""
 
     def arrive(state: Array, walk: Walk, num_steps: Array) -> tuple[Walk, Array]:

@@ -64,7 +64,7 @@ class Discrepancy(abc.ABC):
 
     Subclasses are frozen dataclasses whose fields are their options, so that they are
     hashable and can be static arguments of ``jax.jit``. Your own subclass needs a
-    ``name`` and the method ``solve``:
+    ``name`` and the method ``solve``::
 
         @dataclass(frozen=True)
         class Propagation(Discrepancy):
@@ -80,6 +80,10 @@ class Discrepancy(abc.ABC):
     flat_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """The names of fields on the command line, in files and in results. Fields without
     such a name can be set in Python only."""
+
+    traced: ClassVar[tuple[str, ...]] = ()
+    """The fields that may be traced numbers while ``solve`` is compiled, so that one
+    program serves all of their values."""
 
     @property
     def needs_affinity(self) -> bool:

@@ -82,7 +82,7 @@ class Divergence(Discrepancy):
     """The pointwise divergence (Eq. 2) as a discrepancy.
 
     Args:
-        direction: See ``kl_map``.
+        direction: Which distribution the logarithm is weighted with; see ``kl_map``.
 
     Raises:
         ValueError: The direction is unknown.

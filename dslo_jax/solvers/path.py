@@ -142,10 +142,11 @@ class OptimalPath(Discrepancy):
     """The optimal path (Eq. 3) as a discrepancy; its fields are those of the function.
 
     Args:
-        epsilon: As for ``optimal_path``, like all other options.
-        max_steps: Cap on the number of Sinkhorn steps.
-        tolerance: Error that ends a class; 0 runs exactly ``max_steps``.
-        norm: Norm. of Eq. 3 over the patches of a class.
+        epsilon: Regulariser of the transport, > 0: a small one keeps mass together, a
+            great one spreads it.
+        max_steps: Cap on the number of Sinkhorn steps, at least 1.
+        tolerance: Error that ends a class, at least 0; 0 runs exactly ``max_steps``.
+        norm: Norm. of Eq. 3 over the patches of a class; see ``optimal_path``.
         domain: As for ``sinkhorn``; for ``"auto"``, ``attempts`` has the kernel first.
         support: ``fitted`` sets this or ``pairs``, if neither is set.
         pairs: See ``support``.
@@ -163,6 +164,8 @@ class OptimalPath(Discrepancy):
             "norm": "norm",
         }
     )
+
+    traced: ClassVar[tuple[str, ...]] = ("epsilon",)
 
     epsilon: float = 0.1
     max_steps: int = 50

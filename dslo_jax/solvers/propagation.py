@@ -48,7 +48,7 @@ class LabelPropagation(Discrepancy):
     Args:
         alpha: Weight of the neighbours, in [0, 1); the walk takes
             ``alpha / (1 - alpha)`` steps on average before it restarts.
-        max_steps: Cap on the number of steps.
+        max_steps: Cap on the number of steps, at least 1.
         tolerance: ``error`` at which a class stops; 0 runs exactly ``max_steps``.
 
     Raises:
@@ -59,6 +59,8 @@ class LabelPropagation(Discrepancy):
     flat_names: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"alpha": "propagation_alpha", "max_steps": "propagation_steps"}
     )
+
+    traced: ClassVar[tuple[str, ...]] = ("alpha",)
 
     alpha: float = 0.9
     max_steps: int = 200

@@ -4,8 +4,9 @@ The plan ``diag(row) K diag(column)`` is never formed (``_scaling``, ``_log_doma
 ``docs/solvers/theory.md`` derives why the result is exact.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
@@ -17,6 +18,7 @@ from dslo_jax.solvers._domains import (
     require_options,
     solve,
 )
+from dslo_jax.solvers._geometry import cost_and_epsilon
 from dslo_jax.solvers._log_domain import NOTHING
 from dslo_jax.solvers._rows import prepare
 from dslo_jax.solvers._scaling import Options, mean_cost
@@ -54,10 +56,11 @@ class SinkhornSolution(NamedTuple):
 
 def sinkhorn(
     source: Float[Array | np.ndarray, "classes patches"],
-    cost: Float[Array | np.ndarray, "patches targets"],
+    cost: Float[Array | np.ndarray, "patches targets"] | Any,
     *,
     target: Float[Array | np.ndarray, " targets"] | None = None,
-    epsilon: float | Float[Array, ""] = 0.1,
+    epsilon: float | Float[Array, ""] | None = None,
+    initial: Float[Array | np.ndarray, " targets"] | None = None,
     max_steps: int = 50,
     tolerance: float = 1e-5,
     domain: Domain = "auto",
@@ -65,10 +68,10 @@ def sinkhorn(
 ) -> SinkhornSolution:
     """Scale a Gibbs kernel to the given marginals, for all classes at once (Eq. 6-8).
 
-    The first column scaling is 1. A step updates the row scaling, then the column
-    scaling. Distances are measured in Hilbert's metric, ``max - min`` of
-    ``log(new / old)`` over the columns, in which a step is a contraction. ``error``
-    estimates the distance of the scalings from the solution: Banach's
+    The first column scaling is 1, or that of ``initial``. A step updates the row
+    scaling, then the column scaling. Distances are measured in Hilbert's metric, ``max
+    - min`` of ``log(new / old)`` over the columns, in which a step is a contraction.
+    ``error`` estimates the distance of the scalings from the solution: Banach's
     ``change * k / (1 - k)`` with ``k`` from the ratio of changes, and the rounding
     errors of all steps. It is no bound: on a grid of costs and epsilons, from the third
     step on, the true error was at most 4 times as large (``docs/solvers/theory.md``).
@@ -76,10 +79,18 @@ def sinkhorn(
 
     Args:
         source: Row marginals, at least 0; scaled to the mass of ``target``.
-        cost: Cost from patch (row) to target (column); any sign.
+        cost: Cost from patch (row) to target (column); any sign. Or an object with
+            ``cost_matrix`` and ``epsilon``, such as a ``Geometry`` of OTT-JAX.
         target: Column marginals, at least 0, shared by the classes. Default:
             uniform with mass 1.
-        epsilon: Regulariser, > 0, in units of the cost. May be traced.
+        epsilon: Regulariser, > 0, in units of the cost. May be traced. Default: that of
+            the geometry, or the 0.1 of the paper.
+        initial: Column potentials to begin with, for all classes, such as ``g`` of a
+            solution of OTT-JAX; minus infinity, where the target is 0, counts as 0.
+            Default: 0. It has no gradient, and few steps from a good one give gradients
+            of few steps: leave it out to differentiate. From a solution the steps do
+            not show how fast they converge: a class may end as ``STALLED``, with an
+            error that is a bound and far too large.
         max_steps: Cap on the number of steps.
         tolerance: Stops a class whose ``error`` is at most this. 0 runs exactly
             ``max_steps``, as the paper does.
@@ -87,10 +98,8 @@ def sinkhorn(
             the kernel underflows or overflows or cancellation loses more than 1e-5,
             unless all of its mass lies in one row, where the plan is known. ``"log"``
             adds logarithms: it works for any epsilon, one class after another, and is
-            tens
-                of
-            times slower. ``"auto"`` solves in the log domain the classes that the
-            kernel cannot solve.
+            tens of times slower. ``"auto"`` solves in the log domain the classes that
+            the kernel cannot solve.
         record: Whether to return the error after every step.
 
     Returns:
@@ -102,7 +111,8 @@ def sinkhorn(
         range of the costs is greater than 2^23 epsilon).
 
     Raises:
-        ValueError: A shape or an option is out of range.
+        ValueError: A shape or an option is out of range, or a geometry has no dense
+            cost or no fixed epsilon.
 
     Example:
         >>> source = jnp.asarray([[0.5, 0.5, 0.0]])  # one class, three patches
@@ -115,34 +125,54 @@ def sinkhorn(
         blocks do not divide the rows evenly, also a copy of a cost of up to 16 MiB, or
         a third block. GPUs and TPUs compute several blocks at once, of up to 16 MiB.
     """
-    source, cost = as_arrays(source, cost)
+    given, regulariser = cost_and_epsilon(cost, epsilon)
+    source, given = as_arrays(source, given)
     require_source(source)
-    if cost.ndim != 2 or cost.shape[0] != source.shape[1] or cost.shape[1] == 0:
+    if given.ndim != 2 or given.shape[0] != source.shape[1] or given.shape[1] == 0:
         raise ValueError(
-            f"`cost` has shape {cost.shape}, expected [{source.shape[1]}, targets] "
+            f"`cost` has shape {given.shape}, expected [{source.shape[1]}, targets] "
             f"for a `source` of shape {source.shape}; transpose it or match the grids"
         )
     target = None if target is None else jnp.asarray(target)
-    if target is not None and target.shape != cost.shape[1:]:
+    if target is not None and target.shape != given.shape[1:]:
         raise ValueError(
-            f"`target` has shape {target.shape}, expected {cost.shape[1:]} for a "
-            f"`cost` of shape {cost.shape}; it is shared by the classes"
+            f"`target` has shape {target.shape}, expected {given.shape[1:]} for a "
+            f"`cost` of shape {given.shape}; it is shared by the classes"
         )
+    start = _start(initial, given)
+    if start is not None:
+        given = given - start[None]  # potentials of this cost begin with 0
     options = Options(max_steps, tolerance, domain, record)
-    require_options(epsilon, options)
-    problem, fault = prepare(source, cost, target, epsilon, Reading())
+    require_options(regulariser, options)
+    problem, fault = prepare(source, given, target, regulariser, Reading())
     solved = solve(problem, fault, options)
     classes, patches = source.shape
     row = solved.row_log.reshape(classes, -1)[:, :patches]
+    column = _potential(solved.column_log, problem.epsilon)
     return SinkhornSolution(
-        _potential(row, problem.epsilon) + mean_cost(cost.astype(row.dtype))[None],
-        _potential(solved.column_log, problem.epsilon),
+        _potential(row, problem.epsilon) + mean_cost(given.astype(row.dtype))[None],
+        column if start is None else column + start[None],
         solved.num_steps,
         solved.error,
         solved.reason == Reason.CONVERGED.value,
         solved.reason,
         by_steps(solved.history),
     )
+
+
+def _start(
+    initial: Float[Array | np.ndarray, " targets"] | None,
+    cost: Float[Array, "patches targets"],
+) -> Float[Array, " targets"] | None:
+    if initial is None:
+        return None
+    start = jax.lax.stop_gradient(jnp.asarray(initial))
+    if start.shape != cost.shape[1:]:
+        raise ValueError(
+            f"`initial` has shape {start.shape}, expected {cost.shape[1:]} for a "
+            f"`cost` of shape {cost.shape}; it is shared by the classes"
+        )
+    return jnp.where(jnp.isneginf(start), 0, start)
 
 
 def _potential(logs: Float[Array, "classes places"], epsilon: Array) -> Array:

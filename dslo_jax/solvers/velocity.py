@@ -66,7 +66,7 @@ def maximum_velocity(
     source: Float[Array | np.ndarray, "classes patches"],
     affinity: Float[Array | np.ndarray, "patches patches"],
     *,
-    threshold: float = 0.3,
+    threshold: float | Float[Array, ""] = 0.3,
     criterion: Criterion = "saturation",
     balancing_steps: int = 15,
     max_steps: int = 1000,
@@ -92,7 +92,8 @@ def maximum_velocity(
             on their scale.
         affinity: Non-negative attention from patch (row) to patch (column).
         threshold: The paper's tau, in (0, 1]. With 1 and ``"saturation"`` no patch
-            arrives, because no scaled state exceeds 1.
+            arrives, because no scaled state exceeds 1. May be traced; its range is not
+            checked then.
         criterion: Condition for the arrival of a patch.
         balancing_steps: Number of rounds of ``doubly_stochastic``.
         max_steps: Greatest number of steps of the chain. A patch that cannot be reached
@@ -126,10 +127,14 @@ def maximum_velocity(
     require_source(source)
     require_affinity(affinity, source)
     dtype = compute_dtype(source, affinity)
+    require_threshold(threshold)
     options = MaximumVelocity(
-        threshold, criterion, balancing_steps, max_steps, interpolate
+        criterion=criterion,
+        balancing_steps=balancing_steps,
+        max_steps=max_steps,
+        interpolate=interpolate,
     )
-    solve = partial(_solve, options=options, record=record)
+    solve = partial(_solve, threshold=threshold, options=options, record=record)
     return widened_on_cpu(solve, affinity, source.astype(dtype), dtype=dtype)
 
 
@@ -138,10 +143,12 @@ class MaximumVelocity(Discrepancy):
     """The maximum velocity (Eq. 12) as a discrepancy, with the function's options.
 
     Args:
-        threshold: As for ``maximum_velocity``, like all other options.
-        criterion: Condition for the arrival of a patch.
-        balancing_steps: Number of rounds of ``doubly_stochastic``.
-        max_steps: Greatest number of steps of the chain.
+        threshold: The paper's tau, in (0, 1]: a patch is reached when its state
+            exceeds it.
+        criterion: Condition for the arrival of a patch: ``saturation``, of M2N2, or
+            ``increment``, Eq. 12 as it is printed.
+        balancing_steps: Number of rounds of ``doubly_stochastic``, at least 1.
+        max_steps: Greatest number of steps of the chain, at least 1.
         interpolate: Whether arrivals are interpolated.
 
     Raises:
@@ -157,6 +164,8 @@ class MaximumVelocity(Discrepancy):
             "max_steps": "velocity_steps",
         }
     )
+
+    traced: ClassVar[tuple[str, ...]] = ("threshold",)
 
     threshold: float = 0.3
     criterion: Criterion = "saturation"
@@ -190,11 +199,15 @@ def _solve(
     affinity: Float[Array, "patches patches"],
     source: Float[Array, "classes patches"],
     *,
+    threshold: float | Float[Array, ""],
     options: MaximumVelocity,
     record: bool,
     is_widened: bool = False,
 ) -> VelocitySolution:
-    """Solve; the affinity may be narrower than the source (see ``widened_on_cpu``)."""
+    """Solve; the affinity may be narrower than the source (see ``widened_on_cpu``).
+
+    The threshold of ``options`` is not used.
+    """
     fault = find_fault(source)
     usable = fault == Reason.CONVERGED.value
     source = jnp.where(usable[:, None], source, 0)
@@ -206,11 +219,11 @@ def _solve(
     axis, max_steps = chain.patch_axis, options.max_steps
     mass = source if axis == 1 else source.T
     if options.criterion == "saturation":
-        start = begin_saturation(mass, axis, options.threshold)
-        arrive = by_saturation(axis, options.threshold, options.interpolate)
+        start = begin_saturation(mass, axis, threshold)
+        arrive = by_saturation(axis, threshold, options.interpolate)
     else:
         start = Walk(mass, jnp.full_like(mass, jnp.inf))
-        arrive = by_increment(axis, options.threshold)
+        arrive = by_increment(axis, threshold)
     is_solvable = fault == Reason.CONVERGED.value
     error = jnp.where(is_solvable, share_missing(start, axis), jnp.nan)
     start = begin(start, error)

@@ -116,6 +116,7 @@ def save_module(
     *,
     stem: str = "model",
     dtype: jax.typing.DTypeLike = jnp.float32,
+    rename: Callable[[str], str] = lambda key: key,
 ) -> None:
     """Write a module as a checkpoint folder that transformers or diffusers can load.
 
@@ -125,13 +126,14 @@ def save_module(
         config: The Hugging Face configuration of the module.
         stem: ``"model"`` (transformers) or ``"diffusion_pytorch_model"`` (diffusers).
         dtype: Type of floating parameters in the file; others keep their type.
+        rename: Maps the key of a parameter to the key in the file.
     """
     tensors = {}
     for path, variable in nnx.to_flat_state(nnx.state(module)):
         value = _to_file(np.asarray(variable.get_value()), path)
         if jnp.issubdtype(value.dtype, jnp.floating):
             value = value.astype(jnp.dtype(dtype))
-        tensors[_tensor_of(path)] = np.asarray(value, order="C")
+        tensors[rename(_tensor_of(path))] = np.asarray(value, order="C")
     with atomic_file(folder / f"{stem}.safetensors") as file:
         save_file(tensors, file.name, metadata={"format": "pt"})
     write_json(folder / "config.json", config)

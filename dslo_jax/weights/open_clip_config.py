@@ -98,6 +98,8 @@ def translate_config(
     model = _Fields(content, f"{source} has ")
     if "model_cfg" in content:
         model = model.part("model_cfg")
+    if model.get("init_logit_bias") is not None:
+        raise model.wrong("init_logit_bias", "it unset (SigLIP is not supported)")
     model.refuse_others(_MODEL)
     act = "quick_gelu" if model.get("quick_gelu") else "gelu"
     return {

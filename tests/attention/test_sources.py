@@ -34,8 +34,14 @@ def source(pipeline, tmp_path_factory):
         return load_affinity(pipeline[0], options=AffinityOptions(size=16))
 
 
-def test_affinity_equals_diffusers(pipeline):
+@pytest.mark.parametrize("version", [1, 2])
+def test_affinity_equals_diffusers(pipeline, version, tmp_path):
+    """Of folders like those of Stable Diffusion 1 and 2."""
     folder, (vae, unet, text_encoder) = pipeline
+    if version == 1:
+        folder = tmp_path
+        parts = diffusion.save_pipeline(folder, seed=23, version=1)
+        vae, unet, text_encoder = parts
     source = load_affinity(folder, options=AffinityOptions(size=24, timestep=3))
     assert source.grid == (12, 12)
     pixels = np.random.default_rng(2).uniform(size=(2, 24, 24, 3)).astype(np.float32)
@@ -206,9 +212,36 @@ def test_other_choices_share_the_network(registers):
         other.encode(jnp.zeros((1, 40, 40, 3)))
 
 
+def test_affinity_of_a_dinov3_equals_transformers(tmp_path):
+    network = save_vit(tmp_path, "dinov3_vit", seed=3, shape=(2, 24, 3))
+    source = load_affinity(tmp_path, options=AffinityOptions(size=56, layers=(0, "-1")))
+    assert (source.grid, source.downscaling) == ((7, 7), downscaling_of(tmp_path))
+    assert source.options.layers == (("layers.0", 1.0), ("layers.1", 1.0))
+    pixels = np.random.default_rng(2).uniform(size=(2, 56, 56, 3)).astype(np.float32)
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    normalised = torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        attentions = network(normalised, output_attentions=True).attentions
+    expected = sum(each.double().mean(dim=1)[:, 5:, 5:].numpy() for each in attentions)
+    expected /= expected.sum(-1, keepdims=True)
+    with jax.default_matmul_precision("highest"):
+        affinity = np.asarray(jax.jit(lambda source, x: source(x))(source, pixels))
+    assert np.abs(affinity - expected).max() <= 2e-5 * expected.max()
+    assert set(source.work()) == {"vit", "aggregation"}
+
+
+def test_a_dinov3_without_attention_is_refused(tmp_path):
+    """The variants that are convolutional networks."""
+    (tmp_path / "config.json").write_text('{"model_type": "dinov3_convnext"}')
+    with pytest.raises(CheckpointError, match="no self-attention; take a vision") as e:
+        load_affinity(tmp_path)
+    assert e.value.code == "W06"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"noise_seed": 0}, "noise_seed = 0.*leave it at -1"),
         ({"size": 60}, "affinity_size = 60 is not a multiple of 8.*use 64"),
         ({"size": 100}, "use 64 or 128"),
         ({"timestep": 100}, "timestep = 100.*leave it at 0"),
@@ -281,7 +314,8 @@ def _vocabulary(folder) -> dict[str, int]:
 
 
 def _pad_id(folder) -> int:
-    return _vocabulary(folder)["!"]
+    special = json.loads((folder / "tokenizer" / "special_tokens_map.json").read_text())
+    return _vocabulary(folder)[special["pad_token"]]
 
 
 def _start_and_end(folder) -> list[int]:

@@ -7,20 +7,19 @@ from pathlib import Path
 
 import jax
 import pytest
-from jax.sharding import SingleDeviceSharding
 
 from dslo_jax import cli
 from dslo_jax.bench.compile import measure, report, targets
 from dslo_jax.bench.compile.gpus import GPUS, describe_gpu
 from dslo_jax.bench.compile.stages import (
     NETWORKS,
-    Place,
     Size,
     make_cases,
     sizes_alike,
     stage_names,
 )
 from dslo_jax.bench.compile.targets import CHIPS
+from dslo_jax.pipeline import Placement
 
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +28,7 @@ SIZE = Size(256, 8, 2, "float32")
 
 @pytest.fixture
 def place():
-    device = SingleDeviceSharding(jax.devices("cpu")[0])
-    return Place(lambda *axes: device)
+    return Placement(jax.devices("cpu")[0], only_shapes=True)
 
 
 @pytest.fixture

@@ -65,10 +65,12 @@ def save_clip(
     return network
 
 
-def save_text_encoder(folder: Path, *, seed: int, prefix: str = "") -> CLIPTextModel:
+def save_text_encoder(
+    folder: Path, *, seed: int, prefix: str = "", activation: str = "gelu"
+) -> CLIPTextModel:
     """Write a standalone text model, its keys with a prefix as old files have it."""
     config = CLIPTextConfig(
-        **_transformer(2, 32, 4, "gelu", 1e-5),
+        **_transformer(2, 32, 4, activation, 1e-5),
         vocab_size=VOCAB_SIZE,
         eos_token_id=2,
         bos_token_id=0,

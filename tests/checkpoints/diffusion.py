@@ -79,22 +79,30 @@ def save_vae(
 
 
 def save_pipeline(
-    folder: Path, *, seed: int
+    folder: Path, *, seed: int, version: int = 2
 ) -> tuple[AutoencoderKL, UNet2DConditionModel, CLIPTextModel]:
-    """Write the parts of a pipeline.
+    """Write the parts of a pipeline like those of Stable Diffusion 1 or 2.
 
     As in Stable Diffusion 2, two files of the tokenizer disagree on the pad token: it
-    is "!", as ``special_tokens_map.json`` says.
+    is "!", as ``special_tokens_map.json`` says. Stable Diffusion 1 pads with the end of
+    the text, has 8 heads on every level (``attention_head_dim`` is their number),
+    convolutions around its transformers, and the text encoder of OpenAI's CLIP.
     """
-    save_tokenizer(folder / "tokenizer", pad_token="!")
+    pad = "!" if version == 2 else "<|endoftext|>"
+    save_tokenizer(folder / "tokenizer", pad_token=pad)
     settings = folder / "tokenizer" / "tokenizer_config.json"
     values = json.loads(settings.read_text()) | {"pad_token": "<|endoftext|>"}
     settings.write_text(json.dumps(values))
-    text_encoder = save_text_encoder(folder / "text_encoder", seed=seed)
+    text_encoder = save_text_encoder(
+        folder / "text_encoder",
+        seed=seed,
+        activation="gelu" if version == 2 else "quick_gelu",
+    )
     unet = save_unet(
         folder / "unet",
         seed=seed + 1,
         context_channels=text_encoder.config.hidden_size,
+        **({} if version == 2 else {"heads": 8, "linear": False}),
     )
     return save_vae(folder / "vae", seed=seed + 2), unet, text_encoder
 

@@ -1,4 +1,4 @@
-"""Tiny DINO and DINOv2 folders as transformers writes them, with seeded weights."""
+"""Tiny DINO folders as transformers writes them, with seeded weights."""
 
 from pathlib import Path
 
@@ -8,6 +8,8 @@ from transformers import (
     Dinov2Model,
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
     PreTrainedModel,
     ViTConfig,
     ViTModel,
@@ -24,6 +26,13 @@ NETWORKS = {
     ),
 }
 KINDS = tuple(NETWORKS)
+DINOV3 = {
+    "dinov3_vit": (
+        DINOv3ViTConfig,
+        DINOv3ViTModel,
+        {"intermediate_size": 72, "num_register_tokens": 4},
+    ),
+}
 
 
 def save_vit(
@@ -37,7 +46,7 @@ def save_vit(
     **fields: object,
 ) -> PreTrainedModel:
     """Write a vision transformer and return it; shape: depth, width, heads."""
-    config_type, network_type, usual = NETWORKS[kind]
+    config_type, network_type, usual = (NETWORKS | DINOV3)[kind]
     depth, width, heads = shape
     config = config_type(
         num_hidden_layers=depth,

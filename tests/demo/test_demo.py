@@ -9,9 +9,10 @@ from PIL import Image
 
 from dslo_jax import SegmenterConfig, pairs, scenes
 from dslo_jax.demo import __main__ as demo, sheet as sheets
-from dslo_jax.demo.sheet import MODES, SIZE, WORLD, Exhibit, Sheet, translate
+from dslo_jax.demo.sheet import COLUMNS, MODES, SIZE, WORLD, Exhibit, Sheet, translate
 from dslo_jax.demo.sheet_html import to_html
 from dslo_jax.demo.sheet_png import to_image
+from dslo_jax.demo.steps import KNOWN, Steps, points
 from dslo_jax.evaluation.metrics import IGNORE
 from dslo_jax.images import Photo
 from dslo_jax.outputs.page import percent
@@ -21,6 +22,7 @@ from dslo_jax.segmentation import ClassReport, Segmentation
 
 
 SEED = 13
+WIDTH = 1546
 
 
 def segmentation(labels, pixels, names, *, rejected=(), seconds=1.0, mode="path"):
@@ -42,6 +44,13 @@ def segmentation(labels, pixels, names, *, rejected=(), seconds=1.0, mode="path"
     )
 
 
+def rows_of(pixels, truth, classes):
+    """Right labels with a true affinity, and class 0 everywhere in all other rows."""
+    right = np.where(truth == IGNORE, 0, truth).astype(np.int32)
+    names = Steps(None, SegmenterConfig()).cells
+    return {row: right if row == KNOWN else 0 * right for row in names}
+
+
 def exhibit(classes=WORLD, seed=SEED, **options) -> Exhibit:
     """A scene whose path is right everywhere and whose other modes see class 0."""
 
@@ -52,7 +61,7 @@ def exhibit(classes=WORLD, seed=SEED, **options) -> Exhibit:
             labels = np.where(truth == IGNORE, 0, truth)
         return segmentation(labels, pixels, classes.titles, **options)
 
-    return sheets.show(seed, classes, segment)
+    return sheets.show(seed, classes, segment, rows_of)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +72,7 @@ def sheet() -> Sheet:
 
 @pytest.fixture(scope="module")
 def text(sheet) -> str:
-    return to_html(sheet, "made <today>")
+    return to_html(sheet, "next <words>", "made <today>")
 
 
 class TestTruth:
@@ -87,17 +96,27 @@ class TestTruth:
 class TestScores:
     def test_are_against_the_truth(self, sheet):
         assert sheet.scores["path"] == 1
-        assert 0 < sheet.scores["logits"] == sheet.scores["velocity"] < 0.1
+        assert sheet.scores["velocity, true affinity"] == 1
+        assert 0 < sheet.scores["baseline"] == sheet.scores["velocity"] < 0.1
         # Sky alone is found in 20 classes, or in those that these two scenes show.
         both = np.concatenate([each.truth.ravel() for each in sheet.world])
         share = np.mean(both == scenes.NAMES.index("sky"))
         expected = share / len(np.unique(both))
-        assert sheet.scores["logits"] == pytest.approx(expected)
+        assert sheet.scores["baseline"] == pytest.approx(expected)
 
     def test_of_words_without_truth_are_a_dash(self):
         nothing = exhibit(parse_classes(["dragon", "unicorn"]))
-        assert percent(nothing.confusion("path").mean_iou) == "-"
+        assert percent(nothing.scores["path"]) == "-"
         assert percent(0.4567) == "45.7 %"
+
+    def test_steps_say_what_each_row_adds(self, sheet):
+        steps = {step.row: step for step in sheet.steps}
+        low = sheet.scores["velocity"]
+        assert steps["I: logits"][2:] == (pytest.approx(low), "", None)
+        assert points(steps["I: logits"]) == ""
+        assert points(steps["V: IV + O.P."]) == "+0.0"
+        assert steps[KNOWN].gain == pytest.approx(1 - low)
+        assert points(steps[KNOWN]) == f"{100 - 100 * low:+.1f}"
 
     def test_times_are_medians_by_stage_and_mode(self):
         world = tuple(exhibit(seconds=seconds) for seconds in (1.0, 2.0, 9.0))
@@ -131,8 +150,8 @@ class TestPictures:
         shown = exhibit(rejected=("sea",))
         assert sheets.draw_map(shown, "path", scenes.NAMES.index("sea")) is None
         sheet = Sheet((shown,), shown)
-        assert "rejected" in to_html(sheet, "")
-        assert to_image(sheet).width == 1296
+        assert "rejected" in to_html(sheet, "", "")
+        assert to_image(sheet).width == WIDTH
 
 
 class _Page(HTMLParser):
@@ -161,16 +180,20 @@ class TestPage:
         assert page.open == []
         assert "script" not in page.tags
         assert "link" not in page.tags
-        assert page.tags.count("img") >= 3 * 5
+        assert page.tags.count("img") >= 3 * len(COLUMNS)
         assert all(source.startswith("data:image/") for source in page.sources)
 
     def test_quotes_what_people_type(self, text):
-        assert "&lt;b&gt;dragon&lt;/b&gt;" in text
-        assert "<b>dragon" not in text
+        hostile = exhibit(split_classes('"<b>dragon</b>", ship'), rejected=())
+        asked = to_html(Sheet((exhibit(),), hostile), "", "")
+        assert "&lt;b&gt;dragon&lt;/b&gt;" in asked
+        assert "<b>dragon" not in asked
         assert "made &lt;today&gt;" in text
+        assert "<pre>next &lt;words&gt;</pre>" in text
 
     def test_says_how_well(self, text):
-        assert "<b>100.0 %</b>path" in text
+        assert "<b>100.0 %</b>velocity, true affinity" in text
+        assert "path, mIoU 100.0 %" in text
         assert "and no photographs" in text
 
 
@@ -197,23 +220,25 @@ def test_a_missing_checkpoint_is_told(tmp_path, monkeypatch, capsys):
 
 
 def test_from_scenes_to_sheet(tmp_path, monkeypatch, capsys):
-    loaded = []
+    def load(status):
+        def segment(mode, pixels, classes):
+            labels = np.zeros(SIZE)
+            return segmentation(labels, pixels, classes.titles, mode=mode)
 
-    def load(name, *, offline, announce):
-        loaded.append((name, offline))
-        announce("clip", True)
-        return lambda pixels, classes, *, mode: segmentation(
-            np.zeros(SIZE), pixels, classes.titles, mode=mode
-        )
+        return segment, rows_of
 
-    monkeypatch.setattr(demo.Segmenter, "from_pretrained", load)
+    monkeypatch.setattr(demo, "_load", load)
     out = tmp_path / "out"
     arguments = ["--seeds", str(SEED), "--classes", "ocean, cottage|peak, dragon"]
-    assert demo.main([*arguments, "--out", str(out)]) == 0
-    assert loaded == [("demo", True)]  # once for all modes
+    for seeds in (["--seeds", "9"], arguments):
+        (out / "scene-1").mkdir(parents=True, exist_ok=True)
+        assert demo.main([*seeds, "--out", str(out)]) == 0
     said = capsys.readouterr().out
     for words in (f"scene {SEED}", "own words", "baseline", "clip", "sheet.html"):
         assert words in said
+    assert f"segment {out / f'scene-{SEED}'}" in said.replace("\n", " ")
+    assert not (out / "scene-9").exists()  # of the demo before
+    assert (out / "scene-1").exists()  # not written by a demo
     drawn = scenes.draw_scene(SEED, size=SIZE).pixels
     with Image.open(out / f"scene-{SEED}" / "photo.png") as photo:
         np.testing.assert_array_equal(np.asarray(photo), drawn)
@@ -226,4 +251,4 @@ def test_from_scenes_to_sheet(tmp_path, monkeypatch, capsys):
                 assert len(maps) == classes
     assert (out / "sheet.html").stat().st_size > 50_000
     with Image.open(out / "sheet.png") as picture:
-        assert picture.width == 1296
+        assert picture.width == WIDTH

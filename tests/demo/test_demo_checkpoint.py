@@ -1,9 +1,11 @@
 """The bundled networks find what is drawn: on scenes that they were not trained on."""
 
+import numpy as np
 import pytest
 
 from dslo_jax import Segmenter, pairs, scenes
 from dslo_jax.demo.sheet import SIZE, WORLD
+from dslo_jax.demo.steps import KNOWN, Steps
 from dslo_jax.evaluation.metrics import Confusion
 
 
@@ -38,6 +40,16 @@ def test_labels_are_as_good_as_they_were(drawn, segmenter, mode):
     score = sum(counted, start=Confusion.empty(len(WORLD))).mean_iou
     low, high = BANDS[mode]
     assert low <= score <= high, f"mIoU {score:.4f}"
+
+
+def test_a_row_of_the_demo_has_the_labels_of_its_mode(drawn, segmenter):
+    scene, row = drawn[0], "VI: IV + M.V."
+    steps = Steps(segmenter.networks, segmenter.config)
+    found = steps(scene.pixels, scene.labels, WORLD, [row, KNOWN])
+    expected = segmenter(scene.pixels, WORLD, mode="velocity").labels
+    np.testing.assert_array_equal(found[row], expected)
+    wrong = {name: np.mean(labels != scene.labels) for name, labels in found.items()}
+    assert wrong[KNOWN] < wrong[row]
 
 
 def test_fits_into_the_wheel(drawn):

@@ -78,6 +78,7 @@ class StubSweep(Sweep):
         rng = np.random.default_rng(seed)
         labels = rng.integers(0, 3, sample.truth.shape, np.int32)
         return Measurement(
+            logits_seconds=None,
             labels=labels,
             confusion=Confusion.of(sample.truth, labels, 3),
             lost=seed % 2,

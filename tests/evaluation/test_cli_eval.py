@@ -28,7 +28,7 @@ def stubbed(monkeypatch):
         made.append(StubSweep({cell.config.solver.mode: cell for cell in cells}))
         return made[-1]
 
-    def load(options, pair):
+    def load(options, pair, **_):
         return measuring.Loaded(None, CIRCUMSTANCES | {"batch_size": options.batch})
 
     monkeypatch.setattr(evaluate, "Sweep", make)
@@ -245,6 +245,37 @@ def test_a_part_of_a_benchmark_is_told_before_anything_runs(
     assert f"warning: 3 {words}" in capsys.readouterr().err
 
 
+def test_a_benchmark_is_measured_as_a_published_method_does(
+    run, stubbed, folder, tmp_path
+):
+    root = folder.parent / "VOCdevkit" / "VOC2012"
+    for place, kind in (("JPEGImages", "images"), ("SegmentationClass", "masks")):
+        shutil.copytree(folder / kind, root / place)
+    for path in (root / "JPEGImages").iterdir():
+        path.rename(path.with_suffix(".jpg"))
+    names = root / "ImageSets" / "Segmentation" / "val.txt"
+    names.parent.mkdir(parents=True)
+    names.write_text("a\nb\nc\n")
+    options = ("--protocol", "clearclip", "--root", str(folder.parent))
+    assert run(*options, dataset=("voc21",))[0] == 0
+    found = metrics(tmp_path)
+    assert found["dataset"]["protocol"] == "clearclip"
+    assert found["dataset"]["background"] == ["background"]
+    assert found["classes"][:2] == ["background", "aeroplane"]
+    config = found["results"]["path"]["config"]
+    assert (config["short_side"], config["window"]) == (448, 448)
+    assert (config["background_scale"], config["background_threshold"]) == (50, 0.5)
+    # The same folder may not be continued as another protocol.
+    code, _, err = run("--root", str(folder.parent), dataset=("voc21",))
+    assert (code, "[O04]" in err) == (2, True)
+
+
+def test_large_photos_need_a_greater_limit(run, stubbed, tmp_path):
+    code, _, err = run("--max-pixels", "40")
+    assert (code, "I04" in err) == (cli.PARTIAL, True)
+    assert metrics(tmp_path)["scored"] == 0
+
+
 def test_no_warning_where_nothing_is_published(run, stubbed):
     assert "warning: " not in run()[2]
 
@@ -275,6 +306,10 @@ def test_a_limit_takes_the_first(run, stubbed, tmp_path):
         ("scenes", ("--seeds", "7"), ["FIRST:END"]),
         ("folder", ("--batch", "0"), ["--batch 0"]),
         ("folder", ("--limit", "0"), ["--limit 0"]),
+        ("folder", ("--max-pixels", "0"), ["--max-pixels 0"]),
+        ("folder", ("--protocol", "sclip"), ["--protocol sclip", "of all"]),
+        ("scenes", ("--protocol", "sclip"), ["--protocol sclip", "all, foreground"]),
+        ("voc21", ("--protocol", "foreground"), ["[O01]", "naclip, proxyclip"]),
         ("folder", ("--mode", "best"), ["mode", "velocity"]),
     ],
 )
@@ -301,16 +336,22 @@ def test_an_output_folder_that_is_a_file(run, stubbed, tmp_path):
 def test_the_networks_themselves(checkpoint, tmp_path, capsys):
     """Without a stub: two drawn scenes, and the same bytes after an interruption."""
     config = tmp_path / "base.toml"
-    config.write_text('affinity_size = 64\nshort_side = 64\ntemplates = "single"\n')
+    small = 'affinity_size = 64\nshort_side = 64\ntemplates = "single"\n'
+    config.write_text(small + "background_threshold = 0.06\n")
     arguments = (
         *("eval", "scenes", "--seeds", "0:3", "--size", "48x64", "--batch", "2"),
         *("--mode", "kl", "--model", str(checkpoint), "--config", str(config)),
+        *("--protocol", "foreground"),
     )
     assert cli.main([*arguments, "--out", str(tmp_path / "whole")]) == 0
     expected = (tmp_path / "whole" / "metrics.json").read_bytes()
     found = json.loads(expected)
     assert (found["precision"], found["batch_size"]) == ("float32", 2)
-    assert len(found["results"]["kl"]["photos"]) == 3
+    shares = [photo["unsure"] for photo in found["results"]["kl"]["photos"]]
+    assert len(shares) == 3
+    assert found["results"]["kl"]["unsure"] == pytest.approx(sum(shares) / 3)
+    page = (tmp_path / "whole" / "metrics.md").read_text()
+    assert f"{100 * sum(shares) / 3:.2f} % of the pixels are background" in page
     journal = (tmp_path / "whole" / "journal.jsonl").read_bytes()
     os.makedirs(tmp_path / "torn")
     torn = tmp_path / "torn" / "journal.jsonl"

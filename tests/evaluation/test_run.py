@@ -81,6 +81,7 @@ def without_seconds(found):
     found = copy.deepcopy(found)
     for cell in found["cells"].values():
         cell.pop("seconds", None)
+        cell.pop("logits_seconds", None)
     return found
 
 
@@ -164,6 +165,35 @@ def test_a_cell_that_failed_somewhere_has_no_score(finished, tables):
     assert "S03" in entry["error"][0]
     mixed = [{"error": "x"}, {"counts": []}]
     assert "miou" not in summarise(mixed, ["a", "b"])
+
+
+def test_the_time_of_the_logits_is_that_of_the_cell_that_computed_them(finished):
+    """All cells of this sweep share the logits of a batch, so one of them has it."""
+    journal, _ = finished
+    found = [
+        record["logits_seconds"]
+        for record in Journal(journal, HEADER).records.values()
+        if "logits_seconds" in record
+    ]
+    assert len(found) == 3  # photos, in two batches
+    assert min(found) > 0
+    means = ("lost", "false", "false_area", "num_steps", "converged", "ties")
+    record = {"counts": [], "seconds": 1.0, **dict.fromkeys(means, 0.0)}
+    timed = [record | {"logits_seconds": seconds} for seconds in (3.0, 1.0, 2.0)]
+    assert summarise([record, *timed], ["a", "b"])["logits_seconds"] == 2.0
+    assert "logits_seconds" not in summarise([record], ["a", "b"])
+
+
+def test_the_table_of_logits_shows_their_time(finished, tables):
+    _, found = finished
+    found = copy.deepcopy(found)
+    found["tables"][0]["name"] = "versatility"
+    for cell in tables[0].cells:
+        found["cells"][cell.key].pop("logits_seconds", None)
+    found["cells"][tables[0].cells[1].key]["logits_seconds"] = 0.25
+    lines = render(found).splitlines()
+    assert "| | logits | KL | seconds for the logits |" in lines
+    assert sum(line.endswith("| 0.25 |") for line in lines) == 1
 
 
 def test_a_result_is_strict_json(finished, tmp_path):

@@ -114,7 +114,7 @@ def test_only_what_a_pipeline_needs_is_fetched(local_hub):
     found = {path.name for path in folder.rglob("*") if path.is_file()}
     assert found == {
         *("model_index.json", "config.json", "merges.txt", "vocab.json"),
-        *("special_tokens_map.json", "tokenizer_config.json"),
+        *("special_tokens_map.json", "tokenizer_config.json", "scheduler_config.json"),
         *("model.safetensors", "diffusion_pytorch_model.safetensors"),
     }
 

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from dslo_jax.errors import CheckpointError
 from dslo_jax.models.clip import Clip, load_clip
-from dslo_jax.models.clip_attention import ATTENTIONS
 from dslo_jax.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from dslo_jax.models.clip_layers import attention_weights
 from dslo_jax.models.clip_text import TextModel, load_text_encoder
@@ -119,37 +118,6 @@ def torch_embed(vision, pixels):
     return torch.cat([cls, patches], 1) + positions, rows, columns
 
 
-def torch_dense(network, pixels, attention):
-    vision = network.vision_model
-    hidden, rows, columns = torch_embed(vision, pixels)
-    hidden = vision.pre_layrnorm(hidden)
-    mean = 0
-    for layer in vision.encoder.layers:
-        normed = layer.layer_norm1(hidden)
-        attn = layer.self_attn
-        q, k, v = (
-            f(normed).unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
-            for f in (attn.q_proj, attn.k_proj, attn.v_proj)
-        )
-        before, hidden = hidden, layer(hidden, None)
-        if attention.endswith("_mean"):
-            first, second = (
-                {"q": q, "k": k}[letter] for letter in attention.split("_")[0]
-            )
-            products = first @ second.transpose(-1, -2) / q.shape[-1] ** 0.5
-            mean = mean + products.softmax(-1)[..., 1:, 1:]
-    patches = hidden[:, 1:]
-    if attention == "maskclip":  # a mask that leaves a token nobody but itself
-        alone = torch.full((q.shape[2], q.shape[2]), -torch.inf).fill_diagonal_(0)
-        patches = layer(before, alone[None, None])[:, 1:]
-    if attention.endswith("_mean"):
-        mean = mean / len(vision.encoder.layers)
-        mixed = (mean @ v[:, :, 1:]).transpose(1, 2).flatten(2)
-        patches = attn.out_proj(mixed)
-    features = network.visual_projection(vision.post_layernorm(patches))
-    return F.normalize(features, dim=-1).unflatten(1, (rows, columns))
-
-
 # ---------------------------------------------------------------- vision
 
 
@@ -185,27 +153,6 @@ def test_native_size_equals_transformers(pair):
     expected = F.normalize(features, dim=-1)
     found = dense(clip, pixels, "vanilla")
     close(found.reshape(expected.shape), expected, TOLERANCE)
-
-
-@pytest.mark.parametrize("attention", ATTENTIONS)
-def test_dense_features(pair, attention):
-    """Odd and not square: 70 x 45 leaves partial patches below and right."""
-    network, clip = pair
-    pixels = photo(70, 45, batch=2)
-    found = dense(clip, pixels, attention)
-    expected = torch_dense(network, pixels, attention)
-    assert found.dtype == jnp.float32
-    close(found, expected, TOLERANCE)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=-1), 1, atol=1e-6)
-
-
-def test_the_variants_differ(pair):
-    """Otherwise the comparisons above could not tell queries from keys."""
-    _, clip = pair
-    found = [np.asarray(dense(clip, photo(70, 45, 2), name)) for name in ATTENTIONS]
-    for i, first in enumerate(found):
-        for second in found[:i]:
-            assert np.abs(first - second).max() > 0.05
 
 
 @one_shape
@@ -252,19 +199,21 @@ def bytes_of(size):
     return rng.integers(0, 256, (*size, 3), np.uint8)
 
 
-@pytest.mark.parametrize("attention", ATTENTIONS)
-def test_features_do_not_depend_on_the_padding(any_clip, attention):
-    """Photos of several sizes in one batch, each alone, and without padding."""
+def test_features_do_not_depend_on_the_padding(any_clip):
+    """Photos of several sizes in one batch, each alone, and without padding.
+
+    ``test_dense_clip.py`` has the same for other attentions than the default.
+    """
     side = any_clip.config.vision.patch_size
     native = any_clip.config.vision.image_size
     photos = [bytes_of(size) for size in (*SIZES, (native, native))]
-    together = np.asarray(dense_patches(any_clip, cut(any_clip, photos), attention))
+    together = np.asarray(dense_patches(any_clip, cut(any_clip, photos), "kk_mean"))
     assert together.shape[:2] == (len(photos), LONGEST)
     for photo, found in zip(photos, together, strict=True):
-        alone = dense_patches(any_clip, cut(any_clip, [photo]), attention)[0]
+        alone = dense_patches(any_clip, cut(any_clip, [photo]), "kk_mean")[0]
         np.testing.assert_allclose(found, alone, atol=2e-6)
         pixels = photo[None].astype(np.float32) / 255
-        expected = dense(any_clip, pixels, attention).reshape(-1, found.shape[-1])
+        expected = dense(any_clip, pixels, "kk_mean").reshape(-1, found.shape[-1])
         assert len(expected) == (photo.shape[0] // side) * (photo.shape[1] // side)
         np.testing.assert_allclose(found[: len(expected)], expected, atol=2e-6)
 
@@ -276,34 +225,6 @@ def any_clip(request):
     vision = ClipVisionConfig(48, 64, 3, 4, image_size=3 * side, patch_size=side)
     text = ClipTextConfig(600, 32, 32, 1, 1)
     return Clip(ClipConfig(text, vision, projection_dim=24), rngs=nnx.Rngs(side))
-
-
-@pytest.mark.parametrize("attention", ATTENTIONS)
-def test_no_attention_looks_at_the_padding(any_clip, attention):
-    """Whatever the padding shows, the features of the photo are the same bits."""
-    patches = cut(any_clip, [bytes_of((70, 70))])
-    expected = dense_patches(any_clip, patches, attention)
-    is_real = np.array(patches.is_real)
-    assert 0 < is_real.sum() < LONGEST
-    other = np.where(is_real[..., None, None, None], patches.pixels, 7)
-    found = dense_patches(any_clip, patches._replace(pixels=other), attention)
-    np.testing.assert_array_equal(found[is_real], expected[is_real])
-    assert np.abs(found[~is_real] - expected[~is_real]).max() > 1e-3
-
-
-def test_memory_does_not_grow_with_depth():
-    """The weights of one layer at a time, whatever the compiler would rather do."""
-    heads, side, held = 4, 20, []
-    for depth in (2, 6):
-        vision = ClipVisionConfig(32, 32, depth, heads, image_size=16, patch_size=4)
-        text = ClipTextConfig(600, 32, 32, 1, 1)
-        config = ClipConfig(text, vision, projection_dim=8)
-        clip = nnx.eval_shape(lambda config=config: Clip(config, rngs=nnx.Rngs(0)))
-        pixels = jax.ShapeDtypeStruct((1, 4 * side, 4 * side, 3), jnp.float32)
-        program = dense.lower(clip, pixels, "qk_mean").compile()
-        held.append(program.memory_analysis().temp_size_in_bytes)
-    weights = 4 * heads * side**4
-    assert (held[1] - held[0]) / 4 < weights / 2
 
 
 def test_kk_mean_is_the_default():

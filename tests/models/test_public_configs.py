@@ -24,6 +24,7 @@ from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAEConfig
 from dslo_jax.models.vit_config import VitConfig
 from dslo_jax.weights import OneKey
+from dslo_jax.weights.open_clip_config import translate_config
 
 
 _TEXT = {"model_type": "clip_text_model", "bos_token_id": 0, "pad_token_id": 1}
@@ -288,6 +289,61 @@ def test_what_a_public_config_means(read, stated, meaning):
     if stated.get("architectures"):
         untyped = {**stated, "model_type": None}
         assert read.from_dict(untyped) == meaning
+
+
+def _open_clip(embed, vision, text, **more):
+    """A configuration of open_clip: layers, width, patch and more; layers to heads."""
+    layers, width, patch, others = vision
+    both = {"image_size": 224, "layers": layers, "width": width, "patch_size": patch}
+    own = {"width": text[1], "heads": text[2], "layers": text[0]}
+    own |= {"context_length": 77, "vocab_size": 49408}
+    return {"embed_dim": embed, "vision_cfg": both | others, "text_cfg": own, **more}
+
+
+H14 = {"head_width": 80}
+BIG_G = {"head_width": 104, "mlp_ratio": 4.9231}
+OPEN_CLIP = {
+    # ViT-B-32, of LAION and DataComp
+    "b32": (
+        _open_clip(512, (12, 768, 32, {}), (12, 512, 8)),
+        ClipVisionConfig(768, 3072, 12, 12, 3, 224, 32, "gelu"),
+    ),
+    # ViT-B-16-quickgelu, of MetaCLIP and DFN
+    "b16-quick": (
+        _open_clip(512, (12, 768, 16, {}), (12, 512, 8), quick_gelu=True),
+        ClipVisionConfig(768, 3072, 12, 12, 3, 224, 16, "quick_gelu"),
+    ),
+    # ViT-H-14, of LAION
+    "h14": (
+        _open_clip(1024, (32, 1280, 14, H14), (24, 1024, 16)),
+        ClipVisionConfig(1280, 5120, 32, 16, 3, 224, 14, "gelu"),
+    ),
+    # ViT-H-14-378-quickgelu, of DFN
+    "h14-378": (
+        _open_clip(
+            1024,
+            (32, 1280, 14, H14 | {"image_size": 378}),
+            (24, 1024, 16),
+            quick_gelu=True,
+        ),
+        ClipVisionConfig(1280, 5120, 32, 16, 3, 378, 14, "quick_gelu"),
+    ),
+    # ViT-bigG-14, of LAION
+    "big-g": (
+        _open_clip(1280, (48, 1664, 14, BIG_G), (32, 1280, 20)),
+        ClipVisionConfig(1664, 8192, 48, 16, 3, 224, 14, "gelu"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPEN_CLIP)
+def test_what_a_configuration_of_open_clip_means(name):
+    stated, vision = OPEN_CLIP[name]
+    found = ClipConfig.from_dict(translate_config(json.loads(json.dumps(stated))))
+    assert found.vision == vision
+    assert found.projection_dim == stated["embed_dim"]
+    assert found.text.num_attention_heads == stated["text_cfg"]["heads"]
+    assert found.text.hidden_act == vision.hidden_act
 
 
 def test_half_of_a_clip_on_its_own():

@@ -139,7 +139,9 @@ def test_the_overlay_in_a_notebook_is_small(result):
 
 def test_a_name_that_the_list_has_twice(result):
     """As "bed" in the usual list of COCO-Object: no map and no area is lost."""
-    twice = dataclasses.replace(result, synonyms=(("bed",), ("bed",), ("c",), ("d",)))
+    pairs = zip(result.reports, ("bed", "bed", "c", "d"), strict=True)
+    reports = tuple(report._replace(name=name) for report, name in pairs)
+    twice = dataclasses.replace(result, reports=reports)
     with np.load(io.BytesIO(twice.files(("maps",))["maps.npz"])) as maps:
         assert list(maps) == ["bed", "bed (id 1)", "c", "d"]
         np.testing.assert_array_equal(maps["bed (id 1)"], result.discrepancy[1])

@@ -80,6 +80,19 @@ def test_the_device_gives_what_the_host_gives(segmenter, photos, mode, upsamplin
     assert_same(*both(segment))
 
 
+def test_the_background_is_that_of_the_host(segmenter, photos):
+    names = [*NAMES, "background"]
+
+    def segment():
+        options = {"background_threshold": 0.4, "background_scale": 4.0}
+        return segmenter.batch(photos, names, batch_size=2, mode="logits", **options)
+
+    host, device = both(segment)
+    assert_same(host, device)
+    assert [each.unsure for each in host] == [each.unsure for each in device]
+    assert all(0 < each.unsure < 1 for each in host)
+
+
 @pytest.mark.slow
 def test_labels_of_the_bundled_networks_are_the_same():
     segmenter = Segmenter.from_pretrained("demo", offline=True)
@@ -316,6 +329,20 @@ def test_warming_up_compiles_all_that_a_stream_needs(tokenizer, photos, mode):
         warm = num_compilations()
         segmenter.batch(photos, NAMES, batch_size=3)
     assert before < warm == num_compilations()
+
+
+def test_warming_up_compiles_windows_and_the_threshold(tokenizer, photos):
+    windows = {"short_side": 72, "window": 32, "window_stride": 16}
+    config = CONFIG.with_options(
+        mode="logits", background_threshold=0.3, background_scale=7.0, **windows
+    )
+    segmenter = Segmenter(colour_networks(tokenizer), config)
+    names = [*NAMES, "background"]
+    with by_device():
+        segmenter.warm_up(names, batch_size=3, sizes=SIZES)
+        warm = num_compilations()
+        segmenter.batch(photos, names, batch_size=3)
+    assert num_compilations() == warm
 
 
 def test_warming_up_a_cpu_compiles_what_shapes_determine(tokenizer, photos):

@@ -56,6 +56,24 @@ def test_classes_from_a_file(run, photo, tmp_path):
     assert code == 0
 
 
+def test_a_background_and_a_threshold(run, photo, tmp_path):
+    choice = ("--classes", "cat, wall", "--background", "sclip", *FAST)
+    threshold = ("--background-threshold", "1")
+    code, out, err = run(photo, *choice, *threshold)
+    assert (code, "background 100.0%" in out) == (0, True)
+    assert "100.0% of the pixels are below background_threshold" in err
+    (folder,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    found = json.loads((folder / "segmentation.json").read_text())
+    assert [each["name"] for each in found["classes"]] == ["cat", "wall", "background"]
+    assert found["unsure"] == 1
+    assert len(found["classes"][2]["synonyms"]) == 25  # without the wall
+    code, _, err = run(photo, "--classes", "cat, wall", *threshold, *FAST)
+    assert (code, "[O05]" in err, "--background" in err) == (2, True, True)
+    classes = ("--classes", "cat, background")
+    code, _, err = run(photo, *classes, "--background", "clearclip", *FAST)
+    assert (code, "[C02]" in err) == (3, True)
+
+
 def test_config_file_and_options_over_it(run, photo, tmp_path):
     config = tmp_path / "config.toml"
     config.write_text('mode = "path"\nepsilon = 0.05\n')
@@ -207,9 +225,7 @@ def test_a_folder_that_lacks_a_part_asks_nobody(run, photo, tmp_path, monkeypatc
     assert "demo" not in err
 
 
-def test_unknown_command_and_help(capsys):
-    assert cli.main(["paint"]) == 2
-    assert "dslo segment PHOTO" in capsys.readouterr().err
+def test_help(capsys):
     assert cli.main(["--help"]) == 0
     assert "dslo segment PHOTO" in capsys.readouterr().out
     assert cli.main(["segment", "--help"]) == 0

@@ -133,6 +133,20 @@ def test_a_limit_and_a_list_of_names(run, folder, tmp_path):
     assert results(tmp_path) == ["2.png"]
 
 
+def test_a_limit_on_a_finished_run_keeps_the_report_of_all(segment, tmp_path):
+    assert segment()[0] == 0
+    report = tmp_path / "out" / "run.json"
+    whole = json.loads(report.read_text())
+    code, out, _ = segment("--limit", "1")
+    assert (code, out.count(" -> ")) == (0, 0)
+    found = json.loads(report.read_text())
+    assert found.pop("written_utc") >= whole.pop("written_utc")
+    assert found == whole
+    (tmp_path / "out" / "2.png" / "labels.png").unlink()
+    segment("--limit", "1")
+    assert json.loads(report.read_text())["done"] == 2
+
+
 @pytest.mark.parametrize("option", ["--limit", "--batch", "--max-pixels"])
 def test_numbers_start_at_one(segment, option):
     code, _, err = segment(option, "0")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dslo_jax import Segmenter, scenes
+from dslo_jax.logits import ClipOptions
 from dslo_jax.pipeline import programs
 from dslo_jax.pipeline.sequences import sequence_lengths
 from dslo_jax.prompts import parse_classes
@@ -49,7 +50,9 @@ def test_sixty_photos_compile_few_programs(photos, batch_size):
         stage: count - before.get(stage, 0)
         for stage, count in programs_by_stage().items()
     }
-    lengths = sequence_lengths(64 + batch_size, 8)[:-1]  # none is the longest
+    lengths = sequence_lengths(ClipOptions(short_side=64 + batch_size), 8)[
+        :-1
+    ]  # none is the longest
     assert sum(compiled.values()) <= MOST, compiled
     assert compiled["features"] <= len(lengths), compiled
     others = [count for stage, count in compiled.items() if stage != "features"]

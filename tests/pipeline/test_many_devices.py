@@ -146,6 +146,16 @@ def test_photos_and_classes_over_devices(small, tmp_path):
 
 
 @pytest.mark.slow
+def test_windows_and_a_background_over_devices(small, tmp_path):
+    config = tmp_path / "base.toml"
+    windows = "window = 32\nwindow_stride = 16\nbackground_threshold = 0.5\n"
+    config.write_text(config.read_text() + windows)
+    numbers = ("--waitless", tmp_path, "1", "2", "2x2")
+    small = (*small, "--protocol", "foreground")
+    check_equal(finish(start(*numbers, "--", *small, count=4)))
+
+
+@pytest.mark.slow
 def test_the_bundled_networks_on_two_four_and_eight_devices(tmp_path):
     options = ("scenes", "--seeds", "0:13", "--model", "demo", "--batch", "8")
     numbers = ("1", "2", "4", "8", "2x4", "4x2")

@@ -125,6 +125,9 @@ def test_layers_that_are_named_and_the_usual_ones_share_a_variant(segmenter):
     networks = segmenter.networks
     usual = networks.affinity(CONFIG.affinity)
     assert networks.affinity(usual.module.options) is usual
+    for spelling in ("up0=0.5 up1=0.5", ((-3, 0.5), ("3", 0.5))):
+        short = CONFIG.with_options(affinity_layers=spelling).affinity
+        assert networks.affinity(short) is usual
 
 
 def test_other_options_of_attention_compile_no_encoder(segmenter, make_photo):

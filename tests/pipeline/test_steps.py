@@ -16,11 +16,13 @@ from dslo_jax.solvers import Discrepancy
 from tests.pipeline.colours import colour_networks
 
 
-BASE = SegmenterConfig.of(affinity_size=64, short_side=64, templates=("{}",))
-CLASSES = prompts.parse_classes(["cat", "sofa", "wall"])
+BASE = SegmenterConfig.of(
+    affinity_size=64, short_side=64, templates=("{}",), background_threshold=0.25
+)
+CLASSES = prompts.parse_classes(["cat", "sofa", "wall", "background"])
 # The table of `pipeline/batch.py`, read downwards: a step depends on what it starts
 # from. The guide of the labels is the photo, cut as the grid is.
-AFTER_LOGITS = {"logits", "prepared", "solved"}
+AFTER_LOGITS = {"logits", "confidence", "prepared", "solved"}
 SOLVER_OPTIONS = (
     *("epsilon", "path_steps", "tolerance", "norm"),
     *("threshold", "criterion", "balancing_steps", "velocity_steps"),
@@ -31,6 +33,9 @@ STEPS = {
     "clip_attention": {"features", *AFTER_LOGITS},
     "short_side": {"features", *AFTER_LOGITS},
     "resample": {"features", *AFTER_LOGITS},
+    "clip_shape": {"features", *AFTER_LOGITS},
+    "window": {"features", *AFTER_LOGITS},
+    "window_stride": {"features", *AFTER_LOGITS},
     "early_rejection": {"prepared", "solved"},
     "rejection_share": {"prepared", "solved"},
     "suppression": {"prepared", "solved"},
@@ -38,11 +43,14 @@ STEPS = {
     "source_scale": {"prepared", "solved"},
     "affinity_size": {"encoded", "affinity", "guide", *AFTER_LOGITS},
     "timestep": {"affinity", "solved"},
+    "noise_seed": {"affinity", "solved"},
     "affinity_layers": {"affinity", "solved"},
     "affinity_temperature": {"affinity", "solved"},
     "mode": {"solved"},
     **{name: {"solved"} for name in SOLVER_OPTIONS},
     **{name: set() for name in ("upsampling", "spatial_variance", "range_variance")},
+    "background_threshold": set(),
+    "background_scale": {"confidence"},
 }
 
 
@@ -100,7 +108,7 @@ def run(make_batch, memory, config):
         batch = make_batch(memory)
         for step in ("text", "features", "logits", "prepared", "encoded", "affinity"):
             getattr(batch, step)(config)
-        batch.labelled(config)
+        batch.class_labels(config)
     text = {"text"} if any(call.stage == "text" for call in calls) else set()
     return memory.computed | text, calls
 

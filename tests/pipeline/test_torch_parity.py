@@ -11,6 +11,7 @@ from checkpoints.clip import save_clip
 from checkpoints.diffusion import save_pipeline
 
 from dslo_jax import Segmenter, SegmenterConfig, images, prompts
+from dslo_jax.pipeline.sequences import photo_size
 from torch_bridge import reference
 
 
@@ -97,3 +98,53 @@ def test_maps_and_labels_equal_the_reference(pair, make_photo, mode, size):
     clear = ((top[0] - top[1]) > 2 * error).numpy()
     assert clear.mean() > 0.5
     np.testing.assert_array_equal(ours.labels[clear], theirs.labels.numpy()[clear])
+
+
+@pytest.mark.parametrize(
+    ("pair", "size", "shape"),
+    [(14, (77, 101), "aspect"), (16, (101, 77), "square")],
+    indirect=["pair"],
+)
+def test_windows_and_the_background_equal_the_reference(pair, make_photo, size, shape):
+    """For CLIP alone; half of the pixels are below the threshold."""
+    folder, segmenter, clip, _ = pair
+    patch = clip.config.vision_config.patch_size
+    photo, grid = make_photo(*size, seed=6), segmenter.networks.grid(CONFIG.affinity)
+    config = segmenter.config.with_options(
+        mode="logits", clip_shape=shape, window=3 * patch, window_stride=2 * patch
+    )
+    listed = prompts.with_background(CLASSES, "clearclip")
+    seen = images.resize_photo(photo, photo_size(size, config.clip, patch))
+    with torch.inference_mode():
+        features = reference.window_features(
+            clip,
+            torch.from_numpy(seen).float() / 255,
+            attention="kk_mean",
+            window=3 * patch,
+            stride=2 * patch,
+        )
+        tokenizer = prompts.load_tokenizer(folder / "clip")
+        text = reference.text_features(clip, tokenizer, listed.names, TEMPLATES)
+        logits = reference.class_logits(features, text, listed.class_of_name)
+        theirs = reference.segment_logits(
+            logits, torch.zeros(0, 0), grid, torch.from_numpy(photo), config=config
+        )
+        cosines = torch.einsum("hwd,nd->nhw", features, text)
+        scale = 300.0  # with random weights, cosines differ little
+        probability = torch.softmax(scale * reference.resize(cosines, grid), dim=0)
+        median = float(probability.amax(dim=0).median())
+        unsure = reference.unsure(cosines, grid, size, scale=scale, threshold=median)
+    ours = segmenter(
+        photo,
+        listed,
+        **config.clip.flat,
+        mode="logits",
+        background_threshold=median,
+        background_scale=scale,
+    )
+    expected = theirs.discrepancy.reshape(ours.discrepancy.shape)
+    np.testing.assert_allclose(ours.discrepancy, expected, atol=2e-5)
+    assert 0.2 < unsure.float().mean() < 0.8
+    assert ours.unsure == pytest.approx(float(unsure.float().mean()), abs=0.01)
+    labels = torch.where(unsure, listed.background, theirs.labels).numpy()
+    assert np.mean(ours.labels == labels) > 0.99  # but for rounding at the threshold

@@ -18,7 +18,7 @@ import numpy as np
 from dslo_jax import SegmenterConfig
 from dslo_jax.errors import ImageError
 from dslo_jax.images import FoundPhoto, read_photo
-from dslo_jax.ops import PixelLabels
+from dslo_jax.pipeline import ClassLabels
 from dslo_jax.prompts import parse_classes
 from dslo_jax.runs.photos import PhotoRun
 from dslo_jax.segmentation import assemble
@@ -41,7 +41,7 @@ class CannedSegmenter:
             labels = rng.integers(0, 3, (40, 56), np.int32)
             self.results[f"{index}.png"] = assemble(
                 read_photo(rng.integers(0, 256, (40, 56, 3), np.uint8)),
-                CLASSES.synonyms,
+                CLASSES,
                 np.arange(3, dtype=np.int32),
                 Solution(
                     value=rng.random((3, 16), np.float32),
@@ -50,7 +50,7 @@ class CannedSegmenter:
                     converged=np.ones(3, bool),
                     reason=np.zeros(3, np.int32),
                 ),
-                PixelLabels(labels, np.zeros(labels.shape, bool)),
+                ClassLabels(labels, ties=0.0),
                 grid=(4, 4),
                 timings=(),
                 config=SegmenterConfig(),

@@ -288,7 +288,7 @@ def test_what_changes_nothing_is_accepted(part, field, value):
     [
         (None, "embed_dim", 0, "a positive integer"),
         (None, "multimodal_cfg", {"layers": 12}, "it unset"),
-        (None, "init_logit_bias", -10, "it unset"),
+        (None, "init_logit_bias", -10, "it unset (SigLIP is not supported)"),
         (None, "vision_cfg", 5, "an object"),
         ("vision_cfg", "timm_model_name", "convnext_base", "it unset"),
         ("vision_cfg", "layers", [3, 4, 6, 3], "no ResNet"),

@@ -9,6 +9,7 @@ from torch_bridge.reference.clip import (
     class_logits as class_logits,
     dense_features as dense_features,
     text_features as text_features,
+    window_features as window_features,
 )
 from torch_bridge.reference.diffusion import (
     Diffusion as Diffusion,
@@ -22,6 +23,7 @@ from torch_bridge.reference.logits import (
     reject_classes as reject_classes,
     resize as resize,
     suppress as suppress,
+    unsure as unsure,
 )
 from torch_bridge.reference.markov import (
     doubly_stochastic as doubly_stochastic,

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from torch_bridge.reference.dense_clip import DEFINITIONS
+
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -25,44 +27,63 @@ def dense_features(
     Args:
         clip: A ``CLIPModel``.
         pixels: RGB in [0, 1], already resized. A last partial patch is dropped.
-        attention: Attention of the last block. ``vanilla`` is that of CLIP. With
-            ``maskclip``, each patch attends only to itself, with residual and MLP. For
-            others, the values of the last block are averaged with the mean over all
-            blocks of softmax(k k^T / sqrt(d)), softmax(q q^T / sqrt(d)) or softmax(q
-            k^T / sqrt(d)), for each head, without residual and MLP.
+        attention: One of ``dense_clip.DEFINITIONS``.
 
     Returns:
         Features on the grid of floor(height / patch) x floor(width / patch) patches.
+
+    Raises:
+        ValueError: There is no definition of ``attention``.
     """
+    if attention not in DEFINITIONS:
+        raise ValueError(
+            f"`attention` is {attention!r}, expected one of {', '.join(DEFINITIONS)}"
+        )
     vision = clip.vision_model
     batch = pixels.shape[:-3]
     tokens, grid = _embed(vision, pixels.reshape(-1, *pixels.shape[-3:]))
-    tokens = vision.pre_layrnorm(tokens)
-    *blocks, last = vision.encoder.layers
-    inputs = []
-    for block in blocks:
-        inputs.append(tokens)
-        tokens = block(tokens, attention_mask=None)
-    inputs.append(tokens)
-    if attention == "vanilla":
-        patches = last(tokens, attention_mask=None)[:, 1:]
-    elif attention == "maskclip":
-        values = last.self_attn.v_proj(last.layer_norm1(tokens))
-        tokens = tokens + last.self_attn.out_proj(values)
-        patches = (tokens + last.mlp(last.layer_norm2(tokens)))[:, 1:]
-    else:
-        total = _attention_map(last, tokens, attention)
-        for block, seen in zip(blocks, inputs[:-1], strict=True):
-            total = total + _attention_map(block, seen, attention)
-        # Drop the class token from rows and columns, without renormalising the rest.
-        mean_map = total[:, :, 1:, 1:] / len(inputs)
-        mixed = (
-            mean_map @ _heads(last.self_attn, last.layer_norm1(tokens), "v")[:, :, 1:]
-        )
-        merged = mixed.transpose(1, 2).flatten(2)
-        patches = last.self_attn.out_proj(merged)
+    tokens, blocks = vision.pre_layrnorm(tokens), list(vision.encoder.layers)
+    patches = DEFINITIONS[attention](blocks, tokens, grid)
     features = clip.visual_projection(vision.post_layernorm(patches))
     return F.normalize(features, dim=-1).reshape(*batch, *grid, -1)
+
+
+def window_features(
+    clip: Any,
+    pixels: Float[Tensor, "*batch height width 3"],
+    *,
+    attention: str,
+    window: int,
+    stride: int,
+) -> Float[Tensor, "*batch grid_height grid_width channels"]:
+    """Compute ``dense_features`` of sliding windows, and their mean for each patch.
+
+    Args:
+        clip: A ``CLIPModel``.
+        pixels: RGB in [0, 1], already resized to whole patches.
+        attention: As for ``dense_features``.
+        window: Side of a window in pixels, in whole patches; 0 for the whole photo.
+        stride: Distance between two windows in pixels, in whole patches. The last
+            window of a row or column is moved back to the border.
+
+    Returns:
+        Mean features, which are shorter than 1 where windows disagree.
+    """
+    if not window:
+        return dense_features(clip, pixels, attention=attention)
+    patch = clip.config.vision_config.patch_size
+    height, width = pixels.shape[-3:-1]
+    total, count = 0, torch.zeros(height // patch, width // patch, 1)
+    for top in _starts(height, window, stride):
+        for left in _starts(width, window, stride):
+            crop = pixels[..., top : top + window, left : left + window, :]
+            found = dense_features(clip, crop, attention=attention)
+            outside = left, width - left - crop.shape[-2]
+            outside += top, height - top - crop.shape[-3]
+            around = [0, 0, *(length // patch for length in outside)]
+            total = total + F.pad(found, around)
+            count += F.pad(torch.ones(*found.shape[-3:-1], 1), around)
+    return total / count.to(pixels.device)
 
 
 @torch.no_grad()
@@ -115,6 +136,12 @@ def class_logits(
     return torch.stack(classes)
 
 
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    """Where the windows along one side of a photo begin."""
+    last = max(length - window, 0)
+    return [*range(0, last, stride), last]
+
+
 def _embed(
     vision: Any, pixels: Float[Tensor, "batch height width 3"]
 ) -> tuple[Float[Tensor, "batch tokens channels"], tuple[int, int]]:
@@ -147,18 +174,3 @@ def _positions(table: Tensor, height: int, width: int) -> Tensor:
         align_corners=False,
     )
     return torch.cat([table[:1], sampled[0].flatten(1).T])
-
-
-def _attention_map(block: Any, tokens: Tensor, attention: str) -> Tensor:
-    """softmax(a b^T / sqrt(d)) over all tokens: [1, heads, tokens, tokens]."""
-    first, second = attention[:2]
-    normalised = block.layer_norm1(tokens)
-    left = _heads(block.self_attn, normalised, first)
-    right = left if first == second else _heads(block.self_attn, normalised, second)
-    return torch.softmax(left @ right.mT * left.shape[-1] ** -0.5, dim=-1)
-
-
-def _heads(attention: Any, tokens: Tensor, which: str) -> Tensor:
-    """Queries, keys or values of one block: [1, heads, tokens, channels]."""
-    projected = getattr(attention, f"{which}_proj")(tokens)
-    return projected.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)

@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dslo_jax.attention import AffinityOptions, Layers, find_layers, latent_layers
+from dslo_jax.models.unet_config import UNetConfig
+
 
 UP_LAYERS = (
     ("up_blocks.3.attentions.0", 0.5),
@@ -34,6 +37,28 @@ class Diffusion(NamedTuple):
     unet: Any
     text_encoder: Any
     tokenizer: Any
+
+
+def layers_to_read(unet: Any, options: AffinityOptions) -> Layers:
+    """The layers of some options by their full names.
+
+    Args:
+        unet: A ``UNet2DConditionModel``.
+        options: Options of the affinity.
+
+    Raises:
+        ValueError: The options want noise, which is not implemented here.
+        OptionError: A layer does not exist, or a weight cannot be used (``O01``).
+    """
+    if options.noise_seed >= 0:
+        raise ValueError(
+            f"noise_seed = {options.noise_seed}, but the pipeline in PyTorch adds no "
+            "noise; leave it at -1"
+        )
+    if not options.layers:
+        return UP_LAYERS
+    names = latent_layers(UNetConfig.from_dict(unet.config))
+    return find_layers(options.layers, names, "this UNet at full resolution")
 
 
 @torch.no_grad()

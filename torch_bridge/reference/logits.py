@@ -72,6 +72,27 @@ def normalize(
     return torch.softmax(masked, dim=1)
 
 
+def unsure(
+    cosines: Float[Tensor, "names height width"],
+    grid: tuple[int, int],
+    size: tuple[int, int],
+    *,
+    scale: float,
+    threshold: float,
+) -> Bool[Tensor, "photo_height photo_width"]:
+    """Find the pixels in which no name is probable enough, so that they are background.
+
+    Args:
+        cosines: Cosine of every name in every patch of CLIP.
+        grid: Height and width of the grid on which probabilities are computed.
+        size: Height and width of the photo, to which they are enlarged.
+        scale: Factor on the cosines before the softmax over the names.
+        threshold: Least probability of the most probable name.
+    """
+    probability = torch.softmax(scale * resize(cosines, grid), dim=0).amax(dim=0)
+    return resize(probability[None], size)[0] < threshold
+
+
 def _confidence(logits: Tensor, method: Suppression) -> Tensor:
     if method == "minmax":
         low = logits.amin(dim=1, keepdim=True)

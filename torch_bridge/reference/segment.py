@@ -11,8 +11,12 @@ from torch import Tensor
 from dslo_jax import solvers
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.solvers import Discrepancy
-from torch_bridge.reference.clip import class_logits, dense_features, text_features
-from torch_bridge.reference.diffusion import UP_LAYERS, Diffusion, diffusion_affinity
+from torch_bridge.reference.clip import class_logits, text_features, window_features
+from torch_bridge.reference.diffusion import (
+    Diffusion,
+    diffusion_affinity,
+    layers_to_read,
+)
 from torch_bridge.reference.divergence import kl_map
 from torch_bridge.reference.logits import normalize, reject_classes, resize, suppress
 from torch_bridge.reference.markov import maximum_velocity
@@ -87,7 +91,13 @@ def segment(
     features = _timed(
         seconds,
         "clip",
-        lambda: dense_features(clip, clip_pixels, attention=config.clip.attention),
+        lambda: window_features(
+            clip,
+            clip_pixels,
+            attention=config.clip.attention,
+            window=config.clip.window,
+            stride=config.clip.window_stride,
+        ),
     )
     affinity = _timed(
         seconds,
@@ -95,7 +105,7 @@ def segment(
         lambda: diffusion_affinity(
             diffusion,
             affinity_pixels,
-            layers=config.affinity.layers or UP_LAYERS,
+            layers=layers_to_read(diffusion.unet, config.affinity),
             timestep=config.affinity.timestep,
             temperature=config.affinity.temperature,
         ),

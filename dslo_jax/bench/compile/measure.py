@@ -1,12 +1,12 @@
 """One row of ``dslo bench compile``: a stage compiled for a chip."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from dslo_jax import tuning
 from dslo_jax.bench.compile.estimate import Totals, add_up, estimate
@@ -21,9 +21,9 @@ from dslo_jax.bench.compile.findings import (
     find_rounded_products,
 )
 from dslo_jax.bench.compile.hlo import Array, read_program
-from dslo_jax.bench.compile.stages import Case, Place, Size, make_cases
+from dslo_jax.bench.compile.stages import Case, Size, make_cases
 from dslo_jax.bench.compile.targets import CHIPS, Chip, topology
-from dslo_jax.pipeline.mesh import CLASS, DATA
+from dslo_jax.pipeline import Placement, place
 from dslo_jax.work import WORD
 
 
@@ -49,10 +49,11 @@ def compile_stage(
     Raises:
         DeviceError: The compiler is not installed or does not start (``D04``).
     """
-    chip, place = CHIPS[target], places(topology(target, devices), size.batch)
+    chip = CHIPS[target]
+    placement = only_shapes(topology(target, devices), size.batch)
     about = {"target": target, "devices": devices, **size._asdict()}
     try:
-        cases = list(make_cases(name, size, place, chip.kind))
+        cases = list(make_cases(name, size, placement, chip.kind))
     except Exception as error:  # a stage that cannot be made is a row, not the end
         return [{**about, "stage": name, "failed": _reason(error)}]
     return [
@@ -61,24 +62,15 @@ def compile_stage(
     ]
 
 
-def places(chips: Sequence[Any], batch: int) -> Place:
-    """Shardings over chips: photos over the first axis, classes over the second.
+def only_shapes(chips: Sequence[Any], batch: int) -> Placement:
+    """The placement of a pipeline on chips: photos first, then classes are divided.
 
     Args:
-        chips: The devices.
+        chips: The devices, which need not be there.
         batch: Number of photos.
     """
-    if len(chips) == 1:
-        return Place(lambda *axes: SingleDeviceSharding(chips[0]))
-    parts = math.gcd(batch, len(chips))
-    mesh = Mesh(np.array(chips).reshape(parts, -1), (DATA, CLASS))
-    columns = mesh.shape[CLASS]
-
-    def sharding(*axes: str | None) -> NamedSharding:
-        used = (None if name == CLASS and columns == 1 else name for name in axes)
-        return NamedSharding(mesh, PartitionSpec(*used))
-
-    return Place(sharding, parts, columns)
+    devices = np.array(chips).reshape(math.gcd(batch, len(chips)), -1)
+    return dataclasses.replace(place(devices), only_shapes=True)
 
 
 def _row_of(case: Case, size: Size, chip: Chip, devices: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dslo_jax import ops, tuning
+from dslo_jax import ops
 from dslo_jax.attention import AffinityOptions, DiffusionAffinity
 from dslo_jax.bench import full_size
 from dslo_jax.bench.compile.executions import Turns
@@ -22,7 +22,7 @@ from dslo_jax.models.clip_config import ClipConfig
 from dslo_jax.models.unet import UNet
 from dslo_jax.models.unet_config import UNetConfig
 from dslo_jax.models.vae import VAE, VAEConfig
-from dslo_jax.pipeline import checks, programs
+from dslo_jax.pipeline import Placement, checks, programs
 from dslo_jax.pipeline.sequences import cut_photo, sequence_lengths
 from dslo_jax.pipeline.stages import Stage, Static
 from dslo_jax.solvers import DISCREPANCIES, Counts, Discrepancy, discrepancy_of
@@ -91,21 +91,6 @@ def is_square_number(patches: int) -> bool:
     return side > 0 and side**2 == patches and side % 8 == 0
 
 
-class Place(NamedTuple):
-    """Where arrays are.
-
-    Attributes:
-        sharding: Function of the names of axes, ``"data"``, ``"class"`` or ``None``, to
-            a sharding.
-        parts: Number of devices that the photos are divided over.
-        columns: Number of devices that share a photo.
-    """
-
-    sharding: Callable[..., jax.sharding.Sharding]
-    parts: int = 1
-    columns: int = 1
-
-
 class Case(NamedTuple):
     """One program to compile.
 
@@ -149,13 +134,15 @@ def sizes_alike(name: str, size: Size) -> Size:
     return size._replace(dtype="float32")
 
 
-def make_cases(name: str, size: Size, place: Place, platform: str) -> Iterator[Case]:
+def make_cases(
+    name: str, size: Size, place: Placement, platform: str
+) -> Iterator[Case]:
     """Make the programs of a stage; several only for labels.
 
     Args:
         name: One of ``stage_names``.
         size: The size.
-        place: Shardings of the arrays.
+        place: The chips, for shapes only.
         platform: ``"tpu"`` or ``"gpu"``; choices that the host makes depend on it.
     """
     if name in ("text", "clip"):
@@ -170,38 +157,31 @@ def make_cases(name: str, size: Size, place: Place, platform: str) -> Iterator[C
         yield _solver_case(name.removeprefix(SOLVER), size, place, platform)
 
 
-def _shaped(
-    place: Place, shape: Sequence[int], dtype: Any = jnp.float32, *axes: str | None
-) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=place.sharding(*axes))
-
-
-def _placed(tree: Any, place: Place, dtype: Any = None, *axes: str | None) -> Any:
-    """Shapes of a tree of arrays; of floating ones in another type."""
-
-    def leaf(x: Any) -> jax.ShapeDtypeStruct:
-        floating = dtype is not None and jnp.issubdtype(x.dtype, jnp.floating)
-        return _shaped(place, x.shape, dtype if floating else x.dtype, *axes)
-
-    return jax.tree.map(leaf, tree)
+def _shape(shape: Sequence[int], dtype: Any = jnp.float32) -> Any:
+    return jax.ShapeDtypeStruct(tuple(shape), dtype)
 
 
 def _network(
-    build: Callable[[], nnx.Module], place: Place, dtype: str
+    build: Callable[[], nnx.Module], place: Placement, dtype: str
 ) -> tuple[Any, Static, Any]:
     """A network of shapes: the module, its graph, and its parameters."""
+
+    def converted(leaf: Any) -> Any:
+        is_floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return _shape(leaf.shape, jnp.dtype(dtype) if is_floating else leaf.dtype)
+
     module = nnx.eval_shape(build)
     graph, state = nnx.split(module)
-    return module, Static(graph), _placed(state, place, jnp.dtype(dtype))
+    return module, Static(graph), place.put(jax.tree.map(converted, state))
 
 
-def _clip_case(name: str, size: Size, place: Place) -> Case:
+def _clip_case(name: str, size: Size, place: Placement) -> Case:
     config = ClipConfig.from_dict({"model_type": "clip", **full_size.CLIP["b16"]})
     module, graph, state = _network(
         lambda: ClipLogits(Clip(config, rngs=OneKey())), place, size.dtype
     )
     if name == "text":
-        ids = _shaped(place, (PROMPTS, TOKENS), jnp.int32)
+        ids = place.put(_shape((PROMPTS, TOKENS), jnp.int32))
         return Case(
             name,
             programs.network_stage("embed", "text"),
@@ -211,12 +191,12 @@ def _clip_case(name: str, size: Size, place: Place) -> Case:
             is_network=True,
         )
     options, patch = SegmenterConfig().clip, config.vision.patch_size
-    patches = cut_photo(np.zeros((*PHOTO, 3), np.uint8), options, patch)
-    longest = sequence_lengths(options.short_side, patch)[-1]
+    patches = cut_photo(np.zeros((*PHOTO, 3), np.uint8), options, (patch,))[0]
+    longest = sequence_lengths(options, patch)[-1]
     return Case(
         name,
         programs.network_stage("features", "clip"),
-        (state, _placed(patches, place)),
+        (state, place.put(patches)),
         {"graph": graph, "attention": options.attention, "longest": longest},
         calls=size.batch,
         work=module.features_work(patches.pixels.shape[1], options.attention),
@@ -224,7 +204,7 @@ def _clip_case(name: str, size: Size, place: Place) -> Case:
     )
 
 
-def _diffusion_case(name: str, size: Size, place: Place) -> Case:
+def _diffusion_case(name: str, size: Size, place: Placement) -> Case:
     unet, vae = (
         UNetConfig.from_dict(full_size.UNET),
         VAEConfig.from_dict(full_size.VAE),
@@ -242,14 +222,14 @@ def _diffusion_case(name: str, size: Size, place: Place) -> Case:
 
     module, graph, state = _network(build, place, size.dtype)
     batch = size.batch
-    photos = _shaped(place, (batch, pixels, pixels, 3), jnp.uint8, "data")
+    photos = place.put_batch(_shape((batch, pixels, pixels, 3), jnp.uint8))
     work = module.work()
     if name == "vae":
         stage, given = programs.network_stage("encode", "vae"), photos
         amount = work["vae"]
     else:
         shape = (batch, size.side, size.side, 4)
-        given = _shaped(place, shape, jnp.dtype(size.dtype), "data")
+        given = place.put_batch(_shape(shape, jnp.dtype(size.dtype)))
         stage = programs.network_stage("attend", "unet")
         amount = work["unet"] + work["aggregation"]
     return Case(
@@ -262,29 +242,29 @@ def _diffusion_case(name: str, size: Size, place: Place) -> Case:
     )
 
 
-def _step_case(name: str, size: Size, place: Place) -> Case:
+def _step_case(name: str, size: Size, place: Placement) -> Case:
     config = SegmenterConfig()
     patches, classes, batch, _ = size
-    logits = _shaped(place, (batch, classes, patches), jnp.float32, "data")
+    logits = place.put_batch(_shape((batch, classes, patches)))
     if name == "sources":
         return Case(name, programs.SOURCES, (logits,), {"options": config.source})
     if name == "chosen":
-        active = _shaped(place, (batch, classes), jnp.bool, "data")
+        active = place.put_batch(_shape((batch, classes), jnp.bool))
         static = {"size": _active(classes)}
         return Case(name, programs.COMPACTED, (logits, active), static)
     clip = full_size.CLIP["b16"]
     channels, patch = clip["projection_dim"], clip["vision_config"]["patch_size"]
-    longest = sequence_lengths(config.clip.short_side, patch)[-1]
+    longest = sequence_lengths(config.clip, patch)[-1]
     shape = place.parts, longest, channels
     features: Any = tuple(
-        _shaped(place, shape, jnp.float32, "data") for _ in range(batch // place.parts)
+        place.put_batch(_shape(shape)) for _ in range(batch // place.parts)
     )
-    grids: Any = _shaped(place, (batch, 2), jnp.int32, "data")
+    grids: Any = place.put_batch(_shape((batch, 2), jnp.int32))
     photos = programs.PhotoFeatures(features, grids)
     given = (
         photos,
-        _shaped(place, (classes, channels)),
-        _shaped(place, (classes,), jnp.int32),
+        place.put(_shape((classes, channels))),
+        place.put(_shape((classes,), jnp.int32)),
     )
     static = {"num_classes": classes, "grid": (size.side, size.side)}
     return Case(name, programs.LOGITS, given, static)
@@ -295,7 +275,7 @@ def _active(classes: int) -> int:
     return checks.class_bucket(classes, classes)
 
 
-def _solver_case(name: str, size: Size, place: Place, platform: str) -> Case:
+def _solver_case(name: str, size: Size, place: Placement, platform: str) -> Case:
     patches, _, batch, _ = size
     classes, rows = _active(size.classes), max(patches // ROWS, 1)
     counts = Counts(rows, rows, classes, patches, step=1, platform=platform)
@@ -303,14 +283,11 @@ def _solver_case(name: str, size: Size, place: Place, platform: str) -> Case:
     if discrepancy.wants_counts:
         discrepancy = discrepancy.fitted(counts)
     first, *_ = discrepancy.attempts
-    # As ``MeshPlacement`` does: of a large affinity the columns, else the classes.
-    large = patches >= tuning.DIVIDED_PATCHES
-    divided = "class" if classes % place.columns == 0 and not large else None
-    source = _shaped(place, (batch, classes, patches), jnp.float32, "data", divided)
+    source = place.put_classes(place.put_batch(_shape((batch, classes, patches))))
     affinity = None
     if first.needs_affinity:
-        shape, columns = (batch, patches, patches), "class" if large else None
-        affinity = _shaped(place, shape, jnp.float32, "data", None, columns)
+        affinity = place.put_batch(_shape((batch, patches, patches)))
+        affinity = place.put_affinity(affinity)
     steps = {"path": SINKHORN_STEPS, "velocity": CHAIN_STEPS}.get(name, 0.0)
     taken = np.full((batch, classes), int(steps))
     return Case(
@@ -335,7 +312,7 @@ def _turns(discrepancy: Discrepancy) -> Iterator[Turns]:
     yield Turns("propagation.py:LabelPropagation.solve", WALK_STEPS)
 
 
-def _label_cases(size: Size, place: Place, platform: str) -> Iterator[Case]:
+def _label_cases(size: Size, place: Placement, platform: str) -> Iterator[Case]:
     """One case for each number of layers of a call, which all photos share."""
     grid, batch, active = (size.side, size.side), size.batch, _active(size.classes)
     pixels = np.zeros((_PIXELS * size.side, _PIXELS * size.side, 3), np.uint8)
@@ -345,11 +322,11 @@ def _label_cases(size: Size, place: Place, platform: str) -> Iterator[Case]:
         layers = ops.cut_batch([photo] * batch, ops.Call(0, count))
         means = (batch, 3, *grid)
         given = (
-            _shaped(place, (batch, active, size.patches), jnp.float32, "data"),
-            _shaped(place, (batch,), jnp.int32, "data"),
-            _shaped(place, means, jnp.float32, "data"),
-            _placed(layers, place, None, "data"),
-            _shaped(place, (2,)),
+            place.put_batch(_shape((batch, active, size.patches))),
+            place.put_batch(_shape((batch,), jnp.int32)),
+            place.put_batch(_shape(means)),
+            place.put_batch(layers),
+            place.put(_shape((2,))),
         )
         together = ops.layers_together(count, batch, active, size.patches, platform)
         yield Case(

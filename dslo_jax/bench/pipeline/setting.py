@@ -40,7 +40,7 @@ from dslo_jax.bench.pipeline.subjects import (
 from dslo_jax.bench.pipeline.work import StageCosts, costs_of
 from dslo_jax.bench.timing import Effort, measure
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.errors import DeviceError
+from dslo_jax.errors import DeviceError, is_out_of_memory
 from dslo_jax.pipeline import Networks
 from dslo_jax.pipeline.stages import watch
 from dslo_jax.prompts import ClassList
@@ -214,7 +214,7 @@ class OneSetting:
                 else:
                     self._subjects[name].segment(photos, batch)
             except (DeviceError, RuntimeError, MemoryError) as error:
-                if not _is_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 del self._subjects[name]
                 found.rows.append(_no_memory(name, batch, error))
@@ -324,14 +324,6 @@ def _doubled() -> Iterator[int]:
     while batch <= LARGEST:
         yield batch
         batch *= 2
-
-
-def _is_memory(error: BaseException) -> bool:
-    """Whether an error of JAX or PyTorch says that memory has ended."""
-    if isinstance(error, DeviceError):
-        return error.code == "D01"
-    words = ("out of memory", "RESOURCE_EXHAUSTED", "can't allocate memory")
-    return isinstance(error, MemoryError) or any(w in str(error) for w in words)
 
 
 def _no_memory(name: str, batch: int, error: BaseException) -> dict[str, Any]:

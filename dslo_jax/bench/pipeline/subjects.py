@@ -104,7 +104,7 @@ def run_stages(
     clock = Clock(waits=True)
     read = [images.read_photo(photo) for photo in photos]
     batch = Batch(networks, read, classes, size=len(read), clock=clock, room=room)
-    batch.labelled(config)
+    batch.class_labels(config)
     seconds, compiling = dict[str, float](), dict[str, float]()
     for timing in clock.timings:
         stage = _SAME_STAGE.get(timing.stage, timing.stage)

@@ -130,15 +130,20 @@ def work_of_stages(
         The computation by the name of the stage; ``None`` where there is no formula.
         The averaging of the affinity has a name of its own, ``"aggregation"``.
     """
-    logits, found = networks.logits.module, dict[str, Any]()
+    logits = networks.source_of_logits(config.clip.attention).module
+    found = dict[str, Any]()
     for call in calls:
         match call.stage:
             case "text":
                 work = logits.embed_work(*call.arguments[1].shape)
                 found["text"] = found.get("text", Work()) + work
-            case "clip":
-                photos, count = call.arguments[1].pixels.shape[:2]
-                work = logits.features_work(count, call.static["attention"])
+            case "clip" if call.static.get("windows") is not None:
+                found["clip"] = None  # the number of windows is not known from shapes
+            case "clip" if found.get("clip", Work()) is not None:
+                _, cut, *proxy = call.arguments
+                photos, count = cut.pixels.shape[:2]
+                more = (each.pixels.shape[1] for each in proxy)
+                work = logits.features_work(count, call.static["attention"], *more)
                 found["clip"] = found.get("clip", Work()) + work.times(photos)
             case "solver":
                 found["solver"] = _solver_work(call, steps)

@@ -16,6 +16,7 @@ from dslo_jax.demo.train.clip import (
 )
 from dslo_jax.demo.train.curves import plot_curves
 from dslo_jax.demo.train.diffusion import autoencoder_recipe, denoiser_recipe
+from dslo_jax.demo.train.dino import dino_recipe
 from dslo_jax.demo.train.grouping import grouping_recipe
 from dslo_jax.demo.train.loop import train
 from dslo_jax.demo.train.recipe import Recipe
@@ -24,7 +25,9 @@ from dslo_jax.demo.train.recipe import Recipe
 def main() -> int:
     """Train, or continue an interrupted training; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dslo_jax.demo.train")
-    parser.add_argument("folder", type=Path, help="folder for clip, diffusion and runs")
+    parser.add_argument(
+        "folder", type=Path, help="folder for clip, diffusion, dino and runs"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART"
@@ -54,6 +57,7 @@ PARTS: dict[str, tuple[Callable[..., Recipe], str, int]] = {
     "autoencoder": (autoencoder_recipe, "diffusion", 1100),
     "denoiser": (denoiser_recipe, "diffusion", 2200),
     "grouping": (grouping_recipe, "diffusion", 1500),
+    "dino": (dino_recipe, "dino", 1000),
 }
 
 

@@ -16,3 +16,9 @@ from dslo_jax.evaluation.datasets.finding import (
 )
 from dslo_jax.evaluation.datasets.folder_set import FolderSet as FolderSet
 from dslo_jax.evaluation.datasets.layouts import Layout as Layout
+from dslo_jax.evaluation.datasets.protocols import (
+    BENCHMARK_PROTOCOLS as BENCHMARK_PROTOCOLS,
+    BenchmarkProtocol as BenchmarkProtocol,
+    protocol_background as protocol_background,
+    protocol_options as protocol_options,
+)

@@ -15,6 +15,8 @@ from dslo_jax.evaluation.datasets.layouts import (
     read_split,
 )
 from dslo_jax.evaluation.datasets.masks import PLAIN, ZERO_REDUCED
+from dslo_jax.evaluation.datasets.protocols import protocol_background
+from dslo_jax.images import MAX_PIXELS
 
 
 class BenchmarkSet(LabelledPhotos):
@@ -29,10 +31,13 @@ class BenchmarkSet(LabelledPhotos):
         benchmark: Which.
         root: Its own folder, or one that holds it as mmsegmentation's ``data`` does.
         label_folder: Which of ``benchmark.layout.label_folders``; None takes the first.
+        protocol: The method whose words for the background are used, one of
+            ``BENCHMARK_PROTOCOLS``; None for those of the class file.
+        max_pixels: Greatest number of pixels of a photo.
 
     Raises:
         OptionError: The data set is not there, not laid out as expected, or its labels
-            are not converted (``O07``); no such label folder (``O03``).
+            are not converted (``O07``); no such label folder or protocol (``O03``).
 
     Attributes:
         benchmark: Which.
@@ -46,6 +51,8 @@ class BenchmarkSet(LabelledPhotos):
         root: str | os.PathLike[str],
         *,
         label_folder: str | None = None,
+        protocol: str | None = None,
+        max_pixels: int = MAX_PIXELS,
     ):
         layout = benchmark.layout
         label_folder = label_folder or layout.label_folders[0]
@@ -69,9 +76,12 @@ class BenchmarkSet(LabelledPhotos):
         ]
         _check_photos(entries, tree)
         _check_labels(benchmark, self.root, entries, tree)
+        words = protocol and protocol_background(protocol, benchmark.name)
+        self._protocol = protocol
         super().__init__(
             entries,
-            benchmark.classes,
+            benchmark.classes_with(words),
+            max_pixels=max_pixels,
             table=ZERO_REDUCED if benchmark.reduce_zero_label else PLAIN,
             # Viewers of their time ignored EXIF, and to refuse a published photo would
             # change what is measured.
@@ -84,9 +94,10 @@ class BenchmarkSet(LabelledPhotos):
         Returns:
             Names, counts, and a sha256 over names, file sizes and classes, which tells
             whether the data changed. ``published_photos`` is what ``photos`` would be
-            if the split were whole.
+            if the split were whole. With a protocol also its name, and the words of the
+            background.
         """
-        return {
+        described = {
             "name": self.benchmark.name,
             "split": self.benchmark.layout.split,
             "label_folder": self.label_folder,
@@ -94,6 +105,11 @@ class BenchmarkSet(LabelledPhotos):
             "published_photos": self.benchmark.layout.num_photos,
             "sha256": self.digest(),
         }
+        if self._protocol is not None:
+            described["protocol"] = self._protocol
+            if self.benchmark.background:
+                described["background"] = list(self.classes.synonyms[0])
+        return described
 
 
 def _names(benchmark: Benchmark, root: Path, tree: str) -> list[str]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation.datasets.layouts import Layout
 from dslo_jax.prompts import ClassList, read_class_file
+from dslo_jax.prompts.background import words_of
 
 
 _PACKAGE = "dslo_jax.evaluation.datasets"
@@ -55,7 +56,25 @@ class Benchmark:
     @property
     def classes(self) -> ClassList:
         """The classes in the order of their labels, each with its synonyms."""
-        return _read_classes(self.name)
+        return self.classes_with(None)
+
+    def classes_with(self, words: str | None) -> ClassList:
+        """The classes, with other words for the background.
+
+        Args:
+            words: One of ``prompts.BACKGROUNDS``; ``None`` for those of the class file.
+                A benchmark without background does not use them.
+
+        Raises:
+            OptionError: There is no such list of words (``O03``).
+        """
+        classes = _read_classes(self.name)
+        if not self.background:
+            return classes
+        synonyms = classes.synonyms
+        if words is not None:
+            synonyms = (words_of(words), *synonyms[1:])
+        return dataclasses.replace(classes, synonyms=synonyms, background=0)
 
 
 @functools.cache

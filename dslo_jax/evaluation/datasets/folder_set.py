@@ -9,7 +9,7 @@ from dslo_jax.evaluation.datasets.labelled import Entry, LabelledPhotos
 from dslo_jax.evaluation.datasets.layouts import contents, file_tree, not_found
 from dslo_jax.evaluation.datasets.masks import PLAIN, present_values
 from dslo_jax.evaluation.metrics import IGNORE
-from dslo_jax.images import find_photos, read_label_ids
+from dslo_jax.images import MAX_PIXELS, find_photos, read_label_ids
 from dslo_jax.prompts import ClassList, read_class_file
 
 
@@ -35,6 +35,7 @@ class FolderSet(LabelledPhotos):
 
     Args:
         root: The folder.
+        max_pixels: Greatest number of pixels of a photo or a mask.
 
     Raises:
         OptionError: One of the three is missing, or two photos or two masks have one
@@ -44,17 +45,18 @@ class FolderSet(LabelledPhotos):
             than 255 classes (``C09``).
     """
 
-    def __init__(self, root: str | os.PathLike[str]):
+    def __init__(self, root: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS):
         root = Path(root)
         tree = file_tree(str(root), _FILES)
         entries, classes = _entries(root, tree), _read_classes(root, tree)
-        _check_ids(entries, classes)
+        _check_ids(entries, classes, max_pixels)
         super().__init__(
             entries,
             classes,
             table=PLAIN,
             # Recent tools show photos upright, older ones as they are stored.
             drawn_on_stored=False,
+            max_pixels=max_pixels,
         )
 
     def describe(self) -> dict[str, object]:
@@ -123,7 +125,7 @@ def _mask_of(stem: str, folder: Path, tree: str) -> Path:
     return (there or masks)[0]
 
 
-def _check_ids(entries: list[Entry], classes: ClassList) -> None:
+def _check_ids(entries: list[Entry], classes: ClassList, max_pixels: int) -> None:
     """Raise if 255, which is ignored, seems to stand for a class in all masks.
 
     A border of 255 around objects raises no alarm, because the objects have ids.
@@ -133,7 +135,8 @@ def _check_ids(entries: list[Entry], classes: ClassList) -> None:
     seen: set[int] = set()
     for entry in entries:
         try:
-            seen.update(present_values(read_label_ids(entry.mask)))
+            ids = read_label_ids(entry.mask, max_pixels=max_pixels)
+            seen.update(present_values(ids))
         except ImageError:  # it is told when it is read
             continue
         if seen - {0, IGNORE}:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from jaxtyping import UInt8
 from dslo_jax.errors import ImageError
 from dslo_jax.evaluation.datasets.masks import read_truth
 from dslo_jax.evaluation.datasets.samples import Sample
-from dslo_jax.images import Photo, read_photo
+from dslo_jax.images import MAX_PIXELS, Photo, read_photo
 from dslo_jax.prompts import ClassList
 
 
@@ -39,6 +40,7 @@ class LabelledPhotos:
         drawn_on_stored: What to do about a photo whose EXIF orientation turns it by
             180 degrees or mirrors it, so that the size of the mask does not tell what
             it was drawn on: take the pixels as they are stored, or refuse the photo.
+        max_pixels: Greatest number of pixels of a photo or a mask.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class LabelledPhotos:
         *,
         table: UInt8[np.ndarray, " 256"],
         drawn_on_stored: bool,
+        max_pixels: int = MAX_PIXELS,
     ):
         self._entries = tuple(entries)
         self._classes = classes
         self._table = table
         self._drawn_on_stored = drawn_on_stored
+        self._max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -88,7 +92,9 @@ class LabelledPhotos:
                 fit the photo or the classes (``I09``).
         """
         entry = self._entries[index]
-        truth = read_truth(entry.mask, self._table, len(self._classes))
+        truth = read_truth(
+            entry.mask, self._table, len(self._classes), max_pixels=self._max_pixels
+        )
         return Sample(entry.name, self._read_photo(entry, truth.shape), truth)
 
     def digest(self) -> str:
@@ -100,10 +106,11 @@ class LabelledPhotos:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def _read_photo(self, entry: Entry, size: tuple[int, ...]) -> Photo:
-        upright = read_photo(entry.photo)
+        read = partial(read_photo, entry.photo, max_pixels=self._max_pixels)
+        upright = read()
         photos = [upright]
         if upright.exif_applied:
-            photos.insert(0, read_photo(entry.photo, upright=False))
+            photos.insert(0, read(upright=False))
         fitting = [photo for photo in photos if photo.pixels.shape[:2] == size]
         if not fitting:
             height, width, _ = upright.pixels.shape

@@ -9,7 +9,7 @@ from PIL import Image
 from dslo_jax.errors import ImageError
 from dslo_jax.evaluation.metrics import IGNORE
 from dslo_jax.files import atomic_file
-from dslo_jax.images import read_label_ids
+from dslo_jax.images import MAX_PIXELS, read_label_ids
 
 
 PLAIN = np.arange(256, dtype=np.uint8)
@@ -27,7 +27,11 @@ _SHADES = frozenset([0, 63, 64, 85, 127, 128, 170, 191, 192, 254, 255, 65535])
 
 
 def read_truth(
-    path: Path, table: UInt8[np.ndarray, " 256"], num_classes: int
+    path: Path,
+    table: UInt8[np.ndarray, " 256"],
+    num_classes: int,
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> UInt8[np.ndarray, "height width"]:
     """Read a mask as labels.
 
@@ -35,6 +39,7 @@ def read_truth(
         path: A palette or grey image, as for ``read_label_ids``.
         table: Class of each stored value, or 255: ``PLAIN`` or ``ZERO_REDUCED``.
         num_classes: Number of classes.
+        max_pixels: Greatest number of pixels.
 
     Returns:
         Labels from 0 to ``num_classes - 1``, or 255 where the pixel is ignored.
@@ -42,7 +47,7 @@ def read_truth(
     Raises:
         ImageError: As for ``read_label_ids``, or a value stands for no class (``I09``).
     """
-    values = read_label_ids(path)
+    values = read_label_ids(path, max_pixels=max_pixels)
     known = (table < num_classes) | (table == IGNORE)
     check_values(values, known, path)
     return table[values]

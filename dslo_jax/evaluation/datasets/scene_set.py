@@ -1,5 +1,6 @@
 """Drawn scenes as photos with truth."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -60,7 +61,8 @@ class SceneSet:
         stuff = [
             name for c in scenes.CLASSES if c.kind == "stuff" for name in _names(c)
         ]
-        return parse_classes([stuff, *map(_names, things)])
+        listed = parse_classes([stuff, *map(_names, things)])
+        return dataclasses.replace(listed, background=0)
 
     def describe(self) -> dict[str, object]:
         """What the scenes depend on, for a report."""

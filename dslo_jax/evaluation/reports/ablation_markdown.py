@@ -3,6 +3,7 @@
 from typing import Any
 
 
+_OF_LOGITS = "versatility"  # the table whose rows differ by the network of the logits
 _STATED_ELSEWHERE = ("name", "photos", "sha256")
 
 
@@ -69,12 +70,23 @@ def _scores(table: dict[str, Any], cells: dict[str, Any]) -> list[str]:
     best = [max(cell.get("miou") or 0.0 for cell in column) for column in columns]
     paper = table.get("paper", [])
     titles = [*table["columns"], *(column["title"] for column in paper)]
+    timed = table["name"] == _OF_LOGITS
+    if timed:
+        titles.append("seconds for the logits")
     lines = [f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
     for index, (row, found) in enumerate(zip(table["rows"], rows, strict=True)):
         scores = [_score(c, top) for c, top in zip(found, best, strict=True)]
         scores += [str(column["percent"][index] or "") for column in paper]
+        if timed:
+            scores.append(_logits_seconds(found))
         lines.append(f"| {row['label']} | {' | '.join(scores)} |")
     return lines
+
+
+def _logits_seconds(cells: list[dict[str, Any]]) -> str:
+    """Median seconds per photo of the network; the cells of a row share its result."""
+    known = [cell["logits_seconds"] for cell in cells if "logits_seconds" in cell]
+    return f"{max(known):.3g}" if known else ""
 
 
 def _score(cell: dict[str, Any], best: float) -> str:

@@ -16,7 +16,7 @@ from dslo_jax.evaluation.reports.paper import (
 )
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.records import Completeness, dense
-from dslo_jax.evaluation.sweeps.tables import Table
+from dslo_jax.evaluation.sweeps.table import Table
 from dslo_jax.runs.journal import Journal, Record
 
 
@@ -84,6 +84,7 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> dict[str, An
     if failed or not records:
         return {"photos": len(records), "failed": len(failed), "error": failed[:1]}
     total = Confusion(dense([r["counts"] for r in records], len(classes)))
+    timed = [r["logits_seconds"] for r in records if "logits_seconds" in r]
     means = {name: statistics.fmean(r[name] for r in records) for name in _MEANS}
     return {
         "photos": len(records),
@@ -91,6 +92,7 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> dict[str, An
         "iou": by_class(classes, total.iou),
         **means,
         "seconds": statistics.median(r["seconds"] for r in records),
+        **({"logits_seconds": statistics.median(timed)} if timed else {}),
     }
 
 

@@ -25,6 +25,7 @@ def render(metrics: Mapping[str, Any]) -> str:
         *_warnings(metrics),
         "",
         *_overall(metrics),
+        *_unsure(metrics),
         "",
         *_classes(metrics),
     ]
@@ -69,6 +70,22 @@ def _overall(metrics: Mapping[str, Any]) -> list[str]:
         row += [str(scores[index] or "") for scores in paper.values()]
         lines.append(f"| {mode} | {' | '.join(row)} |")
     return lines
+
+
+def _unsure(metrics: Mapping[str, Any]) -> list[str]:
+    """What a background threshold did; it is the same for all modes."""
+    shares = [
+        found["unsure"] for found in metrics["results"].values() if "unsure" in found
+    ]
+    if not shares:
+        return []
+    found = next(iter(metrics["results"].values()))["config"]
+    return [
+        "",
+        f"{_percent(shares[0])} % of the pixels are background because their greatest "
+        f"probability is below {found['background_threshold']} (`background_scale` "
+        f"{found['background_scale']:g}), mean over the photos.",
+    ]
 
 
 def _classes(metrics: Mapping[str, Any]) -> list[str]:

@@ -127,6 +127,9 @@ def _scores(records: Mapping[str, Record], titles: Sequence[str]) -> dict[str, A
         "confusion": sparse(total.counts),
         "photos": [_photo(name, found[name], len(titles)) for name in found],
     }
+    unsure = [record["unsure"] for record in found.values() if "unsure" in record]
+    if unsure:
+        scores["unsure"] = statistics.fmean(unsure)
     if failed:
         scores |= {"failed": len(failed), "error": failed[0]}
     return scores
@@ -134,12 +137,14 @@ def _scores(records: Mapping[str, Record], titles: Sequence[str]) -> dict[str, A
 
 def _photo(name: str, record: Record, num_classes: int) -> dict[str, Any]:
     confusion = Confusion(dense([record["counts"]], num_classes))
+    unsure = {"unsure": record["unsure"]} if "unsure" in record else {}
     return {
         "name": name,
         "miou": plain(confusion.mean_iou),
         "pixel_accuracy": plain(confusion.pixel_accuracy),
         "lost": record["lost"],
         "false": record["false"],
+        **unsure,
     }
 
 

@@ -10,6 +10,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -78,11 +79,13 @@ class _Counterpart(NamedTuple):
         tables: Tables of the paper by the titles of their columns beside ours.
         rows: Numerals or labels of rows of the paper, by the labels of our rows.
         note: Note on how to compare them.
+        modes: The mode of the rows of each column, where a table has rows of several.
     """
 
     tables: Mapping[str, str]
     rows: Mapping[str, str]
     note: str = ""
+    modes: Mapping[str, str] = MappingProxyType({})
 
 
 _COUNTERPARTS = {
@@ -124,6 +127,21 @@ _COUNTERPARTS = {
         },
         "It names neither the layers of the others nor the size of the photo they see, "
         "nor which Stable Diffusion 2 it takes",
+    ),
+    "versatility": _Counterpart(
+        {
+            "paper alone": "versatility",
+            "paper + O.P.": "versatility",
+            "paper + M.V.": "versatility",
+        },
+        {"cass": "CASS", "sc-clip": "SC-CLIP", "rf-clip": "RF-CLIP"},
+        "Its figures alone are those of the methods with all their parts, such as "
+        "sliding windows and adapted words, which ours do without",
+        {
+            "paper alone": "none",
+            "paper + O.P.": "path",
+            "paper + M.V.": "velocity",
+        },
     ),
 }
 
@@ -178,8 +196,9 @@ def paper_columns(
 
     Returns:
         One or two columns for Tables 2 to 4 on VOC21, COCO-Stuff, Cityscapes and
-        ADE20K; one for the foundation models of Sec. 8 on these and Context60; none for
-        everything else.
+        ADE20K; one for the foundation models of Sec. 8 on these and Context60; three
+        for the logits of other methods (Sec. 8) on all benchmarks; none for everything
+        else.
     """
     if table not in _COUNTERPARTS:
         return ()
@@ -187,8 +206,11 @@ def paper_columns(
     counterpart = _COUNTERPARTS[table]
     for title, name in counterpart.tables.items():
         theirs = paper_tables()[name]
+        mode = counterpart.modes.get(title, "")
         scores = {
-            row.numeral or row.label: row.figures.get(dataset) for row in theirs.rows
+            row.numeral or row.label: row.figures.get(dataset)
+            for row in theirs.rows
+            if row.mode == mode and row.backbone in ("", "clip-b16")
         }
         column = PaperColumn(
             title,

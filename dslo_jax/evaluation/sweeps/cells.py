@@ -15,6 +15,21 @@ Oracle = Literal["classes", "affinity", "seeds", "map", "shares"]
 
 _ALWAYS_TOLD = ("velocity", "path", "kl")
 
+_LATER = {
+    "noise_seed": -1,
+    "clip_shape": "aspect",
+    "window": 0,
+    "background_threshold": 0.0,
+}
+"""Options that journals of earlier versions do not contain, and the value with which
+the labels are those of earlier versions."""
+
+_ONLY_WITH = {
+    "window": ("window_stride",),
+    "background_threshold": ("background_scale",),
+}
+"""Options that are used only if another one is."""
+
 
 class Attention(NamedTuple):
     """A network whose attention may make the affinity of a cell.
@@ -82,6 +97,7 @@ def told_of(config: SegmenterConfig) -> dict[str, Any]:
 
     Options of a discrepancy that is not chosen change nothing and are left out. Those
     of the three oldest discrepancies are kept, because existing journals contain them.
+    Later options are left out where they have the value that changes nothing.
     """
     solver = config.solver
     silent = {
@@ -90,7 +106,13 @@ def told_of(config: SegmenterConfig) -> dict[str, Any]:
         if each.name not in (*_ALWAYS_TOLD, solver.mode)
         for flat in each.flat_names.values()
     }
-    return {name: value for name, value in config.flat.items() if name not in silent}
+    values = {n: value for n, value in config.flat.items() if n not in silent}
+    for name, unchanged in _LATER.items():
+        if values[name] == unchanged:
+            del values[name]
+            for needed in _ONLY_WITH.get(name, ()):
+                del values[needed]
+    return values
 
 
 def _is_flat(config: SegmenterConfig) -> bool:

@@ -214,5 +214,11 @@ class _Run:
 def _record(measurement: Measurement) -> Record:
     """A measurement as plain values; of the confusion only what is not zero."""
     record = measurement._asdict() | {"seconds": round(measurement.seconds, 6)}
+    if measurement.logits_seconds is None:
+        del record["logits_seconds"]
+    else:
+        record["logits_seconds"] = round(measurement.logits_seconds, 6)
     del record["confusion"], record["labels"]
+    if measurement.unsure is None:  # as in journals before there was a threshold
+        del record["unsure"]
     return {"counts": sparse(measurement.confusion.counts), **record}

@@ -20,7 +20,7 @@ from dslo_jax.evaluation.metrics import Confusion
 from dslo_jax.evaluation.sweeps import oracles
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.oracles import InformedBatch
-from dslo_jax.pipeline import Memory, Networks
+from dslo_jax.pipeline import Memory, Networks, check_background
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.solvers import Solution
 
@@ -38,6 +38,10 @@ class Measurement(NamedTuple):
         converged: Share of the surviving classes that the solver converged for.
         ties: Share of the pixels whose best value two classes share.
         seconds: Of solver and labels; compilation left out.
+        logits_seconds: Of the features of the patches; ``None`` where an earlier cell
+            had computed them.
+        unsure: Share of the pixels that are background by the threshold; ``None``
+            without one.
     """
 
     labels: Int32[np.ndarray, "height width"]
@@ -49,6 +53,8 @@ class Measurement(NamedTuple):
     converged: float
     ties: float
     seconds: float
+    logits_seconds: float | None
+    unsure: float | None = None
 
 
 class Labelled(NamedTuple):
@@ -60,6 +66,8 @@ class Labelled(NamedTuple):
         solved: Status of those classes; the arrays have no batch axis.
         ties: Share of tied pixels.
         seconds: As in ``Measurement``.
+        logits_seconds: As in ``Measurement``.
+        unsure: As in ``Measurement``.
     """
 
     labels: Int32[np.ndarray, "height width"]
@@ -67,6 +75,8 @@ class Labelled(NamedTuple):
     solved: Solution
     ties: float
     seconds: float
+    logits_seconds: float | None
+    unsure: float | None = None
 
 
 class Sweep:
@@ -92,9 +102,11 @@ class Sweep:
         self.batch_size = batch_size
         # Cells with the same affinity side by side: only one is held at a time.
         self.cells = sorted(dict.fromkeys(cells), key=_affinity)
-        for cell in self.cells:
+        for cell in self.cells:  # errors are told now
+            networks.check(cell.config)
+            check_background(cell.config, classes.background)
             if cell.config.discrepancy.needs_affinity:
-                networks.affinity(cell.config.affinity, cell.attention)  # told now
+                networks.affinity(cell.config.affinity, cell.attention)
 
     def label(
         self, samples: Sequence[Sample], cells: Sequence[Cell]
@@ -153,15 +165,19 @@ class Sweep:
             num_steps=float(found.solved.num_steps.mean()),
             converged=float(found.solved.converged.mean()),
             ties=found.ties,
+            unsure=found.unsure,
             seconds=found.seconds,
+            logits_seconds=found.logits_seconds,
         )
 
 
 def _labels(batch: InformedBatch, cell: Cell, count: int) -> list[Labelled]:
     """The labels of every photo by one cell."""
     solved = batch.solved(cell.config)
+    stage = batch.networks.logits.module.stages[1]
+    spent = batch.clock.seconds_of(stage) / count  # one photo after the other
     batch.clock = Clock()
-    found = batch.labelled(cell.config)
+    found = batch.class_labels(cell.config)
     seconds = batch.clock.seconds_of("labels") / count
     results = []
     for i, labelled in enumerate(found):
@@ -169,11 +185,13 @@ def _labels(batch: InformedBatch, cell: Cell, count: int) -> list[Labelled]:
         mine = jax.tree.map(itemgetter((i, slice(len(active)))), solved.solution)
         results.append(
             Labelled(
-                labels=active[labelled.labels],
+                labels=labelled.labels,
                 active=active,
                 solved=mine,
-                ties=float(np.mean(labelled.tied)),
+                ties=labelled.ties,
+                unsure=labelled.unsure,
                 seconds=solved.seconds / len(batch.padded) + seconds,
+                logits_seconds=spent or None,
             )
         )
     return results

@@ -1,75 +1,23 @@
-"""The comparisons of the paper, and comparisons of choices that it leaves open.
+"""The comparisons of the paper, and comparisons of choices that it leaves open."""
 
-Every table varies one thing of a base configuration. A row is a value of this thing. A
-column is a condition under which it is measured, in most tables a mode.
-"""
-
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from dslo_jax.attention import Layers, find_layers, short_name
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation.sweeps.cells import Attention, Cell, Oracle
-from dslo_jax.models.clip_attention import ATTENTIONS
-
-
-Layers = tuple[tuple[str, float], ...]
-
-MODES: dict[str, dict[str, Any]] = {
-    "M.V.": {"mode": "velocity"},
-    "O.P.": {"mode": "path"},
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table: one value of the thing that the table varies.
-
-    Args:
-        label: Name of the value.
-        cells: The cell of each column; ``None`` where there is nothing to measure.
-        position: Position on the axis of a plot; ``None`` if the value is no number.
-    """
-
-    label: str
-    cells: tuple[Cell | None, ...]
-    position: float | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A comparison.
-
-    Args:
-        name: Name of files, and for ``--tables``.
-        title: Title of the table.
-        columns: Names of the conditions.
-        rows: The values.
-    """
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        """All cells, row by row."""
-        return tuple(cell for row in self.rows for cell in row.cells if cell)
-
-
-class Offer(NamedTuple):
-    """The parts of the loaded networks that tables can compare.
-
-    Attributes:
-        layers: Attention modules for an affinity, in the order down0, down1, up0, up1,
-            up2 of the paper; as many as the network has.
-        attentions: Networks whose attention can make the affinity.
-    """
-
-    layers: tuple[str, ...]
-    attentions: tuple[Attention, ...]
+from dslo_jax.evaluation.sweeps.table import (
+    MODES,
+    Build,
+    Offer,
+    Row,
+    Table,
+    vary,
+    vary_option,
+    vary_size,
+)
 
 
 def build_tables(
@@ -78,6 +26,7 @@ def build_tables(
     names: Iterable[str] = (),
     *,
     attentions: tuple[Attention, ...] = (Attention("base"),),
+    has_proxy: bool = False,
 ) -> tuple[Table, ...]:
     """Build tables that vary a base configuration.
 
@@ -86,6 +35,7 @@ def build_tables(
         layers: See ``Offer``; empty if the attention is not from a diffusion model.
         names: Names of tables; default: all tables that are possible for the base.
         attentions: See ``Offer``.
+        has_proxy: See ``Offer``.
 
     Raises:
         ValueError: A name is unknown.
@@ -103,68 +53,20 @@ def build_tables(
             f"table {refused[0]!r} compares choices of a diffusion model, but the "
             "attention of this model is from another network; leave this table out",
         )
-    offer = Offer(layers, attentions)
+    offer = Offer(layers, attentions, has_proxy)
     return tuple(
         Table(name, TABLES[name].title, *TABLES[name].build(base, offer))
         for name in named or (name for name in TABLES if name not in impossible)
     )
 
 
-_Build = Callable[[SegmenterConfig, Offer], tuple[tuple[str, ...], tuple[Row, ...]]]
 _OF_DIFFUSION = ("layers", "timestep")
 
 
 @dataclass(frozen=True)
 class _Recipe:
     title: str
-    build: _Build
-
-
-def _vary(
-    values: Mapping[str, Mapping[str, Any]],
-    columns: Mapping[str, Mapping[str, Any]] = MODES,
-) -> _Build:
-    """Rows that change options, under columns that change other options."""
-
-    def build(base: SegmenterConfig, _: Offer):
-        rows = []
-        for label, row in values.items():
-            cells = (
-                Cell(base.with_options(**{**column, **row}))
-                for column in columns.values()
-            )
-            rows.append(Row(label, tuple(cells), _number(label)))
-        return tuple(columns), tuple(rows)
-
-    return build
-
-
-def _values(
-    field: str,
-    values: Iterable[Any],
-    columns: Mapping[str, Mapping[str, Any]] = MODES,
-) -> _Build:
-    """Rows with different values of one option."""
-    return _vary({str(value): {field: value} for value in values}, columns)
-
-
-def _sizes(field: str, parts: Iterable[float], unit: int) -> _Build:
-    """Rows with multiples of the base value of one option, rounded to whole units."""
-
-    def build(base: SegmenterConfig, offer: Offer):
-        sizes = (unit * round(part * base.flat[field] / unit) for part in parts)
-        return _values(field, dict.fromkeys(size for size in sizes if size))(
-            base, offer
-        )
-
-    return build
-
-
-def _number(label: str) -> float | None:
-    try:
-        return float(label)
-    except ValueError:
-        return None
+    build: Build
 
 
 def _components(base: SegmenterConfig, offer: Offer):
@@ -189,7 +91,7 @@ def _components(base: SegmenterConfig, offer: Offer):
     }
     attentions = dict.fromkeys(("vanilla", base.clip.attention))
     columns = {name: {"clip_attention": name} for name in attentions}
-    return _vary(rows, columns)(base, offer)
+    return vary(rows, columns)(base, offer)
 
 
 def _foundations(base: SegmenterConfig, offer: Offer):
@@ -202,6 +104,7 @@ def _foundations(base: SegmenterConfig, offer: Offer):
     for attention in offer.attentions:
         own: dict[str, Any] = {
             "timestep": 0,
+            "noise_seed": -1,
             "affinity_layers": (),
             "affinity_size": attention.size,
         }
@@ -216,23 +119,33 @@ def _foundations(base: SegmenterConfig, offer: Offer):
     return tuple(MODES), tuple(rows)
 
 
+def _versatility(base: SegmenterConfig, offer: Offer):
+    """Sec. 8: the logits of other methods, alone and with the method.
+
+    Alone is each pixel's greatest logit, resampled bilinearly: no background threshold
+    and no refinement, which some of these methods add.
+    """
+    columns = {
+        "alone": _PLAIN_LOGITS,
+        "+ O.P.": MODES["O.P."],
+        "+ M.V.": MODES["M.V."],
+    }
+    return vary_option("clip_attention", offer.logits, columns)(base, offer)
+
+
 def _layers(base: SegmenterConfig, offer: Offer):
     """Table 3: attention weights of the five self-attentions at full resolution."""
     layers = offer.layers
-    choices: dict[str, Layers] = {_short(name): ((name, 1.0),) for name in layers}
+    choices: dict[str, Layers] = {short_name(name): ((name, 1.0),) for name in layers}
     up = [name for name in layers if name.startswith("up")]
     choices["up0 + up1"] = tuple((name, 0.5) for name in up[:2])
     choices["all, equal"] = tuple((name, 1 / len(layers)) for name in layers)
-    if base.affinity.layers not in ((), *choices.values()):
-        choices["base"] = base.affinity.layers
+    own = base.affinity.layers
+    own = find_layers(own, layers, "this network") if own else own
+    if own not in ((), *choices.values()):
+        choices["base"] = own
     rows = {label: {"affinity_layers": choice} for label, choice in choices.items()}
-    return _vary(rows)(base, offer)
-
-
-def _short(layer: str) -> str:
-    """The name of an attention in the paper: down0, ..., up2."""
-    block, _, index = layer.partition(".attentions.")
-    return block.split("_")[0] + index
+    return vary(rows)(base, offer)
 
 
 _NMS_THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
@@ -245,7 +158,7 @@ def _suppression(base: SegmenterConfig, offer: Offer):
         for reading in ("minmax", "softmax", "relative")
         for mode, choice in MODES.items()
     }
-    swept = _values("suppression_threshold", _NMS_THRESHOLDS, columns)
+    swept = vary_option("suppression_threshold", _NMS_THRESHOLDS, columns)
     names, rows = swept(base, offer)
     without = [
         Cell(base.with_options(suppression="none", mode=column["mode"]))
@@ -313,6 +226,9 @@ _PLAIN_LOGITS: dict[str, Any] = {
     **{"mode": "logits", "early_rejection": False},
     **{"upsampling": "bilinear", "suppression": "none"},
 }
+# Those of Tables 3 and 4; "origin" may be either of the first two. All others are rows
+# of the table "versatility".
+_ATTENTIONS = ("vanilla", "qk_mean", "qq_mean", "kk_mean", "maskclip")
 _TIMESTEPS = (0, 25, 50, 100, 150, 200, 300, 500, 700)
 _TAUS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _REJECTION_SHARES = (0.0, 0.001, 0.003, 0.01, 0.03)
@@ -328,7 +244,7 @@ TABLES: dict[str, _Recipe] = {
     "components": _Recipe("Components (Table 2)", _components),
     "divergence": _Recipe(
         "Direction of the divergence (Eq. 2)",
-        _values(
+        vary_option(
             "kl_direction",
             ("source_to_target", "target_to_source"),
             {"KL": {"mode": "kl"}},
@@ -336,46 +252,50 @@ TABLES: dict[str, _Recipe] = {
     ),
     "attention": _Recipe(
         "Attention of the last CLIP block (Tables 3, 4)",
-        _values("clip_attention", tuple(ATTENTIONS)),
+        vary_option("clip_attention", _ATTENTIONS),
+    ),
+    "versatility": _Recipe(
+        "Logits of other methods, alone and with ours (Sec. 8)", _versatility
     ),
     "layers": _Recipe("Weights of the self-attentions (Tables 3, 4)", _layers),
     "timestep": _Recipe(
-        "Diffusion timestep (Figures 5 a, 6 a)", _values("timestep", _TIMESTEPS)
+        "Diffusion timestep (Figures 5 a, 6 a)", vary_option("timestep", _TIMESTEPS)
     ),
     "resolution": _Recipe(
         "Side of the photo for the affinity (Figures 5 b, 6 b)",
-        _sizes("affinity_size", (1 / 2, 1.0, 3 / 2), unit=64),
+        vary_size("affinity_size", (1 / 2, 1.0, 3 / 2), unit=64),
     ),
     "foundation": _Recipe(
         "Where self-attention comes from (Figures 5 d, 6 c)", _foundations
     ),
     "temperature": _Recipe(
         "Temperature of the affinity",
-        _values("affinity_temperature", (0.65, 0.75, 0.85, 1.0, 1.25)),
+        vary_option("affinity_temperature", (0.65, 0.75, 0.85, 1.0, 1.25)),
     ),
     "threshold": _Recipe(
-        "Threshold tau (Figure 5 c)", _values("threshold", _TAUS, _CRITERIA)
+        "Threshold tau (Figure 5 c)", vary_option("threshold", _TAUS, _CRITERIA)
     ),
     "balancing": _Recipe(
         "Rounds of proportional fitting (Eq. 11)",
-        _values("balancing_steps", (5, 15, 50), _VELOCITY),
+        vary_option("balancing_steps", (5, 15, 50), _VELOCITY),
     ),
     "suppression": _Recipe("Threshold of the NMS, by reading", _suppression),
     "scale": _Recipe(
-        "Scale of the softmax over patches (Eq. 14)", _values("source_scale", _SCALES)
+        "Scale of the softmax over patches (Eq. 14)",
+        vary_option("source_scale", _SCALES),
     ),
     "norm": _Recipe(
-        "Norm. of Eq. 3", _values("norm", ("none", "sum", "minmax", "max"), _PATH)
+        "Norm. of Eq. 3", vary_option("norm", ("none", "sum", "minmax", "max"), _PATH)
     ),
-    "epsilon": _Recipe("Epsilon (Eq. 6)", _values("epsilon", _EPSILONS, _PATH)),
-    "upsampling": _Recipe("Upsampling and its variances (Eq. 23)", _vary(_UPSAMPLINGS)),
+    "epsilon": _Recipe("Epsilon (Eq. 6)", vary_option("epsilon", _EPSILONS, _PATH)),
+    "upsampling": _Recipe("Upsampling and its variances (Eq. 23)", vary(_UPSAMPLINGS)),
     "short_side": _Recipe(
         "Short side of the photo for CLIP",
-        _sizes("short_side", (1 / 2, 2 / 3, 5 / 6, 1.0, 7 / 6, 4 / 3), unit=1),
+        vary_size("short_side", (1 / 2, 2 / 3, 5 / 6, 1.0, 7 / 6, 4 / 3), unit=1),
     ),
     "rejection": _Recipe(
         "Category early rejection (Algorithm 1), by least share of the patches",
-        _vary(
+        vary(
             {"off": {"early_rejection": False}}
             | {str(share): {"rejection_share": share} for share in _REJECTION_SHARES}
         ),

@@ -46,7 +46,8 @@ def test_counts():
 def test_names_pass_the_checks_of_any_class_list(name):
     classes = BENCHMARKS[name].classes
     repeats = name == "coco_object"  # "bed" is background and thing
-    assert parse_classes(classes.synonyms, allow_duplicates=repeats) == classes
+    found = parse_classes(classes.synonyms, allow_duplicates=repeats)
+    assert found.synonyms == classes.synonyms
     if repeats:
         with pytest.raises(errors.ClassListError, match=r"C02.*bed"):
             parse_classes(classes.synonyms)
@@ -79,6 +80,17 @@ def test_backgrounds_are_class_0_and_told_by_names():
     assert BENCHMARKS["coco_object"].classes.synonyms[0] == words
     for name in ("context60", "loveda"):
         assert BENCHMARKS[name].classes.synonyms[0] == ("background",)
+
+
+def test_other_words_for_the_background():
+    usual = BENCHMARKS["coco_object"].classes
+    other = BENCHMARKS["coco_object"].classes_with("clearclip")
+    assert usual.background == other.background == 0
+    assert other.synonyms == (("background",), *usual.synonyms[1:])
+    assert other.titles == usual.titles
+    assert usual.titles[0] == "background"
+    assert BENCHMARKS["voc20"].classes_with("clearclip") == BENCHMARKS["voc20"].classes
+    assert BENCHMARKS["voc20"].classes.background is None
 
 
 def test_lists_without_background_are_the_rest_of_those_with():

@@ -143,6 +143,18 @@ def test_ablations_beside_ours(name, dataset, expected):
     assert columns_of(name, dataset) == expected
 
 
+def test_other_methods_are_beside_their_own_rows():
+    columns = columns_of("versatility", "ade20k")
+    (table,) = build_tables(SegmenterConfig(), LAYERS, ["versatility"])
+    place = [row.label for row in table.rows].index("rf-clip")
+    assert {title: scores[place] for title, scores in columns.items()} == {
+        "paper alone": 20.4,
+        "paper + O.P.": 22.9,
+        "paper + M.V.": 23.1,
+    }
+    assert all(scores[0] is None for scores in columns.values())
+
+
 def test_only_tables_2_to_4_and_foundation_models_have_counterparts():
     citations = {
         name: [
@@ -157,5 +169,6 @@ def test_only_tables_2_to_4_and_foundation_models_have_counterparts():
         "components": ["Table 2"],
         "attention": ["Table 3", "Table 4"],
         "layers": ["Table 3", "Table 4"],
+        "versatility": ["Sec. 8"] * 3,
         "foundation": ["Sec. 8"],
     }

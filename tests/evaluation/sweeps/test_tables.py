@@ -3,7 +3,7 @@ import pytest
 from dslo_jax import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.evaluation import TABLES, Attention, Cell, build_tables
-from dslo_jax.models.clip_attention import ATTENTIONS
+from dslo_jax.models.dense_clip.registry import ATTENTIONS
 
 
 LAYERS = (
@@ -18,6 +18,9 @@ VARIED = {
     },
     "divergence": {"mode", "kl_direction"},
     "attention": {"mode", "clip_attention"},
+    "versatility": {
+        *("mode", "clip_attention", "suppression", "upsampling", "early_rejection"),
+    },
     "layers": {"mode", "affinity_layers"},
     "timestep": {"mode", "timestep"},
     "resolution": {"mode", "affinity_size"},
@@ -58,7 +61,7 @@ def test_a_table_varies_one_thing(table):
 def test_every_table_is_there_and_all_are_few_enough_cells():
     tables = build_tables(BASE, LAYERS)
     assert [table.name for table in tables] == list(TABLES) == list(VARIED)
-    assert len({cell for table in tables for cell in table.cells}) < 240
+    assert len({cell for table in tables for cell in table.cells}) < 260
 
 
 def test_components_climb_one_at_a_time():
@@ -141,8 +144,9 @@ def test_sizes_are_around_those_of_the_base():
 def test_numbers_have_a_place_on_an_axis_and_names_have_none():
     threshold, attention = build_tables(BASE, LAYERS, ["threshold", "attention"])
     assert threshold.rows[5].position == 0.3
-    assert [row.position for row in attention.rows] == [None] * len(ATTENTIONS)
-    assert [row.label for row in attention.rows] == list(ATTENTIONS)
+    labels = ["vanilla", "qk_mean", "qq_mean", "kk_mean", "maskclip"]
+    assert [row.label for row in attention.rows] == labels
+    assert [row.position for row in attention.rows] == [None] * len(labels)
 
 
 def test_equal_cells_share_a_key_and_others_do_not():
@@ -152,6 +156,21 @@ def test_equal_cells_share_a_key_and_others_do_not():
     off, on, *_ = other.rows
     assert keys == {on.cells[0].key}
     assert off.cells[0].key != on.cells[0].key
+
+
+@pytest.mark.parametrize("has_proxy", [True, False])
+def test_all_logits_that_can_be_computed_are_compared(has_proxy):
+    (table,) = build_tables(BASE, LAYERS, ["versatility"], has_proxy=has_proxy)
+    labels = [row.label for row in table.rows]
+    assert [name for name in ATTENTIONS if name in labels] == labels
+    left_out = set(ATTENTIONS) - set(labels)
+    assert left_out == (set() if has_proxy else {"proxyclip", "cass"})
+    for row in table.rows:
+        assert {cell.config.clip.attention for cell in row.cells} == {row.label}
+        modes = [cell.config.solver.mode for cell in row.cells]
+        assert modes == ["logits", "path", "velocity"]
+        assert not row.cells[0].config.source.early_rejection
+        assert changes(row.cells[1]) <= {"mode", "clip_attention"}
 
 
 def test_unknown_table_lists_the_known_ones():

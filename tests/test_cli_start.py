@@ -1,0 +1,126 @@
+"""The first words of a command line: version, unknown commands, completion."""
+
+import contextlib
+import io
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import dslo_jax
+from dslo_jax import cli
+
+
+@pytest.mark.parametrize("word", ["--version", "-V"])
+def test_the_version_is_that_of_the_package(capsys, word):
+    assert cli.main([word]) == 0
+    assert capsys.readouterr().out == f"dslo-jax {dslo_jax.__version__}\n"
+
+
+def test_the_package_runs_as_a_module():
+    finished = subprocess.run(
+        [sys.executable, "-m", "dslo_jax", "segmnt"], capture_output=True, text=True
+    )
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert "unknown command 'segmnt'. Did you mean 'segment'?" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("segmnt", "unknown command 'segmnt'. Did you mean 'segment'?"),
+        ("evaluate", "unknown command 'evaluate'. Did you mean 'eval'?"),
+        ("docter", "Did you mean 'doctor'?"),
+        ("--verson", "unknown option '--verson'. Did you mean '--version'?"),
+        ("photo.jpg", "unknown command 'photo.jpg'. Commands: segment, export,"),
+    ],
+)
+def test_an_unknown_command_is_told_with_the_nearest(capsys, word, words):
+    assert cli.main([word]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: [O02] ")
+    assert words in told.err
+
+
+def test_no_command_shows_the_commands(capsys):
+    assert cli.main([]) == 2
+    assert "dslo doctor" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """The completion script of each shell."""
+    found = {}
+    for shell in ("bash", "zsh", "fish"):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert cli.main(["completion", shell]) == 0
+        found[shell] = printed.getvalue()
+    return found
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["seg"], {"segment"}),
+        (["co"], {"convert", "completion"}),
+        (["segment", "--affinity-la"], {"--affinity-layers"}),
+        (["segment", "--upsampling", "b"], {"bilateral", "bilinear"}),
+        (["bench", "pl"], {"plan"}),
+        (["bench", "plan", "--imag"], {"--images"}),
+    ],
+)
+def test_bash_completes_commands_options_and_choices(scripts, words, expected):
+    line = " ".join(["dslo", *words])
+    code = f"""
+{scripts["bash"]}
+COMP_WORDS=({line}); COMP_CWORD={len(words)}
+{_function_of(scripts["bash"])}
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    finished = subprocess.run(["bash"], input=code, capture_output=True, text=True)
+    found = {word.strip() for word in finished.stdout.split("\n") if word.strip()}
+    assert found == expected, finished.stderr
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_all_commands_and_options(scripts, shell):
+    script = scripts[shell]
+    for word in (*cli.COMMANDS, "affinity-layers", "no-self-test"):
+        assert word in script, word
+    if shutil.which(shell):
+        checked = subprocess.run([shell, "-n"], input=script, text=True)
+        assert checked.returncode == 0
+
+
+def test_an_unknown_shell_is_refused(capsys):
+    assert cli.main(["completion", "tcl"]) == 2
+    assert "bash" in capsys.readouterr().err
+
+
+def test_the_advice_to_install_pytorch_is_not_printed():
+    """transformers gives it where torch is not installed, as for most people."""
+    code = """
+        import importlib.util, sys
+        find = importlib.util.find_spec
+        importlib.util.find_spec = lambda name, *rest: (
+            None if name == "torch" else find(name, *rest)
+        )
+        from dslo_jax import pairs, prompts
+        prompts.load_tokenizer(pairs.BUNDLED["demo"] / "clip")
+        assert "transformers" in sys.modules and "torch" not in sys.modules
+    """
+    finished = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def _function_of(script):
+    """The name of the function that bash calls for a word."""
+    (line,) = [each for each in script.splitlines() if each.startswith("complete ")]
+    return line.split("-F ")[1].split()[0]
