@@ -23,8 +23,8 @@ from jaxtyping import Float, Int
 from scipy import ndimage
 
 from dslo_jax import scenes
-from dslo_jax.evaluation.datasets import SceneSet
 from dslo_jax.evaluation.datasets.samples import Sample
+from dslo_jax.evaluation.datasets.scene_set import SceneSet
 from dslo_jax.evaluation.metrics import Confusion
 from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.networks import add_attentions, load_networks
