@@ -102,7 +102,7 @@ def test_a_window_shows_what_its_tiles_show(tokenizer):
 def test_tiles_are_cut_and_joined_row_by_row():
     rng = np.random.default_rng(0)
     windows = rng.random((2, 12, 12, 3), dtype=np.float32)
-    tiles = clip_losses._cut(jnp.asarray(windows), 3)
+    tiles = clip_losses.cut(jnp.asarray(windows), 3)
     expected = [
         window[4 * i : 4 * i + 4, 4 * j : 4 * j + 4]
         for window in windows
@@ -110,7 +110,7 @@ def test_tiles_are_cut_and_joined_row_by_row():
         for j in range(3)
     ]
     np.testing.assert_array_equal(tiles, np.stack(expected))
-    joined = clip_losses._joined(tiles.reshape(18, 16, 3), 3)
+    joined = clip_losses.joined(tiles.reshape(18, 16, 3), 3)
     np.testing.assert_array_equal(joined, windows.reshape(2, 144, 3))
 
 
@@ -139,7 +139,11 @@ def test_patches_are_shared_out_among_the_names_of_their_window():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("later", "phase", "windows"),
-    [("sharing", "SHARED", TINY), ("tiling", "TILED", TILED)],
+    [
+        ("sharing", "SHARED", TINY),
+        ("tiling", "TILED", TILED),
+        ("keys", "TILED", TILED),
+    ],
 )
 def test_a_later_stage_goes_on_from_what_is_there(
     recipe, tmp_path, monkeypatch, later, phase, windows

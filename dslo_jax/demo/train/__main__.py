@@ -8,10 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dslo_jax.demo.train.clip import clip_recipe, sharing_recipe, tiling_recipe
+from dslo_jax.demo.train.clip import (
+    clip_recipe,
+    keys_recipe,
+    sharing_recipe,
+    tiling_recipe,
+)
 from dslo_jax.demo.train.curves import plot_curves
 from dslo_jax.demo.train.diffusion import autoencoder_recipe, denoiser_recipe
 from dslo_jax.demo.train.dino import dino_recipe
+from dslo_jax.demo.train.grouping import grouping_recipe
 from dslo_jax.demo.train.loop import train
 from dslo_jax.demo.train.recipe import Recipe
 
@@ -24,7 +30,11 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART"
+        "--only",
+        nargs="+",
+        choices=list(PARTS),
+        default=[part for part in PARTS if part not in TRIALS],
+        metavar="PART",
     )
     parser.add_argument(
         "--share", type=float, default=1.0, help="share of the steps, for a trial"
@@ -47,10 +57,14 @@ PARTS: dict[str, tuple[Callable[..., Recipe], str, int]] = {
     "clip": (clip_recipe, "clip", 4000),
     "sharing": (sharing_recipe, "clip", 1000),
     "tiling": (tiling_recipe, "clip", 2000),
+    "keys": (keys_recipe, "clip", 600),
     "autoencoder": (autoencoder_recipe, "diffusion", 1100),
     "denoiser": (denoiser_recipe, "diffusion", 2200),
+    "grouping": (grouping_recipe, "diffusion", 1500),
     "dino": (dino_recipe, "dino", 1000),
 }
+# Parts that the bundled networks were trained without.
+TRIALS = ("keys", "grouping")
 
 
 if __name__ == "__main__":

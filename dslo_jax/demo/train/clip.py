@@ -22,6 +22,10 @@ global attention patches take names from other places. A third stage therefore c
 large windows into small tiles with names of their own and distributes the patches of
 the tiles. The patches of the whole window must match this distribution, too. The tiles
 act as a teacher with a closer view, as in CLIPSelf (Wu et al., ICLR 2024).
+
+Until then only the patches of the unchanged last block are trained. A fourth stage goes
+on with the third, and the patches of the k-k mean (``models/clip_attention.py``) match
+the tiles, too. Then the network can be read as the paper reads CLIP.
 """
 
 import re
@@ -72,7 +76,7 @@ _MATRIX_RATE, _RATE, _WARM_UP = 0.02, 3e-3, 50
 _SHARING_RATES = 0.5  # learning rates of the later stages, relative to the first
 _WEIGHT_DECAY = 0.01
 # First step of a stage for the seeds of scenes, so that no two stages share a scene.
-_SHARING_STEP, _TILING_STEP = 100_000, 200_000
+_SHARING_STEP, _TILING_STEP, _KEYS_STEP = 100_000, 200_000, 400_000
 
 
 def configuration(vocabulary: int) -> dict[str, Any]:
@@ -173,6 +177,19 @@ def tiling_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
         seed: Seed of windows and sentences.
     """
     stage = _later_stage("tiling", tiled_loss, TILED, _TILING_STEP)
+    return _continued(stage, folder, steps, seed)
+
+
+def keys_recipe(folder: Path, *, steps: int, seed: int = 0) -> Recipe:
+    """The fourth stage, which continues from the third.
+
+    Args:
+        folder: The CLIP of ``tiling_recipe``; its weights are replaced.
+        steps: Number of steps.
+        seed: Seed of windows and sentences.
+    """
+    objective = partial(tiled_loss, also=("kk_mean",))
+    stage = _later_stage("keys", objective, TILED, _KEYS_STEP)
     return _continued(stage, folder, steps, seed)
 
 

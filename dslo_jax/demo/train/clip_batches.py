@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int32
 
 from dslo_jax import images, prompts, scenes
 from dslo_jax.demo.train.recipe import first_seed
@@ -58,13 +59,13 @@ def draw_batch(
         scenes.caption(rng.permutation(some)[: windows.names].tolist(), rng)
         for some in names[:_CAPTIONS]
     ]
-    sentences = [_sentence(name, rng) for name in scenes.NAMES]
+    sentences = draw_sentences(tokenizer, rng)
     first = names[:_CAPTIONS]
     tiles = [tile for each in shown for tile in _tiles(each.labels, windows.tiles)]
     return {
         "pixels": np.stack([each.pixels for each in shown]),
-        "present": np.stack([_present(tile) for tile in tiles]),
-        "sentences": prompts.tokenize(tokenizer, sentences, length=_SENTENCE_TOKENS),
+        "present": np.stack([present(tile) for tile in tiles]),
+        "sentences": sentences,
         "captions": prompts.tokenize(tokenizer, captions, length=windows.tokens),
         "same": np.array([[one == other for other in first] for one in first]),
     }
@@ -76,7 +77,7 @@ def _tiles(labels: np.ndarray, count: int) -> list[np.ndarray]:
     return [tile for row in rows for tile in np.array_split(row, count, axis=1)]
 
 
-def _present(labels: np.ndarray) -> np.ndarray:
+def present(labels: np.ndarray) -> np.ndarray:
     """True for each class that a caption of the picture can mention."""
     return np.isin(scenes.NAMES, scenes.scene_names(labels, min_share=_VISIBLE))
 
@@ -112,6 +113,14 @@ def _square(
 def _count_things(scene: scenes.Scene, place: tuple[slice, slice]) -> int:
     shown = scenes.scene_names(scene.labels[place], min_share=0.05)
     return len(_THINGS.intersection(shown))
+
+
+def draw_sentences(
+    tokenizer: Any, rng: np.random.Generator
+) -> Int32[np.ndarray, "classes tokens"]:
+    """Draw a sentence about each class."""
+    sentences = [_sentence(name, rng) for name in scenes.NAMES]
+    return prompts.tokenize(tokenizer, sentences, length=_SENTENCE_TOKENS)
 
 
 def _sentence(name: str, rng: np.random.Generator) -> str:

@@ -1,7 +1,7 @@
 """The losses of CLIP, between pictures and sentences and between patches and names."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -41,24 +41,36 @@ def loss(
 
 
 def tiled_loss(
-    clip: Clip, batch: OnDevice, key: Array
+    clip: Clip, batch: OnDevice, key: Array, *, also: Sequence[str] = ()
 ) -> tuple[Float[Array, ""], Metrics]:
-    """The same losses for tiles, and a loss of the windows with the tiles' shares."""
+    """The same losses for tiles, and a loss of the windows with the tiles' shares.
+
+    Args:
+        clip: The network.
+        batch: Of ``draw_batch``.
+        key: Not used.
+        also: Further attentions of the last block whose patches match the tiles, too.
+    """
     del key
     token, patches = _embed_pictures(clip, batch["pixels"])
     per_side = math.isqrt(len(batch["present"]) // len(patches))
-    _, near = _embed_pictures(clip, _cut(batch["pixels"], per_side))
+    _, near = _embed_pictures(clip, cut(batch["pixels"], per_side))
     sentences = clip.encode_text(batch["sentences"])
     logits = _patch_logits(clip, near, sentences)
     goal = shares(logits, batch["present"])
+    whole = joined(goal, per_side)
     parts = {
         "caption": _caption_loss(clip, token, batch),
         "patch": _cross_entropy(goal, logits),
         "sentence": found(logits, batch["present"]),
-        "window": _cross_entropy(
-            _joined(goal, per_side), _patch_logits(clip, patches, sentences)
-        ),
+        "window": _cross_entropy(whole, _patch_logits(clip, patches, sentences)),
     }
+    for attention in also:
+        grid = clip.dense_features(
+            batch["pixels"].astype(jnp.float32) / 255.0, attention=attention
+        )
+        mixed = _patch_logits(clip, grid.reshape(patches.shape), sentences)
+        parts[attention] = _cross_entropy(whole, mixed)
     return _sum_of(parts), parts
 
 
@@ -87,7 +99,7 @@ def _scale(clip: Clip) -> Float[Array, ""]:
     return jnp.exp(jnp.minimum(clip.logit_scale[...], np.log(100.0)))
 
 
-def _cut(
+def cut(
     pixels: Array, per_side: int
 ) -> Shaped[Array, "tiles tile_height tile_width 3"]:
     """Cut windows into tiles, row by row."""
@@ -96,7 +108,7 @@ def _cut(
     return split.swapaxes(2, 3).reshape(-1, *split.shape[2::2], channels)
 
 
-def _joined(
+def joined(
     share: Float[Array, "tiles tile_patches classes"], per_side: int
 ) -> Float[Array, "windows patches classes"]:
     """Join the patches of tiles to the patches of their windows."""

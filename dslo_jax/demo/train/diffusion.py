@@ -7,7 +7,7 @@ what segmentation uses.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int32, UInt8
 
 from dslo_jax import images, prompts, scenes
 from dslo_jax.demo.train.denoiser import TIMESTEPS, Autoencoder, Denoiser
@@ -109,7 +109,8 @@ _KL_WEIGHT = 1e-4
 
 # Captions of the windows of the denoiser. Some windows have none, because photos have
 # none.
-_VISIBLE, _NAMES, _TOKENS = 0.01, 8, 56
+_VISIBLE, _NAMES = 0.01, 8
+TOKENS = 56
 _WORDLESS = 0.2
 _LOG_VARIANCE = -6.0  # of the posterior before training
 # The last layers of residual branches start at 0, so that a deep network starts like a
@@ -202,7 +203,7 @@ def denoiser_recipe(
     vae = load_vae(folder / "vae")
     clip = clip or folder.parent / "clip"
     tokenizer, text = prompts.load_tokenizer(clip), load_clip(clip).text_model
-    empty = prompts.tokenize(tokenizer, [""], length=_TOKENS)
+    empty = prompts.tokenize(tokenizer, [""], length=TOKENS)
 
     def build() -> Denoiser:
         return Denoiser(config, rngs=nnx.Rngs(seed))
@@ -211,23 +212,33 @@ def denoiser_recipe(
         windows = windows_at(schedule, step, steps)
         return draw_captioned(tokenizer, windows, step, seed)
 
-    def save(progress: Progress) -> None:
-        save_module(
-            module_of(build, progress.average),
-            folder / "unet",
-            settings,
-            stem=_DIFFUSERS,
-            dtype=jnp.float16,
-        )
-        save_empty_prompt(np.asarray(text(jnp.asarray(empty))), folder / FILE_NAME)
-        write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
-
+    save = partial(save_denoiser, build, folder, settings, text, empty)
     objective = partial(denoising, vae=vae, text=text)
     initial = partial(random_parameters, build, seed, silent=_SILENT)
     begin, update = descent(
         build, objective, _adam(rate, steps), initial=initial, seed=seed
     )
     return Recipe("denoiser", steps, begin, batch, update, save)
+
+
+def save_denoiser(
+    build: Callable[[], Denoiser],
+    folder: Path,
+    settings: dict[str, Any],
+    text: TextModel,
+    empty: Int32[np.ndarray, "1 tokens"],
+    progress: Progress,
+) -> None:
+    """Write ``unet``, ``scheduler`` and the context of the empty prompt."""
+    save_module(
+        module_of(build, progress.average),
+        folder / "unet",
+        settings,
+        stem=_DIFFUSERS,
+        dtype=jnp.float16,
+    )
+    save_empty_prompt(np.asarray(text(jnp.asarray(empty))), folder / FILE_NAME)
+    write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
 
 
 def windows_at(schedule: Schedule, step: int, steps: int) -> Windows:
@@ -250,7 +261,7 @@ def draw_captioned(
     captions = [_caption(each, rng) for each in shown]
     return {
         "pixels": np.stack([each.pixels for each in shown]),
-        "captions": prompts.tokenize(tokenizer, captions, length=_TOKENS),
+        "captions": prompts.tokenize(tokenizer, captions, length=TOKENS),
     }
 
 
@@ -298,7 +309,7 @@ def reconstruction(
     neighbours, which makes edges sharp. The divergence is that of the posterior from a
     standard normal distribution, in nats per number of the latents.
     """
-    photos = _normalised(batch["pixels"])
+    photos = normalised(batch["pixels"])
     mean, log_variance = autoencoder.posterior(photos)
     noise = jax.random.normal(key, mean.shape)
     decoded = autoencoder.decode(mean + noise * jnp.exp(log_variance / 2))
@@ -322,7 +333,7 @@ def denoising(
     All timesteps have the same probability. With much noise, a place must attend to
     similar places; without noise, it needs only itself.
     """
-    latents = vae(_normalised(batch["pixels"]))
+    latents = vae(normalised(batch["pixels"]))
     count = len(latents)
     for_time, for_noise = jax.random.split(key)
     timesteps = jax.random.randint(for_time, (count,), 0, TIMESTEPS)
@@ -355,7 +366,7 @@ def add_noise(
 
 def latent_scale(vae: VAE, batches: Iterator[Batch]) -> float:
     """Standard deviation of the latents."""
-    encode = nnx.jit(lambda vae, pixels: vae(_normalised(pixels)))
+    encode = nnx.jit(lambda vae, pixels: vae(normalised(pixels)))
     latents = [
         np.asarray(encode(vae, jnp.asarray(batch["pixels"]))).ravel()
         for batch in batches
@@ -367,6 +378,6 @@ def _adam(rate: float, steps: int) -> optax.GradientTransformation:
     return optax.adamw(rates(rate, steps, warm_up=_WARM_UP), weight_decay=_WEIGHT_DECAY)
 
 
-def _normalised(pixels: Pixels) -> Float[Array, "batch side side 3"]:
+def normalised(pixels: Pixels) -> Float[Array, "batch side side 3"]:
     """Pixels in [-1, 1]."""
     return pixels.astype(jnp.float32) / 127.5 - 1
