@@ -189,7 +189,9 @@ def grouping(
         taps=_TAPS,
     )
     losses = [grouped(names, _attention(tap)) for tap in found.values()]
-    spread, leak, kept = (sum(part) / len(losses) for part in zip(*losses, strict=True))
+    spread, leak, kept = (
+        jnp.mean(jnp.stack(part)) for part in zip(*losses, strict=True)
+    )
     metrics |= {"spread": spread, "leak": leak, "kept": kept}
     return error + _GROUPING_WEIGHT * (spread + leak), metrics
 
