@@ -95,6 +95,8 @@ class OutputError(DsloError):
             remedy: The remedy, in words.
         """
         kept = kept and f"; {kept}"
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            remedy = "a file stands where a folder should be: choose another place"
         return cls(
             "O06",
             f"cannot write {os.fspath(path)!r}: {error.strerror or error}{kept}; "

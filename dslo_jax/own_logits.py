@@ -79,11 +79,11 @@ def segment_logits(
     if single:
         logits, photos = logits[None], [photos]
         affinity = None if affinity is None else affinity[None]
-    _check_shapes(logits, affinity, photos, classes, config)
+    listed = None if classes is None else parse_classes(classes, allow_duplicates=True)
+    _check_shapes(logits, affinity, photos, listed, config)
     read = [images.read_photo(photo) for photo in photos]
-    if classes is None:
-        classes = [str(index) for index in range(logits.shape[1])]
-    listed = parse_classes(classes, allow_duplicates=True)
+    if listed is None:
+        listed = parse_classes([str(index) for index in range(logits.shape[1])])
     check_background(config, listed.background)
     given = _Given(logits, affinity, read, listed)
     solved, labelled = given.solved(config), given.class_labels(config)
@@ -160,7 +160,7 @@ def _check_shapes(
     logits: Array | np.ndarray,
     affinity: Array | np.ndarray | None,
     photos: Sequence[Any],
-    classes: Sequence[str] | None,
+    classes: ClassList | None,
     config: SegmenterConfig,
 ) -> None:
     if logits.ndim != 4 or 0 in logits.shape:
@@ -170,6 +170,8 @@ def _check_shapes(
         )
     batch, count, height, width = logits.shape
     patches = height * width
+    if classes is not None and len(classes) != count:
+        raise ValueError(f"`classes` has {len(classes)} names, the logits {count} rows")
     if affinity is None and config.discrepancy.needs_affinity:
         raise ValueError(
             f"`affinity` is None, but mode {config.discrepancy.name!r} needs one; pass "
@@ -179,11 +181,10 @@ def _check_shapes(
         raise ValueError(
             f"`affinity` has shape {affinity.shape}, expected "
             f"{(batch, patches, patches)} for logits on a grid of {height} x {width} "
-            "patches; resample the logits to the grid of the attention"
+            "patches; resample the logits to the grid of the attention, and average "
+            "the attention of several heads first"
         )
     is_list = isinstance(photos, Sequence) and not isinstance(photos, Photo)
     if not is_list or len(photos) != batch:
         found = len(photos) if is_list else type(photos).__name__
         raise ValueError(f"`photos` is {found}, expected a list of {batch}")
-    if classes is not None and len(classes) != count:
-        raise ValueError(f"`classes` has {len(classes)} names, the logits {count} rows")

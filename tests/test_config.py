@@ -240,3 +240,8 @@ def test_bad_file_is_named_with_its_line(tmp_path, text, words):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(OptionError, match=r"absent\.toml"):
         SegmenterConfig.from_toml(tmp_path / "absent.toml")
+
+
+def test_a_photo_of_the_affinity_has_a_limit():
+    with pytest.raises(OptionError, match=r"O01.*affinity_size = 65536"):
+        SegmenterConfig.of(affinity_size=65536)

@@ -6,6 +6,10 @@ from dslo_jax.attention.layers import Layers, read_layers
 from dslo_jax.options import MAX_FLOAT, MAX_INT, MIN_FLOAT, Options, option
 
 
+# With 8 pixels in a patch these are 262144 patches, whose affinity takes 275 GB.
+_MAX_SIZE = 4096
+
+
 @dataclass(frozen=True)
 class AffinityOptions(Options):
     """Options of the self-attention that is read, and of its mean.
@@ -26,7 +30,7 @@ class AffinityOptions(Options):
         temperature: Softens (> 1) or sharpens (< 1) the affinity; 1 is off.
     """
 
-    size: int = option(512, flat="affinity_size", low=1, high=MAX_INT)
+    size: int = option(512, flat="affinity_size", low=1, high=_MAX_SIZE)
     timestep: int = option(0, low=0, high=999)
     layers: Layers = option((), flat="affinity_layers")
     noise_seed: int = option(-1, low=-1, high=MAX_INT)

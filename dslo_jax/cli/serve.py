@@ -74,8 +74,8 @@ def run(arguments: list[str], errors: Console) -> int:
         if importlib.util.find_spec(package) is None:
             raise OptionError(
                 "O05",
-                f'the page needs {package}, which is not installed; pip install "'
-                'dslo-jax[serve]"',
+                f"the page needs {package}, which is not installed; in the folder of "
+                'the clone: pip install ".[serve]"',
             )
     # Here and not above: other commands run without the extra.
     from dslo_jax.serve.server import Server, is_loopback, open_socket

@@ -74,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DsloError as error:
         Console(stderr=True, highlight=False).print(f"error: {error}", markup=False)
         return error.exit_code
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        return 130
     return 0
 
 
@@ -190,9 +193,11 @@ def _next(folder: Path, seed: int) -> str:
     photo = folder / f"scene-{seed}" / "photo.png"
     return (
         "Next, your own words for one of these scenes:\n"
-        f'  {_command()} segment {photo} --model demo --classes "sky, sea, house"\n'
+        f'  {_command()} segment {photo} --model demo --classes "sky, sea, house" '
+        "--out out/words\n"
         "or your own photo, with full-size networks (5.8 GB are downloaded once):\n"
-        f'  {_command()} segment PHOTO --classes "cat, sofa|couch, wall"'
+        f'  {_command()} segment PHOTO --classes "cat, sofa|couch, wall" '
+        "--out out/photo"
     )
 
 

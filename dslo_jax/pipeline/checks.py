@@ -45,8 +45,9 @@ def check_logits(
         raise SolverError(
             "S01",
             f"class {titles[worst]!r} has {non_finite[photo, worst]} patches "
-            f"with NaN or infinite logits in {photos[photo].path or 'the photo'}; the "
-            "CLIP checkpoint overflows in this precision, use float32",
+            f"with NaN or infinite logits in {photos[photo].path or 'the photo'}; if "
+            "they are from CLIP, it overflows in this precision: use float32; if they "
+            "are your own, remove these values",
         )
 
 

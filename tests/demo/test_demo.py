@@ -213,6 +213,15 @@ def test_bad_options_are_told_before_anything_runs(arguments, words, tmp_path, c
     assert not (tmp_path / "out").exists()
 
 
+def test_an_interruption_is_no_failure_of_the_program(tmp_path, monkeypatch, capsys):
+    def interrupt(status):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "_load", interrupt)
+    assert demo.main(["--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+
+
 def test_a_missing_checkpoint_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(pairs.BUNDLED, "demo", tmp_path)
     assert demo.main(["--out", str(tmp_path / "out")]) == 4

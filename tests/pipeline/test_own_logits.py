@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dslo_jax import images, prompts, segment_logits
-from dslo_jax.errors import OptionError, SolverError
+from dslo_jax.errors import ClassListError, OptionError, SolverError
 from dslo_jax.pipeline import Batch
 from dslo_jax.solvers import DISCREPANCIES, MaximumVelocity
 from tests.pipeline.conftest import CONFIG
@@ -94,3 +94,14 @@ def test_values_that_no_solver_can_use_are_named(given, photos):
         segment_logits(broken, affinities[0], photos[0], classes=CLASSES)
     with pytest.raises(SolverError, match=r"S03.*negative value"):
         segment_logits(logits[0], -affinities[0], photos[0], classes=CLASSES)
+
+
+def test_one_text_of_classes_is_refused_with_the_remedy():
+    with pytest.raises(ClassListError, match="did you mean"):
+        segment_logits(
+            np.zeros((3, 4, 4), np.float32),
+            None,
+            np.zeros((8, 8, 3), np.uint8),
+            classes="cat, sofa, wall",
+            mode="logits",
+        )

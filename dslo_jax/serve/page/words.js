@@ -24,8 +24,9 @@ export class Words {
     });
   }
 
+  // A line break between words means a comma.
   get value() {
-    return this.text.value;
+    return this.text.value.trim().replace(/\s*,?\s*\n\s*/g, ", ");
   }
 
   set(text, isOwn = false) {
