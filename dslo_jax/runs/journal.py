@@ -8,7 +8,7 @@ the next is begun, so that only the last line can be torn.
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Journal:
         path: The file; continued when it is there.
         header: What all records depend on, as plain values.
         remedy: What to do if the file has another header, for the error.
+        is_result: Whether a record is one to keep. A file with another header and
+            without any is begun anew.
 
     Attributes:
         header: What the file says of it, which may be more.
@@ -50,14 +52,13 @@ class Journal:
         header: Mapping[str, Any],
         *,
         remedy: str = "choose another folder or delete this one",
+        is_result: Callable[[Record], bool] = lambda record: True,
     ):
         self.records: dict[Key, Record] = {}
         self.header: Record = json.loads(json.dumps(header))
         self._path, self._remedy = path, remedy
         try:
-            if path.exists():
-                self._resume()
-            else:
+            if not path.exists() or not self._resume(is_result):
                 with atomic_file(path) as file:
                     file.write(_line(header))
         except OSError as error:
@@ -87,7 +88,8 @@ class Journal:
             raise OutputError.cannot_write(self._path, error, kept) from error
         self.records.update(records)
 
-    def _resume(self) -> None:
+    def _resume(self, is_result: Callable[[Record], bool]) -> bool:
+        """Read the file; returns whether it is to be continued."""
         content = self._path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:
@@ -96,12 +98,17 @@ class Journal:
             _read_line(line, f"{self._path}, line {number}")
             for number, line in enumerate(whole[:-1].split(b"\n"), start=1)
         ]
-        _check_same(found, self.header, self._path, self._remedy)
-        self.header = found
-        for rows in batches:
-            self.records.update({(cell, photo): row for cell, photo, row in rows})
+        records = {(cell, photo): row for rows in batches for cell, photo, row in rows}
+        try:
+            _check_same(found, self.header, self._path, self._remedy)
+        except OptionError:
+            if any(map(is_result, records.values())):
+                raise
+            return False
+        self.header, self.records = found, records
         if whole != content:  # what was being written when the last run ended
             os.truncate(self._path, len(whole))
+        return True
 
 
 def _line(value: Any) -> bytes:

@@ -118,7 +118,9 @@ class PhotoRun:
         elif not path.exists():
             self._refuse_foreign_results()
         remedy = "choose another folder with --out, or add --overwrite to begin anew"
-        journal = Journal(path, self.header, remedy=remedy)
+        journal = Journal(
+            path, self.header, remedy=remedy, is_result=lambda record: "done" in record
+        )
         for place in self.found:
             record = _record(journal, place)
             if "done" in record and not self._is_result(place, record):

@@ -178,6 +178,15 @@ def test_another_run_in_the_folder_is_refused(tmp_path, segmenter):
     assert len(finish(again, segmenter)) == 5
 
 
+def test_a_run_without_any_result_makes_room_for_another(tmp_path, segmenter):
+    segmenter.broken = {f"{index}.png" for index in range(5)}
+    assert len(finish(start(tmp_path), segmenter)) == 5
+    segmenter.broken = set()
+    other = PhotoRun(photos(5), tmp_path, CLASSES, {"checkpoint": "b"})
+    assert len(finish(other, segmenter)) == 5
+    assert not other.failures(other.open_journal())
+
+
 def test_folders_of_unknown_origin_are_not_replaced(tmp_path, segmenter):
     (tmp_path / "3.png").mkdir()
     with pytest.raises(OptionError, match=r"O09.*3\.png.*--overwrite"):
