@@ -96,7 +96,8 @@ class OutputError(DsloError):
         """
         kept = kept and f"; {kept}"
         if isinstance(error, FileExistsError | NotADirectoryError):
-            remedy = "a file stands where a folder should be: choose another place"
+            kept += "; a file is there, where a folder should be"
+            remedy = remedy.removeprefix("make room there, or ")
         return cls(
             "O06",
             f"cannot write {os.fspath(path)!r}: {error.strerror or error}{kept}; "

@@ -14,7 +14,7 @@ PAGES = [
     *sorted((DOCS / "notebooks").glob("*.md")),
 ]
 # They load and compile the bundled networks for several modes or sizes.
-LONG = {"choose-a-mode", "evaluate", "jax", "tutorial"}
+LONG = {"choose-a-mode", "evaluate", "jax", "many-machines", "ott", "tutorial"}
 
 
 def _page(path):

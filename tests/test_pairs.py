@@ -85,6 +85,7 @@ def test_a_mode_changes_nothing_else(demo):
     )
 
 
+@pytest.mark.slow
 def test_a_configuration_that_is_given_wins_whole(demo):
     given = SegmenterConfig.of(mode="logits", short_side=80)
     assert Segmenter.from_pretrained("demo", config=given).config == given

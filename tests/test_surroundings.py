@@ -141,6 +141,7 @@ def test_streams_that_nobody_reads_or_are_full_or_closed(tmp_path):
     assert "Exception ignored" not in run.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_ends_early(photo):
     segment = f"segment {photo} --model demo --classes a,b --out {photo.parent / 'out'}"
     dslo = f"{sys.executable} -m dslo_jax.cli {segment}"

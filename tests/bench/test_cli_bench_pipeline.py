@@ -45,6 +45,7 @@ def run(capsys, monkeypatch, model):
     return run
 
 
+@pytest.mark.slow
 def test_from_photos_to_a_file_of_results(run, tmp_path):
     path, table, picture = (
         tmp_path / f"found.{kind}" for kind in ("json", "csv", "svg")

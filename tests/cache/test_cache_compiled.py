@@ -132,6 +132,7 @@ def test_another_version_of_jax_without_this_place(root, caplog, monkeypatch):
     assert jax.config.jax_compilation_cache_dir is None
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path):
     code = """
         import jax, jax.numpy as jnp

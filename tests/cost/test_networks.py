@@ -202,7 +202,7 @@ def test_vae():
     [
         pytest.param(0, marks=pytest.mark.slow),
         pytest.param(4, marks=pytest.mark.slow),
-        -1,
+        pytest.param(-1, marks=pytest.mark.slow),
     ],
 )
 def test_unet_up_to_any_tap(place):

@@ -150,6 +150,7 @@ def test_diffusers_decodes_and_encodes_the_same(folder):
         _check(found, expected)
 
 
+@pytest.mark.slow
 def test_the_pipeline_loads_what_was_saved(folder):
     affinity = DiffusionAffinity.load(folder, options=AffinityOptions(size=32))
     pixels = diffusion.draw_batch(_SCHEDULE[0], 7, 0)["pixels"].astype(np.float32) / 255

@@ -84,6 +84,7 @@ def test_the_teacher_gives_patches_only_names_of_their_tiles(batch):
     assert not corner[~known[:, 0, 0]].any()
 
 
+@pytest.mark.slow
 def test_the_step_can_be_traced_and_names_its_losses(recipe, batch):
     progress = recipe.begin()
     _, metrics = jax.eval_shape(recipe.update, progress, batch, jnp.asarray(0))

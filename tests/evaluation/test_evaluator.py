@@ -270,6 +270,7 @@ def failure_of(out):
     return None
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_any_step_loses_nothing_of_before(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation_page, "render", lambda *_: "page")  # slow to draw
     expected = evaluate_stub(tmp_path / "expected", StubSet(3), save_labels=True)

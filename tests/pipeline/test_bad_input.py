@@ -288,6 +288,7 @@ def test_a_configuration_file_without_a_name(capsys):
     assert "--config" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_epsilon_that_no_kernel_survives(run, photo):
     code, _, err = run(photo, *CLASSES, "--mode", "path", "--epsilon", "1e-9")
     assert code == 3

@@ -58,7 +58,7 @@ def test_a_missing_package_is_named(capsys, monkeypatch):
         lambda name: None if name == "uvicorn" else find(name),
     )
     assert main(["serve", "--model", "demo"]) == 2
-    assert 'pip install "dslo-jax[serve]"' in capsys.readouterr().err
+    assert 'pip install ".[serve]"' in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -84,6 +84,7 @@ def test_fused_is_the_mean_of_both_scaled_over_all_classes():
     np.testing.assert_array_equal(solution.error, path.error)  # those of M.V. are 0
 
 
+@pytest.mark.slow
 def test_fused_says_why_the_first_did_not_converge():
     source, affinity = problem()
     capped = Fused(OptimalPath(max_steps=1), MaximumVelocity()).solve(source, affinity)

@@ -68,7 +68,7 @@ def assert_gradient(function, *arguments, step=1e-6, rtol=1e-6):
         {"pairs": 16},
         {"domain": "log"},
         pytest.param({"tolerance": 0.0, "max_steps": 1}, marks=pytest.mark.slow),
-        {"tolerance": 0.0, "max_steps": 7},
+        pytest.param({"tolerance": 0.0, "max_steps": 7}, marks=pytest.mark.slow),
         pytest.param({"norm": "minmax"}, marks=pytest.mark.slow),
     ],
 )

@@ -32,6 +32,7 @@ def test_grey_levels_are_those_of_the_host(size, new, method):
     assert difference <= (1 if method == "bilinear" else 0)
 
 
+@pytest.mark.slow
 def test_a_large_photo_is_exact_too():
     photo = np.where(noise((1300, 1999)) > 127, np.uint8(255), np.uint8(0))
     for method, new in (("antialias", (336, 512)), ("area", (512, 512))):

@@ -50,6 +50,7 @@ def test_shapes_and_stages(plain):
     assert all(seconds > 0 for seconds in plain.seconds.values())
 
 
+@pytest.mark.slow
 def test_it_is_deterministic(run, plain):
     for a, b in zip(plain[:-1], run()[:-1], strict=True):
         assert torch.equal(a, b)

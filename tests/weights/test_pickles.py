@@ -178,6 +178,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_bombs_cost_little(tmp_path):
     paths = [write_zip(tmp_path / name, bomb) for name, bomb in BOMBS.items()]
     done = subprocess.run(
