@@ -32,7 +32,7 @@ def main() -> None:
     # All of one size, so that few programs are compiled.
     drawn = [scenes.draw_scene(seed, size=SIZE) for seed in range(options.scenes)]
     photos = [scene.pixels for scene in drawn]
-    classes = [(each.name, *each.synonyms) for each in scenes.CLASSES]
+    classes = [each.names for each in scenes.CLASSES]
     for mode in MODES:
         labels, scores = {}, {}
         for precision in PRECISIONS:

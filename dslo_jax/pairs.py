@@ -117,7 +117,7 @@ def _drawn_world(config: SegmenterConfig) -> World:
     crops, and all of 60 pictures of noise; see the card of the networks.
     """
     return World(
-        classes=tuple((each.name, *each.synonyms) for each in scenes.CLASSES),
+        classes=tuple(each.names for each in scenes.CLASSES),
         config=config.with_options(templates="single"),
         least_lead=0.14,
     )

@@ -1,6 +1,5 @@
 """``dslo serve``: a page in the browser."""
 
-import functools
 import importlib.util
 import os
 from dataclasses import dataclass
@@ -11,10 +10,9 @@ import tyro
 from rich.console import Console
 
 from dslo_jax import tuning
-from dslo_jax.cli.method import DEFAULTS, Method, config_of, method_options
+from dslo_jax.cli.method import DEFAULTS, Method, config_of, parse_options
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.cli.weights import readable_checkpoint
-from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import Precision
 from dslo_jax.errors import OptionError
 from dslo_jax.pairs import find_pair
@@ -69,7 +67,7 @@ class Serve:
 
 def run(arguments: list[str], errors: Console) -> int:
     """Run the command and return the exit code."""
-    options = _options(arguments)
+    options = parse_options(Serve, "dslo serve", arguments)
     for package in ("starlette", "uvicorn"):
         if importlib.util.find_spec(package) is None:
             raise OptionError(
@@ -111,13 +109,3 @@ def run(arguments: list[str], errors: Console) -> int:
         say(errors, f"{reach}; Ctrl-C ends it")
         server.run()
     return 0
-
-
-def _options(arguments: list[str]) -> Serve:
-    """Parse the command line twice, as ``dslo segment`` does."""
-    parse = functools.partial(tyro.cli, Serve, prog="dslo serve", args=arguments)
-    first = parse()
-    method = find_pair(first.model).config
-    if first.config is not None:
-        method = SegmenterConfig.from_toml(first.config, base=method)
-    return parse(default=Serve(method=method_options(method)))

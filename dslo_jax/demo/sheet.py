@@ -28,7 +28,7 @@ Segment = Callable[[str, np.ndarray, ClassList], Segmentation]
 Informed = Callable[[np.ndarray, np.ndarray, ClassList], Mapping[str, Labels]]
 """Function of pixels, their true labels and classes to labels, by row of ``steps``."""
 
-WORLD = parse_classes([(each.name, *each.synonyms) for each in scenes.CLASSES])
+WORLD = parse_classes([each.names for each in scenes.CLASSES])
 KNOWN_TITLE = "velocity, true affinity"
 COLUMNS = ("photo", "truth", *MODES.values(), KNOWN_TITLE)
 # Height and width of all scenes, because each new size needs a compilation.

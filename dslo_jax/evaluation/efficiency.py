@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.classes:
             classes = classes_of_options(options.classes)
         else:
-            classes = parse_classes([(c.name, *c.synonyms) for c in scenes.CLASSES])
+            classes = parse_classes([each.names for each in scenes.CLASSES])
         console.print(table(measure(segmenter, photo, classes)))
     except DsloError as error:
         Console(stderr=True, highlight=False, markup=False).print(f"error: {error}")

@@ -7,6 +7,7 @@ checkpoint has been loaded here yet.
 """
 
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from dslo_jax.models.layer_norm import LayerNorm
 from dslo_jax.models.pixel_statistics import with_pixel_statistics
 from dslo_jax.models.query_key import QueryKey
 from dslo_jax.models.softmax_attention import attend
-from dslo_jax.models.vit_layers import normalise_pixels
+from dslo_jax.models.vit_layers import Tokens, normalise_pixels, queries_keys
 from dslo_jax.weights import (
     config_source,
     load_module,
@@ -33,7 +34,6 @@ from dslo_jax.weights import (
 # Tensors that only training uses, and the layer after the last block.
 _IGNORED = (r"embeddings\.mask_token", r"norm\..*", r"rope_embeddings\..*")
 
-Tokens = Float[Array, "batch tokens channels"]
 Heads = Float[Array, "batch tokens heads size"]
 
 
@@ -266,14 +266,14 @@ class Dinov3(nnx.Module):
         """
         hidden, grid = self.embeddings(pixels)
         rotation = Rotation(grid, self.config)
-        found: dict[int, QueryKey] = {}
-        for index, layer in zip(range(max(wanted) + 1), self.layer, strict=False):
+
+        def look(
+            layer: Dinov3Layer, hidden: Tokens
+        ) -> tuple[QueryKey, Callable[[], Tokens]]:
             pair = layer.query_key(hidden, rotation)
-            if index in wanted:
-                found[index] = QueryKey(pair.query[:, self.others :], pair.key)
-            if index < max(wanted):
-                hidden = layer.update(hidden, pair)
-        return tuple(found[index] for index in wanted)
+            return pair, partial(layer.update, hidden, pair)
+
+        return queries_keys(self.layer, hidden, wanted, others=self.others, look=look)
 
 
 def load_dinov3(folder: Path, *, dtype: jax.typing.DTypeLike = jnp.float32) -> Dinov3:

@@ -52,7 +52,7 @@ def caption(names: Sequence[str], rng: np.random.Generator) -> str:
 
 def wordings() -> list[str]:
     """The texts that captions are put together from."""
-    names = [name for each in CLASSES for name in (each.name, *each.synonyms)]
+    names = [name for each in CLASSES for name in each.names]
     return [*names, *_OPENINGS, *_JOINTS, "a an the and"]
 
 

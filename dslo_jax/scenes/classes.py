@@ -21,6 +21,11 @@ class SceneClass(NamedTuple):
     article: Literal["a", "the"]
     kind: Literal["stuff", "thing"]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name, then the synonyms."""
+        return (self.name, *self.synonyms)
+
 
 CLASSES: tuple[SceneClass, ...] = (
     SceneClass("sky", ("heavens",), "the", "stuff"),

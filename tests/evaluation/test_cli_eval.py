@@ -222,9 +222,8 @@ def test_a_bar_tells_what_compiles_while_it_does(monkeypatch):
     assert "compiling" not in file.getvalue()  # no line, as the bar was never drawn
 
 
-def test_a_part_of_a_benchmark_is_told_before_anything_runs(
-    run, stubbed, folder, capsys
-):
+def copy_as_voc(folder):
+    """The photos of a folder of one's own once more, as the first of VOC 2012."""
     root = folder.parent / "VOCdevkit" / "VOC2012"
     for place, kind in (("JPEGImages", "images"), ("SegmentationClass", "masks")):
         shutil.copytree(folder / kind, root / place)
@@ -233,6 +232,12 @@ def test_a_part_of_a_benchmark_is_told_before_anything_runs(
     names = root / "ImageSets" / "Segmentation" / "val.txt"
     names.parent.mkdir(parents=True)
     names.write_text("a\nb\nc\n")
+
+
+def test_a_part_of_a_benchmark_is_told_before_anything_runs(
+    run, stubbed, folder, capsys
+):
+    copy_as_voc(folder)
     words = "photos; voc21 is published with 1449, and only scores on all of them"
     root = ("--root", str(folder.parent))
     code, _, err = run("--limit", "2", *root, dataset=("voc21",))
@@ -248,14 +253,7 @@ def test_a_part_of_a_benchmark_is_told_before_anything_runs(
 def test_a_benchmark_is_measured_as_a_published_method_does(
     run, stubbed, folder, tmp_path
 ):
-    root = folder.parent / "VOCdevkit" / "VOC2012"
-    for place, kind in (("JPEGImages", "images"), ("SegmentationClass", "masks")):
-        shutil.copytree(folder / kind, root / place)
-    for path in (root / "JPEGImages").iterdir():
-        path.rename(path.with_suffix(".jpg"))
-    names = root / "ImageSets" / "Segmentation" / "val.txt"
-    names.parent.mkdir(parents=True)
-    names.write_text("a\nb\nc\n")
+    copy_as_voc(folder)
     options = ("--protocol", "clearclip", "--root", str(folder.parent))
     assert run(*options, dataset=("voc21",))[0] == 0
     found = metrics(tmp_path)

@@ -13,7 +13,7 @@ from dslo_jax.prompts import parse_classes
 MOST = 12
 """Programs that 60 photos may compile."""
 
-CLASSES = parse_classes([(each.name, *each.synonyms) for each in scenes.CLASSES])
+CLASSES = parse_classes([each.names for each in scenes.CLASSES])
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def choose_classes(count: int) -> prompts.ClassList:
     Raises:
         OptionError: ``count`` is below 1 or above 200 (``O01``).
     """
-    plain = [(each.name, *each.synonyms) for each in scenes.CLASSES]
+    plain = [each.names for each in scenes.CLASSES]
     coloured = [(f"{colour} {name}",) for colour in _COLOURS for name, *_ in plain]
     known = [*plain, *coloured]
     if not 1 <= count <= len(known):

@@ -56,12 +56,10 @@ class SceneSet:
     def classes(self) -> ClassList:
         """The classes of the truth, each with its synonyms."""
         if self.protocol == "all":
-            return parse_classes([_names(each) for each in scenes.CLASSES])
+            return parse_classes([each.names for each in scenes.CLASSES])
         things = [c for c in scenes.CLASSES if c.kind == "thing"]
-        stuff = [
-            name for c in scenes.CLASSES if c.kind == "stuff" for name in _names(c)
-        ]
-        listed = parse_classes([stuff, *map(_names, things)])
+        stuff = [name for c in scenes.CLASSES if c.kind == "stuff" for name in c.names]
+        listed = parse_classes([stuff, *(thing.names for thing in things)])
         return dataclasses.replace(listed, background=0)
 
     def describe(self) -> dict[str, object]:
@@ -74,7 +72,3 @@ class SceneSet:
             "first_seed": self.seeds.start,
             "photos": len(self),
         }
-
-
-def _names(each: scenes.SceneClass) -> tuple[str, ...]:
-    return (each.name, *each.synonyms)
