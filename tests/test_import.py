@@ -158,7 +158,7 @@ def test_shapes_are_enforced_in_every_room_that_states_some():
         stating = "from jaxtyping import" in path.read_text()
         if stating and not any(f"{module}.".startswith(f"{n}.") for n in names):
             unchecked.add(module)
-    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet", "demo.steps")
+    drawing = ("scenes._canvas", "scenes._textures", "demo.sheet", "demo.components")
     assert unchecked == {f"dslo_jax.{name}" for name in drawing}
 
 

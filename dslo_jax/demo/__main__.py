@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,18 +20,17 @@ from rich.status import Status
 from rich.table import Table
 
 from dslo_jax import scenes
+from dslo_jax.demo.components import KNOWN, Components, points
 from dslo_jax.demo.sheet import (
     COLUMNS,
     MODES,
     WORLD,
-    Informed,
     Segment,
     Sheet,
     show,
 )
 from dslo_jax.demo.sheet_html import to_html
 from dslo_jax.demo.sheet_png import to_image
-from dslo_jax.demo.steps import Steps, points
 from dslo_jax.errors import DsloError, OptionError
 from dslo_jax.evaluation.metrics import IGNORE
 from dslo_jax.files import atomic_file
@@ -84,17 +84,18 @@ def _run(options: Demo, console: Console) -> None:
     start = time.perf_counter()
     classes = _check(options)
     with console.status("") as status:
-        methods = _load(status)
-        world = tuple(show(seed, WORLD, *methods) for seed in options.seeds)
-        sheet = Sheet(world, show(_OWN_SEED, classes, *methods))
+        segment, components = _load(status)
+        world = tuple(show(seed, WORLD, segment, components) for seed in options.seeds)
+        shown = partial(components, rows=(KNOWN,))  # no table needs the others
+        sheet = Sheet(world, show(_OWN_SEED, classes, segment, shown))
     seconds = time.perf_counter() - start
     _save(sheet, options.out, seconds)
-    console.print(_score_table(sheet), _step_table(sheet), _time_table(sheet))
+    console.print(_score_table(sheet), _component_table(sheet), _time_table(sheet))
     console.print(f"{seconds:.0f} seconds. Open {options.out / 'sheet.html'}")
     console.print(_next(options.out, options.seeds[0]), markup=False)
 
 
-def _load(status: Status) -> tuple[Segment, Informed]:
+def _load(status: Status) -> tuple[Segment, Components]:
     """Load the bundled networks, once for all modes and rows."""
     status.update("loading")
     segmenter = Segmenter.from_pretrained(
@@ -108,7 +109,7 @@ def _load(status: Status) -> tuple[Segment, Informed]:
     def segment(mode: str, pixels: np.ndarray, classes: ClassList) -> Segmentation:
         return segmenter(pixels, classes, mode=mode)
 
-    return segment, Steps(segmenter.networks, segmenter.config)
+    return segment, Components(segmenter.networks, segmenter.config)
 
 
 def _check(options: Demo) -> ClassList:
@@ -180,11 +181,11 @@ def _percents(scores: Mapping[str, float]) -> list[str]:
     return [percent(scores[title]) for title in COLUMNS[2:]]
 
 
-def _step_table(sheet: Sheet) -> Table:
+def _component_table(sheet: Sheet) -> Table:
     """What each component adds, over all scenes."""
     table = Table("row", "mIoU", "points", "more than row", box=None)
-    for step in sheet.steps:
-        table.add_row(step.row, percent(step.score), points(step), step.base)
+    for score in sheet.components:
+        table.add_row(score.row, percent(score.score), points(score), score.base)
     return table
 
 

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from dslo_jax import scenes
-from dslo_jax.demo.steps import KNOWN, Labels, Step, scores_of
+from dslo_jax.demo.components import KNOWN, ComponentScore, Labels, scores_of
 from dslo_jax.evaluation.metrics import IGNORE, Confusion
 from dslo_jax.outputs import draw_overlay, palette
 from dslo_jax.prompts import ClassList, parse_classes
@@ -26,7 +26,7 @@ MODES: Mapping[str, str] = {
 Segment = Callable[[str, np.ndarray, ClassList], Segmentation]
 """Function of a mode, pixels and classes to a result."""
 Informed = Callable[[np.ndarray, np.ndarray, ClassList], Mapping[str, Labels]]
-"""Function of pixels, their true labels and classes to labels, by row of ``steps``."""
+"""Function of pixels, their true labels and classes to labels; see ``Components``."""
 
 WORLD = parse_classes([each.names for each in scenes.CLASSES])
 KNOWN_TITLE = "velocity, true affinity"
@@ -45,7 +45,7 @@ class Exhibit(NamedTuple):
             not have this class.
         names: The classes that were asked for.
         results: The results by mode.
-        rows: The labels by row of the paper; see ``steps``.
+        rows: The labels by row of the paper; see ``components``.
     """
 
     seed: int
@@ -128,7 +128,7 @@ class Sheet(NamedTuple):
         }
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def components(self) -> tuple[ComponentScore, ...]:
         """What each component of the method adds, over all pixels of ``world``."""
         rows = self.world[0].rows
         return scores_of(

@@ -1,5 +1,6 @@
 """The sheet as one HTML file with its pictures inside, without scripts."""
 
+from dslo_jax.demo.components import KNOWN, ComponentScore, points
 from dslo_jax.demo.sheet import (
     COLUMNS,
     KNOWN_TITLE,
@@ -9,7 +10,6 @@ from dslo_jax.demo.sheet import (
     draw_map,
     draw_panels,
 )
-from dslo_jax.demo.steps import KNOWN, Step, points
 from dslo_jax.outputs import page, palette
 
 
@@ -21,7 +21,7 @@ _STYLE = """
   margin-top: 1.5rem; }
 @media (max-width: 48rem) { .row { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 .row + .legend { margin: .5rem 0 0; font-size: .875rem; }
-.steps :is(th, td):nth-child(2) { text-align: left; white-space: normal;
+.components :is(th, td):nth-child(2) { text-align: left; white-space: normal;
   min-width: 16rem; }
 pre { overflow-x: auto; padding: .75rem 1rem; border: 1px solid var(--line);
   border-radius: .3rem; font-size: .875rem; }
@@ -50,13 +50,13 @@ def to_html(sheet: Sheet, following: str, footer: str) -> str:
         "baseline is the class that CLIP finds most probable in each patch; "
         "<em>path</em> and <em>velocity</em> combine patches that belong together. The "
         "networks know only this drawn world, and no photographs.</p>",
-        _scores(sheet.steps),
+        _scores(sheet.components),
         f"<p>{_limit(sheet)}</p>",
         *map(_exhibit, sheet.world),
         "<h2>What each component adds</h2>"
         "<p>The rows of Table 2 of the paper, over all pixels of the scenes above. A "
         "row has so many points of mIoU more than the row that it changes.</p>",
-        _steps(sheet.steps),
+        _components(sheet.components),
         "<h2>In other words</h2>"
         "<p>The same networks with words of your own (<code>--classes</code>). Pixels "
         "of classes without such a word do not count.</p>",
@@ -78,11 +78,11 @@ _HEADLINE = {
 }
 
 
-def _scores(steps: tuple[Step, ...]) -> str:
+def _scores(scores: tuple[ComponentScore, ...]) -> str:
     cells = [
-        f"<div><b>{page.percent(step.score)}</b>{_HEADLINE[step.row]}</div>"
-        for step in steps
-        if step.row in _HEADLINE
+        f"<div><b>{page.percent(each.score)}</b>{_HEADLINE[each.row]}</div>"
+        for each in scores
+        if each.row in _HEADLINE
     ]
     return (
         f'<div class="scores">{"".join(cells)}</div>'
@@ -104,19 +104,19 @@ def _limit(sheet: Sheet) -> str:
     )
 
 
-def _steps(steps: tuple[Step, ...]) -> str:
+def _components(scores: tuple[ComponentScore, ...]) -> str:
     rows = [
         [
-            page.words(step.row),
-            page.words(step.words),
-            page.percent(step.score),
-            points(step),
-            page.words(step.base),
+            page.words(each.row),
+            page.words(each.words),
+            page.percent(each.score),
+            points(each),
+            page.words(each.base),
         ]
-        for step in steps
+        for each in scores
     ]
     header = ["row", "what it is", "mIoU", "points", "more than row"]
-    return f'<div class="steps">{page.table(header, rows)}</div>'
+    return f'<div class="components">{page.table(header, rows)}</div>'
 
 
 def _lines(text: str) -> str:

@@ -9,10 +9,10 @@ from PIL import Image
 
 from dslo_jax import SegmenterConfig, pairs, scenes
 from dslo_jax.demo import __main__ as demo, sheet as sheets
+from dslo_jax.demo.components import KNOWN, Components, points
 from dslo_jax.demo.sheet import COLUMNS, MODES, SIZE, WORLD, Exhibit, Sheet, translate
 from dslo_jax.demo.sheet_html import to_html
 from dslo_jax.demo.sheet_png import to_image
-from dslo_jax.demo.steps import KNOWN, Steps, points
 from dslo_jax.evaluation.metrics import IGNORE
 from dslo_jax.images import Photo
 from dslo_jax.outputs.page import percent
@@ -44,11 +44,11 @@ def segmentation(labels, pixels, names, *, rejected=(), seconds=1.0, mode="path"
     )
 
 
-def rows_of(pixels, truth, classes):
+def rows_of(pixels, truth, classes, rows=None):
     """Right labels with a true affinity, and class 0 everywhere in all other rows."""
     right = np.where(truth == IGNORE, 0, truth).astype(np.int32)
-    names = Steps(None, SegmenterConfig()).cells
-    return {row: right if row == KNOWN else 0 * right for row in names}
+    names = Components(None, SegmenterConfig()).cells
+    return {row: right if row == KNOWN else 0 * right for row in rows or names}
 
 
 def exhibit(classes=WORLD, seed=SEED, **options) -> Exhibit:
@@ -109,14 +109,14 @@ class TestScores:
         assert percent(nothing.scores["path"]) == "-"
         assert percent(0.4567) == "45.7 %"
 
-    def test_steps_say_what_each_row_adds(self, sheet):
-        steps = {step.row: step for step in sheet.steps}
+    def test_components_say_what_each_row_adds(self, sheet):
+        scores = {score.row: score for score in sheet.components}
         low = sheet.scores["velocity"]
-        assert steps["I: logits"][2:] == (pytest.approx(low), "", None)
-        assert points(steps["I: logits"]) == ""
-        assert points(steps["V: IV + O.P."]) == "+0.0"
-        assert steps[KNOWN].gain == pytest.approx(1 - low)
-        assert points(steps[KNOWN]) == f"{100 - 100 * low:+.1f}"
+        assert scores["I: logits"][2:] == (pytest.approx(low), "", None)
+        assert points(scores["I: logits"]) == ""
+        assert points(scores["V: IV + O.P."]) == "+0.0"
+        assert scores[KNOWN].gain == pytest.approx(1 - low)
+        assert points(scores[KNOWN]) == f"{100 - 100 * low:+.1f}"
 
     def test_times_are_medians_by_stage_and_mode(self):
         world = tuple(exhibit(seconds=seconds) for seconds in (1.0, 2.0, 9.0))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dslo_jax import Segmenter, pairs, scenes
+from dslo_jax.demo.components import KNOWN, Components
 from dslo_jax.demo.sheet import SIZE, WORLD
-from dslo_jax.demo.steps import KNOWN, Steps
 from dslo_jax.evaluation.metrics import Confusion
 
 
@@ -46,8 +46,8 @@ def test_labels_are_as_good_as_they_were(drawn, segmenter, mode):
 
 def test_a_row_of_the_demo_has_the_labels_of_its_mode(drawn, segmenter):
     scene, row = drawn[0], "VI: IV + M.V."
-    steps = Steps(segmenter.networks, segmenter.config)
-    found = steps(scene.pixels, scene.labels, WORLD, [row, KNOWN])
+    components = Components(segmenter.networks, segmenter.config)
+    found = components(scene.pixels, scene.labels, WORLD, [row, KNOWN])
     expected = segmenter(scene.pixels, WORLD, mode="velocity").labels
     np.testing.assert_array_equal(found[row], expected)
     wrong = {name: np.mean(labels != scene.labels) for name, labels in found.items()}

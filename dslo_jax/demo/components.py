@@ -1,7 +1,7 @@
 """The rows of the paper on the scenes of the demo: what each component adds.
 
 The rows are those of the table "components" of ``dslo ablate`` (Table 2 of the paper),
-and the steps with a true affinity those of its table "oracles".
+and the rows with a true affinity those of its table "oracles".
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,8 +55,8 @@ _WORDS: Mapping[str, tuple[str, str]] = {
 Labels = Int[np.ndarray, "height width"]
 
 
-class Step(NamedTuple):
-    """A row of the table of steps.
+class ComponentScore(NamedTuple):
+    """A row of the table of components.
 
     Attributes:
         row: Name of the row.
@@ -73,7 +73,7 @@ class Step(NamedTuple):
     gain: float | None
 
 
-class Steps:
+class Components:
     """Labels of scenes by each row.
 
     Args:
@@ -112,15 +112,15 @@ class Steps:
         return found
 
 
-def scores_of(confusions: Mapping[str, Confusion]) -> tuple[Step, ...]:
-    """The table of steps.
+def scores_of(confusions: Mapping[str, Confusion]) -> tuple[ComponentScore, ...]:
+    """The table of components.
 
     Args:
         confusions: Of all scenes together, by row.
     """
     scores = {row: confusion.mean_iou for row, confusion in confusions.items()}
     return tuple(
-        Step(
+        ComponentScore(
             row,
             words,
             scores[row],
@@ -131,9 +131,9 @@ def scores_of(confusions: Mapping[str, Confusion]) -> tuple[Step, ...]:
     )
 
 
-def points(step: Step) -> str:
-    """The gain of a step in points of mIoU, with its sign."""
-    return "" if step.gain is None else f"{100 * step.gain:+.1f}"
+def points(score: ComponentScore) -> str:
+    """The gain of a row in points of mIoU, with its sign."""
+    return "" if score.gain is None else f"{100 * score.gain:+.1f}"
 
 
 def _cells(config: SegmenterConfig) -> dict[str, Cell]:
