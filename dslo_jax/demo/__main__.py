@@ -183,7 +183,7 @@ def _percents(scores: Mapping[str, float]) -> list[str]:
 
 def _component_table(sheet: Sheet) -> Table:
     """What each component adds, over all scenes."""
-    table = Table("row", "mIoU", "points", "more than row", box=None)
+    table = Table("row", "mIoU", "points", "compared with", box=None)
     for score in sheet.components:
         table.add_row(score.row, percent(score.score), points(score), score.base)
     return table

@@ -54,8 +54,8 @@ def to_html(sheet: Sheet, following: str, footer: str) -> str:
         f"<p>{_limit(sheet)}</p>",
         *map(_exhibit, sheet.world),
         "<h2>What each component adds</h2>"
-        "<p>The rows of Table 2 of the paper, over all pixels of the scenes above. A "
-        "row has so many points of mIoU more than the row that it changes.</p>",
+        "<p>The rows of Table 2 of the paper, over all pixels of the scenes above. The "
+        "points say how much mIoU a row gains over the row at the end of its line.</p>",
         _components(sheet.components),
         "<h2>In other words</h2>"
         "<p>The same networks with words of your own (<code>--classes</code>). Pixels "
@@ -115,7 +115,7 @@ def _components(scores: tuple[ComponentScore, ...]) -> str:
         ]
         for each in scores
     ]
-    header = ["row", "what it is", "mIoU", "points", "more than row"]
+    header = ["row", "what it is", "mIoU", "points", "compared with"]
     return f'<div class="components">{page.table(header, rows)}</div>'
 
 
