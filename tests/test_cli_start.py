@@ -2,16 +2,24 @@
 
 import contextlib
 import io
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
+from pathlib import Path
 
 import pytest
 
 import dslo_jax
 from dslo_jax import cli
 
+
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+HOME, _, FUNCTION = PROJECT["project"]["scripts"]["dslo"].partition(":")
+SCRIPT = f"import sys; from {HOME} import {FUNCTION}; sys.exit({FUNCTION}())"
+"""What the installed script ``dslo`` does."""
 
 @pytest.mark.parametrize("word", ["--version", "-V"])
 def test_the_version_is_that_of_the_package(capsys, word):
@@ -26,6 +34,23 @@ def test_the_package_runs_as_a_module():
     assert finished.returncode == 2
     assert finished.stdout == ""
     assert "unknown command 'segmnt'. Did you mean 'segment'?" in finished.stderr
+
+
+@pytest.mark.parametrize("words", [("-m", "dslo_jax"), ("-c", SCRIPT)])
+def test_ctrl_c_while_modules_are_imported_ends_quietly(tmp_path, words):
+    """A module named jax that gets Ctrl-C, instead of the real one."""
+    (tmp_path / "jax.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    finished = subprocess.run(
+        [sys.executable, *words],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 130
+    assert (finished.stdout, finished.stderr) == ("", "interrupted\n")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import importlib.metadata
+import inspect
 import types
 
 import pytest
@@ -79,7 +80,7 @@ def test_the_names_of_a_package_are_a_written_list(package):
     module = importlib.import_module(f"dslo_jax.{package}".rstrip("."))
     found = {
         name
-        for name, value in vars(module).items()
+        for name, value in inspect.getmembers(module)
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
     assert found == set(NAMES[package]) - {"ops", "solvers", "__version__"}
