@@ -21,6 +21,7 @@ HOME, _, FUNCTION = PROJECT["project"]["scripts"]["dslo"].partition(":")
 SCRIPT = f"import sys; from {HOME} import {FUNCTION}; sys.exit({FUNCTION}())"
 """What the installed script ``dslo`` does."""
 
+
 @pytest.mark.parametrize("word", ["--version", "-V"])
 def test_the_version_is_that_of_the_package(capsys, word):
     assert cli.main([word]) == 0
@@ -61,10 +62,11 @@ def test_ctrl_c_while_modules_are_imported_ends_quietly(tmp_path, words):
         ("docter", "Did you mean 'doctor'?"),
         ("--verson", "unknown option '--verson'. Did you mean '--version'?"),
         ("photo.jpg", "unknown command 'photo.jpg'. Commands: segment, export,"),
+        ("bench pipline", "unknown command 'bench pipline'. Did you mean 'bench pipel"),
     ],
 )
 def test_an_unknown_command_is_told_with_the_nearest(capsys, word, words):
-    assert cli.main([word]) == 2
+    assert cli.main(word.split()) == 2
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith("error: [O02] ")

@@ -64,8 +64,8 @@ NAMES = {
         *("save_labels", "write_export", "write_folder", "write_parquet", "write_tar"),
     ),
     "stablehlo": (
-        *("PLATFORMS", "Program", "check_target", "export_discrepancy"),
-        "export_segmenter",
+        *("PLATFORMS", "Program", "check_platforms", "check_sizes", "check_target"),
+        *("export_discrepancy", "export_segmenter"),
     ),
     "hub": (
         *("Kind", "Mirror", "PRESETS", "Preset", "attention_of", "check_folder"),

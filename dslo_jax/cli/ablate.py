@@ -55,7 +55,7 @@ class Ablate(Measure):
     Args:
         dataset: scenes (drawn, bundled), folder (your own), or a benchmark, as for
             dslo eval.
-        tables: Names of tables, with commas between them; default: all tables.
+        tables: Names of tables, with commas between them; without it, all tables.
         attentions: Further networks for the table foundation, as NAME=FOLDER or as
             presets: dino-b8 dinov2-b14 dinov2-reg-b14. Those with the name of a preset
             have the paper's figure beside ours.
@@ -65,8 +65,11 @@ class Ablate(Measure):
 
     dataset: str = SCENES
     model: str = "demo"
-    tables: str = ""
-    attentions: Annotated[tuple[str, ...], tyro.conf.arg(name="sources")] = ()
+    tables: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+    attentions: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(name="sources", metavar="NAME...", help_behavior_hint=""),
+    ] = ()
     out: Path = Path("ablation")
     plots: bool = False
 
@@ -130,7 +133,12 @@ def _measure(
         "dataset": {k: v for k, v in dataset.items() if k not in _MAY_GROW}
     }
     journal = Journal(options.out / JOURNAL, header)
-    say(errors, f"{len(sweep.cells)} cells, {len(samples)} photos")
+    say(
+        errors,
+        f"{len(sweep.cells)} choices of options on {len(samples)} photos. The first "
+        f"batch of {size} compiles, then the time to go is shown; --limit takes fewer "
+        "photos, --tables fewer choices",
+    )
     shown = {"base": Cell(base)} if Cell(base) in sweep.cells else {}
     with progress(errors, sweep, samples, journal, shown) as (watch, on_skip):
         run_sweep(

@@ -20,6 +20,7 @@ from dslo_jax.bench.results import (
     words_of,
 )
 from dslo_jax.cli.terminal import escaped, say
+from dslo_jax.cli.values import OptionalNumber
 from dslo_jax.errors import OptionError
 
 
@@ -44,7 +45,7 @@ class Compare:
 
     before: tyro.conf.Positional[Path]
     after: tyro.conf.Positional[Path]
-    fail_above: float | None = None
+    fail_above: OptionalNumber = None
 
 
 def run(options: Compare, out: Console, errors: Console) -> int:

@@ -33,8 +33,8 @@ class SolverOptions:
 
     Args:
         mode: Discrepancy that is turned into labels: maximum ``velocity`` (Eq. 12),
-            optimal ``path`` (Eq. 3), both ``fused``, ``kl`` (Eq. 2), the ``logits``
-            themselves (the baseline), or label ``propagation``.
+            optimal ``path`` (Eq. 3), ``fused`` (the mean of both), ``kl`` (Eq. 2),
+            the ``logits`` themselves (the baseline), or label ``propagation``.
         known: Discrepancies that ``mode`` may name. ``fused`` need not be among them:
             it is made of the path and the velocity.
 

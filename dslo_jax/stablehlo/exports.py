@@ -66,7 +66,7 @@ def export_segmenter(
     """
     config = segmenter.configured(discrepancy=discrepancy, **options)
     listed = prompts.parse_classes(classes)
-    _check_sizes(height=size[0], width=size[1], batch=batch)
+    check_sizes(height=size[0], width=size[1], batch=batch)
     networks = segmenter.networks
     bucket = Bucket(size, len(listed), batch)
     step = WholeStep(networks, config, bucket, listed.background)
@@ -137,7 +137,7 @@ def export_discrepancy(
     Raises:
         OptionError: A size, the type or a platform cannot be used.
     """
-    _check_sizes(classes=classes, patches=patches, batch=batch)
+    check_sizes(classes=classes, patches=patches, batch=batch)
     if dtype not in ("float32", "bfloat16", "float16"):
         raise OptionError(
             "O03", f"dtype = {dtype!r}; expected float32, bfloat16 or float16"
@@ -166,7 +166,15 @@ def export_discrepancy(
     return make_program(Solver(discrepancy), {}, inputs, outputs, facts, platforms)
 
 
-def _check_sizes(**sizes: int) -> None:
+def check_sizes(**sizes: int) -> None:
+    """Refuse sizes of a program that are too small.
+
+    Args:
+        **sizes: ``height``, ``width``, ``batch``, ``classes`` or ``patches``.
+
+    Raises:
+        OptionError: Height or width is below 2, or another below 1 (``O01``).
+    """
     for name, value in sizes.items():
         least = 2 if name in ("height", "width") else 1
         if value < least:
