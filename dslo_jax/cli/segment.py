@@ -24,7 +24,6 @@ from dslo_jax.cli.terminal import (
 )
 from dslo_jax.cli.values import OptionalCount, OptionalPath, OptionalText
 from dslo_jax.cli.weights import circumstances_of, readable_checkpoint
-from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import DsloError, OptionError, OutputError
 from dslo_jax.images import FoundPhoto
 from dslo_jax.pipeline import check_background
@@ -99,6 +98,31 @@ def run(arguments: list[str], errors: Console) -> int:
 
 
 def _segment(options: Segment, errors: Console) -> int:
+    run = _new_run(options, errors)
+    total = len(run.found)
+    with (
+        only_run(options.out, run.shard.suffix),
+        _Report(total, errors) as report,
+    ):
+        run.check()  # before the networks, which may be downloaded
+        segmenter, circumstances = _load(options, report)
+        config = segmenter.config.flat
+        run = replace(run, header={**circumstances, **run.header, "config": config})
+        journal = run.open_journal()
+        report.begin(len(run.done(journal)))
+        with (
+            interruptible(errors, report.progress) as watch,
+            closing(run.finish(segmenter, journal)) as events,
+        ):
+            for event in events:
+                report.event(event)
+                watch(report.count, total)
+    _print_times(report.runs)
+    return _told_failures(run.failures(journal), total, report.failures, errors)
+
+
+def _new_run(options: Segment, errors: Console) -> PhotoRun:
+    """The run of the options, with all of its header that is known without networks."""
     classes = chosen_classes(options.classes, options.class_file, options.background)
     config = options.networks.method_config
     check_background(config, classes.background)
@@ -106,15 +130,16 @@ def _segment(options: Segment, errors: Console) -> int:
     shard = Shard.of(options.shard)
     whole = _find(options, errors)
     batch_size = min(options.batch, max(1, len(whole)))
-    found = shard.part_of(whole, batch_size)
-    run = PhotoRun(
-        found,
+    # The network gives the layers their full names.
+    known = {k: v for k, v in config.flat.items() if k != "affinity_layers"}
+    return PhotoRun(
+        shard.part_of(whole, batch_size),
         options.out,
         classes,
         {
             "classes": [list(names) for names in classes.synonyms],
             "background": classes.background,
-            "config": _chosen(config),
+            "config": known,
             "write": kinds,
             "max_pixels": options.max_pixels,
             "batch_size": options.batch,
@@ -125,30 +150,6 @@ def _segment(options: Segment, errors: Console) -> int:
         write=kinds,
         overwrite=options.overwrite,
     )
-    with (
-        only_run(options.out, shard.suffix),
-        _Report(len(found), errors) as report,
-    ):
-        run.check()  # before the networks, which may be downloaded
-        segmenter, circumstances = _load(options, report)
-        whole_config = {"config": segmenter.config.flat}
-        run = replace(run, header={**circumstances, **run.header, **whole_config})
-        journal = run.open_journal()
-        report.begin(len(run.done(journal)))
-        with (
-            interruptible(errors, report.progress) as watch,
-            closing(run.finish(segmenter, journal)) as events,
-        ):
-            for event in events:
-                report.event(event)
-                watch(report.count, len(found))
-    _print_times(report.runs)
-    return _told_failures(run.failures(journal), len(found), report.failures, errors)
-
-
-def _chosen(config: SegmenterConfig) -> dict[str, Any]:
-    """The options by their flat names, but for the layers: the network names those."""
-    return {name: v for name, v in config.flat.items() if name != "affinity_layers"}
 
 
 def _told_failures(
