@@ -7,6 +7,7 @@ Code that differs between devices is chosen with ``by_platform``.
 
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -124,9 +125,11 @@ QUICK_XLA_FLAGS = " ".join(
     (
         "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",
-        "--xla_cpu_use_fusion_emitters=false",
         "--xla_cpu_use_onednn=false",
         "--xla_cpu_parallel_codegen_split_count=1",
+        # XLA ends the process at a flag that it does not know, as 0.12 would at this.
+        *["--xla_cpu_use_fusion_emitters=false"]
+        * version("jaxlib").startswith("0.10."),
     )
 )
 """Flags of XLA for networks so small that compiling them takes longer than running. On
