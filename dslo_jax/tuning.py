@@ -121,6 +121,8 @@ Twice as many are moved to the memory of the chip and back, for three times the
 estimated cycles. A GPU has no such memory. With 512 MiB at once it starts an eighth of
 the kernels."""
 
+_XLA_0_10 = version("jaxlib").startswith("0.10.")
+
 QUICK_XLA_FLAGS = " ".join(
     (
         "--xla_backend_optimization_level=0",
@@ -128,8 +130,7 @@ QUICK_XLA_FLAGS = " ".join(
         "--xla_cpu_use_onednn=false",
         "--xla_cpu_parallel_codegen_split_count=1",
         # XLA ends the process at a flag that it does not know, as 0.12 would at this.
-        *["--xla_cpu_use_fusion_emitters=false"]
-        * version("jaxlib").startswith("0.10."),
+        "--xla_cpu_use_fusion_emitters=false" if _XLA_0_10 else "",
     )
 )
 """Flags of XLA for networks so small that compiling them takes longer than running. On
