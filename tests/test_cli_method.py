@@ -64,6 +64,8 @@ def test_help_shows_every_option_and_says_what_it_is(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
     assert cli.main(["segment", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
+    for inner in ("``", "max_steps", "ops.", "{None}"):  # for those who read the code
+        assert inner not in text
     for name, explanation in explained().items():
         assert f"--{name.replace('_', '-')}" in text.replace("--no-", "--")
         assert explanation[:30] in text, name

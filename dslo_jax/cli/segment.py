@@ -22,7 +22,7 @@ from dslo_jax.cli.terminal import (
     say,
     warn_of_padding,
 )
-from dslo_jax.cli.values import OptionalCount, OptionalPath, OptionalText
+from dslo_jax.cli.values import Names, OptionalCount, OptionalPath, OptionalText
 from dslo_jax.cli.weights import circumstances_of, readable_checkpoint
 from dslo_jax.errors import DsloError, OptionError, OutputError
 from dslo_jax.images import FoundPhoto
@@ -72,9 +72,7 @@ class Segment:
     """
 
     photos: Annotated[
-        tuple[str, ...],
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="PHOTO...", help_behavior_hint=""),
+        Names, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO...")
     ] = ()
     classes: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     class_file: OptionalPath = None

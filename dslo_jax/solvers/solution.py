@@ -31,7 +31,8 @@ class Reason(enum.IntEnum):
     CONVERGED = 0, "The error is at most the tolerance."
     STEP_CAP = (
         1,
-        "It ran max_steps steps, and the error is above the tolerance: allow more.",
+        "It took as many steps as are allowed, and the error is above the tolerance: "
+        "allow more (max_steps; path_steps or velocity_steps of the segmenter).",
     )
     STALLED = (
         2,
