@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from dslo_jax.attention.options import AffinityOptions
@@ -10,6 +11,7 @@ from dslo_jax.images import Photo
 from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.solvers import Counts, Discrepancy, Fused, Reason, Solution
+from dslo_jax.solvers.contract import is_own
 
 
 FEWEST_CLASSES = 24
@@ -73,10 +75,15 @@ def check_maps(
         SolverError: A class was not solved (``S03``); the message gives the reason.
     """
     finite = np.isfinite(solution.value).all(axis=-1) & ~np.isnan(solution.error)
-    missing = np.argwhere(~finite & real_rows(order, counts))
+    solved = finite & (solution.reason < Reason.NO_MASS)
+    missing = np.argwhere(~solved & real_rows(order, counts))
     if not len(missing):
         return
     photo, row = missing[0]
+    title = titles[int(order[photo, row])]
+    if is_own(discrepancy):
+        one = jax.tree.map(lambda leaf: leaf[photo, row], solution)
+        raise SolverError("S03", _unsolved_by_own(discrepancy, title, one))
     reason = Reason(int(solution.reason[photo, row]))
     epsilon = _epsilon(discrepancy)
     small = ""
@@ -85,9 +92,39 @@ def check_maps(
     raise SolverError(
         "S03",
         f"mode {discrepancy.name!r} has no solution for the class "
-        f"{titles[int(order[photo, row])]!r}. {reason.sentence} Check {small}"
+        f"{title!r}. {reason.sentence} Check {small}"
         f"affinity_temperature = {affinity.temperature}; networks in half precision "
         "may overflow: use float32 or bfloat16",
+    )
+
+
+def _unsolved_by_own(discrepancy: Discrepancy, title: str, one: Solution) -> str:
+    """Why a discrepancy of one's own has no solution for a class.
+
+    Args:
+        discrepancy: The discrepancy.
+        title: Title of the class.
+        one: Its solution, of the class alone.
+    """
+    kind, number = type(discrepancy).__name__, int(one.reason)
+    words = (
+        f"mode {discrepancy.name!r} ({kind}) has no solution for the class {title!r}"
+    )
+    if number not in iter(Reason):
+        return f"{words}: its reason is {number}, which is no Reason"
+    reason = Reason(number)
+    if not reason.is_solved and reason != Reason.NOT_FINITE:
+        return f"{words}. {kind}.solve gave the reason {reason.name}: {reason.sentence}"
+    bad = int(np.sum(~np.isfinite(one.value)))
+    what = "its error is NaN"
+    if bad:
+        what = f"its map is NaN or infinite in {bad} of {one.value.size} patches"
+    elif reason == Reason.NOT_FINITE:
+        what = "its computation became NaN or infinite"
+    return (
+        f"{words}: {what}. Look for a division by 0, the logarithm of 0 and an "
+        f"overflow of `exp` in {kind}.solve; after `jax.config.update("
+        "'jax_debug_nans', True)` a call of `solve` with your own arrays stops there"
     )
 
 
