@@ -103,7 +103,8 @@ class SegmenterConfig:
         known = config.flat
         for name in options:
             if name not in known:
-                remedy = _of_field(name, config.discrepancy)
+                solver = config.solver.replaced(_only(options, "mode"))
+                remedy = _of_field(name, solver.discrepancy)
                 raise OptionError("O02", remedy or _unknown(name, known))
         parts = {part: getattr(config, part).replaced(options) for part in _PARTS}
         return dataclasses.replace(config, **parts)
@@ -236,6 +237,11 @@ def _no_discrepancy(given: Any) -> str:
         f"discrepancy = {given!r:.200}; expected an object such as "
         "dslo_jax.solvers.OptimalPath(), or give a name as `mode`"
     )
+
+
+def _only(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The option of this name, if it is given."""
+    return {name: options[name]} if name in options else {}
 
 
 def _of_field(name: str, discrepancy: Any) -> str:

@@ -27,6 +27,7 @@ NAMES = {
             "PathSolution",
             "Reading",
         ),
+        *("Iteration", "iterate"),
         *("Reason", "SinkhornSolution", "Solution", "Transition", "VelocitySolution"),
         *("choose_reading", "discrepancy_of", "doubly_stochastic", "kl_map"),
         *("maximum_velocity", "optimal_path", "reading_of", "sinkhorn"),
@@ -99,7 +100,9 @@ def test_the_version_is_that_of_the_installed_package():
     assert dslo_jax.__version__ == importlib.metadata.version("dslo-jax")
 
 
-@pytest.mark.parametrize("name", ["own_logits", "points", "config"])
+@pytest.mark.parametrize(
+    "name", ["own_logits", "points", "config", "solvers.iteration"]
+)
 def test_examples_in_docstrings_run(name):
     failed, attempted = doctest.testmod(importlib.import_module(f"dslo_jax.{name}"))
     assert failed == 0

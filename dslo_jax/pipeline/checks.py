@@ -11,7 +11,7 @@ from dslo_jax.images import Photo
 from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.solvers import Counts, Discrepancy, Fused, Reason, Solution
-from dslo_jax.solvers.contract import is_own
+from dslo_jax.solvers.contract import own_parts
 
 
 FEWEST_CLASSES = 24
@@ -81,9 +81,10 @@ def check_maps(
         return
     photo, row = missing[0]
     title = titles[int(order[photo, row])]
-    if is_own(discrepancy):
+    words = f"mode {discrepancy.name!r} has no solution for the class {title!r}"
+    if own := list(own_parts(discrepancy)):
         one = jax.tree.map(lambda leaf: leaf[photo, row], solution)
-        raise SolverError("S03", _unsolved_by_own(discrepancy, title, one))
+        raise SolverError("S03", words + _unsolved_by_own(own, one))
     reason = Reason(int(solution.reason[photo, row]))
     epsilon = _epsilon(discrepancy)
     small = ""
@@ -91,30 +92,26 @@ def check_maps(
         small = f"epsilon = {epsilon} (0.0125 works with every affinity) and "
     raise SolverError(
         "S03",
-        f"mode {discrepancy.name!r} has no solution for the class "
-        f"{title!r}. {reason.sentence} Check {small}"
+        f"{words}. {reason.sentence} Check {small}"
         f"affinity_temperature = {affinity.temperature}; networks in half precision "
         "may overflow: use float32 or bfloat16",
     )
 
 
-def _unsolved_by_own(discrepancy: Discrepancy, title: str, one: Solution) -> str:
+def _unsolved_by_own(own: Sequence[Discrepancy], one: Solution) -> str:
     """Why a discrepancy of one's own has no solution for a class.
 
     Args:
-        discrepancy: The discrepancy.
-        title: Title of the class.
-        one: Its solution, of the class alone.
+        own: The discrepancy, or those of one's own that are fused.
+        one: The solution of the class alone.
     """
-    kind, number = type(discrepancy).__name__, int(one.reason)
-    words = (
-        f"mode {discrepancy.name!r} ({kind}) has no solution for the class {title!r}"
-    )
+    solve = " or ".join(f"{type(each).__name__}.solve" for each in own)
+    number = int(one.reason)
     if number not in iter(Reason):
-        return f"{words}: its reason is {number}, which is no Reason"
+        return f": {solve} gave the reason {number}, which is no Reason"
     reason = Reason(number)
     if not reason.is_solved and reason != Reason.NOT_FINITE:
-        return f"{words}. {kind}.solve gave the reason {reason.name}: {reason.sentence}"
+        return f". {solve} gave the reason {reason.name}: {reason.sentence}"
     bad = int(np.sum(~np.isfinite(one.value)))
     what = "its error is NaN"
     if bad:
@@ -122,8 +119,8 @@ def _unsolved_by_own(discrepancy: Discrepancy, title: str, one: Solution) -> str
     elif reason == Reason.NOT_FINITE:
         what = "its computation became NaN or infinite"
     return (
-        f"{words}: {what}. Look for a division by 0, the logarithm of 0 and an "
-        f"overflow of `exp` in {kind}.solve; after `jax.config.update("
+        f": {what}. Look for a division by 0, the logarithm of 0 and an overflow of "
+        f"`exp` in {solve}; after `jax.config.update("
         "'jax_debug_nans', True)` a call of `solve` with your own arrays stops there"
     )
 

@@ -74,7 +74,7 @@ def require_usable(discrepancy: Discrepancy) -> None:
     Raises:
         OptionError: The class breaks a rule of ``Discrepancy`` (``O10``).
     """
-    for each in _own_parts(discrepancy):
+    for each in own_parts(discrepancy):
         _require_name(each)
         _require_frozen(each)
         _require_flat_names(each)
@@ -103,7 +103,7 @@ def check_solve(
         OptionError: ``solve`` fails, or returns something else than a ``Solution`` with
             one row for each class (``O10``).
     """
-    if any(True for _ in _own_parts(discrepancy)):
+    if any(True for _ in own_parts(discrepancy)):
         _trace(discrepancy, classes, patches, jnp.dtype(dtype))
 
 
@@ -143,7 +143,7 @@ def _trace(discrepancy: Discrepancy, classes: int, patches: int, dtype: Any) -> 
         jax.eval_shape(partial(solve_image, attempt), source, affinity)
 
 
-def _own_parts(discrepancy: Discrepancy) -> Iterator[Discrepancy]:
+def own_parts(discrepancy: Discrepancy) -> Iterator[Discrepancy]:
     """The discrepancy, and those that are its fields, as far as a person wrote them."""
     if is_own(discrepancy):
         yield discrepancy
@@ -151,7 +151,7 @@ def _own_parts(discrepancy: Discrepancy) -> Iterator[Discrepancy]:
         for field in dataclasses.fields(discrepancy):
             value = getattr(discrepancy, field.name)
             if isinstance(value, Discrepancy):
-                yield from _own_parts(value)
+                yield from own_parts(value)
 
 
 def _broken(message: str) -> OptionError:

@@ -73,9 +73,10 @@ class SolverOptions:
         """
         flat: dict[str, Any] = {"mode": self.mode}
         chosen = self._solved()
-        for each in sorted(self.known, key=lambda each: each.name in chosen):
+        for each in self.known:
             for field, name in each.flat_names.items():
-                flat[name] = getattr(each, field)
+                if name not in flat or each.name in chosen:
+                    flat[name] = getattr(each, field)
         return flat
 
     def replaced(self, values: Mapping[str, Any]) -> "SolverOptions":
