@@ -100,9 +100,7 @@ def test_the_version_is_that_of_the_installed_package():
     assert dslo_jax.__version__ == importlib.metadata.version("dslo-jax")
 
 
-@pytest.mark.parametrize(
-    "name", ["own_logits", "points", "config", "solvers.iteration"]
-)
+@pytest.mark.parametrize("name", ["own_logits", "points", "config"])
 def test_examples_in_docstrings_run(name):
     failed, attempted = doctest.testmod(importlib.import_module(f"dslo_jax.{name}"))
     assert failed == 0
