@@ -28,6 +28,11 @@ _FROZEN = (
     "write `@dataclass(frozen=True)` above the class, with its options as fields: a "
     "program is compiled for a discrepancy with its options, so they must not change"
 )
+_OF_THE_CLASS = {
+    "name": "ClassVar[str]",
+    "flat_names": "ClassVar[Mapping[str, str]]",
+    "traced": "ClassVar[tuple[str, ...]]",
+}
 _UNKNOWN_VALUE = (
     "it asks for the value of an array, which is known only when the program runs; "
 )
@@ -75,8 +80,8 @@ def require_usable(discrepancy: Discrepancy) -> None:
         OptionError: The class breaks a rule of ``Discrepancy`` (``O10``).
     """
     for each in own_parts(discrepancy):
-        _require_name(each)
         _require_frozen(each)
+        _require_name(each)
         _require_flat_names(each)
         _require_facts(each)
         _require_signature(each)
@@ -182,6 +187,12 @@ def _require_frozen(discrepancy: Discrepancy) -> None:
         raise _broken(f"{kind} is {what}; {_FROZEN}")
     for field in dataclasses.fields(discrepancy):  # pyright: ignore
         value = getattr(discrepancy, field.name)
+        if field.name in _OF_THE_CLASS:
+            raise _broken(
+                f"{kind}.{field.name} is a field, as the options are; write "
+                f"`{field.name}: {_OF_THE_CLASS[field.name]} = ...`, with `from typing "
+                "import ClassVar`"
+            )
         if not _is_hashable(value):
             raise _broken(
                 f"the field `{field.name}` of {kind} is a {type(value).__name__}, "

@@ -107,6 +107,7 @@ def test_bad_sizes_are_refused(options, words):
 
 
 def test_a_discrepancy_without_a_name_is_refused():
+    @dataclass(frozen=True)
     class Nameless(Discrepancy):
         def solve(self, source, affinity=None):
             return Solution.exact(source)

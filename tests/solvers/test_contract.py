@@ -201,6 +201,13 @@ class Listed(Mine):
     weights: Any = field(default_factory=lambda: np.ones(3))
 
 
+@dataclass(frozen=True)
+class Named(Mine):
+    """With names that are fields, as the error of ``dataclass`` suggests."""
+
+    flat_names: Any = field(default_factory=lambda: {"steps": "my_steps"})
+
+
 def nameless():
     @dataclass(frozen=True)
     class Nameless(Discrepancy):
@@ -215,6 +222,10 @@ CLASSES_OF_PEOPLE = {
     "an array as an option": (
         Listed,
         r"field `weights` of Listed is a ndarray, which cannot be hashed.*tuples",
+    ),
+    "names as a field": (
+        Named,
+        r"Named\.flat_names is a field.*`flat_names: ClassVar\[Mapping\[str, str\]\]",
     ),
     "no name": (nameless, "Nameless has no name; add a line such as"),
     "an empty name": (lambda: wrong(Mine.solve, name=" "), "Wrong.name is ' '"),
