@@ -107,7 +107,7 @@ def _unsolved_by_own(own: Sequence[Discrepancy], one: Solution) -> str:
     """
     solve = " or ".join(f"{type(each).__name__}.solve" for each in own)
     number = int(one.reason)
-    if number not in iter(Reason):
+    if number not in {each.value for each in Reason}:
         return f": {solve} gave the reason {number}, which is no Reason"
     reason = Reason(number)
     if not reason.is_solved and reason != Reason.NOT_FINITE:

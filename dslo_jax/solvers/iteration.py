@@ -40,11 +40,19 @@ class Iteration(NamedTuple):
             value: Map of each class; default: the state. A class whose map is NaN or
                 infinite somewhere is not solved: its map is 0, its error NaN, and its
                 reason ``NOT_FINITE``.
+
+        Raises:
+            ValueError: The state is no single array, and no map is given.
         """
-        value = self.state if value is None else value
-        is_finite = jnp.all(jnp.isfinite(value), axis=1) & ~jnp.isnan(self.error)
+        maps: Any = self.state if value is None else value
+        if not hasattr(maps, "shape"):
+            raise ValueError(
+                f"the state is a {type(maps).__name__}, not a map; pass the maps of "
+                "the classes: `solution(value)`"
+            )
+        is_finite = jnp.all(jnp.isfinite(maps), axis=1) & ~jnp.isnan(self.error)
         return Solution(
-            jnp.where(is_finite[:, None], value, 0),
+            jnp.where(is_finite[:, None], maps, 0),
             self.num_steps,
             jnp.where(is_finite, self.error, jnp.nan),
             self.converged & is_finite,

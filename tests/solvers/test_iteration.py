@@ -44,6 +44,8 @@ def test_it_ends_in_the_fixed_point_and_every_class_counts_its_own_steps():
     assert (solution.reason == Reason.CONVERGED).all()
     np.testing.assert_array_equal(found.state[1], found.num_steps)
     assert found.history is None
+    with pytest.raises(ValueError, match=r"state is a tuple.*`solution\(value\)`"):
+        found.solution()
 
 
 def test_classes_and_padding_do_not_change_each_other():
