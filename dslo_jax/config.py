@@ -147,9 +147,10 @@ class SegmenterConfig:
     def is_flat(self) -> bool:
         """Whether the flat options describe the discrepancy completely."""
         try:
-            return SegmenterConfig.of(**self.flat).discrepancy == self.discrepancy
+            usual = SolverOptions().replaced(self.solver.flat)
         except OptionError:  # a discrepancy of one's own has an unknown name
             return False
+        return usual.discrepancy == self.discrepancy
 
     @property
     def discrepancy(self) -> Discrepancy:

@@ -11,6 +11,7 @@ import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from dslo_jax.errors import OptionError
@@ -141,6 +142,7 @@ def _replaced(discrepancy: Any, values: Mapping[str, Any]) -> Any:
         raise OptionError("O01", text) from error
 
 
+@lru_cache(maxsize=64)
 def _types(kind: type) -> dict[str, Any]:
     """The types of the fields of a discrepancy, also where they are written as text."""
     try:
