@@ -44,7 +44,7 @@ def compare(
 ) -> dict[str, Compared]:
     """Score discrepancies on the same photos; each network runs once per photo.
 
-    Nothing is written. ``evaluate`` writes results, and can be interrupted.
+    Nothing is written, and a comparison that is interrupted begins again.
 
     Args:
         segmenter: Its networks and its options are used.
