@@ -28,6 +28,7 @@ NAMES = {
             "PathSolution",
             "Reading",
         ),
+        *("Iteration", "iterate"),
         *("Reason", "SinkhornSolution", "Solution", "Transition", "VelocitySolution"),
         *("choose_reading", "discrepancy_of", "doubly_stochastic", "kl_map"),
         *("maximum_velocity", "optimal_path", "reading_of", "sinkhorn"),

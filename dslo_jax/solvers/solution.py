@@ -73,6 +73,7 @@ class Reason(enum.IntEnum):
         14,
         "More patches carry mass than `support` says, or more pairs than `pairs`.",
     )
+    NOT_FINITE = 15, "The computation of the class became NaN or infinite."
 
     @property
     def is_solved(self) -> bool:

@@ -10,6 +10,7 @@ from dslo_jax.solvers import (
     OptimalPath,
     Reason,
     doubly_stochastic,
+    iterate,
     optimal_path,
     sinkhorn,
 )
@@ -75,6 +76,14 @@ def bring_about(reason):
             return tight.solve(two_rows(), affinity).reason
         case Reason.TOO_MANY_ROWS:
             return OptimalPath(support=2).solve(source, affinity).reason
+        case Reason.NOT_FINITE:
+            broken = iterate(
+                lambda state: (state / 0, state[:, 0]),
+                0 * source,
+                max_steps=3,
+                tolerance=1.0,
+            )
+            return broken.solution().reason
 
 
 @pytest.mark.parametrize("reason", list(Reason), ids=lambda reason: reason.name)
