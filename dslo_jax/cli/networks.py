@@ -1,13 +1,11 @@
 """The networks on the command line, and the options of the method that suit them."""
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from dslo_jax import tuning
 from dslo_jax.cli.method import DEFAULTS, Method, check_proxy, config_of, method_options
 from dslo_jax.cli.values import OptionalPath, OptionalText
 from dslo_jax.cli.weights import readable_checkpoint
@@ -76,7 +74,7 @@ class NetworkOptions:
         )
 
     def load(self, **more: Any) -> Segmenter:
-        """Load the networks; the bundled ones are compiled in less time.
+        """Load the networks.
 
         ``Segmenter.warm_up`` is not called: the first photo compiles the same programs,
         for its own size, and nothing else could run meanwhile.
@@ -92,8 +90,6 @@ class NetworkOptions:
         check_proxy(
             self.proxy, config.clip.needs_proxy, "a --clip-attention with a proxy"
         )
-        if self.pair.world is not None:  # before JAX makes its devices
-            os.environ.setdefault("XLA_FLAGS", tuning.QUICK_XLA_FLAGS)
         with readable_checkpoint():
             return Segmenter.from_pretrained(
                 self.model,

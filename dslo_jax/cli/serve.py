@@ -1,10 +1,12 @@
 """``dslo serve``: a page in the browser."""
 
 import importlib.util
+import os
 from dataclasses import dataclass
 
 from rich.console import Console
 
+from dslo_jax import tuning
 from dslo_jax.cli.networks import NetworkOptions, Networks, parse_options
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.cli.values import Names
@@ -59,6 +61,8 @@ def run(arguments: list[str], errors: Console) -> int:
     )
     with opened, readable_checkpoint():
         say(errors, "loading networks")
+        if options.networks.pair.world is not None:  # before JAX makes its devices
+            os.environ.setdefault("XLA_FLAGS", tuning.QUICK_XLA_FLAGS)
         segmenter = options.networks.load()
         server = Server(
             segmenter,
