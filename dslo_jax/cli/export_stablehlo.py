@@ -88,7 +88,7 @@ def _of_discrepancy(options: ExportStablehlo) -> stablehlo.Program:
         raise OptionError(
             "O03", "--solver needs no names; leave out --classes and --class-file"
         )
-    classes, patches = _pair("solver", options.solver)
+    classes, patches = _pair("solver", options.solver, "21x4096")
     precision = "float32" if options.precision == "auto" else options.precision
     return stablehlo.export_discrepancy(
         config_of(options.method).discrepancy,
@@ -102,7 +102,7 @@ def _of_discrepancy(options: ExportStablehlo) -> stablehlo.Program:
 
 def _of_segmenter(options: ExportStablehlo, errors: Console) -> stablehlo.Program:
     classes = chosen_classes(options.classes, options.class_file)
-    size = _pair("size", options.size)
+    size = _pair("size", options.size, "512x640")
     say(errors, "loading checkpoints")
     with readable_checkpoint():
         segmenter = Segmenter.from_pretrained(
@@ -124,11 +124,11 @@ def _of_segmenter(options: ExportStablehlo, errors: Console) -> stablehlo.Progra
         )
 
 
-def _pair(name: str, text: str) -> tuple[int, int]:
-    """Two numbers of an option, such as ``512x640``."""
+def _pair(name: str, text: str, example: str) -> tuple[int, int]:
+    """The two numbers of an option, which is written as in the example."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None:
         raise OptionError(
-            "O03", f"--{name} {text}; expected two numbers, as in 512x640"
+            "O03", f"--{name} {text}; expected two numbers, as in {example}"
         )
     return int(match[1]), int(match[2])

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dslo_jax.errors import ClassListError
+from dslo_jax.errors import ClassListError, brief
 from dslo_jax.prompts.class_json import is_json, json_entries
 from dslo_jax.prompts.class_list import ClassList, checked
 
@@ -173,8 +173,8 @@ def _refuse_doubtful(name: str, place: str) -> None:
         if form.search(name):
             raise ClassListError(
                 "C10",
-                f"{place}: {name!r} {is_what}; {remedy}; if it is meant as a name, "
-                f"write {quoted_name(name)}",
+                f"{place}: {brief(name)} {is_what}; {remedy}; if it is meant as a "
+                f"name, write {quoted_name(name)}",
             )
 
 
@@ -189,16 +189,16 @@ def _entries(text: str, place: str) -> list[Entry]:
         if separator in separators:
             raise ClassListError(
                 "C10",
-                f"the class list{place} has a {kind}: {text!r}; put a comma between "
-                "classes and a bar (|) between synonyms, and names that hold a "
+                f"the class list{place} has a {kind}: {brief(text)}; put a comma "
+                "between classes and a bar (|) between synonyms, and names that hold a "
                 f"{kind} into double quotes",
             )
     if len(names) > 1 and all(numbered):
         raise ClassListError(
             "C10",
-            f"the class list{place} has a number before every name: {text!r}; labels "
-            "count up from 0 in the order of the classes, so leave ids out; or put the "
-            "names into double quotes",
+            f"the class list{place} has a number before every name: {brief(text)}; "
+            "labels count up from 0 in the order of the classes, so leave ids out; or "
+            "put the names into double quotes",
         )
     classes: list[list[str]] = [names[:1]]
     for separator, name in zip(separators, names[1:], strict=True):

@@ -108,26 +108,33 @@ def named_fields(kind: type[Discrepancy]) -> dict[str, dataclasses.Field]:
 def _replaced(discrepancy: Any, values: Mapping[str, Any]) -> Any:
     """The discrepancy with other options; its class checks their ranges."""
     fields = named_fields(type(discrepancy))
-    own = {
-        field.name: _typed(flat, values[flat], field.type)
-        for flat, field in fields.items()
-        if flat in values
-    }
+    own = {flat: field for flat, field in fields.items() if flat in values}
+    if not own:
+        return discrepancy
+    typed = {flat: _typed(flat, values[flat], each.type) for flat, each in own.items()}
     try:
-        return dataclasses.replace(discrepancy, **own) if own else discrepancy
+        made = dataclasses.replace(
+            discrepancy, **{field.name: typed[flat] for flat, field in own.items()}
+        )
     except ValueError as error:
         text = str(error)
         for name, flat in discrepancy.flat_names.items():
             text = text.replace(f"`{name}` is ", f"{flat} = ")
         raise OptionError("O01", text) from error
+    # Only now, because the class states the range of its own options.
+    for flat, value in typed.items():
+        if isinstance(value, float):
+            check_range(flat, value, -MAX_FLOAT, MAX_FLOAT)
+        elif isinstance(value, int):
+            check_range(flat, value, -MAX_INT, MAX_INT)
+    return made
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
     """Check the type of a value, and convert it to a float where one is wanted."""
     check_type(name, value, kind)
     if kind is float:
-        check_range(name, value, -MAX_FLOAT, MAX_FLOAT)
+        if isinstance(value, int):  # which may be beyond all floats
+            check_range(name, value, -MAX_FLOAT, MAX_FLOAT)
         return float(value)
-    if kind is int:
-        check_range(name, value, -MAX_INT, MAX_INT)
     return value

@@ -354,7 +354,8 @@ class TestFinding:
     @pytest.mark.parametrize(
         ("path", "said"),
         [
-            ("1.jpg", r"there is no file .*did you mean '10.jpg'"),
+            ("1.jpg", r"there is no file .*did you mean '10.jpg'\?$"),
+            ("Cat.jpeg", r"there is no file .*\)$"),  # nothing is near
             ("*.webp", r"nothing matches the pattern '.*\*.webp' \(from "),
             ("*.txt", "no photo found"),
         ],
