@@ -207,6 +207,6 @@ def attempt(function: Callable[..., R], *args: Any) -> R | DsloError:
     except DsloError as error:
         return error
     except OSError as error:
-        return ImageError("I03", f"cannot be read: {error}")
+        return ImageError("I03", f"cannot be read: {cause_of(error)}")
     except MemoryError as error:
         return DeviceError.no_memory(error)

@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from dslo_jax.errors import ImageError, similar_files
+from dslo_jax.errors import ImageError, cause_of, similar_files
 from dslo_jax.images.conversion import image_of_array, to_srgb
 from dslo_jax.images.formats import (
     MAX_PIXELS,
@@ -237,7 +237,11 @@ def _open_file(path: Path) -> io.BufferedReader:
     except (OSError, ValueError) as error:
         if is_address(path):  # it may be too long for a path
             raise no_such_path(path) from error
-        raise ImageError("I01", f"cannot open {str(path)!r}: {error}") from error
+        raise ImageError(
+            "I01",
+            f"cannot open {str(path)!r}: {cause_of(error)}; correct its path or "
+            "its permissions",
+        ) from error
     remedy = "name a photo inside it" if kind == "a folder" else "give a regular file"
     raise ImageError("I01", f"{str(path)!r} is {kind}, not a photo; {remedy}")
 
