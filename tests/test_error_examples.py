@@ -207,7 +207,7 @@ EXAMPLES = {
     "I04": lambda: read("map.bmp", bitmap(8, 6, claimed=(30000, 20000))),
     "I05": lambda: read("line.bmp", bitmap(40, 1)),
     "I06": lambda: images.read_photo(np.full((60, 80, 3), 140.0)),
-    "I07": lambda: labelled(np.zeros((6, 8, 3), np.uint8) + 90).read(0),
+    "I07": lambda: labelled(np.full((6, 8, 3), (70, 130, 180), np.uint8)).read(0),
     "I08": result_outside,
     "I09": lambda: labelled(np.zeros((3, 4), np.uint8)).read(0),
     "I10": lambda: images.find_photos([f"{written('a.bmp', bitmap(8, 6))}#7"])[

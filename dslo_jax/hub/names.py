@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from dslo_jax.empty_prompt import knows_empty_prompt
-from dslo_jax.errors import CheckpointError, did_you_mean
+from dslo_jax.errors import CheckpointError, brief, did_you_mean
 from dslo_jax.hub.download import check_hashes, fetch
 from dslo_jax.hub.folders import check_folder, in_half
 from dslo_jax.hub.messages import (
@@ -179,7 +179,7 @@ def find_preset(name: str, kind: Kind) -> Preset:
     meant = did_you_mean(name, known)
     raise CheckpointError(
         "W01",
-        f"{name!r} is not a folder, a file or a preset; {meant}{meant and ' '}"
+        f"{brief(name)} is not a folder, a file or a preset; {meant}{meant and ' '}"
         f"presets: {', '.join(known)}",
     )
 

@@ -171,10 +171,14 @@ def quoted_name(name: str) -> str:
 def _refuse_doubtful(name: str, place: str) -> None:
     for form, is_what, remedy in _DOUBTS:
         if form.search(name):
+            quoted = quoted_name(name)
+            how = (
+                f"write {quoted}" if len(quoted) < 100 else "put it into double quotes"
+            )
             raise ClassListError(
                 "C10",
                 f"{place}: {brief(name)} {is_what}; {remedy}; if it is meant as a "
-                f"name, write {quoted_name(name)}",
+                f"name, {how}",
             )
 
 

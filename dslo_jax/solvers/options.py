@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dslo_jax.errors import OptionError
-from dslo_jax.options import MAX_FLOAT, MAX_INT, check_choice, check_range, check_type
+from dslo_jax.options import MAX_FLOAT, MAX_INT, check_choice, check_type
 from dslo_jax.solvers.discrepancy import Discrepancy
 from dslo_jax.solvers.fused import Fused
 from dslo_jax.solvers.path import OptimalPath
@@ -123,10 +123,8 @@ def _replaced(discrepancy: Any, values: Mapping[str, Any]) -> Any:
         raise OptionError("O01", text) from error
     # Only now, because the class states the range of its own options.
     for flat, value in typed.items():
-        if isinstance(value, float):
-            check_range(flat, value, -MAX_FLOAT, MAX_FLOAT)
-        elif isinstance(value, int):
-            check_range(flat, value, -MAX_INT, MAX_INT)
+        if isinstance(value, int | float):
+            _check_size(flat, value, MAX_FLOAT if isinstance(value, float) else MAX_INT)
     return made
 
 
@@ -135,6 +133,15 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     check_type(name, value, kind)
     if kind is float:
         if isinstance(value, int):  # which may be beyond all floats
-            check_range(name, value, -MAX_FLOAT, MAX_FLOAT)
+            _check_size(name, value, MAX_FLOAT)
         return float(value)
     return value
+
+
+def _check_size(name: str, value: int | float, limit: int | float) -> None:
+    """Refuse what arrays on the device cannot hold, and NaN."""
+    if not abs(value) <= limit:
+        raise OptionError(
+            "O01",
+            f"{name} = {value} is out of range; expected at most {limit} in size",
+        )
