@@ -1,5 +1,6 @@
 """The examples of docs/errors.md are what the program says."""
 
+import asyncio
 import errno
 import functools
 import io
@@ -26,7 +27,7 @@ from dslo_jax.evaluation.datasets import find_dataset
 from dslo_jax.hub import download, messages
 from dslo_jax.pairs import BUNDLED, find_pair
 from dslo_jax.runs.lock import only_run
-from dslo_jax.serve import Limits, app, guard, line, wishes
+from dslo_jax.serve import Limits, app, bodies, guard, line, wishes
 from dslo_jax.templates import check_templates
 from dslo_jax.tokens import load_tokenizer, tokenize
 from dslo_jax.weights import load_module, open_weights
@@ -173,6 +174,14 @@ def another_name():
     page._check({"method": "GET", "path": "/", "headers": headers})
 
 
+def too_many_files():
+    async def receive():
+        return {"type": "http.request", "body": b"a photo", "more_body": True}
+
+    read = bodies.Bodies(most_bytes=6, seconds=60).read
+    asyncio.run(read({"headers": []}, receive, most_bytes=100))
+
+
 def misspelt_key():
     written("mine.toml", 'mode = "path"\nepsilom = 0.05\n')
     SegmenterConfig.from_toml(Path("mine.toml"))
@@ -260,7 +269,7 @@ EXAMPLES = {
     "V01": another_name,
     "V02": lambda: wishes.check_wish([], SegmenterConfig(), Limits()),
     "V03": lambda: wishes.classes_of(", ".join(map(str, range(9999))), Limits()),
-    "V05": lambda: raised(line.Busy("20 tasks wait", 8)),
+    "V05": too_many_files,
     "V06": lambda: raised(wishes.gone(Limits())),
     "V07": lambda: raised(app._no_such_address()),
     "V08": lambda: raised(line.bug()),
