@@ -13,7 +13,7 @@ from rich.table import Table
 from dslo_jax import hub
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.devices import Precision, find_device, network_dtype
-from dslo_jax.errors import CheckpointError, brief, did_you_mean
+from dslo_jax.errors import CheckpointError, brief, cause_of, did_you_mean
 from dslo_jax.hub.download import check_hashes, readable_size
 from dslo_jax.hub.repositories import (
     cache_folder,
@@ -68,8 +68,9 @@ def readable_checkpoint() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        what = repr(error.filename) if error.filename else "a checkpoint"
         raise CheckpointError(
-            "W01", f"a checkpoint cannot be read: {error}; check its permissions"
+            "W01", f"{what} cannot be read: {cause_of(error)}; check its permissions"
         ) from error
 
 

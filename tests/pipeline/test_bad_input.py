@@ -242,7 +242,7 @@ def test_an_unreadable_checkpoint(run, photo, monkeypatch, capsys):
     code, _, err = run(photo, *CLASSES)
     assert code == 4
     assert "[W01]" in err
-    assert "'clip/config.json'; check its permissions" in err
+    assert "'clip/config.json' cannot be read: Permission denied; check its" in err
     monkeypatch.setattr(hub, "resolve", refuse)
     assert cli.main(["weights", "clip-b16"]) == 4
     assert "[W01]" in capsys.readouterr().err
