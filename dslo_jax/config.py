@@ -7,7 +7,6 @@ choice open.
 """
 
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dslo_jax.attention.options import AffinityOptions
-from dslo_jax.errors import OptionError
+from dslo_jax.errors import OptionError, cause_of, did_you_mean, similar_files
 from dslo_jax.files import read_text
 from dslo_jax.logits.options import ClipOptions
 from dslo_jax.ops.options import BackgroundOptions, SourceOptions, UpsamplingOptions
@@ -177,7 +176,11 @@ class SegmenterConfig:
             text = read_text(path)
             values = tomllib.loads(text)
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise OptionError("O04", f"cannot read {path}: {error}") from error
+            near = similar_files(path) if isinstance(error, FileNotFoundError) else ""
+            hint = near and f"; {near}"
+            raise OptionError(
+                "O04", f"cannot read {str(path)!r}: {cause_of(error)}{hint}"
+            ) from error
         for name in values:
             if name not in base.flat:
                 where = f"{path}:{_line_of(text, name)}: "
@@ -264,8 +267,7 @@ def _of_field(name: str, discrepancy: Any) -> str:
 
 
 def _unknown(name: str, names: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    hint = did_you_mean(name, names) or f"known: {', '.join(names)}"
     return f"unknown option {name!r}; {hint}"
 
 

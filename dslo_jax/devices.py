@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dslo_jax.errors import DeviceError, OptionError, is_out_of_memory
+from dslo_jax.errors import DeviceError, OptionError, cause_of, is_out_of_memory
 
 
 _BACKENDS = "jax._src.xla_bridge"  # the module of JAX that starts devices
@@ -91,7 +91,8 @@ def device_error(error: BaseException) -> DeviceError | None:
     Returns:
         The error with its remedy; ``None`` if the exception is about something else.
     """
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    words = cause_of(error)
+    reason = words.splitlines()[0] if words else type(error).__name__
     number = error.errno if isinstance(error, OSError) else None
     if is_out_of_memory(error):
         return DeviceError(

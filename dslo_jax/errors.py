@@ -4,13 +4,18 @@ The codes are stable, so scripts may rely on them. Misuse of a function that onl
 program can cause is a plain ``ValueError``.
 """
 
+import difflib
 import errno
 import os
-from collections.abc import Callable
+import reprlib
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Self, TypeVar
 
 
 R = TypeVar("R")
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = 100  # characters
 
 
 class DsloError(ValueError):
@@ -121,7 +126,69 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     words = "RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory"
-    return any(word in str(error) for word in words)
+    if any(word in str(error) for word in words):
+        return True
+    # All that a library of XLA for CPUs says where it could not allocate; without a
+    # limit of memory, something else is wrong.
+    return "YNNPACK operation failed: error" in str(error) and _has_memory_limit()
+
+
+def _has_memory_limit() -> bool:
+    """Whether this process may have only so much memory, as with ``ulimit -v``."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return False
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+
+
+def cause_of(error: BaseException) -> str:
+    """The words of an error without the number and the path of the system."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def did_you_mean(
+    name: str,
+    known: Iterable[str],
+    *,
+    most: int = 1,
+    key: Callable[[str], str] = str.casefold,
+) -> str:
+    """A question with the known names that are nearest to one; no text if none is.
+
+    Args:
+        name: What was given.
+        known: The names that exist.
+        most: Number of names, at most.
+        key: The part of a name that is compared.
+    """
+    names: dict[str, list[str]] = {}
+    for each in known:
+        names.setdefault(key(each), []).append(each)
+    keys = difflib.get_close_matches(key(name), names, most)
+    near = [each for found in keys for each in names[found]][:most]
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def similar_files(path: str | os.PathLike[str]) -> str:
+    """``did_you_mean`` for a file that does not exist: at most three of its folder."""
+    folder, name = os.path.split(os.fspath(path))
+    try:
+        siblings = os.listdir(folder or os.curdir)
+    except (OSError, ValueError):  # a folder that does not exist, or no path at all
+        return ""
+    # Without suffixes, because with them any two photos would be similar.
+    return did_you_mean(
+        name,
+        sorted(siblings),
+        most=3,
+        key=lambda each: os.path.splitext(each)[0].casefold(),
+    )
+
+
+def brief(text: object) -> str:
+    """The ``repr`` of a text, without the middle of a long one."""
+    return _BRIEF.repr(text)
 
 
 def attempt(function: Callable[..., R], *args: Any) -> R | DsloError:
@@ -140,6 +207,6 @@ def attempt(function: Callable[..., R], *args: Any) -> R | DsloError:
     except DsloError as error:
         return error
     except OSError as error:
-        return ImageError("I03", f"cannot be read: {error}")
+        return ImageError("I03", f"cannot be read: {cause_of(error)}")
     except MemoryError as error:
         return DeviceError.no_memory(error)

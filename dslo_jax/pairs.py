@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dslo_jax import scenes
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.errors import OptionError
+from dslo_jax.errors import OptionError, brief, did_you_mean
 
 
 class World(NamedTuple):
@@ -90,10 +90,12 @@ def find_pair(name_or_path: str | Path) -> Pair:
         return PAIRS[name]
     place = BUNDLED.get(name, os.path.expanduser(name))
     if not os.path.isdir(place):
+        known = [*PAIRS, *BUNDLED]
+        meant = did_you_mean(name, known)
         raise OptionError(
             "O05",
-            f"{name!r} is neither a folder nor a known pair; pairs: "
-            f"{', '.join([*PAIRS, *BUNDLED])}",
+            f"{brief(name)} is neither a folder nor a known pair; {meant}"
+            f"{meant and ' '}pairs: {', '.join(known)}",
         )
     folder, config = Path(place), SegmenterConfig()
     if (folder / CONFIG_NAME).exists():

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dslo_jax import outputs
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.errors import OptionError
+from dslo_jax.errors import OptionError, OutputError
 from dslo_jax.images import Photo
 from dslo_jax.outputs.notebook import to_html
 from dslo_jax.pipeline import ClassLabels
@@ -232,10 +232,14 @@ class Segmentation:
 
         Raises:
             OptionError: A kind is unknown, or there is none (``O03``).
-            OutputError: The folder holds something else than results (``O06``).
-            OSError: The files cannot be written; an earlier result is unchanged.
+            OutputError: The folder holds something else than results, is a file, or
+                cannot be written (``O06``); an earlier result is unchanged.
         """
-        return outputs.write_folder(folder, self.files(write))
+        try:
+            return outputs.write_folder(folder, self.files(write))
+        except OSError as error:
+            remedy = "make room there, or choose another folder"
+            raise OutputError.cannot_write(folder, error, remedy=remedy) from error
 
     def summary(self) -> dict[str, Any]:
         """All results but the arrays; ``segmentation.schema.json`` describes them."""

@@ -17,7 +17,7 @@ import ftfy
 import numpy as np
 from jaxtyping import Int
 
-from dslo_jax.errors import CheckpointError, ClassListError
+from dslo_jax.errors import CheckpointError, ClassListError, brief
 
 
 if TYPE_CHECKING:
@@ -134,8 +134,8 @@ def tokenize(
             first_lost = spans[length - 1][0]
             raise ClassListError(
                 "C03",
-                f"{text!r} needs {len(ids)} tokens, the network reads {length}; "
-                f"{text[first_lost:]!r} would be lost, shorten the name",
+                f"{brief(text)} needs {len(ids)} tokens, the network reads {length}; "
+                f"{brief(text[first_lost:])} would be lost, shorten the name",
             )
     return np.asarray(encoded["input_ids"], np.int32)
 

@@ -38,8 +38,12 @@ def test_is_hashable_so_that_it_can_be_static_under_jit():
         ({"path_steps": 2**31}, ["O01", "path_steps = 2147483648"]),
         ({"velocity_steps": 10**400}, ["O01", "velocity_steps = 1000"]),
         ({"epsilon": 10**400}, ["O01", "epsilon = 1000"]),
-        ({"epsilon": float("inf")}, ["O01", "epsilon = inf"]),
-        ({"tolerance": float("nan")}, ["O01", "tolerance = nan"]),
+        ({"epsilon": float("inf")}, ["O01", "epsilon = inf", "a number > 0"]),
+        ({"tolerance": float("nan")}, ["O01", "tolerance = nan", "a number >= 0"]),
+        ({"threshold": float("nan")}, ["O01", "threshold = nan", "in (0, 1]"]),
+        ({"epsilon": 1e31}, ["O01", "epsilon = 1e+31", "1e+30"]),
+        ({"window": 100}, ["O01", "window = 100", "window_stride = 112 (its default)"]),
+        ({"window": 90, "window_stride": 99}, ["O01", "window_stride = 99, so"]),
         ({"range_variance": 1e-40}, ["O01", "range_variance = 1e-40"]),
         ({"mode": "fastest"}, ["O03", "mode = 'fastest'", "'velocity'", "'path'"]),
         ({"epsilon": "0.1"}, ["O03", "epsilon = '0.1'", "a number"]),
@@ -239,7 +243,9 @@ def test_bad_file_is_named_with_its_line(tmp_path, text, words):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(OptionError, match=r"absent\.toml"):
+    (tmp_path / "absence.toml").touch()
+    told = r"O04.*absent\.toml': No such file or directory; did you mean 'absence.toml'"
+    with pytest.raises(OptionError, match=told):
         SegmenterConfig.from_toml(tmp_path / "absent.toml")
 
 

@@ -38,14 +38,22 @@ def test_links_to_files_lead_somewhere(path):
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-def test_the_tests_that_the_threat_model_names_exist():
-    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["SECURITY.md", "docs/faults.md"])
+def test_the_tests_that_a_page_names_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
     named = re.findall(r"`(tests/[\w/.]+)`(?::((?: `test_\w+`,?)+))?", text)
     assert named
     for file, tests in named:
         code = (ROOT / file).read_text(encoding="utf-8")
         for test in re.findall(r"test_\w+", tests):
             assert f"def {test}(" in code, f"{test} is not in {file}"
+
+
+def test_every_fault_has_a_test():
+    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    rows = [row for row in text.splitlines() if re.match(r"\| (?!fault )", row)]
+    assert len(rows) > 60
+    assert [row for row in rows if row.count("|") != 4 or "`: `test_" not in row] == []
 
 
 def test_the_citation_is_that_of_this_version():

@@ -1,4 +1,4 @@
-"""The page about errors lists every code, and no other."""
+"""The page about errors explains every code, and no other."""
 
 import ast
 import re
@@ -28,18 +28,25 @@ def codes_in_source():
     }
 
 
-def documented():
-    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    return re.findall(
-        r"^\| `([A-Z]\d\d)` \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE
-    )
+def page():
+    return (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 
 
 def test_every_code_is_documented_once_and_no_other():
-    codes = [code for code, _, _ in documented()]
+    codes = re.findall(r"^### ([A-Z]\d\d)$", page(), re.MULTILINE)
     assert len(codes) == len(set(codes))
     assert set(codes) == codes_in_source()
     assert len(codes) > 40
+
+
+def test_the_index_has_the_first_words_of_every_paragraph():
+    rows = re.findall(r"^\| \[(\w+)\]\(#(\w+)\) \| (.*) \|$", page(), re.MULTILINE)
+    titles = re.findall(r"^### (\w+)\n\n\*\*([^*]+?)\.?\*\*", page(), re.MULTILINE)
+    assert [(code, title) for code, _, title in rows] == [
+        (code, " ".join(title.split())) for code, title in titles
+    ]
+    assert {code for code, _ in titles} == codes_in_source()
+    assert all(anchor == code.lower() for code, anchor, _ in rows)
 
 
 def test_codes_written_in_docstrings_exist():

@@ -196,3 +196,14 @@ def test_rooms_import_what_the_table_allows_and_no_cycle_can_arise():
     rows = list(MAY_IMPORT)
     for room, each in allowed:
         assert rows.index(each) < rows.index(room), (room, each)
+
+
+def test_no_process_is_forked_and_no_clock_that_jumps_is_read():
+    """JAX has threads, which a fork does not copy; wall clocks are set while we run."""
+    refused = {"os.fork", "os.forkpty", "time.time", "time.time_ns"}
+    for path in (ROOT / "dslo_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                assert ast.unparse(node) not in refused, (path, node.lineno)
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                assert "multiprocessing" not in ast.unparse(node), (path, node.lineno)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import textwrap
@@ -58,6 +59,14 @@ def test_errors_of_the_machine_have_codes(error, code, words):
 def test_other_errors_are_not_taken_for_those_of_the_machine():
     for error in (ValueError("x"), RuntimeError("x"), OSError(errno.ENOENT, "x")):
         assert device_error(error) is None
+
+
+def test_a_library_that_says_no_more_is_believed_only_below_a_limit(monkeypatch):
+    error = RuntimeError("INTERNAL: YNNPACK operation failed: error")
+    for limit, code in ((resource.RLIM_INFINITY, None), (2**30, "D01")):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, at=limit: (at, at))
+        found = device_error(error)
+        assert (found and found.code) == code
 
 
 def test_a_backend_that_is_not_here(photo):

@@ -73,7 +73,7 @@ def _of_discrepancy(
         raise OptionError(
             "O03", "--solver needs no names; leave out --classes and --class-file"
         )
-    classes, patches = _pair("solver", options.solver)
+    classes, patches = _pair("solver", options.solver, "21x4096")
     networks = options.networks
     precision = "float32" if networks.precision == "auto" else networks.precision
     return stablehlo.export_discrepancy(
@@ -90,7 +90,7 @@ def _of_segmenter(
     options: ExportStablehlo, platforms: Sequence[str], errors: Console
 ) -> stablehlo.Program:
     classes = chosen_classes(options.classes, options.class_file)
-    size = _pair("size", options.size)
+    size = _pair("size", options.size, "512x640")
     stablehlo.check_sizes(height=size[0], width=size[1], batch=options.batch)
     say(errors, "loading checkpoints")
     segmenter = options.networks.load()
@@ -105,11 +105,11 @@ def _of_segmenter(
         )
 
 
-def _pair(name: str, text: str) -> tuple[int, int]:
-    """Two numbers of an option, such as ``512x640``."""
+def _pair(name: str, text: str, example: str) -> tuple[int, int]:
+    """The two numbers of an option, which is written as in the example."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None:
         raise OptionError(
-            "O03", f"--{name} {text}; expected two numbers, as in 512x640"
+            "O03", f"--{name} {text}; expected two numbers, as in {example}"
         )
     return int(match[1]), int(match[2])

@@ -1,5 +1,6 @@
 """``dslo weights``: list, download and verify checkpoints."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ from dslo_jax import hub
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.cli.values import Names
 from dslo_jax.devices import Precision, find_device, network_dtype
-from dslo_jax.errors import CheckpointError
+from dslo_jax.errors import CheckpointError, brief, cause_of, did_you_mean
 from dslo_jax.hub.download import check_hashes, readable_size
 from dslo_jax.hub.repositories import (
     cache_folder,
     cached_folder,
 )
-from dslo_jax.pairs import PAIRS, Pair
+from dslo_jax.pairs import BUNDLED, PAIRS, Pair
 from dslo_jax.runs import describe
 
 
@@ -53,6 +54,9 @@ def run(arguments: list[str], errors: Console) -> int:
         return 0
     with readable_checkpoint():
         for name in _presets(options.names):
+            if name in BUNDLED:
+                say(results(), f"{name} {BUNDLED[name]}, a part of this package")
+                continue
             kind = hub.kind_of(name) or options.kind
             folder = hub.resolve(name, kind, offline=options.offline, half=options.half)
             verified = hub.verify(name, folder)
@@ -67,16 +71,29 @@ def readable_checkpoint() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        what = repr(error.filename) if error.filename else "a checkpoint"
         raise CheckpointError(
-            "W01", f"a checkpoint cannot be read: {error}; check its permissions"
+            "W01", f"{what} cannot be read: {cause_of(error)}; check its permissions"
         ) from error
 
 
 def _presets(names: tuple[str, ...]) -> list[str]:
-    """The presets of pairs, and all other names as they are, each once."""
+    """The presets of pairs, and all other names as they are, each once.
+
+    Raises:
+        CheckpointError: A name is nothing that could be found (``W01``).
+    """
+    known = [*hub.PRESETS, *PAIRS, *BUNDLED]
     parts: list[str] = []
     for name in names:
         pair = PAIRS.get(name)
+        if name not in known and "/" not in name and not os.path.exists(name):
+            meant = did_you_mean(name, known)
+            raise CheckpointError(
+                "W01",
+                f"{brief(name)} is no folder, file, preset, pair or repository; {meant}"
+                f"{meant and ' '}known: {', '.join(known)}",
+            )
         parts += [name] if pair is None else [str(pair.clip), str(pair.attention)]
     return list(dict.fromkeys(parts))
 

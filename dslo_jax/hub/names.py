@@ -5,13 +5,12 @@ tried one after another. Files in the cache are used without any request. Only
 configurations, tokenizer files and one set of weights of a repository are downloaded.
 """
 
-import difflib
 import os
 import re
 from pathlib import Path
 
 from dslo_jax.empty_prompt import knows_empty_prompt
-from dslo_jax.errors import CheckpointError
+from dslo_jax.errors import CheckpointError, brief, did_you_mean
 from dslo_jax.hub.download import check_hashes, fetch
 from dslo_jax.hub.folders import check_folder, in_half
 from dslo_jax.hub.messages import (
@@ -174,15 +173,14 @@ def find_preset(name: str, kind: Kind) -> Preset:
         )
     if _REPOSITORY.fullmatch(repository):
         return Preset(kind, (Mirror(repository, revision or None),))
-    names = [
+    known = [
         key for key, preset in PRESETS.items() if kind in (preset.kind, "attention")
     ]
-    near = difflib.get_close_matches(name, names, n=1)
-    meant = f"did you mean {near[0]!r}? " if near else ""
+    meant = did_you_mean(name, known)
     raise CheckpointError(
         "W01",
-        f"{name!r} is not a folder, a file or a preset; {meant}Presets: "
-        f"{', '.join(names)}",
+        f"{brief(name)} is not a folder, a file or a preset; {meant}{meant and ' '}"
+        f"presets: {', '.join(known)}",
     )
 
 

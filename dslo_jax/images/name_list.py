@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from dslo_jax.errors import ImageError
+from dslo_jax.errors import ImageError, cause_of
 from dslo_jax.files import utf8_of
 from dslo_jax.images.reading import no_such_path
 
@@ -33,7 +33,7 @@ def read_name_list(source: str | os.PathLike[str]) -> list[str]:
     except FileNotFoundError as error:
         raise no_such_path(Path(text)) from error
     except (OSError, ValueError, AttributeError) as error:  # there may be no stdin
-        raise ImageError("I01", f"cannot read {where}: {error}") from error
+        raise ImageError("I01", f"cannot read {where}: {cause_of(error)}") from error
     if not names:
         raise ImageError("I01", f"{where} names no photo; write one path a line")
     return names

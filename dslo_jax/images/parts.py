@@ -9,7 +9,7 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from dslo_jax.errors import ImageError
+from dslo_jax.errors import ImageError, cause_of
 from dslo_jax.images.formats import read_encoded
 from dslo_jax.images.naming import safe_name
 from dslo_jax.images.reading import Photo, photo_of, read_photo
@@ -70,7 +70,9 @@ class Member(NamedTuple):
                 window = _Window(archive, self.size)
                 content = read_encoded(window, name, max_pixels=max_pixels)
         except OSError as error:
-            raise ImageError("I01", f"cannot open {str(path)!r}: {error}") from error
+            raise ImageError(
+                "I01", f"cannot open {str(path)!r}: {cause_of(error)}"
+            ) from error
         if window.missing:
             raise ImageError(
                 "I03",

@@ -16,7 +16,6 @@ Every fault of a picture is an ``ImageError``:
 =======  ==================================================================
 """
 
-import difflib
 import hashlib
 import io
 import os
@@ -29,7 +28,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from dslo_jax.errors import ImageError
+from dslo_jax.errors import ImageError, cause_of, similar_files
 from dslo_jax.images.conversion import image_of_array, to_srgb
 from dslo_jax.images.formats import (
     MAX_PIXELS,
@@ -208,14 +207,10 @@ def no_such_path(path: Path) -> ImageError:
             f"{address!r} is an address, and nothing is downloaded; download the photo "
             "first, then name its file",
         )
-    try:
-        siblings = os.listdir(path.parent)
-    except (OSError, ValueError):
-        siblings = []
-    nearest = difflib.get_close_matches(path.name, siblings, 3)
-    hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+    near = similar_files(path)
     return ImageError(
-        "I01", f"there is no file {str(path)!r} (from {os.getcwd()!r}){hint}"
+        "I01",
+        f"there is no file {str(path)!r} (from {os.getcwd()!r}){near and '; '}{near}",
     )
 
 
@@ -242,7 +237,11 @@ def _open_file(path: Path) -> io.BufferedReader:
     except (OSError, ValueError) as error:
         if is_address(path):  # it may be too long for a path
             raise no_such_path(path) from error
-        raise ImageError("I01", f"cannot open {str(path)!r}: {error}") from error
+        raise ImageError(
+            "I01",
+            f"cannot open {str(path)!r}: {cause_of(error)}; correct its path or "
+            "its permissions",
+        ) from error
     remedy = "name a photo inside it" if kind == "a folder" else "give a regular file"
     raise ImageError("I01", f"{str(path)!r} is {kind}, not a photo; {remedy}")
 

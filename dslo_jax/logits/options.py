@@ -47,11 +47,14 @@ class ClipOptions(Options):
     def __post_init__(self):
         super().__post_init__()
         if 0 < self.window < self.window_stride:
+            stride = self.window_stride
+            default = " (its default)" if stride == type(self).window_stride else ""
             raise OptionError(
                 "O01",
-                f"window_stride = {self.window_stride} is greater than window = "
-                f"{self.window}, so that no window would see some of the patches; use "
-                f"{self.window} or less",
+                f"window = {self.window} is less than window_stride = {stride}"
+                f"{default}, so that no window would see some of the patches; choose a "
+                f"window of {stride} or more, or a window_stride of {self.window} or "
+                "less",
             )
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dslo_jax.errors import ClassListError
+from dslo_jax.errors import ClassListError, cause_of, similar_files
 from dslo_jax.prompts.class_json import is_json, json_entries
 from dslo_jax.prompts.class_list import ClassList, checked
 from dslo_jax.prompts.grammar import Entry, fields_of
@@ -113,7 +113,12 @@ def _text_of(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise ClassListError("C07", f"{path} cannot be read: {error}") from error
+        near = similar_files(path) if isinstance(error, FileNotFoundError) else ""
+        raise ClassListError(
+            "C07",
+            f"{str(path)!r} cannot be read: {cause_of(error)}; "
+            f"{near or 'give a text file with one class on a line'}",
+        ) from error
     if len(content) > _MAX_BYTES:
         raise ClassListError(
             "C07",

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import ItemsView, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from dslo_jax.errors import ClassListError
+from dslo_jax.errors import ClassListError, brief
 from dslo_jax.outputs.labels import MAX_CLASSES
 
 
@@ -94,7 +94,8 @@ def parse_classes(
     if isinstance(classes, str):
         guess = [part.strip() for part in classes.split(",")]
         raise ClassListError(
-            "C04", f"`classes` is the string {classes!r}; did you mean {guess}?"
+            "C04",
+            f"`classes` is the string {brief(classes)}; did you mean {brief(guess)}?",
         )
     entries = []
     for number, entry in enumerate(_in_order(classes, "`classes`"), start=1):
@@ -130,7 +131,7 @@ def checked(
             key = comparable(name)
             if key in seen and not allow_duplicates:
                 raise ClassListError(
-                    "C02", f"{name!r} of {place} repeats a name of {seen[key]}"
+                    "C02", f"{brief(name)} of {place} repeats a name of {seen[key]}"
                 )
             seen.setdefault(key, place)
         synonyms.append(names)
@@ -200,7 +201,7 @@ def _checked_name(name: object, place: str) -> str:
         if character == _MARK or unicodedata.category(character) in ("Cc", "Cs"):
             raise ClassListError(
                 "C06",
-                f"{place}: {name!a} holds the control character "
+                f"{place}: {brief(name)} holds the control character "
                 f"{character!a}; remove it",
             )
     return name

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dslo_jax.errors import ClassListError
+from dslo_jax.errors import ClassListError, brief
 from dslo_jax.prompts.class_json import is_json, json_entries
 from dslo_jax.prompts.class_list import ClassList, checked
 
@@ -171,10 +171,14 @@ def quoted_name(name: str) -> str:
 def _refuse_doubtful(name: str, place: str) -> None:
     for form, is_what, remedy in _DOUBTS:
         if form.search(name):
+            quoted = quoted_name(name)
+            how = (
+                f"write {quoted}" if len(quoted) < 100 else "put it into double quotes"
+            )
             raise ClassListError(
                 "C10",
-                f"{place}: {name!r} {is_what}; {remedy}; if it is meant as a name, "
-                f"write {quoted_name(name)}",
+                f"{place}: {brief(name)} {is_what}; {remedy}; if it is meant as a "
+                f"name, {how}",
             )
 
 
@@ -189,16 +193,16 @@ def _entries(text: str, place: str) -> list[Entry]:
         if separator in separators:
             raise ClassListError(
                 "C10",
-                f"the class list{place} has a {kind}: {text!r}; put a comma between "
-                "classes and a bar (|) between synonyms, and names that hold a "
+                f"the class list{place} has a {kind}: {brief(text)}; put a comma "
+                "between classes and a bar (|) between synonyms, and names that hold a "
                 f"{kind} into double quotes",
             )
     if len(names) > 1 and all(numbered):
         raise ClassListError(
             "C10",
-            f"the class list{place} has a number before every name: {text!r}; labels "
-            "count up from 0 in the order of the classes, so leave ids out; or put the "
-            "names into double quotes",
+            f"the class list{place} has a number before every name: {brief(text)}; "
+            "labels count up from 0 in the order of the classes, so leave ids out; or "
+            "put the names into double quotes",
         )
     classes: list[list[str]] = [names[:1]]
     for separator, name in zip(separators, names[1:], strict=True):

@@ -237,7 +237,8 @@ class PhotoRun:
             return Failed(place, result.error)
         try:
             folder = outputs.output_path(self.out, place.name)
-            return Written(place, result.save(folder, write=self.write), result)
+            outputs.write_folder(folder, result.files(self.write))
+            return Written(place, folder, result)
         except DsloError as error:
             return Failed(place, error)
         except MemoryError as error:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from dslo_jax.errors import OptionError
-from dslo_jax.options import MAX_FLOAT, MAX_INT, check_choice, check_range, check_type
+from dslo_jax.options import MAX_FLOAT, MAX_INT, check_choice, check_type
 from dslo_jax.solvers.discrepancy import Discrepancy
 from dslo_jax.solvers.fused import Fused
 from dslo_jax.solvers.path import OptimalPath
@@ -129,17 +129,26 @@ def _replaced(discrepancy: Any, values: Mapping[str, Any]) -> Any:
     """The discrepancy with other options; its class checks their ranges."""
     fields = named_fields(type(discrepancy))
     chosen = {flat: field.name for flat, field in fields.items() if flat in values}
-    kinds = _types(type(discrepancy)) if chosen else {}
-    own = {
-        name: _typed(flat, values[flat], kinds[name]) for flat, name in chosen.items()
+    if not chosen:
+        return discrepancy
+    kinds = _types(type(discrepancy))
+    typed = {
+        flat: _typed(flat, values[flat], kinds[name]) for flat, name in chosen.items()
     }
     try:
-        return dataclasses.replace(discrepancy, **own) if own else discrepancy
+        made = dataclasses.replace(
+            discrepancy, **{name: typed[flat] for flat, name in chosen.items()}
+        )
     except ValueError as error:
         text = str(error)
         for name, flat in discrepancy.flat_names.items():
             text = text.replace(f"`{name}` is ", f"{flat} = ")
         raise OptionError("O01", text) from error
+    # Only now, because the class states the range of its own options.
+    for flat, value in typed.items():
+        if isinstance(value, int | float):
+            _check_size(flat, value, MAX_FLOAT if isinstance(value, float) else MAX_INT)
+    return made
 
 
 @lru_cache(maxsize=64)
@@ -176,8 +185,16 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     """Check the type of a value, and convert it to a float where one is wanted."""
     check_type(name, value, kind)
     if kind is float:
-        check_range(name, value, -MAX_FLOAT, MAX_FLOAT)
+        if isinstance(value, int):  # which may be beyond all floats
+            _check_size(name, value, MAX_FLOAT)
         return float(value)
-    if kind is int:
-        check_range(name, value, -MAX_INT, MAX_INT)
     return value
+
+
+def _check_size(name: str, value: int | float, limit: int | float) -> None:
+    """Refuse what arrays on the device cannot hold, and NaN."""
+    if not abs(value) <= limit:
+        raise OptionError(
+            "O01",
+            f"{name} = {value} is out of range; expected at most {limit} in size",
+        )

@@ -232,5 +232,5 @@ def _misfit(faults: list[_Fault]) -> CheckpointError:
     lines = [fault.text for fault in faults[:_MAX_FAULTS_SHOWN]]
     if len(faults) > len(lines):
         lines.append(f"... and {len(faults) - len(lines)} more")
-    text = "\n  ".join(["the checkpoint does not fit the network:", *lines])
+    text = "\n  ".join(["the checkpoint cannot fill the network:", *lines])
     return CheckpointError(min(fault.code for fault in faults), text)

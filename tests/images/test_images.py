@@ -1,5 +1,6 @@
 """Bad photos of every kind, conversions, names of results, and resamplers."""
 
+import errno
 import os
 import struct
 import zlib
@@ -69,6 +70,16 @@ class TestFiles:
     @pytest.mark.parametrize("path", ["nowhere/at/all.jpg", "a\0b.jpg", "x" * 5000])
     def test_impossible_paths(self, path):
         refused(path, "I01")
+
+    def test_a_file_without_permission(self, tmp_path, monkeypatch):
+        def refuse(self, mode):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+        path = tmp_path / "mine.jpg"
+        path.touch()
+        monkeypatch.setattr(Path, "open", refuse)
+        told = f"cannot open {str(path)!r}: {os.strerror(errno.EACCES)}; correct its"
+        assert told in refused(path, "I01")
 
     def test_folder(self, tmp_path):
         assert "is a folder" in refused(tmp_path, "I01")
@@ -354,7 +365,8 @@ class TestFinding:
     @pytest.mark.parametrize(
         ("path", "said"),
         [
-            ("1.jpg", r"there is no file .*did you mean '10.jpg'"),
+            ("1.jpg", r"there is no file .*did you mean '10.jpg'\?$"),
+            ("Cat.jpeg", r"there is no file .*\)$"),  # nothing is near
             ("*.webp", r"nothing matches the pattern '.*\*.webp' \(from "),
             ("*.txt", "no photo found"),
         ],

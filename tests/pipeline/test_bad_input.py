@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from dslo_jax import Segmentation, Segmenter, SegmenterConfig, cli, hub
+from dslo_jax import Segmenter, SegmenterConfig, cli, hub, outputs
 from dslo_jax.errors import SolverError
 from dslo_jax.pipeline import Batch, checks
 from dslo_jax.solvers import Reason, Solution
@@ -242,7 +242,7 @@ def test_an_unreadable_checkpoint(run, photo, monkeypatch, capsys):
     code, _, err = run(photo, *CLASSES)
     assert code == 4
     assert "[W01]" in err
-    assert "'clip/config.json'; check its permissions" in err
+    assert "'clip/config.json' cannot be read: Permission denied; check its" in err
     monkeypatch.setattr(hub, "resolve", refuse)
     assert cli.main(["weights", "clip-b16"]) == 4
     assert "[W01]" in capsys.readouterr().err
@@ -252,7 +252,12 @@ def test_weights_says_where_and_names_what_it_does_not_know(checkpoint, capsys):
     assert cli.main(["weights", str(checkpoint / "clip")]) == 0
     assert str(checkpoint / "clip") in capsys.readouterr().out
     assert cli.main(["weights", "clip-b17"]) == 4
-    assert "did you mean 'clip-b16'?" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "[W01]" in told
+    assert "did you mean 'clip-b16'?" in told
+    assert "sd2-base" in told  # presets of all kinds
+    assert cli.main(["weights", "demo"]) == 0
+    assert "a part of this package" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- options
@@ -361,14 +366,14 @@ def test_a_read_only_output_folder(run, photo, monkeypatch):
 def test_a_full_disk_keeps_what_was_written(run, photo, tmp_path, monkeypatch):
     second = tmp_path / "second.png"
     shutil.copy(photo, second)
-    save = Segmentation.save
+    write = outputs.write_folder
 
-    def save_once(self, folder, **options):
+    def write_once(folder, files):
         if folder.name == "second.png":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return save(self, folder, **options)
+        return write(folder, files)
 
-    monkeypatch.setattr(Segmentation, "save", save_once)
+    monkeypatch.setattr(outputs, "write_folder", write_once)
     code, out, err = run(photo, second, *CLASSES, *FAST)
     assert code == 6
     assert "[O06] cannot write" in err

@@ -6,7 +6,7 @@ import signal
 import pytest
 from PIL import Image
 
-from dslo_jax import Segmentation, Segmenter
+from dslo_jax import Segmenter, outputs
 from dslo_jax.runs import only_run, photos
 from tests.pipeline.conftest import FAST
 
@@ -77,15 +77,15 @@ def test_a_signal_ends_a_run_that_can_go_on(
     segment, tmp_path, monkeypatch, number, expected
 ):
     before = signal.getsignal(number)
-    save = Segmentation.save
+    write = outputs.write_folder
 
-    def save_and_signal(result, folder, **options):
-        saved = save(result, folder, **options)
+    def write_and_signal(folder, files):
+        written = write(folder, files)
         signal.raise_signal(number)
-        return saved
+        return written
 
     with monkeypatch.context() as patch:
-        patch.setattr(Segmentation, "save", save_and_signal)
+        patch.setattr(outputs, "write_folder", write_and_signal)
         patch.setattr(photos, "_WRITERS", 1)
         code, out, err = segment()
     assert code == expected

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dslo_jax import outputs
 from dslo_jax.errors import ImageError, OptionError, OutputError
 from dslo_jax.images import FoundPhoto
 from dslo_jax.images.parts import Stdin
@@ -227,20 +228,19 @@ def test_shards_divide_the_list(tmp_path, segmenter):
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
-    tmp_path, segmenter, monkeypatch, canned
+    tmp_path, segmenter, monkeypatch
 ):
-    kind = type(canned.results["0.png"])
-    save = kind.save
+    write = outputs.write_folder
 
-    def full(result, folder, **options):
+    def full(folder, files):
         if folder.name == "3.png":
             raise OSError(28, "No space left on device")
-        return save(result, folder, **options)
+        return write(folder, files)
 
-    monkeypatch.setattr(kind, "save", full)
+    monkeypatch.setattr(outputs, "write_folder", full)
     with pytest.raises(OutputError, match=r"O06.*No space left"):
         finish(start(tmp_path), segmenter)
-    monkeypatch.setattr(kind, "save", save)
+    monkeypatch.setattr(outputs, "write_folder", write)
     segmenter.asked.clear()
     finish(start(tmp_path), segmenter)
     assert segmenter.asked[:2] != ["0.png", "1.png"]

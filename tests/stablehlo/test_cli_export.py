@@ -59,7 +59,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_loaded(run, tmp_path):
     words = ("--classes", "sky")  # with the default model, which is not here
     cases = [
         (6, "holds files", [tmp_path / "full", "--solver", "2x16"]),
-        (2, "[O03] --solver 2", [new, "--solver", "2"]),
+        (2, "--solver 2; expected two numbers, as in 21x4096", [new, "--solver", "2"]),
         (2, "[O03] --size 512", [new, "--classes", "sky", "--size", "512"]),
         (2, "[O05] give either", [new]),
         (2, "leave out --classes", [new, "--solver", "2x16", "--classes", "sky"]),
