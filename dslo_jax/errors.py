@@ -156,6 +156,8 @@ def did_you_mean(
 ) -> str:
     """A question with the known names that are nearest to one; no text if none is.
 
+    A known name with which the other begins is nearer than any that is spelt alike.
+
     Args:
         name: What was given.
         known: The names that exist.
@@ -165,7 +167,8 @@ def did_you_mean(
     names: dict[str, list[str]] = {}
     for each in known:
         names.setdefault(key(each), []).append(each)
-    keys = difflib.get_close_matches(key(name), names, most)
+    begun = [each for each in names if each and key(name).startswith(each)]
+    keys = begun or difflib.get_close_matches(key(name), names, most)
     near = [each for found in keys for each in names[found]][:most]
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 

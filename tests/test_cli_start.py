@@ -34,7 +34,7 @@ def test_the_package_runs_as_a_module():
     )
     assert finished.returncode == 2
     assert finished.stdout == ""
-    assert "unknown command 'segmnt'. Did you mean 'segment'?" in finished.stderr
+    assert "unknown command 'segmnt'; did you mean 'segment'?" in finished.stderr
 
 
 @pytest.mark.parametrize("words", [("-m", "dslo_jax"), ("-c", SCRIPT)])
@@ -61,12 +61,12 @@ def test_ctrl_c_while_modules_are_imported_ends_quietly(tmp_path, words):
 @pytest.mark.parametrize(
     ("word", "words"),
     [
-        ("segmnt", "unknown command 'segmnt'. Did you mean 'segment'?"),
-        ("evaluate", "unknown command 'evaluate'. Did you mean 'eval'?"),
-        ("docter", "Did you mean 'doctor'?"),
-        ("--verson", "unknown option '--verson'. Did you mean '--version'?"),
-        ("photo.jpg", "unknown command 'photo.jpg'. Commands: segment, export,"),
-        ("bench pipline", "unknown command 'bench pipline'. Did you mean 'bench pipel"),
+        ("segmnt", "unknown command 'segmnt'; did you mean 'segment'?"),
+        ("evaluate", "unknown command 'evaluate'; did you mean 'eval'?"),
+        ("docter", "did you mean 'doctor'?"),
+        ("--verson", "unknown option '--verson'; did you mean '--version'?"),
+        ("photo.jpg", "unknown command 'photo.jpg'; commands: segment, export,"),
+        ("bench pipline", "unknown command 'bench pipline'; did you mean 'pipel"),
     ],
 )
 def test_an_unknown_command_is_told_with_the_nearest(capsys, word, words):

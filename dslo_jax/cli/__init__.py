@@ -23,9 +23,8 @@ from dslo_jax.cli import (
     weights,
 )
 from dslo_jax.cli.terminal import close_streams, open_streams, results, say, told
-from dslo_jax.cli.unknown import did_you_mean
 from dslo_jax.devices import device_error
-from dslo_jax.errors import DsloError, OptionError, OutputError
+from dslo_jax.errors import DsloError, OptionError, OutputError, did_you_mean
 
 
 PARTIAL, BUG = OutputError.exit_code, 1
@@ -129,12 +128,12 @@ def _without_command(word: str, errors: Console) -> int:
         say(errors, _USAGE)
         return OptionError.exit_code
     known = [*COMMANDS, "--help", "--version"]
-    hint = did_you_mean(word, known)
+    meant = did_you_mean(word, known)
     kind = "option" if word.startswith("-") else "command"
     error = OptionError(
         "O02",
-        f"unknown {kind} {word!r}.{hint} Commands: {', '.join(COMMANDS)}; dslo --help "
-        "explains them",
+        f"unknown {kind} {word!r}; {meant}{meant and ' '}commands: "
+        f"{', '.join(COMMANDS)}; dslo --help explains them",
     )
     say(errors, f"error: {error}")
     return error.exit_code

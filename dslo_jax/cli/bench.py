@@ -31,10 +31,9 @@ from dslo_jax.cli import (
 )
 from dslo_jax.cli.saving import save_result
 from dslo_jax.cli.terminal import results, say
-from dslo_jax.cli.unknown import did_you_mean
 from dslo_jax.cli.values import OptionalPath
 from dslo_jax.devices import find_device
-from dslo_jax.errors import OptionError
+from dslo_jax.errors import OptionError, did_you_mean
 
 
 _WIDTH = 100  # width of tables when the output is not a terminal
@@ -123,10 +122,10 @@ def run(arguments: list[str], errors: Console) -> int:
     known = ("solvers", *_OTHERS)
     word = arguments[0] if arguments else ""
     if word and not word.startswith("-") and word not in known:
-        hint = did_you_mean(word, known, "bench")
+        meant = did_you_mean(word, known)
         raise OptionError(
             "O02",
-            f"unknown command 'bench {word}'.{hint} After bench: "
+            f"unknown command 'bench {word}'; {meant}{meant and ' '}after bench: "
             f"{', '.join(known)}; dslo bench --help explains them",
         )
     options = tyro.cli(commands(), prog="dslo bench", args=arguments)

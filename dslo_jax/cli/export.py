@@ -13,8 +13,7 @@ from rich.console import Console
 from dslo_jax import outputs
 from dslo_jax.cli import export_stablehlo
 from dslo_jax.cli.terminal import one_line, results, say
-from dslo_jax.cli.unknown import did_you_mean
-from dslo_jax.errors import OptionError, OutputError
+from dslo_jax.errors import OptionError, OutputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,10 @@ def run(arguments: list[str], errors: Console) -> int:
     word = arguments[0] if arguments else ""
     known = (*outputs.EXPORTS, "stablehlo")
     if word and not word.startswith("-") and word not in known:
-        hint = did_you_mean(word, known, "export")
+        meant = did_you_mean(word, known)
         raise OptionError(
-            "O03", f"export {word!r}; expected one of {', '.join(known)}.{hint}"
+            "O03",
+            f"export {word!r}; {meant}{meant and ' '}expected one of {', '.join(known)}",
         )
     options = tyro.cli(Export, prog="dslo export", args=arguments)
     try:

@@ -53,7 +53,7 @@ def test_options_that_cannot_be_used(run, tmp_path, capsys, kind, photos, words)
 
 def test_a_wrong_format_is_told_with_the_nearest(capsys):
     assert cli.main(["export", "stablhlo"]) == 2
-    assert "Did you mean 'export stablehlo'?" in capsys.readouterr().err
+    assert "did you mean 'stablehlo'?" in capsys.readouterr().err
 
 
 def test_results_without_a_file_that_others_have_are_told(run, tmp_path, capsys):
