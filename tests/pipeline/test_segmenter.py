@@ -16,9 +16,9 @@ from dslo_jax.errors import (
     OptionError,
     SolverError,
 )
+from dslo_jax.model_info import Checkpoint
 from dslo_jax.pipeline import checks, programs
 from dslo_jax.pipeline.stages import watch
-from dslo_jax.segmentation import Checkpoint
 from dslo_jax.solvers import OptimalPath
 from dslo_jax.weights import open_weights
 from tests.pipeline.conftest import CONFIG
@@ -199,7 +199,9 @@ def test_other_upsampling(checkpoint, make_photo, upsampling):
     assert segmenter(make_photo(33, 47), CLASSES).labels.shape == (33, 47)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)]
+)
 def test_half_precision_networks(checkpoint, make_photo, segmenter, precision):
     half = Segmenter.from_pretrained(checkpoint, config=CONFIG, dtype=precision)
     networks = half.networks
