@@ -5,6 +5,7 @@ python benchmarks/tables.py --check  # exits with 1 where a table is stale
 """
 
 import argparse
+import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -54,10 +55,7 @@ def pipeline_table() -> str:
     """Seconds of the whole job and of its stages, beside torch, and the memory."""
     result = read(_PIPELINE)
     pairs = {_place(pair): pair for pair in result["pairs"]}
-    lines = [
-        "| full size, one photo at a time | torch | dslo-jax | torch / dslo-jax |",
-        "|---" * 4 + "|",
-    ]
+    lines = []
     rows = {(*_place(row), row["name"]): row for row in result["rows"]}
     for place in dict.fromkeys(map(_place, result["rows"])):
         mode, scenario, stage, images = place
@@ -69,57 +67,48 @@ def pipeline_table() -> str:
         ratio = "" if pair is None else _ratio(pair["ratio"])
         if pair is not None and pair["interval"]:
             ratio += f" ({_interval(pair)})"
-        lines.append(f"| {mode}: {stage} | {' | '.join(cells)} | {ratio} |")
-    torch, ours = _peaks(result)
-    lines.append(
-        f"| peak memory of the process | {torch:.2f} GiB | {ours:.2f} GiB | "
-        f"{_ratio(torch / ours)} |"
-    )
-    return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
+        lines.append([f"{mode}: {stage}", *cells, ratio])
+    lines.append(_beside("peak memory of the process", *_peaks(result), ".2f", "GiB"))
+    titles = ["full size, one photo at a time", "torch", "dslo-jax", "torch / dslo-jax"]
+    return markdown(titles, lines, f"Medians of {provenance(result)}.")
 
 
 def summary_table() -> str:
     """The few figures of the README: the whole job, and the solvers."""
     pipeline, solvers = read(_PIPELINE), read("solvers")
-    lines = ["| | PyTorch | dslo-jax | ratio |", "|---|---|---|---|"]
+    rows = []
     for mode in ("velocity", "path"):
-        torch, ours = (
+        times = (
             _median(pipeline, mode=mode, scenario="SingleStream", images=1, name=name)
             for name in ("torch", "dslo-jax")
         )
-        lines.append(
-            f"| a photo, full size, {mode} | {torch:.3g} s | {ours:.3g} s | "
-            f"{_ratio(torch / ours)} |"
-        )
-    torch, ours = _peaks(pipeline)
-    lines.append(
-        f"| memory of the process | {torch:.1f} GiB | {ours:.1f} GiB | "
-        f"{_ratio(torch / ours)} |"
-    )
+        rows.append(_beside(f"a photo, full size, {mode}", *times, ".3g", "s"))
+    rows.append(_beside("memory of the process", *_peaks(pipeline), ".1f", "GiB"))
     sizes = {"patches": 4096, "classes": 8}
     for solver, plain in (
         ("velocity", "torch, batched"),
         ("path", "torch, batched, 50 steps"),
     ):
-        torch, ours = (
+        times = (
             1e3 * _median(solvers, solver=solver, name=name, **sizes)
             for name in (plain, "dslo-jax")
         )
-        lines.append(
-            f"| the solver alone, {solver}, 8 classes | {torch:.3g} ms | {ours:.3g} ms "
-            f"| {_ratio(torch / ours)} |"
-        )
+        what = f"the solver alone, {solver}, 8 classes"
+        rows.append(_beside(what, *times, ".3g", "ms"))
     machine = pipeline["machine"]
     dates = (each["machine"]["started_utc"][:10] for each in (pipeline, solvers))
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{machine['cpu']}, {machine['cores']} cores, float32, random weights, "
-            f"without compilation; the whole job measured on {next(dates)}, the "
-            f"solvers on {next(dates)}.",
-        ]
+    note = (
+        f"{machine['cpu']}, {machine['cores']} cores, float32, random weights, "
+        f"without compilation; the whole job measured on {next(dates)}, the "
+        f"solvers on {next(dates)}."
     )
+    return markdown(["", "PyTorch", "dslo-jax", "ratio"], rows, note)
+
+
+def _beside(what: str, torch: float, ours: float, form: str, unit: str) -> list[str]:
+    """The row of two figures and their ratio."""
+    figures = (f"{value:{form}} {unit}" for value in (torch, ours))
+    return [what, *figures, _ratio(torch / ours)]
 
 
 def _median(result: dict[str, Any], **wanted: Any) -> float:
@@ -166,7 +155,7 @@ def solvers_table(name: str) -> str:
     tables = []
     for patches in sorted({row["patches"] for row in result["rows"]}):
         rows = [row for row in result["rows"] if row["patches"] == patches]
-        tables += [*_solver_lines(rows, patches), ""]
+        tables += [_table_of_size(rows, patches), ""]
     tables += _equals(result.get("pairs", ()))
     if any(len(row["samples_s"]) == 1 for row in result["rows"]):
         tables += ["\\* one call: it takes longer than the time for a row.", ""]
@@ -177,7 +166,7 @@ def solvers_table(name: str) -> str:
     return "\n".join([*tables, f"Medians of {provenance(result)}."])
 
 
-def _solver_lines(rows: list[dict[str, Any]], patches: int) -> list[str]:
+def _table_of_size(rows: list[dict[str, Any]], patches: int) -> str:
     columns = sorted({row["classes"] for row in rows})
     cells: dict[str, dict[int, str]] = {}
     for row in sorted(rows, key=lambda row: row["solver"]):
@@ -188,15 +177,12 @@ def _solver_lines(rows: list[dict[str, Any]], patches: int) -> list[str]:
             time += f" (x{_ratio(row['baseline_over_this'])})"
         line = cells.setdefault(f"{row['solver']}: {row['name']}", {})
         line[row["classes"]] = f"{time} | {row['error']:.0e}"
-    heads = " | ".join(f"{words_of_classes(count)} | error" for count in columns)
-    return [
-        f"| {patches} patches | {heads} |",
-        "|---" * (2 * len(columns) + 1) + "|",
-        *(
-            f"| {name} | {' | '.join(line.get(c, ' | ') for c in columns)} |"
-            for name, line in cells.items()
-        ),
-    ]
+    heads = [(words_of_classes(count), "error") for count in columns]
+    titles = [f"{patches} patches", *itertools.chain.from_iterable(heads)]
+    lines = cells.items()
+    return markdown(
+        titles, [[name, *(line.get(c, " | ") for c in columns)] for name, line in lines]
+    )
 
 
 def _equals(pairs: Sequence[dict[str, Any]]) -> list[str]:
