@@ -109,8 +109,7 @@ def test_networks_of_a_checkpoint_are_loaded_once(checkpoint, make_photo, monkey
     photo = make_photo(50, 75)
     assert segmenter(photo, CLASSES).config.solver.mode == "logits"
     assert loaded == ["load_logits"]
-    warmer = {"mode": "path", "affinity_temperature": 0.75}
-    for options in ({"mode": "velocity"}, warmer, {}):
+    for options in ({"mode": "velocity"}, {"mode": "path", "timestep": 50}, {}):
         segmenter(photo, CLASSES, **options)
     assert loaded == ["load_logits", "load_affinity"]
 
