@@ -229,15 +229,16 @@ class Late(Discrepancy):
 
 
 def test_what_the_first_attempt_cannot_solve_is_tried_again(segmenter, photos):
-    host = segmenter.batch(photos, NAMES, batch_size=1, discrepancy=Late())
+    host = segmenter.batch(photos, NAMES, batch_size=2, discrepancy=Late())
     with by_device(), watch() as calls:
-        device = segmenter.batch(photos, NAMES, batch_size=1, discrepancy=Late())
+        device = segmenter.batch(photos, NAMES, batch_size=2, discrepancy=Late())
     assert_same(host, device)
     attempts = [discrepancy.is_first for _, discrepancy in solver_calls(calls)]
     # Batches that were started before the first one was fetched are tried again, too.
+    batches = 2
     assert attempts[0]
-    assert attempts.count(False) == len(photos)
-    assert attempts.count(True) <= len(photos)
+    assert attempts.count(False) == batches
+    assert attempts.count(True) <= batches
 
 
 class BlindToWhite(ColourLogits):
@@ -255,7 +256,7 @@ def test_a_photo_that_fails_does_not_take_the_others_with_it(tokenizer, photos):
     segmenter = Segmenter(networks, CONFIG)
     photos[1][:] = 255
     with by_device():
-        first, second, third = segmenter.stream(photos, NAMES, batch_size=3)
+        first, second, third = segmenter.stream(photos, NAMES, batch_size=2)
     assert isinstance(second, FailedPhoto)
     assert second.error.code == "S01"
     assert_same(segmenter.batch(photos[::2], NAMES), [first, third])
@@ -285,7 +286,7 @@ def test_a_sweep_measures_the_same(segmenter, photos, oracles):
     rng = np.random.default_rng(0)
     samples = [
         Sample(str(i), read_photo(photo), rng.integers(0, 5, size).astype(np.uint8))
-        for i, (photo, size) in enumerate(zip(photos, SIZES, strict=True))
+        for i, (photo, size) in enumerate(zip(photos[:2], SIZES[:2], strict=True))
     ]
 
     def label():
@@ -295,7 +296,7 @@ def test_a_sweep_measures_the_same(segmenter, photos, oracles):
             samples,
             prompts.parse_classes(NAMES),
             cell,
-            size=4,
+            size=2,
             memory=Memory(),
         )
         return batch.labelled(CONFIG), batch.solved(CONFIG)
