@@ -202,11 +202,17 @@ def test_where_torch_is_not_installed_a_photo_is_segmented_without_advice(
     code = """
         import importlib.util
         import sys
-        sys.modules["torch"] = None
         find = importlib.util.find_spec
         importlib.util.find_spec = (
             lambda name, *more: None if name == "torch" else find(name, *more)
         )
+
+        class Absent:
+            def find_spec(self, name, *more):
+                if name == "torch":
+                    raise ModuleNotFoundError("No module named 'torch'", name=name)
+
+        sys.meta_path.insert(0, Absent())
         from dslo_jax import cli
         sys.exit(cli.main(sys.argv[1:]))
     """
