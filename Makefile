@@ -11,6 +11,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV); the first time takes minutes"
 	$(PIP) -e .
 	touch $@
 

@@ -21,7 +21,8 @@ from dslo_jax.logits.options import ClipOptions
 from dslo_jax.ops.options import BackgroundOptions, SourceOptions, UpsamplingOptions
 from dslo_jax.options import flat_fields
 from dslo_jax.solvers import Discrepancy
-from dslo_jax.solvers.options import SolverOptions, named_fields
+from dslo_jax.solvers.contract import is_own, require_usable
+from dslo_jax.solvers.options import SolverOptions, named_fields, plain_options
 
 
 _SIZE_UNIT = 64  # pixels; Stable Diffusion halves the sides of a photo six times
@@ -91,18 +92,35 @@ class SegmenterConfig:
         Raises:
             OptionError: A name is unknown (``O02``), a value has the wrong type
                 (``O03``) or is out of its range (``O01``), or ``mode`` names another
-                discrepancy than the given one (``O03``).
+                discrepancy than the given one (``O03``), or one of one's own breaks a
+                rule of ``Discrepancy`` (``O10``).
         """
         config = self
         if discrepancy is not None:
             solver = _with_discrepancy(self.solver, discrepancy, options)
             config = dataclasses.replace(self, solver=solver)
+            config._check_flat_names(discrepancy)
         known = config.flat
         for name in options:
             if name not in known:
-                raise OptionError("O02", _unknown(name, known))
+                solver = config.solver.replaced(_only(options, "mode"))
+                remedy = _of_field(name, solver.discrepancy)
+                raise OptionError("O02", remedy or _unknown(name, known))
         parts = {part: getattr(config, part).replaced(options) for part in _PARTS}
         return dataclasses.replace(config, **parts)
+
+    def _check_flat_names(self, discrepancy: Discrepancy) -> None:
+        """Refuse flat names of a discrepancy that mean something else already."""
+        others = [getattr(self, part).flat for part in _PARTS if part != "solver"]
+        taken = {"mode", *(name for other in others for name in other)}
+        for field, name in discrepancy.flat_names.items():
+            if name in taken:
+                kind = type(discrepancy).__name__
+                raise OptionError(
+                    "O10",
+                    f"{kind}.flat_names calls the field {field!r} {name!r}, which is "
+                    f"another option already; use {f'{discrepancy.name}_{field}'!r}",
+                )
 
     @property
     def flat(self) -> dict[str, Any]:
@@ -111,6 +129,28 @@ class SegmenterConfig:
         for part in _PARTS:
             flat |= getattr(self, part).flat
         return flat
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All options as plain values, for results.
+
+        The flat options, and under ``"discrepancy"`` the class and all fields of a
+        discrepancy that they do not describe completely, such as one of one's own.
+        """
+        if self.is_flat:
+            return self.flat
+        kind = type(self.discrepancy).__name__
+        options = plain_options(self.discrepancy)
+        return self.flat | {"discrepancy": {"class": kind, "options": options}}
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the flat options describe the discrepancy completely."""
+        try:
+            usual = SolverOptions().replaced(self.solver.flat)
+        except OptionError:  # a discrepancy of one's own has an unknown name
+            return False
+        return usual.discrepancy == self.discrepancy
 
     @property
     def discrepancy(self) -> Discrepancy:
@@ -170,11 +210,8 @@ def _with_discrepancy(
 ) -> SolverOptions:
     """Choose a discrepancy; if ``mode`` is given as well, it must be its name."""
     if not isinstance(discrepancy, Discrepancy):
-        raise OptionError(
-            "O03",
-            f"discrepancy = {discrepancy!r}; expected an object such as "
-            "dslo_jax.solvers.OptimalPath(), or give a name as `mode`",
-        )
+        raise OptionError("O03", _no_discrepancy(discrepancy))
+    require_usable(discrepancy)
     mode = options.get("mode", discrepancy.name)
     if mode != discrepancy.name:
         raise OptionError(
@@ -183,6 +220,47 @@ def _with_discrepancy(
             f"{discrepancy.name!r}; leave one of them out",
         )
     return solver.with_discrepancy(discrepancy)
+
+
+def _no_discrepancy(given: Any) -> str:
+    """What is wrong with something that is no discrepancy."""
+    if isinstance(given, type):
+        if issubclass(given, Discrepancy):
+            name = given.__name__
+            return f"discrepancy = {name} is a class; expected an object: {name}()"
+    elif callable(getattr(given, "solve", None)):
+        kind = type(given).__name__
+        return (
+            f"discrepancy = {given!r:.200}; write `class {kind}(Discrepancy)`, with "
+            "`from dslo_jax.solvers import Discrepancy`"
+        )
+    return (
+        f"discrepancy = {given!r:.200}; expected an object such as "
+        "dslo_jax.solvers.OptimalPath(), or give a name as `mode`"
+    )
+
+
+def _only(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The option of this name, if it is given."""
+    return {name: options[name]} if name in options else {}
+
+
+def _of_field(name: str, discrepancy: Any) -> str:
+    """What to say about an unknown option that is a field of the discrepancy."""
+    if name not in {field.name for field in dataclasses.fields(discrepancy)}:
+        return ""
+    kind = type(discrepancy).__name__
+    if name in discrepancy.flat_names:
+        flat = discrepancy.flat_names[name]
+        return f"unknown option {name!r}; the field of {kind} is called {flat!r} here"
+    remedy = f"pass discrepancy={kind}({name}=...)"
+    if is_own(discrepancy):
+        flat = f"{discrepancy.name}_{name}"
+        remedy += f", or write flat_names = {{{name!r}: {flat!r}}} into the class"
+    return (
+        f"unknown option {name!r}; it is a field of {kind} without a flat name; "
+        f"{remedy}"
+    )
 
 
 def _unknown(name: str, names: Collection[str]) -> str:

@@ -12,9 +12,11 @@ from dslo_jax import images
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
 from dslo_jax.pipeline import Placement, Steps, check_background
+from dslo_jax.pipeline.checks import class_bucket
 from dslo_jax.prompts import ClassList, parse_classes
 from dslo_jax.segmentation import Segmentation, assemble
 from dslo_jax.solvers import Discrepancy
+from dslo_jax.solvers.contract import check_solve
 
 
 def segment_logits(
@@ -57,7 +59,8 @@ def segment_logits(
             affinity is missing.
         ImageError: A photo cannot be used.
         ClassListError: The names are no list in an order, or one is blank (``C..``).
-        OptionError: An option is unknown or out of range.
+        OptionError: An option is unknown or out of range, or a discrepancy of one's own
+            does not return what it should (``O10``).
         SolverError: The logits or the affinity have values that no solver can use.
 
     Example:
@@ -85,6 +88,9 @@ def segment_logits(
     if listed is None:
         listed = parse_classes([str(index) for index in range(logits.shape[1])])
     check_background(config, listed.background)
+    _, count, height, width = logits.shape
+    kind = np.float32 if affinity is None else jnp.result_type(affinity)
+    check_solve(config.discrepancy, class_bucket(1, count), height * width, kind)
     given = _Given(logits, affinity, read, listed)
     solved, labelled = given.solved(config), given.class_labels(config)
     results = [

@@ -210,7 +210,7 @@ class Segmentation:
             "converged": all(self.converged),
             "notes": self.notes,
             "timings": [timing._asdict() for timing in self.timings],
-            "config": self.config.flat,
+            "config": self.config.facts,
         }
 
     def to_supervision(self) -> Any:

@@ -237,6 +237,12 @@ def test_published_words_make_a_background_after_all_classes():
     assert len(words) == 23
     assert not {"wall", "fence", "sky", "background"} & set(words)
     assert found.names[-1] == "rail"
+    assert found.notes == ()
+    near = with_background(["cat", ("pine", "Trees"), "sand", "grass"], "sclip")
+    assert [note.split("; ")[0] for note in near.notes] == [
+        "the background has the word 'tree', which may take pixels from 'Trees'",
+        "the background has the word 'sands', which may take pixels from 'sand'",
+    ]
     single = with_background(["cat"], "clearclip")
     assert single == parse_classes(["cat", "background"])
 

@@ -2,14 +2,23 @@
 
 import contextlib
 import io
+import os
 import shutil
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 import dslo_jax
 from dslo_jax import cli
+
+
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+HOME, _, FUNCTION = PROJECT["project"]["scripts"]["dslo"].partition(":")
+SCRIPT = f"import sys; from {HOME} import {FUNCTION}; sys.exit({FUNCTION}())"
+"""What the installed script ``dslo`` does."""
 
 
 @pytest.mark.parametrize("word", ["--version", "-V"])
@@ -27,6 +36,27 @@ def test_the_package_runs_as_a_module():
     assert "unknown command 'segmnt'. Did you mean 'segment'?" in finished.stderr
 
 
+@pytest.mark.parametrize("words", [("-m", "dslo_jax"), ("-c", SCRIPT)])
+def test_ctrl_c_while_modules_are_imported_ends_quietly(tmp_path, words):
+    """A module named jax that gets Ctrl-C, instead of the real one."""
+    (tmp_path / "jax.py").write_text(
+        "import signal, time\n"
+        # The tests may run in the background of a shell, which ignores Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+        "time.sleep(9)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    finished = subprocess.run(
+        [sys.executable, *words],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 130
+    assert (finished.stdout, finished.stderr) == ("", "interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("word", "words"),
     [
@@ -35,10 +65,11 @@ def test_the_package_runs_as_a_module():
         ("docter", "Did you mean 'doctor'?"),
         ("--verson", "unknown option '--verson'. Did you mean '--version'?"),
         ("photo.jpg", "unknown command 'photo.jpg'. Commands: segment, export,"),
+        ("bench pipline", "unknown command 'bench pipline'. Did you mean 'bench pipel"),
     ],
 )
 def test_an_unknown_command_is_told_with_the_nearest(capsys, word, words):
-    assert cli.main([word]) == 2
+    assert cli.main(word.split()) == 2
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith("error: [O02] ")

@@ -5,6 +5,7 @@ from other_options import OTHER
 
 from dslo_jax import SegmenterConfig
 from dslo_jax.errors import OptionError
+from dslo_jax.images.resizing import MAX_LONG
 from dslo_jax.solvers import (
     DISCREPANCIES,
     Divergence,
@@ -245,3 +246,10 @@ def test_missing_file_is_named(tmp_path):
 def test_a_photo_of_the_affinity_has_a_limit():
     with pytest.raises(OptionError, match=r"O01.*affinity_size = 65536"):
         SegmenterConfig.of(affinity_size=65536)
+
+
+def test_a_short_side_is_no_longer_than_a_long_one_may_be():
+    """A greater one would be cut down without a word."""
+    assert SegmenterConfig.of(short_side=MAX_LONG).clip.short_side == MAX_LONG
+    with pytest.raises(OptionError, match=r"O01.*short_side = 2049.*1, 2048"):
+        SegmenterConfig.of(short_side=MAX_LONG + 1)

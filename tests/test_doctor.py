@@ -81,6 +81,8 @@ def test_the_report_is_one_screen(home, capsys):
     for word in ("cpu:0", "jax 0.", "compiled: 1 entries", "~/cache", "clip-b16"):
         assert word in told.out
     assert "GPU: not used: " in told.out
+    for package in ("starlette", "uvicorn", "ott-jax"):  # the extra serve, and OTT
+        assert package in told.out
     assert "alice" not in told.out
 
 

@@ -87,7 +87,7 @@ MAY_IMPORT = {
     "evaluation": (
         "bench config cost errors evaluation.datasets evaluation.metrics "
         "evaluation.reports evaluation.sweeps files pipeline prompts runs scenes "
-        "segmenter"
+        "segmenter solvers"
     ),
     "serve": (
         "config devices errors images kept options outputs pipeline points prompts "

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import importlib.metadata
+import inspect
 import types
 
 import pytest
@@ -27,6 +28,7 @@ NAMES = {
             "PathSolution",
             "Reading",
         ),
+        *("Iteration", "iterate"),
         *("Reason", "SinkhornSolution", "Solution", "Transition", "VelocitySolution"),
         *("choose_reading", "discrepancy_of", "doubly_stochastic", "kl_map"),
         *("maximum_velocity", "optimal_path", "reading_of", "sinkhorn"),
@@ -63,8 +65,8 @@ NAMES = {
         *("save_labels", "write_export", "write_folder", "write_parquet", "write_tar"),
     ),
     "stablehlo": (
-        *("PLATFORMS", "Program", "check_target", "export_discrepancy"),
-        "export_segmenter",
+        *("PLATFORMS", "Program", "check_platforms", "check_sizes", "check_target"),
+        *("export_discrepancy", "export_segmenter"),
     ),
     "hub": (
         *("Kind", "Mirror", "PRESETS", "Preset", "attention_of", "check_folder"),
@@ -79,7 +81,7 @@ def test_the_names_of_a_package_are_a_written_list(package):
     module = importlib.import_module(f"dslo_jax.{package}".rstrip("."))
     found = {
         name
-        for name, value in vars(module).items()
+        for name, value in inspect.getmembers(module)
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
     assert found == set(NAMES[package]) - {"ops", "solvers", "__version__"}

@@ -38,7 +38,7 @@ def _text(name: str, shown: set[int]) -> str:
     module = importlib.import_module(name)
     public = {
         each: value
-        for each, value in vars(module).items()
+        for each, value in inspect.getmembers(module)
         if not each.startswith("_") and not isinstance(value, ModuleType)
     }
     lines = [

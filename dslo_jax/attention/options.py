@@ -15,8 +15,9 @@ class AffinityOptions(Options):
     """Options of the self-attention that is read, and of its mean.
 
     Args:
-        size: Side of the square photo whose self-attention is read, in pixels; a
-            multiple of 64, and of the patch size of DINO, DINOv2 or CLIP.
+        size: Side of the square to which a photo is resized before its self-attention
+            is read, in pixels; a multiple of 64 up to 4096, and a multiple of the patch
+            size of DINO, DINOv2 or CLIP.
         timestep: Diffusion timestep of the single pass, in [0, 999]; 0 for networks
             that are not diffusion models.
         layers: Layers of attention and their weights: names as in the checkpoint or in
@@ -27,7 +28,8 @@ class AffinityOptions(Options):
         noise_seed: Seed of the noise that is added to the latents as in training, as
             much as the timestep has; -1 adds none, as in the paper. Every photo gets
             the same noise. -1 for networks that are not diffusion models.
-        temperature: Softens (> 1) or sharpens (< 1) the affinity; 1 is off.
+        temperature: Softens (above 1) or sharpens (below 1) the affinity; 1 changes
+            nothing. More than 0.
     """
 
     size: int = option(512, flat="affinity_size", low=1, high=_MAX_SIZE)

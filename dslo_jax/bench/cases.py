@@ -24,6 +24,7 @@ from dslo_jax.cost import Work, networks, solver_bytes, solver_work
 from dslo_jax.cost.upsampling import upsampling_work
 from dslo_jax.models.query_key import QueryKey
 from dslo_jax.solvers import Counts, Discrepancy
+from dslo_jax.solvers.contract import solve_image
 
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -130,8 +131,8 @@ def discrepancy_case(discrepancy: Discrepancy, scene: Scene) -> Case:
     counts = Counts.of(scene.sources, platform=device.platform)
     attempt = discrepancy.fitted(counts).attempts[0]
 
-    def solve(*arrays: jax.Array) -> Outcome:
-        found = attempt.solve(*arrays)
+    def solve(source: jax.Array, affinity: jax.Array | None = None) -> Outcome:
+        found = solve_image(attempt, source, affinity)
         return Outcome(found.value, found.num_steps, found.converged)
 
     given = (_shaped(scene.sources), scene.narrow)

@@ -24,6 +24,7 @@ from dslo_jax.bench.timing import Effort, Measurement, Program, compile_ahead, m
 from dslo_jax.bench.truth import scaled_error
 from dslo_jax.cost import Work
 from dslo_jax.solvers import Discrepancy, discrepancy_of, registry
+from dslo_jax.solvers.contract import require_usable
 
 
 SCHEMA = "dslo.bench.solvers.v2"
@@ -111,7 +112,9 @@ def bench_discrepancy(
         the computation or without peaks.
 
     Raises:
-        ValueError: A size is out of range, or the discrepancy has no name.
+        ValueError: A size is out of range.
+        OptionError: A discrepancy of one's own breaks a rule of ``Discrepancy``
+            (``O10``).
     """
     size = Size(patches, classes, images, dtype)
     _require_measurable(discrepancy, size, effort.repeats)
@@ -132,9 +135,7 @@ def bench_discrepancy(
 
 
 def _require_measurable(discrepancy: Discrepancy, size: Size, repeats: int) -> None:
-    if not getattr(discrepancy, "name", ""):
-        kind = type(discrepancy).__name__
-        raise ValueError(f"`discrepancy` is a {kind} without a name; give it a `name`")
+    require_usable(discrepancy)
     counts = {"classes": size.classes, "images": size.images, "repeats": repeats}
     for name, count in counts.items():
         if count < 1:

@@ -1,6 +1,5 @@
 """The command ``dslo``: the only place that prints and sets exit codes."""
 
-import difflib
 import errno
 import sys
 import traceback
@@ -24,6 +23,7 @@ from dslo_jax.cli import (
     weights,
 )
 from dslo_jax.cli.terminal import close_streams, open_streams, results, say, told
+from dslo_jax.cli.unknown import did_you_mean
 from dslo_jax.devices import device_error
 from dslo_jax.errors import DsloError, OptionError, OutputError
 
@@ -129,9 +129,7 @@ def _without_command(word: str, errors: Console) -> int:
         say(errors, _USAGE)
         return OptionError.exit_code
     known = [*COMMANDS, "--help", "--version"]
-    near = [each for each in known if word.startswith(each) or each.startswith(word)]
-    near = near or difflib.get_close_matches(word, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(word, known)
     kind = "option" if word.startswith("-") else "command"
     error = OptionError(
         "O02",

@@ -36,7 +36,7 @@ from dslo_jax.evaluation.sweeps.table import Table
 from dslo_jax.evaluation.sweeps.tables import TABLES, build_tables
 from dslo_jax.files import write_json, write_text
 from dslo_jax.pairs import Pair
-from dslo_jax.runs.journal import Journal
+from dslo_jax.runs.journal import Journal, check_begun
 from dslo_jax.runs.lock import only_run
 
 
@@ -55,7 +55,7 @@ class Ablate(Measure):
     Args:
         dataset: scenes (drawn, bundled), folder (your own), or a benchmark, as for
             dslo eval.
-        tables: Names of tables, with commas between them; default: all tables.
+        tables: Names of tables, with commas between them; without it, all tables.
         attentions: Further networks for the table foundation, as NAME=FOLDER or as
             presets: dino-b8 dinov2-b14 dinov2-reg-b14. Those with the name of a preset
             have the paper's figure beside ours.
@@ -65,8 +65,11 @@ class Ablate(Measure):
 
     dataset: str = SCENES
     model: str = "demo"
-    tables: str = ""
-    attentions: Annotated[tuple[str, ...], tyro.conf.arg(name="sources")] = ()
+    tables: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+    attentions: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(name="sources", metavar="NAME...", help_behavior_hint=""),
+    ] = ()
     out: Path = Path("ablation")
     plots: bool = False
 
@@ -85,6 +88,8 @@ def run(arguments: list[str], errors: Console) -> int:
     check_proxy(options.proxy, of_logits, f"the table {_OF_LOGITS}")
     warn_of_part(errors, samples)
     with only_run(options.out):
+        known = {"batch_size": options.batch, "dataset": _lasting(samples)}
+        check_begun(options.out / JOURNAL, known)  # before networks are downloaded
         say(errors, "loading checkpoints")
         pair = pair if of_logits else pair._replace(proxy=None)
         loaded, tables = _load(options, pair, names, places)
@@ -125,12 +130,14 @@ def _measure(
     cells = [cell for table in tables for cell in table.cells]
     size = min(options.batch, len(samples))
     sweep = Sweep(loaded.networks, samples.classes, cells, batch_size=size)
-    dataset = samples.describe()
-    header = loaded.circumstances | {
-        "dataset": {k: v for k, v in dataset.items() if k not in _MAY_GROW}
-    }
+    header = loaded.circumstances | {"dataset": _lasting(samples)}
     journal = Journal(options.out / JOURNAL, header)
-    say(errors, f"{len(sweep.cells)} cells, {len(samples)} photos")
+    say(
+        errors,
+        f"{len(sweep.cells)} choices of options on {len(samples)} photos. The first "
+        f"batch of {size} compiles, then the time to go is shown; --limit takes fewer "
+        "photos, --tables fewer choices",
+    )
     shown = {"base": Cell(base)} if Cell(base) in sweep.cells else {}
     with progress(errors, sweep, samples, journal, shown) as (watch, on_skip):
         run_sweep(
@@ -142,6 +149,11 @@ def _measure(
             strict=options.strict,
         )
     return ablation_result(tables, base, journal, samples, loaded.circumstances)
+
+
+def _lasting(samples: SampleSet) -> dict[str, Any]:
+    """What a data set is, whatever number of its photos is measured."""
+    return {k: v for k, v in samples.describe().items() if k not in _MAY_GROW}
 
 
 def _save(found: dict[str, Any], options: Ablate) -> None:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, make_dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 import tyro
@@ -32,6 +31,8 @@ from dslo_jax.cli import (
 )
 from dslo_jax.cli.saving import save_result
 from dslo_jax.cli.terminal import results, say
+from dslo_jax.cli.unknown import did_you_mean
+from dslo_jax.cli.values import OptionalPath
 from dslo_jax.devices import find_device
 from dslo_jax.errors import OptionError
 
@@ -95,7 +96,7 @@ class Bench:
     repeats: int = Effort().repeats
     seconds: float = Effort().seconds
     budget: float = Effort().budget
-    save: Path | None = None
+    save: OptionalPath = None
 
 
 def commands() -> Any:
@@ -119,6 +120,15 @@ def commands() -> Any:
 
 def run(arguments: list[str], errors: Console) -> int:
     """Run the command and return the exit code."""
+    known = ("solvers", *_OTHERS)
+    word = arguments[0] if arguments else ""
+    if word and not word.startswith("-") and word not in known:
+        hint = did_you_mean(word, known, "bench")
+        raise OptionError(
+            "O02",
+            f"unknown command 'bench {word}'.{hint} After bench: "
+            f"{', '.join(known)}; dslo bench --help explains them",
+        )
     options = tyro.cli(commands(), prog="dslo bench", args=arguments)
     out = results(soft_wrap=False)
     if not out.is_terminal:

@@ -4,6 +4,7 @@ import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -20,6 +21,7 @@ from dslo_jax.bench.results import (
     words_of,
 )
 from dslo_jax.cli.terminal import escaped, say
+from dslo_jax.cli.values import OptionalNumber
 from dslo_jax.errors import OptionError
 
 
@@ -36,15 +38,15 @@ class Compare:
     between the runs, and the interval does not. Rows of only one file are listed.
 
     Args:
-        before: A, a file of ``dslo bench solvers`` or of a script in ``benchmarks``.
+        before: A, a file of dslo bench --save, or of a script in the folder benchmarks.
         after: B, a file of the same kind.
         fail_above: Exit with code 7 if the ratio of a row is above this number with its
             whole interval, or if no row can be judged.
     """
 
-    before: tyro.conf.Positional[Path]
-    after: tyro.conf.Positional[Path]
-    fail_above: float | None = None
+    before: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
+    after: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="B")]
+    fail_above: OptionalNumber = None
 
 
 def run(options: Compare, out: Console, errors: Console) -> int:

@@ -34,6 +34,7 @@ from dslo_jax.bench.compile.targets import (
 from dslo_jax.bench.machine import describe_machine
 from dslo_jax.cli.saving import save_result
 from dslo_jax.cli.terminal import escaped, say
+from dslo_jax.cli.values import OptionalPath
 from dslo_jax.errors import OptionError
 
 
@@ -82,8 +83,8 @@ class Compile:
     classes: tuple[int, ...] = (8,)
     dtype: tuple[Literal["bfloat16", "float32"], ...] = ("bfloat16",)
     devices: int = 1
-    save: Path | None = None
-    known: Path | None = None
+    save: OptionalPath = None
+    known: OptionalPath = None
 
 
 def run(options: Compile, out: Console, errors: Console) -> int:

@@ -4,7 +4,6 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
@@ -28,6 +27,7 @@ from dslo_jax.bench.timing import Effort
 from dslo_jax.cli.measuring import photo_size
 from dslo_jax.cli.saving import new_table, save_result
 from dslo_jax.cli.terminal import say
+from dslo_jax.cli.values import OptionalPath, OptionalText
 from dslo_jax.devices import Precision, find_device, network_dtype
 from dslo_jax.errors import OptionError
 
@@ -88,7 +88,7 @@ class Pipeline:
         plot: Picture of the result, as SVG, PNG or PDF.
     """
 
-    model: str | None = None
+    model: OptionalText = None
     scenarios: tuple[Scenario, ...] = SCENARIOS
     modes: tuple[str, ...] = ("velocity",)
     precisions: tuple[Precision, ...] = ("auto",)
@@ -107,10 +107,10 @@ class Pipeline:
     seconds: float = Effort().seconds
     budget: float = 120.0
     quick: bool = False
-    trace: Path | None = None
-    save: Path | None = None
-    csv: Path | None = None
-    plot: Path | None = None
+    trace: OptionalPath = None
+    save: OptionalPath = None
+    csv: OptionalPath = None
+    plot: OptionalPath = None
 
 
 def run(options: Pipeline, out: Console, errors: Console) -> int:

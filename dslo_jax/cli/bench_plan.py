@@ -8,6 +8,7 @@ from rich.console import Console
 
 from dslo_jax.bench.plan import Assumptions, Figure, choose_cost, make_plan, read_costs
 from dslo_jax.cli.saving import new_table, save_result
+from dslo_jax.cli.values import OptionalCount, OptionalNumber, OptionalPath
 from dslo_jax.errors import OptionError
 
 
@@ -44,14 +45,14 @@ class Plan:
     device: str
     result: tuple[Path, ...]
     mode: str = "velocity"
-    devices: int | None = None
-    hours: float | None = None
+    devices: OptionalCount = None
+    hours: OptionalNumber = None
     utilisation: float = 0.8
     input_bytes: float = 500_000
     output_bytes: float = 50_000
     input_remote: float = 1.0
     output_remote: float = 1.0
-    save: Path | None = None
+    save: OptionalPath = None
 
 
 def run(options: Plan, out: Console, errors: Console) -> int:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +14,7 @@ from dslo_jax.bench.pipeline.scenarios import BATCHES
 from dslo_jax.cli.measuring import photo_size
 from dslo_jax.cli.saving import new_table, save_result
 from dslo_jax.cli.terminal import say
+from dslo_jax.cli.values import OptionalPath
 from dslo_jax.devices import Precision
 from dslo_jax.errors import OptionError
 
@@ -61,7 +61,7 @@ class Scaling:
     device: str = "auto"
     repeats: int = 10
     seconds: float = 10.0
-    save: Path | None = None
+    save: OptionalPath = None
 
 
 def run(options: Scaling, out: Console, errors: Console) -> int:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dslo_jax.cli.examination import examine, without_secrets
+from dslo_jax.cli.examination import EXTRAS, examine, without_secrets
 from dslo_jax.cli.self_test import self_test
 from dslo_jax.cli.terminal import escaped, results, say
 from dslo_jax.hub.download import readable_size
@@ -83,10 +83,9 @@ def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield "devices", [*_words_of_devices(report["devices"]), *report["unused"]]
     others = {name: found for name, found in versions.items() if name != "dslo-jax"}
     here = [f"{name} {found}" for name, found in others.items() if found]
-    absent = [name for name, found in others.items() if not found]
     lines = [", ".join(here)]
-    if absent:
-        lines.append(f"not installed: {', '.join(absent)}")
+    if absent := [name for name, found in others.items() if not found]:
+        lines.append(f"not installed: {', '.join(map(_with_extra, absent))}")
     yield "versions", lines
     yield "cache", _words_of_cache(report["cache"])
     yield "weights", _words_of_weights(report["weights"])
@@ -96,6 +95,12 @@ def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield "settings", [" ".join(settings) or "none"]
     if "self_test" in report:
         yield "self-test", _words_of_test(report["self_test"])
+
+
+def _with_extra(package: str) -> str:
+    """A package that is missing, and what installs it."""
+    extra = EXTRAS.get(package)
+    return f"{package} (extra {extra})" if extra else package
 
 
 def _words_of_devices(devices: Any) -> list[str]:

@@ -26,7 +26,7 @@ from dslo_jax.evaluation.sweeps.cells import Cell
 from dslo_jax.evaluation.sweeps.manifest import header_of
 from dslo_jax.evaluation.sweeps.sweep import Sweep
 from dslo_jax.pairs import Pair
-from dslo_jax.runs import WHOLE, Journal, Shard, only_run
+from dslo_jax.runs import WHOLE, Journal, Shard, check_begun, only_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,8 @@ class Evaluate(Measure):
     The same command continues an interrupted run.
 
     Args:
-        mode: The discrepancy that becomes labels; "both" stands for velocity and path.
+        mode: The discrepancy that becomes labels: velocity, path, fused, kl, logits or
+            propagation; "both" stands for velocity and path.
         out: Folder of metrics.json, metrics.md, index.html, timings.json and the
             journal.
         shard: INDEX/COUNT: measure only every COUNT-th batch of photos, beginning with
@@ -51,8 +52,9 @@ class Evaluate(Measure):
         str,
         tyro.conf.Positional,
         tyro.conf.arg(
+            metavar="DATASET",
             help="scenes (drawn, bundled), folder (one's own: images, masks, "
-            f"classes.txt), or one of the benchmarks {', '.join(BENCHMARKS)}."
+            f"classes.txt), or one of the benchmarks {', '.join(BENCHMARKS)}.",
         ),
     ]
     mode: str = "both"
@@ -110,6 +112,11 @@ def _evaluate(
 ) -> dict[str, Any]:
     needs_proxy = pair.config.clip.needs_proxy
     check_proxy(options.proxy, needs_proxy, "a clip_attention with a proxy")
+    place = options.out / shard.file(JOURNAL)
+    # Before the networks, which may be downloaded.
+    check_begun(
+        place, header_of(samples, pair.config, {"batch_size": options.batch}, shard)
+    )
     say(errors, "loading checkpoints")
     networks, circumstances = load(options, pair, with_proxy=needs_proxy)
     batch_size = min(options.batch, len(samples))
@@ -117,7 +124,7 @@ def _evaluate(
         networks, samples.classes, list(cells.values()), batch_size=batch_size
     )
     header = header_of(samples, pair.config, circumstances, shard)
-    journal = Journal(options.out / shard.file(JOURNAL), header)
+    journal = Journal(place, header)
     part = samples if shard == WHOLE else shard_samples(samples, shard, batch_size)
     with progress(errors, sweep, part, journal, cells) as (watch, on_skip):
         return evaluate(

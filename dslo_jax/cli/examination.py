@@ -28,8 +28,17 @@ SCHEMA = "dslo.doctor.v1"
 _PACKAGES = (
     *("dslo-jax", "jax", "jaxlib", "flax", "numpy", "pillow", "safetensors"),
     *("transformers", "tokenizers", "huggingface_hub", "tyro", "rich"),
-    *("torch", "diffusers", "pyarrow", "pillow-heif", "matplotlib"),
+    *("torch", "diffusers", "pyarrow", "pillow-heif", "matplotlib", "ott-jax"),
+    *("starlette", "uvicorn", "ray", "nvidia-ml-py"),
 )
+EXTRAS = {
+    **dict.fromkeys(("torch", "diffusers"), "torch"),
+    **dict.fromkeys(("starlette", "uvicorn"), "serve"),
+    **{"pyarrow": "parquet", "pillow-heif": "heic", "matplotlib": "plot"},
+    **{"ray": "ray", "nvidia-ml-py": "energy"},
+}
+"""The extra of dslo-jax that installs a package, if one does."""
+
 # What changes the work of dslo, and holds no secret.
 _SETTINGS = (
     *("DSLO_CACHE", "DSLO_CACHE_SIZE", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE"),

@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -12,7 +13,8 @@ from rich.console import Console
 from dslo_jax import outputs
 from dslo_jax.cli import export_stablehlo
 from dslo_jax.cli.terminal import one_line, results, say
-from dslo_jax.errors import OutputError
+from dslo_jax.cli.unknown import did_you_mean
+from dslo_jax.errors import OptionError, OutputError
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,9 @@ class Export:
         photos: Greatest number of photos in one file of tar and parquet.
     """
 
-    kind: tyro.conf.Positional[str]
-    results: tyro.conf.Positional[Path]
-    target: tyro.conf.Positional[Path]
+    kind: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FORMAT")]
+    results: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")]
+    target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     photos: int = 200
 
 
@@ -39,6 +41,13 @@ def run(arguments: list[str], errors: Console) -> int:
     """Run the command and return the exit code."""
     if arguments[:1] == ["stablehlo"]:
         return export_stablehlo.run(arguments[1:], errors)
+    word = arguments[0] if arguments else ""
+    known = (*outputs.EXPORTS, "stablehlo")
+    if word and not word.startswith("-") and word not in known:
+        hint = did_you_mean(word, known, "export")
+        raise OptionError(
+            "O03", f"export {word!r}; expected one of {', '.join(known)}.{hint}"
+        )
     options = tyro.cli(Export, prog="dslo export", args=arguments)
     try:
         written = outputs.write_export(

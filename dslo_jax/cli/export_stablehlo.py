@@ -1,6 +1,7 @@
 """``dslo export stablehlo``: the method as a program that needs no dslo-jax."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,18 +10,12 @@ import tyro
 from rich.console import Console
 
 from dslo_jax import stablehlo
-from dslo_jax.cli.method import (
-    DEFAULTS,
-    Method,
-    chosen_classes,
-    config_of,
-    parse_options,
-)
+from dslo_jax.cli.method import chosen_classes
+from dslo_jax.cli.networks import NetworkOptions, Networks, parse_options
 from dslo_jax.cli.terminal import one_line, results, say
+from dslo_jax.cli.values import OptionalPath
 from dslo_jax.cli.weights import readable_checkpoint
-from dslo_jax.devices import Precision
 from dslo_jax.errors import OptionError
-from dslo_jax.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -31,96 +26,82 @@ class ExportStablehlo:
 
     Args:
         target: The folder to write, which must be new or empty.
-        classes: Class names: a comma separates classes, a bar separates synonyms.
-        class_file: A file with one class per line; instead of classes.
-        size: HEIGHTxWIDTH of the photos in pixels.
-        batch: Number of photos.
+        classes: Class names: a comma separates classes, a bar separates synonyms, as in
+            "cat, sofa|couch, wall".
+        class_file: A file with one class per line, and commas between synonyms;
+            instead of --classes.
+        size: HEIGHTxWIDTH of the photos in pixels, each at least 2.
+        batch: Number of photos that one call of the program takes.
         solver: CLASSESxPATCHES, as in 21x4096: write the discrepancy alone, from
-            distributions and an affinity to maps, without networks.
+            distributions and an affinity to maps, without networks. --precision is that
+            of the affinity then.
         platforms: Platforms of the program, with commas between them: cpu, cuda, tpu.
-        model: A pair of networks, as for dslo segment.
-        clip: Folder, file or repository of a CLIP, instead of the pair's.
-        attention: Folder or repository of a source of self-attention, instead of the
-            pair's.
-        precision: Precision of the parameters, or of the affinity with --solver; auto
-            is float32 on a CPU, bfloat16 elsewhere.
-        device: The device that computes the features of the names.
-        offline: Open no network connection.
-        config: A TOML file with options of the method, which are listed below; options
-            on the command line win over it.
-        method: Options of the method; the defaults are those that suit the model.
+        networks: Networks, whose device here only computes the features of the names,
+            and options of the method.
     """
 
-    target: tyro.conf.Positional[Path] = Path("program")
+    target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="[TARGET]")] = (
+        Path("program")
+    )
     classes: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    class_file: Path | None = None
+    class_file: OptionalPath = None
     size: str = "512x512"
     batch: int = 1
     solver: str = ""
     platforms: str = ",".join(stablehlo.PLATFORMS)
-    model: str = "sd2+clip-b16"
-    clip: str | None = None
-    attention: str | None = None
-    precision: Precision = "auto"
-    device: str = "auto"
-    offline: bool = False
-    config: Path | None = None
-    method: Annotated[
-        Method,  # pyright: ignore[reportInvalidTypeForm]
-        tyro.conf.arg(name=""),
-    ] = DEFAULTS
+    networks: Networks = NetworkOptions()
 
 
 def run(arguments: list[str], errors: Console) -> int:
     """Run the command and return the exit code."""
     options = parse_options(ExportStablehlo, "dslo export stablehlo", arguments)
-    stablehlo.check_target(options.target)  # before the networks are loaded
+    # All that can be refused, before networks are loaded and anything is traced.
+    stablehlo.check_target(options.target)
+    platforms = stablehlo.check_platforms(options.platforms.split(","))
     if options.solver:
-        program = _of_discrepancy(options)
+        program = _of_discrepancy(options, platforms)
     else:
-        program = _of_segmenter(options, errors)
+        program = _of_segmenter(options, platforms, errors)
     say(results(), one_line(program.save(options.target)))
     return 0
 
 
-def _of_discrepancy(options: ExportStablehlo) -> stablehlo.Program:
+def _of_discrepancy(
+    options: ExportStablehlo, platforms: Sequence[str]
+) -> stablehlo.Program:
     if options.classes or options.class_file is not None:
         raise OptionError(
             "O03", "--solver needs no names; leave out --classes and --class-file"
         )
     classes, patches = _pair("solver", options.solver)
-    precision = "float32" if options.precision == "auto" else options.precision
+    networks = options.networks
+    precision = "float32" if networks.precision == "auto" else networks.precision
     return stablehlo.export_discrepancy(
-        config_of(options.method).discrepancy,
+        networks.method_config.discrepancy,
         classes,
         patches,
         batch=options.batch,
         dtype=precision,
-        platforms=options.platforms.split(","),
+        platforms=platforms,
     )
 
 
-def _of_segmenter(options: ExportStablehlo, errors: Console) -> stablehlo.Program:
+def _of_segmenter(
+    options: ExportStablehlo, platforms: Sequence[str], errors: Console
+) -> stablehlo.Program:
     classes = chosen_classes(options.classes, options.class_file)
     size = _pair("size", options.size)
+    stablehlo.check_sizes(height=size[0], width=size[1], batch=options.batch)
     say(errors, "loading checkpoints")
+    segmenter = options.networks.load()
+    say(errors, "tracing the program")
     with readable_checkpoint():
-        segmenter = Segmenter.from_pretrained(
-            options.model,
-            clip=options.clip,
-            attention=options.attention,
-            config=config_of(options.method),
-            dtype=options.precision,
-            device=options.device,
-            offline=options.offline,
-        )
-        say(errors, "tracing the program")
         return stablehlo.export_segmenter(
             segmenter,
             classes,
             size,
             batch=options.batch,
-            platforms=options.platforms.split(","),
+            platforms=platforms,
         )
 
 

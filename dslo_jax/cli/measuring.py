@@ -4,13 +4,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
+import tyro
 from rich.console import Console
 
 from dslo_jax import images
 from dslo_jax.cli.terminal import Measuring, interruptible, say, warn_of_padding
+from dslo_jax.cli.values import OptionalCount, OptionalPath, OptionalText
 from dslo_jax.cli.weights import circumstances_of, readable_checkpoint
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.devices import Precision
@@ -51,35 +52,37 @@ class Measure:
         protocol: How it is measured. Scenes: all classes, or things and a background
             (foreground). Benchmarks: all as the paper does, or with the size, windows,
             background words and threshold of a published method.
-        size: HEIGHTxWIDTH of the scenes, such as 128x160. If it is empty, each seed
-            chooses one of eight sizes, and far more programs are compiled.
+        size: HEIGHTxWIDTH of the scenes in pixels, such as 128x160. Without it, each
+            seed chooses one of eight sizes, and far more programs are compiled.
         limit: Greatest number of photos; the first ones are used.
-        max_pixels: Greatest number of pixels of a photo.
-        model: A pair, or a folder with the sub-folders clip and diffusion.
+        max_pixels: Greatest number of pixels of a photo; a larger one is left out.
+        model: A pair of networks, as for dslo segment, or a folder with the sub-folders
+            clip and diffusion.
         proxy: Folder or repository of DINO or DINOv2, for logits that need a second
             network, such as proxyclip.
         config: A TOML file with options of the method; they win over those that suit
             the model and the data set.
-        batch: Number of photos at once.
+        batch: Number of photos at once on the device.
         precision: Precision of the networks; auto is float32 on a CPU, bfloat16
             elsewhere.
-        device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
-        devices: How many devices share the photos of a batch, from that one on: a
-            number, or all. With 2x4, 2 share the photos times 4 that share the classes.
+        device: Where the networks run: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
+        devices: How many devices share the photos of a batch, from --device on: a
+            number, or all. 2x4 is 8 devices in 2 rows: the rows share the photos, and
+            the 4 devices of a row share the classes.
         offline: Open no network connection.
         strict: Stop at the first photo that cannot be read, instead of leaving it out.
     """
 
-    root: Path | None = None
-    label_folder: str | None = None
+    root: OptionalPath = None
+    label_folder: OptionalText = None
     seeds: str = "0:500"
     protocol: Protocol | BenchmarkProtocol = "all"
-    size: str = ""
-    limit: int | None = None
+    size: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+    limit: OptionalCount = None
     max_pixels: int = images.MAX_PIXELS
     model: str = "sd2+clip-b16"
-    proxy: str | None = None
-    config: Path | None = None
+    proxy: OptionalText = None
+    config: OptionalPath = None
     batch: int = 8
     precision: Precision = "auto"
     device: str = "auto"

@@ -6,9 +6,8 @@ that a new option of a room is on the command line as well.
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import docstring_parser
 import tyro
@@ -18,7 +17,6 @@ from dslo_jax.attention import Layers
 from dslo_jax.config import SegmenterConfig, option_fields
 from dslo_jax.errors import OptionError
 from dslo_jax.options import flat_name
-from dslo_jax.pairs import find_pair
 from dslo_jax.solvers.options import SolverOptions
 
 
@@ -28,8 +26,6 @@ _LAYERS = Annotated[
 ]
 Background = Literal["none", "sclip", "proxyclip-coco", "clearclip"]
 """The published words of ``--background``; see ``prompts.BACKGROUNDS``."""
-
-Command = TypeVar("Command")
 
 
 def method_options(config: SegmenterConfig) -> Any:
@@ -56,27 +52,6 @@ def _shown(config: SegmenterConfig) -> dict[str, Any]:
         else value
         for name, value in config.flat.items()
     }
-
-
-def parse_options(kind: type[Command], command: str, arguments: list[str]) -> Command:
-    """Parse the command line, then ``--config``, then the options that suit the model.
-
-    The command line names the model and the file. It is parsed twice: the second time
-    with the options of the model and of the file as defaults.
-
-    Args:
-        kind: Dataclass of the options, with the fields ``model``, ``config`` and
-            ``method``.
-        command: Name of the command.
-        arguments: The command line behind the name.
-    """
-    parse = partial(tyro.cli, kind, prog=command, args=arguments)
-    first: Any = parse()
-    method = find_pair(first.model).config
-    if first.config is not None:
-        method = SegmenterConfig.from_toml(first.config, base=method)
-    fitting: Any = kind  # its field ``method`` is not known here
-    return parse(default=fitting(method=method_options(method)))
 
 
 def chosen_classes(
@@ -108,7 +83,7 @@ def _method_type() -> type:
         if annotation == Layers:
             annotation = _LAYERS
         fields.append((name, annotation, dataclasses.field(default=defaults[name])))
-        lines.append(f"    {name}: {explanation(kind, field)}")
+        lines.append(f"    {name}: {explanation(kind, field).replace('``', '')}")
     text = "\n".join(["Options of the method.", "", "Args:", *lines])
     return dataclasses.make_dataclass(
         "Method", fields, frozen=True, namespace={"__doc__": text}
@@ -116,10 +91,16 @@ def _method_type() -> type:
 
 
 def explanation(kind: type, field: dataclasses.Field) -> str:
-    """The explanation of an option in the docstring of its class, on one line."""
+    """The explanation of an option in the docstring of its class, on one line.
+
+    Other options of the class have their flat names in it, in place of the fields.
+    """
     for param in docstring_parser.parse(kind.__doc__ or "").params:
         if param.arg_name == field.name:
-            return " ".join((param.description or "").split())
+            text = " ".join((param.description or "").split())
+            for own, flat in getattr(kind, "flat_names", {}).items():
+                text = text.replace(f"``{own}``", f"``{flat}``")
+            return text
     raise ValueError(f"{kind.__name__} does not explain {flat_name(field)}")
 
 

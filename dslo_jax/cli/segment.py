@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,15 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dslo_jax import images, outputs
-from dslo_jax.cli.method import (
-    DEFAULTS,
-    Background,
-    Method,
-    check_proxy,
-    chosen_classes,
-    config_of,
-    parse_options,
-)
+from dslo_jax.cli.method import Background, chosen_classes
+from dslo_jax.cli.networks import NetworkOptions, Networks, parse_options
 from dslo_jax.cli.terminal import (
     bar,
     interruptible,
@@ -29,11 +22,10 @@ from dslo_jax.cli.terminal import (
     say,
     warn_of_padding,
 )
+from dslo_jax.cli.values import Names, OptionalCount, OptionalPath, OptionalText
 from dslo_jax.cli.weights import circumstances_of, readable_checkpoint
-from dslo_jax.devices import Precision
 from dslo_jax.errors import DsloError, OptionError, OutputError
 from dslo_jax.images import FoundPhoto
-from dslo_jax.pairs import find_pair
 from dslo_jax.pipeline import check_background
 from dslo_jax.pipeline.stages import Timing
 from dslo_jax.runs import PhotoRun, Shard, only_run
@@ -45,31 +37,26 @@ from dslo_jax.segmenter import Segmenter
 class Segment:
     """Segment photos into classes named in plain words.
 
+    The results of a photo are in a folder of its name inside --out: overlay.jpg,
+    labels.png, maps.npz and segmentation.json.
+
     Args:
-        photos: Photos, folders or glob patterns.
+        photos: Photos, folders, archives, or patterns such as "photos/*.jpg".
         classes: Class names: a comma separates classes, a bar separates synonyms,
             as in "cat, sofa|couch, wall".
         class_file: A file with one class per line, and commas between synonyms;
-            instead of classes.
+            instead of --classes.
         background: Add a class "background" for everything else, after the other
             classes, with the words of a published method: the 26 of sclip, the 17 of
             proxyclip-coco, or the single word of clearclip.
-        model: A pair of networks: sd2, dino, dinov2, dinov2-reg or clip, each with
-            +clip-b16; sd2+clip-l14; demo (no download, knows only its own drawn
-            world); or a folder that holds clip and diffusion.
-        clip: Folder, file or repository of a CLIP, instead of the pair's.
-        attention: Folder or repository of Stable Diffusion, DINO, DINOv2 or CLIP as
-            source of self-attention, instead of the pair's.
-        proxy: Folder or repository of DINO or DINOv2, for a clip_attention that needs a
-            second network, such as proxyclip.
-        precision: Precision of the networks; auto is float32 on a CPU, bfloat16
-            elsewhere.
-        device: auto, cpu, gpu or tpu; gpu:1 is the second GPU.
-        devices: How many devices share the photos of a batch, from that one on: a
-            number, or all. With 2x4, 2 share the photos times 4 that share the classes.
-        out: Folder of the results, with one sub-folder per photo, and of the journal.
-            The same command continues a run that was interrupted.
-        batch: Number of photos at once on the device.
+        out: Folder of the results, with one sub-folder per photo. It holds one list of
+            words and one choice of options. The same command continues a run that was
+            interrupted.
+        batch: Number of photos at once on the device. More are faster on GPUs and TPUs,
+            and need more memory.
+        devices: How many devices share the photos of a batch, from --device on: a
+            number, or all. 2x4 is 8 devices in 2 rows: the rows share the photos, and
+            the 4 devices of a row share the classes.
         recursive: Also search the sub-folders of a folder.
         files_from: A file with one photo, folder or pattern per line; - is the standard
             input.
@@ -77,42 +64,30 @@ class Segment:
         shard: INDEX/COUNT: only every COUNT-th batch of photos, beginning with batch
             INDEX (from 0); auto asks SLURM, torchrun or another launcher. Several
             processes or machines can share the work and the output folder.
-        max_pixels: Greatest number of pixels of a photo.
+        max_pixels: Greatest number of pixels of a photo; a larger one fails.
         write: Files to write for each photo, with commas between them: labels,
             coloured, overlay, overlay_png, maps, json.
         overwrite: Discard the results of an earlier run in the output folder.
-        offline: Open no network connection.
-        config: A TOML file with options of the method, which are listed below; options
-            on the command line win over it.
-        method: Options of the method; the defaults are those that suit the model.
+        networks: Networks and options of the method.
     """
 
-    photos: tyro.conf.Positional[tuple[str, ...]] = ()
+    photos: Annotated[
+        Names, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO...")
+    ] = ()
     classes: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    class_file: Path | None = None
+    class_file: OptionalPath = None
     background: Background = "none"
-    model: str = "sd2+clip-b16"
-    clip: str | None = None
-    attention: str | None = None
-    proxy: str | None = None
-    precision: Precision = "auto"
-    device: str = "auto"
-    devices: str = "1"
     out: Path = Path("out")
     batch: int = 1
+    devices: str = "1"
     recursive: bool = False
-    files_from: str | None = None
-    limit: int | None = None
+    files_from: OptionalText = None
+    limit: OptionalCount = None
     shard: str = "0/1"
     max_pixels: int = images.MAX_PIXELS
     write: str = ",".join(outputs.DEFAULT_FILES)
     overwrite: bool = False
-    offline: bool = False
-    config: Path | None = None
-    method: Annotated[
-        Method,  # pyright: ignore[reportInvalidTypeForm]
-        tyro.conf.arg(name=""),
-    ] = DEFAULTS
+    networks: Networks = NetworkOptions()
 
 
 def run(arguments: list[str], errors: Console) -> int:
@@ -121,36 +96,16 @@ def run(arguments: list[str], errors: Console) -> int:
 
 
 def _segment(options: Segment, errors: Console) -> int:
-    classes = chosen_classes(options.classes, options.class_file, options.background)
-    check_background(config_of(options.method), classes.background)
-    kinds = _kinds(options.write)
-    shard = Shard.of(options.shard)
-    whole = _find(options, errors)
-    batch_size = min(options.batch, max(1, len(whole)))
-    found = shard.part_of(whole, batch_size)
+    run = _new_run(options, errors)
+    total = len(run.found)
     with (
-        only_run(options.out, shard.suffix),
-        _Report(len(found), errors) as report,
+        only_run(options.out, run.shard.suffix),
+        _Report(total, errors) as report,
     ):
+        run.check()  # before the networks, which may be downloaded
         segmenter, circumstances = _load(options, report)
-        run = PhotoRun(
-            found,
-            options.out,
-            classes,
-            {
-                **circumstances,
-                "classes": [list(names) for names in classes.synonyms],
-                "background": classes.background,
-                "config": segmenter.config.flat,
-                "write": kinds,
-                "max_pixels": options.max_pixels,
-            },
-            shard=shard,
-            batch_size=batch_size,
-            max_pixels=options.max_pixels,
-            write=kinds,
-            overwrite=options.overwrite,
-        )
+        config = segmenter.config.flat
+        run = replace(run, header={**circumstances, **run.header, "config": config})
         journal = run.open_journal()
         report.begin(len(run.done(journal)))
         with (
@@ -159,9 +114,40 @@ def _segment(options: Segment, errors: Console) -> int:
         ):
             for event in events:
                 report.event(event)
-                watch(report.count, len(found))
+                watch(report.count, total)
     _print_times(report.runs)
-    return _told_failures(run.failures(journal), len(found), report.failures, errors)
+    return _told_failures(run.failures(journal), total, report.failures, errors)
+
+
+def _new_run(options: Segment, errors: Console) -> PhotoRun:
+    """The run of the options, with all of its header that is known without networks."""
+    classes = chosen_classes(options.classes, options.class_file, options.background)
+    config = options.networks.method_config
+    check_background(config, classes.background)
+    kinds = _kinds(options.write)
+    shard = Shard.of(options.shard)
+    whole = _find(options, errors)
+    batch_size = min(options.batch, max(1, len(whole)))
+    # The network gives the layers their full names.
+    known = {k: v for k, v in config.flat.items() if k != "affinity_layers"}
+    return PhotoRun(
+        shard.part_of(whole, batch_size),
+        options.out,
+        classes,
+        {
+            "classes": [list(names) for names in classes.synonyms],
+            "background": classes.background,
+            "config": known,
+            "write": kinds,
+            "max_pixels": options.max_pixels,
+            "batch_size": options.batch,
+        },
+        shard=shard,
+        batch_size=batch_size,
+        max_pixels=options.max_pixels,
+        write=kinds,
+        overwrite=options.overwrite,
+    )
 
 
 def _told_failures(
@@ -203,33 +189,17 @@ def _find(options: Segment, errors: Console) -> list[FoundPhoto]:
 
 def _load(options: Segment, report: "_Report") -> tuple[Segmenter, dict[str, Any]]:
     """Load the networks; return what the results depend on besides the options."""
-    pair = find_pair(options.model)
-    config = config_of(options.method)
-    check_proxy(
-        options.proxy, config.clip.needs_proxy, "a --clip-attention with a proxy"
-    )
+    report.loading()
+    networks = options.networks
+    segmenter = networks.load(devices=options.devices, announce=report.stage)
     with readable_checkpoint():
-        segmenter = Segmenter.from_pretrained(
-            options.model,
-            clip=options.clip,
-            attention=options.attention,
-            proxy=options.proxy,
-            config=config,
-            dtype=options.precision,
-            device=options.device,
-            devices=options.devices,
-            offline=options.offline,
-            announce=report.stage,
-        )
         circumstances = circumstances_of(
-            pair.with_networks(
-                clip=options.clip, attention=options.attention, proxy=options.proxy
-            ),
+            networks.pair,
             batch_size=options.batch,
-            precision=options.precision,
-            device=options.device,
+            precision=networks.precision,
+            device=networks.device,
             with_attention=segmenter.config.discrepancy.needs_affinity,
-            with_proxy=config.clip.needs_proxy,
+            with_proxy=segmenter.config.clip.needs_proxy,
         )
     warn_of_padding(options.batch, segmenter.networks.placement.parts)
     return segmenter, circumstances
@@ -247,12 +217,15 @@ class _Report:
         self.failures: list[DsloError] = []
 
     def __enter__(self) -> "_Report":
-        self._line("loading checkpoints")
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+    def loading(self) -> None:
+        """Show that the networks are loaded, or downloaded before."""
+        self._line("loading checkpoints")
 
     def stage(self, stage: str, compiles: bool) -> None:
         """Show that a stage begins."""

@@ -3,20 +3,15 @@
 import importlib.util
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.console import Console
 
 from dslo_jax import tuning
-from dslo_jax.cli.method import DEFAULTS, Method, config_of, parse_options
+from dslo_jax.cli.networks import NetworkOptions, Networks, parse_options
 from dslo_jax.cli.terminal import results, say
+from dslo_jax.cli.values import Names
 from dslo_jax.cli.weights import readable_checkpoint
-from dslo_jax.devices import Precision
 from dslo_jax.errors import OptionError
-from dslo_jax.pairs import find_pair
-from dslo_jax.segmenter import Segmenter
 from dslo_jax.serve import Limits
 
 
@@ -28,41 +23,23 @@ class Serve:
     memory of this process: nothing is written or sent elsewhere. Ctrl-C ends it.
 
     Args:
-        model: As for dslo segment; demo needs no download, and knows only its own drawn
-            world.
-        clip: As for dslo segment.
-        attention: As for dslo segment.
-        precision: As for dslo segment.
-        device: As for dslo segment.
-        offline: Open no network connection to download.
-        host: Address of this machine to listen at; others than 127.0.0.1, ::1 and
-            localhost need --open-to-network.
-        port: Port to listen at; 0 takes a free one.
+        host: Address of this machine at which the page is opened; others than
+            127.0.0.1, ::1 and localhost need --open-to-network.
+        port: Port at which the page is opened; 0 takes a free one.
         open_to_network: Let everybody who reaches the host use the page, without a
             password and without encryption.
         allow_host: Further names under which the page may be opened, such as that of a
-            proxy before it.
-        max_pixels: Greatest number of pixels of a photo.
-        config: As for dslo segment.
-        method: Options of the method to begin with; the defaults suit the model.
+            server that passes requests on to it.
+        max_pixels: Greatest number of pixels of a photo; a larger one is refused.
+        networks: Networks, and options of the method to begin with.
     """
 
-    model: str = "sd2+clip-b16"
-    clip: str | None = None
-    attention: str | None = None
-    precision: Precision = "auto"
-    device: str = "auto"
-    offline: bool = False
     host: str = "127.0.0.1"
     port: int = 8080
     open_to_network: bool = False
-    allow_host: tuple[str, ...] = ()
+    allow_host: Names = ()
     max_pixels: int = Limits.pixels
-    config: Path | None = None
-    method: Annotated[
-        Method,  # pyright: ignore[reportInvalidTypeForm]
-        tyro.conf.arg(name=""),
-    ] = DEFAULTS
+    networks: Networks = NetworkOptions()
 
 
 def run(arguments: list[str], errors: Console) -> int:
@@ -84,17 +61,9 @@ def run(arguments: list[str], errors: Console) -> int:
     )
     with opened, readable_checkpoint():
         say(errors, "loading networks")
-        if find_pair(options.model).world is not None:
+        if options.networks.pair.world is not None:  # before JAX makes its devices
             os.environ.setdefault("XLA_FLAGS", tuning.QUICK_XLA_FLAGS)
-        segmenter = Segmenter.from_pretrained(
-            options.model,
-            clip=options.clip,
-            attention=options.attention,
-            config=config_of(options.method),
-            dtype=options.precision,
-            device=options.device,
-            offline=options.offline,
-        )
+        segmenter = options.networks.load()
         server = Server(
             segmenter,
             opened,

@@ -174,6 +174,7 @@ class Measuring:
         self._start = self._last = time.monotonic()
         self._told: set[str] = set()  # stages whose compilation got a line
         self._words = things
+        self._compiled: tuple[float, int] | None = None  # when the first batch was done
         self._bar = bar(console)
         self._task = self._bar.add_task(self._words, total=total)
 
@@ -188,9 +189,8 @@ class Measuring:
         """Show that ``done`` of ``total`` are done."""
         now = time.monotonic()
         words = [f"{name} {score}" for name, score in self._percent().items()]
-        if self._known < done < total:
-            rate = (now - self._start) / (done - self._known)
-            words.append(f"{_duration(rate * (total - done))} to go")
+        if self._known < done:
+            words += self._time_to_go(done, total, now)
         self._words = ", ".join(words)
         self._bar.update(
             self._task, completed=done, total=total, description=self._words
@@ -198,6 +198,16 @@ class Measuring:
         if done == total or now - self._last > _PATIENCE:
             passed = f"{now - self._start:.0f} s"
             self._line(", ".join([f"{done}/{total} {self._things}", passed, *words]))
+
+    def _time_to_go(self, done: int, total: int, now: float) -> list[str]:
+        """The time to go, in words; the first batch, which compiles, does not count."""
+        since, before = self._compiled or (self._start, self._known)
+        self._compiled = self._compiled or (now, done)
+        if done in (total, before):
+            return []
+        bound = "at most " if before == self._known else ""
+        rate = (now - since) / (done - before)
+        return [f"{bound}{_duration(rate * (total - done))} to go"]
 
     def stage(self, stage: str, compiles: bool) -> None:
         """Show that a stage begins, and whether it compiles first.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dslo_jax import hub
 from dslo_jax.cli.terminal import results, say
+from dslo_jax.cli.values import Names
 from dslo_jax.devices import Precision, find_device, network_dtype
 from dslo_jax.errors import CheckpointError
 from dslo_jax.hub.download import check_hashes, readable_size
@@ -35,7 +36,9 @@ class Weights:
         offline: Open no network connection.
     """
 
-    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    names: Annotated[
+        Names, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME...]")
+    ] = ()
     kind: hub.Kind = "clip"
     half: bool = False
     offline: bool = False

@@ -1,5 +1,6 @@
 """Evaluation on photos with true labels: data sets, sweeps, scores, reports."""
 
+from dslo_jax.evaluation.comparison import Compared as Compared, compare as compare
 from dslo_jax.evaluation.datasets import (
     convert as convert,
     find_dataset as find_dataset,

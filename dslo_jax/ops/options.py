@@ -15,9 +15,13 @@ class SourceOptions(Options):
         early_rejection: Drop classes that win no patch (Algorithm 1, line 2).
         rejection_share: Share of the patches, in [0, 1], that a class must exceed to
             survive early rejection; the class that wins the most always survives.
-        suppression: Measure of confidence for the NMS; see ``ops.suppress``.
-        suppression_threshold: Confidence below which a patch is dropped, in [0, 1].
-        source_scale: Factor on the logits before the softmax over the patches.
+        suppression: Confidence of a class in a patch, which decides whether the class
+            keeps the patch: ``relative`` (its probability among the classes, divided by
+            its greatest one), ``softmax`` (that probability), ``minmax`` (its cosines,
+            scaled to [0, 1]), or ``none`` (it keeps all patches).
+        suppression_threshold: Confidence below which a class loses a patch, in [0, 1].
+        source_scale: Factor on the logits of a class before the softmax over the
+            patches, > 0.
     """
 
     early_rejection: bool = option(True)
@@ -36,8 +40,9 @@ class BackgroundOptions(Options):
     label of the background class, as with ``prob_thd`` of SCLIP and ClearCLIP.
 
     Args:
-        threshold: Probability, from 0 (off) to 1.
-        scale: Factor on the cosines before the softmax over all names.
+        threshold: Probability below which a pixel becomes background, from 0 (off) to
+            1; it needs a background class.
+        scale: Factor on the cosines before the softmax over all names, > 0.
     """
 
     threshold: float = option(0.0, flat="background_threshold", low=0, high=1)
@@ -54,10 +59,13 @@ class UpsamplingOptions(Options):
     """Options of the step from maps on the patch grid to labels of the pixels.
 
     Args:
-        upsampling: ``bilateral`` (Eq. 23 from the nearest patches), ``dense`` (Eq. 23
-            from all pixels of a window), or ``bilinear``.
-        spatial_variance: Spatial variance of the bilateral weights, in patches squared.
-        range_variance: Colour variance of the bilateral weights, RGB in [0, 1].
+        upsampling: How pixels get values from patches: ``bilateral`` (Eq. 23 from the
+            nearest patches), ``dense`` (Eq. 23 from all pixels of a window, slower), or
+            ``bilinear`` (without the colours of the photo).
+        spatial_variance: Spatial variance of the bilateral weights, in patches squared,
+            > 0.
+        range_variance: Colour variance of the bilateral weights, for RGB in [0, 1],
+            > 0.
     """
 
     upsampling: Literal["bilateral", "dense", "bilinear"] = option("bilateral")

@@ -1,5 +1,6 @@
 """Exports of the results of a run to the formats of other programs."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ from dslo_jax.outputs.saved import (
     read_results,
 )
 from dslo_jax.outputs.tables import write_parquet
+
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def _write_coco(
@@ -52,7 +56,7 @@ def write_export(
             "Segmentation mask 1.1"; ``"labelstudio"``: tasks with brush masks;
             ``"tar"`` or ``"parquet"``: ``photos-000000.tar``, ``photos-000001.tar``,
             ..., each with the results of many photos; see ``write_tar`` and
-            ``write_parquet``.
+            ``write_parquet``. Files that some results lack are logged.
         results: Folder of the run; see ``read_results``.
         target: Folder to write, which must be new or empty. It appears whole or not at
             all.
@@ -94,10 +98,28 @@ def write_export(
 
 def _write_many(kind: str, found: Mapping[str, Path], folder: Path, size: int) -> None:
     """Write files of ``size`` photos each."""
+    _tell_left_out(found)
     names = list(found)
     for number, start in enumerate(range(0, len(names), size)):
         chosen = {name: _files_of(found[name]) for name in names[start : start + size]}
         _MANY_PHOTOS[kind](folder / f"photos-{number:06}.{kind}", chosen)
+
+
+def _tell_left_out(found: Mapping[str, Path]) -> None:
+    """Log which results lack a file that others have, or any of them its labels."""
+    for kind, file in FILES.items():
+        without = [
+            name for name, folder in found.items() if not (folder / file).is_file()
+        ]
+        if without and (kind == "labels" or len(without) < len(found)):
+            _LOGGER.warning(
+                "note: %d of %d results have no %s (%s): they are written without it",
+                *(len(without), len(found), file, _first(without)),
+            )
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _files_of(folder: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from dslo_jax.attention.options import AffinityOptions
@@ -10,6 +11,7 @@ from dslo_jax.images import Photo
 from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import SolverInput
 from dslo_jax.solvers import Counts, Discrepancy, Fused, Reason, Solution
+from dslo_jax.solvers.contract import own_parts
 
 
 FEWEST_CLASSES = 24
@@ -73,10 +75,16 @@ def check_maps(
         SolverError: A class was not solved (``S03``); the message gives the reason.
     """
     finite = np.isfinite(solution.value).all(axis=-1) & ~np.isnan(solution.error)
-    missing = np.argwhere(~finite & real_rows(order, counts))
+    solved = finite & (solution.reason < Reason.NO_MASS)
+    missing = np.argwhere(~solved & real_rows(order, counts))
     if not len(missing):
         return
     photo, row = missing[0]
+    title = titles[int(order[photo, row])]
+    words = f"mode {discrepancy.name!r} has no solution for the class {title!r}"
+    if own := list(own_parts(discrepancy)):
+        one = jax.tree.map(lambda leaf: leaf[photo, row], solution)
+        raise SolverError("S03", words + _unsolved_by_own(own, one))
     reason = Reason(int(solution.reason[photo, row]))
     epsilon = _epsilon(discrepancy)
     small = ""
@@ -84,10 +92,36 @@ def check_maps(
         small = f"epsilon = {epsilon} (0.0125 works with every affinity) and "
     raise SolverError(
         "S03",
-        f"mode {discrepancy.name!r} has no solution for the class "
-        f"{titles[int(order[photo, row])]!r}. {reason.sentence} Check {small}"
+        f"{words}. {reason.sentence} Check {small}"
         f"affinity_temperature = {affinity.temperature}; networks in half precision "
         "may overflow: use float32 or bfloat16",
+    )
+
+
+def _unsolved_by_own(own: Sequence[Discrepancy], one: Solution) -> str:
+    """Why a discrepancy of one's own has no solution for a class.
+
+    Args:
+        own: The discrepancy, or those of one's own that are fused.
+        one: The solution of the class alone.
+    """
+    solve = " or ".join(f"{type(each).__name__}.solve" for each in own)
+    number = int(one.reason)
+    if number not in {each.value for each in Reason}:
+        return f": {solve} gave the reason {number}, which is no Reason"
+    reason = Reason(number)
+    if not reason.is_solved and reason != Reason.NOT_FINITE:
+        return f". {solve} gave the reason {reason.name}: {reason.sentence}"
+    bad = int(np.sum(~np.isfinite(one.value)))
+    what = "its error is NaN"
+    if bad:
+        what = f"its map is NaN or infinite in {bad} of {one.value.size} patches"
+    elif reason == Reason.NOT_FINITE:
+        what = "its computation became NaN or infinite"
+    return (
+        f": {what}. Look for a division by 0, the logarithm of 0 and an overflow of "
+        f"`exp` in {solve}; after `jax.config.update("
+        "'jax_debug_nans', True)` a call of `solve` with your own arrays stops there"
     )
 
 

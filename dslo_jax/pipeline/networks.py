@@ -1,5 +1,6 @@
 """The networks on their device, loaded once for all configurations."""
 
+import math
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +17,11 @@ from dslo_jax.cache import NameStore
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError
 from dslo_jax.logits import LogitsSource, Windows
+from dslo_jax.pipeline.checks import FEWEST_CLASSES
 from dslo_jax.pipeline.placement import Placement
 from dslo_jax.pipeline.programs import network_stage
 from dslo_jax.pipeline.stages import Clock, Static
+from dslo_jax.solvers.contract import check_solve
 from dslo_jax.templates import find_templates
 
 
@@ -217,17 +220,22 @@ class Networks:
         variant = self.affinity(options, name)
         return self._encoders.setdefault((name, variant.module.encoding), variant)
 
-    def check(self, config: SegmenterConfig) -> None:
-        """Refuse options that the source of logits cannot use; load its proxy.
+    def check(self, config: SegmenterConfig, affinity_name: str = "") -> None:
+        """Refuse options that the networks cannot use; load the proxy of the logits.
+
+        A discrepancy of one's own is traced for the grid of the maps.
 
         Raises:
             CheckpointError: As for ``source_of_logits``.
             OptionError: As for ``source_of_logits``, or its windows are no whole
-                patches (``O01``).
+                patches (``O01``), or a discrepancy of one's own does not return what
+                it should (``O10``).
         """
         attention = config.clip.attention
         source = self.source_of_logits(attention).module
         Windows.of(config.clip, source.cuts(attention).sides)
+        patches = math.prod(self.grid(config.affinity, affinity_name))
+        check_solve(config.discrepancy, FEWEST_CLASSES, patches)
 
     def grid(self, options: AffinityOptions, name: str = "") -> tuple[int, int]:
         """Rows and columns of the maps, without loading anything."""

@@ -21,6 +21,7 @@ from dslo_jax.ops.options import SourceOptions, UpsamplingOptions
 from dslo_jax.pipeline.numbers import Numbers, join
 from dslo_jax.pipeline.stages import Stage, Static
 from dslo_jax.solvers import Discrepancy, Solution
+from dslo_jax.solvers.contract import solve_image
 
 
 class SolverInput(NamedTuple):
@@ -267,7 +268,7 @@ def _solve(
         affinity: Affinity between the patches; ``None`` if it is not needed.
         discrepancy: The discrepancy to solve for.
     """
-    return jax.vmap(discrepancy.solve)(source, affinity)
+    return jax.vmap(partial(solve_image, discrepancy))(source, affinity)
 
 
 def _solve_adjusted(
@@ -278,7 +279,8 @@ def _solve_adjusted(
     discrepancy: Discrepancy,
 ) -> Solution:
     """Solve for a discrepancy whose numbers are inputs; see ``adjustable``."""
-    return jax.vmap(join(discrepancy, numbers).solve)(source, affinity)
+    joined = join(discrepancy, numbers)
+    return jax.vmap(partial(solve_image, joined))(source, affinity)
 
 
 def _label_densely(

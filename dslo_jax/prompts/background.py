@@ -4,7 +4,7 @@ A pixel always gets one of the classes, so what is none of them needs a class as
 Published methods give it the names of things that are often behind others.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from dslo_jax.errors import ClassListError, OptionError
 from dslo_jax.prompts.class_list import (
@@ -45,8 +45,9 @@ def with_background(
 ) -> ClassList:
     """Add a class ``"background"`` after all others.
 
-    Words that are names of other classes are left out: who asks for walls does not want
-    them to be background.
+    Words that are names of other classes are left out: who asks for a wall does not
+    want it to be background. A word that means the same in another spelling stays. If
+    only a plural makes the difference, the list has a note about it.
 
     Args:
         classes: As for ``parse_classes``.
@@ -77,7 +78,23 @@ def with_background(
             "other words",
         )
     synonyms = (*found.synonyms, kept)
-    return ClassList(synonyms, found.notes, background=len(found))
+    notes = (*found.notes, *_near(found, kept))
+    return ClassList(synonyms, notes, background=len(found))
+
+
+def _near(classes: ClassList, words: Iterable[str]) -> Iterator[str]:
+    """A note for each word that differs from a name by no more than a plural."""
+    names = {_singular(name): name for name in classes.names}
+    for word in words:
+        if name := names.get(_singular(word)):
+            yield (
+                f"the background has the word {word!r}, which may take pixels from "
+                f"{name!r}; make it a synonym of that class, as in {name}|{word}"
+            )
+
+
+def _singular(name: str) -> str:
+    return comparable(name).removesuffix("s")
 
 
 def words_of(words: str) -> tuple[str, ...]:

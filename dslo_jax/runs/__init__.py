@@ -5,6 +5,7 @@ from dslo_jax.runs.journal import (
     Journal as Journal,
     Key as Key,
     Record as Record,
+    check_begun as check_begun,
 )
 from dslo_jax.runs.lock import only_run as only_run
 from dslo_jax.runs.manifest import describe as describe, digest as digest

@@ -26,6 +26,46 @@ PHOTO = "photo"
 _MAX_VALUE = 100  # characters of a value that a message quotes
 
 
+_REMEDY = "choose another folder or delete this one"
+
+
+def _any(record: Record) -> bool:
+    return True
+
+
+def check_begun(
+    path: Path,
+    known: Mapping[str, Any],
+    *,
+    remedy: str = _REMEDY,
+    is_result: Callable[[Record], bool] = _any,
+) -> None:
+    """Refuse a journal that was begun with other things than what is known so far.
+
+    So this is told before a run does what takes time. Nothing is written.
+
+    Args:
+        path: The file; it may be missing.
+        known: A part of the header.
+        remedy: As for ``Journal``.
+        is_result: As for ``Journal``.
+
+    Raises:
+        OptionError: The journal has another header, or is damaged elsewhere than at
+            its end (``O04``).
+        OutputError: The file cannot be read (``O06``).
+    """
+    try:
+        if not path.exists():
+            return
+        found, records, _ = _read(path.read_bytes(), path)
+    except OSError as error:
+        raise OutputError.cannot_write(path, error) from error
+    if any(map(is_result, records.values())):
+        before, now = _flat(found), _flat(json.loads(json.dumps(known)))
+        _refuse(path, _changed(before, now), remedy)
+
+
 class Journal:
     """Records by cell and photo.
 
@@ -51,8 +91,8 @@ class Journal:
         path: Path,
         header: Mapping[str, Any],
         *,
-        remedy: str = "choose another folder or delete this one",
-        is_result: Callable[[Record], bool] = lambda record: True,
+        remedy: str = _REMEDY,
+        is_result: Callable[[Record], bool] = _any,
     ):
         self.records: dict[Key, Record] = {}
         self.header: Record = json.loads(json.dumps(header))
@@ -91,24 +131,28 @@ class Journal:
     def _resume(self, is_result: Callable[[Record], bool]) -> bool:
         """Read the file; returns whether it is to be continued."""
         content = self._path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if not whole:
-            raise OptionError("O04", f"{self._path} is no journal; delete it")
-        found, *batches = [
-            _read_line(line, f"{self._path}, line {number}")
-            for number, line in enumerate(whole[:-1].split(b"\n"), start=1)
-        ]
-        records = {(cell, photo): row for rows in batches for cell, photo, row in rows}
-        try:
-            _check_same(found, self.header, self._path, self._remedy)
-        except OptionError:
-            if any(map(is_result, records.values())):
-                raise
+        found, records, size = _read(content, self._path)
+        differences = _differences(found, self.header)
+        if differences and not any(map(is_result, records.values())):
             return False
+        _refuse(self._path, differences, self._remedy)
         self.header, self.records = found, records
-        if whole != content:  # what was being written when the last run ended
-            os.truncate(self._path, len(whole))
+        if size != len(content):  # what was being written when the last run ended
+            os.truncate(self._path, size)
         return True
+
+
+def _read(content: bytes, path: Path) -> tuple[Record, dict[Key, Record], int]:
+    """The header and the records of a file, and the size of its whole lines."""
+    whole = content[: content.rfind(b"\n") + 1]
+    if not whole:
+        raise OptionError("O04", f"{path} is no journal; delete it")
+    found, *batches = [
+        _read_line(line, f"{path}, line {number}")
+        for number, line in enumerate(whole[:-1].split(b"\n"), start=1)
+    ]
+    records = {(cell, photo): row for rows in batches for cell, photo, row in rows}
+    return found, records, len(whole)
 
 
 def _line(value: Any) -> bytes:
@@ -123,23 +167,30 @@ def _read_line(line: bytes, where: str) -> Any:
     return json.loads(text)
 
 
-def _check_same(found: Record, header: Record, path: Path, remedy: str) -> None:
-    """Refuse to mix results of different circumstances; name all differences."""
+def _differences(found: Record, header: Record) -> list[str]:
+    """All differences between two headers, in words."""
     before, now = _flat(found), _flat(header)
-    changed = [
-        f"{name} = {_quoted(before.get(name))}, now it is {_quoted(value)}"
-        for name, value in now.items()
-        if before.get(name) != value
-    ]
     gone = [
         f"{name} = {_quoted(value)}, now it is not set"
         for name, value in before.items()
         if name not in now and name.split(".")[0] in header
     ]
-    if changed or gone:
+    return _changed(before, now) + gone
+
+
+def _changed(before: Record, now: Record) -> list[str]:
+    return [
+        f"{name} = {_quoted(before.get(name))}, now it is {_quoted(value)}"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
+
+
+def _refuse(path: Path, differences: list[str], remedy: str) -> None:
+    """Refuse to mix results of different circumstances, if there are differences."""
+    if differences:
         raise OptionError(
-            "O04",
-            f"{path} was begun with {'; '.join(changed + gone)}; {remedy}",
+            "O04", f"{path} was begun with {'; '.join(differences)}; {remedy}"
         )
 
 

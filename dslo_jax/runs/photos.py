@@ -22,7 +22,7 @@ from dslo_jax.files import write_json
 from dslo_jax.images import MAX_PIXELS, FoundPhoto
 from dslo_jax.images.parts import Stdin
 from dslo_jax.prompts import ClassList
-from dslo_jax.runs.journal import PHOTO, Journal, Key, Record
+from dslo_jax.runs.journal import PHOTO, Journal, Key, Record, check_begun
 from dslo_jax.runs.shards import WHOLE, Shard
 from dslo_jax.segmentation import Segmentation
 from dslo_jax.segmenter import Segmenter
@@ -31,6 +31,7 @@ from dslo_jax.threads import batched, map_ahead
 
 
 SCHEMA = "dslo.run.v1"
+_REMEDY = "choose another folder with --out, or add --overwrite to begin anew"
 _WRITERS = 4
 _BUDGET = 2**28  # bytes of results that wait to be written
 
@@ -101,6 +102,23 @@ class PhotoRun:
         """The file with the outcome of all photos."""
         return self.out / self.shard.file("run.json")
 
+    def check(self) -> None:
+        """Refuse the folder for what is known before the networks are loaded.
+
+        ``header`` may lack what only they tell.
+
+        Raises:
+            OptionError: The folder holds results of another run (``O04``, ``O09``).
+            OutputError: The folder cannot be read (``O06``).
+        """
+        if self.overwrite:
+            return
+        if not self.journal_path.exists():
+            self._refuse_foreign_results()
+        check_begun(
+            self.journal_path, self.header, remedy=_REMEDY, is_result=_is_result
+        )
+
     def open_journal(self) -> Journal:
         """Open the journal of this run, or begin one.
 
@@ -117,13 +135,10 @@ class PhotoRun:
                 raise OutputError.cannot_write(path, error) from error
         elif not path.exists():
             self._refuse_foreign_results()
-        remedy = "choose another folder with --out, or add --overwrite to begin anew"
-        journal = Journal(
-            path, self.header, remedy=remedy, is_result=lambda record: "done" in record
-        )
+        journal = Journal(path, self.header, remedy=_REMEDY, is_result=_is_result)
         for place in self.found:
             record = _record(journal, place)
-            if "done" in record and not self._is_result(place, record):
+            if _is_result(record) and not self._is_there(place, record):
                 del journal.records[PHOTO, place.name]
         self._report(journal, "running")
         return journal
@@ -234,7 +249,7 @@ class PhotoRun:
     def _folder(self, place: FoundPhoto) -> Path:
         return self.out / place.name
 
-    def _is_result(self, place: FoundPhoto, record: Record) -> bool:
+    def _is_there(self, place: FoundPhoto, record: Record) -> bool:
         """Whether the results of a record are there, and are of this very photo.
 
         The bytes of the photo are compared only if its path, size or time has changed.
@@ -313,6 +328,10 @@ def _outcome(name: str, source: str | None, record: Record) -> Record:
     """What became of a photo, for the report."""
     known = {key: record[key] for key in ("done", "error") if key in record}
     return {"name": name, "source": source, **known}
+
+
+def _is_result(record: Record) -> bool:
+    return "done" in record
 
 
 def _record(journal: Journal, place: FoundPhoto) -> Record:

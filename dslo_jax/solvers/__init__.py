@@ -14,6 +14,7 @@ from dslo_jax.solvers.balancing import (
 from dslo_jax.solvers.discrepancy import Counts as Counts, Discrepancy as Discrepancy
 from dslo_jax.solvers.divergence import Divergence as Divergence, kl_map as kl_map
 from dslo_jax.solvers.fused import Fused as Fused
+from dslo_jax.solvers.iteration import Iteration as Iteration, iterate as iterate
 from dslo_jax.solvers.logits import Logits as Logits
 from dslo_jax.solvers.path import (
     OptimalPath as OptimalPath,

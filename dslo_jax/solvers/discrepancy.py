@@ -64,7 +64,8 @@ class Discrepancy(abc.ABC):
 
     Subclasses are frozen dataclasses whose fields are their options, so that they are
     hashable and can be static arguments of ``jax.jit``. Your own subclass needs a
-    ``name`` and the method ``solve``::
+    ``name`` and the method ``solve``; ``iterate`` is a loop for it. Where it is used, a
+    mistake in it is an ``OptionError`` (``O10``)::
 
         @dataclass(frozen=True)
         class Propagation(Discrepancy):
@@ -75,7 +76,7 @@ class Discrepancy(abc.ABC):
     """
 
     name: ClassVar[str]
-    """The key in ``DISCREPANCIES``."""
+    """The key in ``DISCREPANCIES``, and the name of one's own in results."""
 
     flat_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """The names of fields on the command line, in files and in results. Fields without

@@ -82,7 +82,9 @@ class Divergence(Discrepancy):
     """The pointwise divergence (Eq. 2) as a discrepancy.
 
     Args:
-        direction: Which distribution the logarithm is weighted with; see ``kl_map``.
+        direction: ``source_to_target`` weights the logarithm with the distribution of
+            the class; ``target_to_source`` with the uniform one, as Eq. 2 is printed,
+            which prefers the worst class.
 
     Raises:
         ValueError: The direction is unknown.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from dslo_jax.solvers.contract import solve_image
 from dslo_jax.solvers.discrepancy import Counts, Discrepancy
 from dslo_jax.solvers.path import OptimalPath
 from dslo_jax.solvers.solution import Solution, choose_reason
@@ -83,8 +84,8 @@ class Fused(Discrepancy):
             define errors differently; and the reason of the first that did not
             converge.
         """
-        first = self.first.solve(source, affinity)
-        second = self.second.solve(source, affinity)
+        first = solve_image(self.first, source, affinity)
+        second = solve_image(self.second, source, affinity)
         error = jnp.maximum(first.error, second.error)
         is_solved = ~jnp.isnan(error) & jnp.any(source != 0, axis=1)
         mean = (_unit(first.value, is_solved) + _unit(second.value, is_solved)) / 2

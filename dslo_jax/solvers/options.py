@@ -7,8 +7,11 @@ them.
 """
 
 import dataclasses
+import math
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from dslo_jax.errors import OptionError
@@ -33,8 +36,8 @@ class SolverOptions:
 
     Args:
         mode: Discrepancy that is turned into labels: maximum ``velocity`` (Eq. 12),
-            optimal ``path`` (Eq. 3), both ``fused``, ``kl`` (Eq. 2), the ``logits``
-            themselves (the baseline), or label ``propagation``.
+            optimal ``path`` (Eq. 3), ``fused`` (the mean of both), ``kl`` (Eq. 2),
+            the ``logits`` themselves (the baseline), or label ``propagation``.
         known: Discrepancies that ``mode`` may name. ``fused`` need not be among them:
             it is made of the path and the velocity.
 
@@ -65,11 +68,16 @@ class SolverOptions:
 
     @property
     def flat(self) -> dict[str, Any]:
-        """The options by their flat names."""
+        """The options by their flat names.
+
+        A flat name that several discrepancies share means that of the chosen one.
+        """
         flat: dict[str, Any] = {"mode": self.mode}
+        chosen = self._solved()
         for each in self.known:
             for field, name in each.flat_names.items():
-                flat[name] = getattr(each, field)
+                if name not in flat or each.name in chosen:
+                    flat[name] = getattr(each, field)
         return flat
 
     def replaced(self, values: Mapping[str, Any]) -> "SolverOptions":
@@ -78,18 +86,30 @@ class SolverOptions:
         Raises:
             OptionError: A value is out of range or of another type.
         """
-        known = tuple(_replaced(each, values) for each in self.known)
-        return SolverOptions(values.get("mode", self.mode), known)
+        changed = SolverOptions(values.get("mode", self.mode), self.known)
+        chosen = changed._solved()
+        taken = {
+            name
+            for each in self.known
+            if each.name in chosen
+            for name in each.flat_names.values()
+        }
+        others = {name: value for name, value in values.items() if name not in taken}
+        known = tuple(
+            _replaced(each, values if each.name in chosen else others)
+            for each in self.known
+        )
+        return dataclasses.replace(changed, known=known)
+
+    def _solved(self) -> tuple[str, ...]:
+        """The names of the discrepancies that are solved for: one, or two fused."""
+        chosen = self.discrepancy
+        if isinstance(chosen, Fused):
+            return chosen.first.name, chosen.second.name
+        return (chosen.name,)
 
     def with_discrepancy(self, discrepancy: Discrepancy) -> "SolverOptions":
-        """The same, with this discrepancy in place of the one with its name.
-
-        Raises:
-            OptionError: It has no name (``O03``).
-        """
-        if not getattr(discrepancy, "name", ""):
-            kind = type(discrepancy).__name__
-            raise OptionError("O03", f"{kind} has no name; give the class a `name`")
+        """The same, with this discrepancy in place of the one with its name."""
         known = {each.name: each for each in self.known}
         if isinstance(discrepancy, Fused):
             known |= {d.name: d for d in (discrepancy.first, discrepancy.second)}
@@ -108,10 +128,10 @@ def named_fields(kind: type[Discrepancy]) -> dict[str, dataclasses.Field]:
 def _replaced(discrepancy: Any, values: Mapping[str, Any]) -> Any:
     """The discrepancy with other options; its class checks their ranges."""
     fields = named_fields(type(discrepancy))
+    chosen = {flat: field.name for flat, field in fields.items() if flat in values}
+    kinds = _types(type(discrepancy)) if chosen else {}
     own = {
-        field.name: _typed(flat, values[flat], field.type)
-        for flat, field in fields.items()
-        if flat in values
+        name: _typed(flat, values[flat], kinds[name]) for flat, name in chosen.items()
     }
     try:
         return dataclasses.replace(discrepancy, **own) if own else discrepancy
@@ -120,6 +140,36 @@ def _replaced(discrepancy: Any, values: Mapping[str, Any]) -> Any:
         for name, flat in discrepancy.flat_names.items():
             text = text.replace(f"`{name}` is ", f"{flat} = ")
         raise OptionError("O01", text) from error
+
+
+@lru_cache(maxsize=64)
+def _types(kind: type) -> dict[str, Any]:
+    """The types of the fields of a discrepancy, also where they are written as text."""
+    try:
+        return typing.get_type_hints(kind)
+    except NameError as error:
+        raise OptionError(
+            "O10",
+            f"a field of {kind.__name__} has a type that is not known: {error}; use "
+            "float, int, bool or str",
+        ) from error
+
+
+def plain_options(discrepancy: Any) -> dict[str, Any]:
+    """The fields of a discrepancy as plain values; those of a fused one as dicts."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(each) for name, each in value.items()}
+        if isinstance(value, tuple):
+            return [plain(each) for each in value]
+        if isinstance(value, bool | int | str) or value is None:
+            return value
+        return (
+            value if isinstance(value, float) and math.isfinite(value) else str(value)
+        )
+
+    return plain(dataclasses.asdict(discrepancy))
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

@@ -144,9 +144,11 @@ class OptimalPath(Discrepancy):
     Args:
         epsilon: Regulariser of the transport, > 0: a small one keeps mass together, a
             great one spreads it.
-        max_steps: Cap on the number of Sinkhorn steps, at least 1.
-        tolerance: Error that ends a class, at least 0; 0 runs exactly ``max_steps``.
-        norm: Norm. of Eq. 3 over the patches of a class; see ``optimal_path``.
+        max_steps: Greatest number of Sinkhorn steps, at least 1.
+        tolerance: Estimated relative error of the transport at which the Sinkhorn steps
+            of a class end, at least 0; 0 takes exactly ``max_steps`` steps.
+        norm: How the path of a class is scaled (Norm. of Eq. 3): ``minmax`` to [0, 1],
+            ``max`` to maximum 1, ``sum`` to sum 1, or ``none``.
         domain: As for ``sinkhorn``; for ``"auto"``, ``attempts`` has the kernel first.
         support: ``fitted`` sets this or ``pairs``, if neither is set.
         pairs: See ``support``.

@@ -46,9 +46,9 @@ class LabelPropagation(Discrepancy):
     the mass of the class.
 
     Args:
-        alpha: Weight of the neighbours, in [0, 1); the walk takes
-            ``alpha / (1 - alpha)`` steps on average before it restarts.
-        max_steps: Cap on the number of steps, at least 1.
+        alpha: Weight of the neighbours, in [0, 1): 0.9 restarts the walk after 9 steps
+            on average, 0.5 after one.
+        max_steps: Greatest number of steps, at least 1.
         tolerance: ``error`` at which a class stops; 0 runs exactly ``max_steps``.
 
     Raises:

@@ -31,7 +31,8 @@ class Reason(enum.IntEnum):
     CONVERGED = 0, "The error is at most the tolerance."
     STEP_CAP = (
         1,
-        "It ran max_steps steps, and the error is above the tolerance: allow more.",
+        "It took as many steps as are allowed, and the error is above the tolerance: "
+        "allow more (max_steps; path_steps or velocity_steps of the segmenter).",
     )
     STALLED = (
         2,
@@ -72,6 +73,7 @@ class Reason(enum.IntEnum):
         14,
         "More patches carry mass than `support` says, or more pairs than `pairs`.",
     )
+    NOT_FINITE = 15, "The computation of the class became NaN or infinite."
 
     @property
     def is_solved(self) -> bool:

@@ -145,9 +145,12 @@ class MaximumVelocity(Discrepancy):
     Args:
         threshold: The paper's tau, in (0, 1]: a patch is reached when its state
             exceeds it.
-        criterion: Condition for the arrival of a patch: ``saturation``, of M2N2, or
-            ``increment``, Eq. 12 as it is printed.
-        balancing_steps: Number of rounds of ``doubly_stochastic``, at least 1.
+        criterion: When a patch is reached: ``saturation``, at the first step where its
+            state, relative to the greatest state, exceeds the threshold; or
+            ``increment``, at the first step that changes its state by at most the
+            threshold (Eq. 12 as it is printed, for comparison only).
+        balancing_steps: Number of rounds that scale columns and rows of the affinity to
+            sum 1 before the first step, at least 1.
         max_steps: Greatest number of steps of the chain, at least 1.
         interpolate: Whether arrivals are interpolated.
 

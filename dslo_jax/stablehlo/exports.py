@@ -1,7 +1,5 @@
 """The programs that can be exported: the whole step, and a discrepancy alone."""
 
-import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +11,8 @@ from dslo_jax.errors import OptionError
 from dslo_jax.pipeline.stages import Clock
 from dslo_jax.segmenter import Classes, Segmenter
 from dslo_jax.solvers import Discrepancy, Reason
+from dslo_jax.solvers.contract import require_usable
+from dslo_jax.solvers.options import plain_options
 from dslo_jax.stablehlo.program import PLATFORMS, Input, Program, make_program
 from dslo_jax.stablehlo.solver import Solver
 from dslo_jax.stablehlo.step import REJECTED, UNKNOWN, Bucket, WholeStep
@@ -66,7 +66,7 @@ def export_segmenter(
     """
     config = segmenter.configured(discrepancy=discrepancy, **options)
     listed = prompts.parse_classes(classes)
-    _check_sizes(height=size[0], width=size[1], batch=batch)
+    check_sizes(height=size[0], width=size[1], batch=batch)
     networks = segmenter.networks
     bucket = Bucket(size, len(listed), batch)
     step = WholeStep(networks, config, bucket, listed.background)
@@ -98,7 +98,7 @@ def export_segmenter(
         "classes": [list(names) for names in listed.synonyms],
         "background": listed.background,
         "model": model and model.facts,
-        "config": config.flat,
+        "config": config.facts,
         "reasons": {**_reasons(), str(REJECTED): "Early rejection dropped the class."},
     }
     try:
@@ -135,9 +135,11 @@ def export_discrepancy(
         patches]``), and for each class ``"reason"``, ``"error"`` and ``"num_steps"``.
 
     Raises:
-        OptionError: A size, the type or a platform cannot be used.
+        OptionError: A size, the type or a platform cannot be used, or a discrepancy
+            of one's own breaks a rule of ``Discrepancy`` (``O10``).
     """
-    _check_sizes(classes=classes, patches=patches, batch=batch)
+    check_sizes(classes=classes, patches=patches, batch=batch)
+    require_usable(discrepancy)
     if dtype not in ("float32", "bfloat16", "float16"):
         raise OptionError(
             "O03", f"dtype = {dtype!r}; expected float32, bfloat16 or float16"
@@ -160,13 +162,21 @@ def export_discrepancy(
     facts = {
         "kind": "discrepancy",
         "discrepancy": discrepancy.name,
-        "options": _plain_options(discrepancy),
+        "options": plain_options(discrepancy),
         "reasons": _reasons(),
     }
     return make_program(Solver(discrepancy), {}, inputs, outputs, facts, platforms)
 
 
-def _check_sizes(**sizes: int) -> None:
+def check_sizes(**sizes: int) -> None:
+    """Refuse sizes of a program that are too small.
+
+    Args:
+        **sizes: ``height``, ``width``, ``batch``, ``classes`` or ``patches``.
+
+    Raises:
+        OptionError: Height or width is below 2, or another below 1 (``O01``).
+    """
     for name, value in sizes.items():
         least = 2 if name in ("height", "width") else 1
         if value < least:
@@ -175,20 +185,3 @@ def _check_sizes(**sizes: int) -> None:
 
 def _reasons() -> dict[str, str]:
     return {str(reason.value): reason.sentence for reason in Reason}
-
-
-def _plain_options(discrepancy: Discrepancy) -> dict[str, Any]:
-    """The fields of a discrepancy as plain values; those of a fused one as dicts."""
-    if not dataclasses.is_dataclass(discrepancy):
-        return {}
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(each) for name, each in value.items()}
-        if isinstance(value, bool | int | str) or value is None:
-            return value
-        return (
-            value if isinstance(value, float) and math.isfinite(value) else str(value)
-        )
-
-    return plain(dataclasses.asdict(discrepancy))

@@ -127,11 +127,36 @@ class Program:
 
 
 def check_target(target: Path) -> None:
-    """Refuse a folder that holds files (``OutputError``, ``O06``)."""
-    if target.is_dir() and any(target.iterdir()):
-        raise OutputError(
-            "O06", f"{os.fspath(target)!r} holds files; a program needs a new folder"
+    """Refuse a file, and a folder that holds files (``OutputError``, ``O06``)."""
+    name = os.fspath(target)
+    if target.is_dir():
+        if any(target.iterdir()):
+            raise OutputError(
+                "O06", f"{name!r} holds files; a program needs a new folder"
+            )
+    elif os.path.lexists(target):
+        raise OutputError("O06", f"{name!r} is a file; a program needs a new folder")
+
+
+def check_platforms(platforms: Sequence[str]) -> tuple[str, ...]:
+    """The names of platforms, without spaces around them.
+
+    Args:
+        platforms: Some of ``PLATFORMS``, each once.
+
+    Raises:
+        OptionError: A platform is unknown or given twice, or there is none (``O03``).
+    """
+    found = tuple(each.strip() for each in platforms)
+    unknown = [each for each in found if each not in PLATFORMS]
+    if unknown or not found or len(set(found)) < len(found):
+        hint = "; gpu is called cuda here" if "gpu" in unknown else ""
+        raise OptionError(
+            "O03",
+            f"platforms = {', '.join(found)!r}; expected one or more of "
+            f"{', '.join(PLATFORMS)}, each once{hint}",
         )
+    return found
 
 
 def make_program(
@@ -156,13 +181,7 @@ def make_program(
         OptionError: A platform is unknown or given twice, or there is none; or the
             function calls code outside the compiler (``O03``).
     """
-    unknown = [each for each in platforms if each not in PLATFORMS]
-    if unknown or not platforms or len(set(platforms)) < len(platforms):
-        raise OptionError(
-            "O03",
-            f"platforms = {', '.join(platforms)!r}; expected one or more of "
-            f"{', '.join(PLATFORMS)}, each once",
-        )
+    platforms = check_platforms(platforms)
 
     def program(parameters: Any, inputs: Any) -> Any:  # its name is in the file
         return dict(function(parameters, inputs))

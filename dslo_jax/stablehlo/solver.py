@@ -1,12 +1,14 @@
 """A discrepancy alone as one pure function: sources and affinity to maps and status."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dslo_jax.solvers import Discrepancy, Solution
+from dslo_jax.solvers.contract import solve_image
 
 
 def solve_batch(
@@ -27,14 +29,14 @@ def solve_batch(
         real: False for rows of ``source`` that are padding.
     """
     first, *others = discrepancy.attempts
-    solution = jax.vmap(first.solve)(source, affinity)
+    solution = jax.vmap(partial(solve_image, first))(source, affinity)
     for other in others:
         unsolved = (jnp.isnan(solution.error) & real).any(axis=1)
 
         def again(
             known: Solution, other: Discrepancy = other, unsolved: Array = unsolved
         ) -> Solution:
-            found = jax.vmap(other.solve)(source, affinity)
+            found = jax.vmap(partial(solve_image, other))(source, affinity)
 
             def choose(new: Array, old: Array) -> Array:
                 which = unsolved.reshape(-1, *[1] * (new.ndim - 1))

@@ -10,6 +10,7 @@ import pytest
 from dslo_jax.bench import Effort, bench_discrepancy, timing
 from dslo_jax.bench.peaks import Bandwidth, Peaks
 from dslo_jax.cost import Work
+from dslo_jax.errors import OptionError
 from dslo_jax.solvers import Discrepancy, MaximumVelocity, OptimalPath, Solution
 
 
@@ -106,9 +107,10 @@ def test_bad_sizes_are_refused(options, words):
 
 
 def test_a_discrepancy_without_a_name_is_refused():
+    @dataclass(frozen=True)
     class Nameless(Discrepancy):
         def solve(self, source, affinity=None):
             return Solution.exact(source)
 
-    with pytest.raises(ValueError, match="Nameless without a name"):
+    with pytest.raises(OptionError, match=r"O10.*Nameless has no name"):
         bench_discrepancy(Nameless(), **SMALL)

@@ -84,6 +84,18 @@ def test_scores_and_files(run, stubbed, tmp_path):
     assert found["results"]["velocity"]["config"]["affinity_size"] == 128  # the model's
 
 
+def test_another_run_is_refused_before_any_network(run, stubbed, monkeypatch):
+    assert run()[0] == 0
+    monkeypatch.setattr(evaluate, "load", None)
+    for arguments, words in [
+        (("--batch", "2"), "batch_size = 8, now it is 2"),
+        (("--limit", "2"), "photos = 3, now it is 2"),
+    ]:
+        code, _, err = run(*arguments)
+        assert (code, "[O04]" in err, words in err) == (2, True, True), err
+        assert "loading" not in err
+
+
 def test_one_mode_joins_another_and_other_batches_do_not(run, stubbed, tmp_path):
     assert run("--mode", "kl")[0] == 0
     assert list(metrics(tmp_path)["results"]) == ["kl"]
@@ -214,7 +226,7 @@ def test_a_bar_tells_what_compiles_while_it_does(monkeypatch):
     assert task.description == "photos"
     shown(1, 4)
     words = task.description
-    assert words == "0 s to go"
+    assert words == "at most 0 s to go"  # with what the first batch compiled
     shown.stage("clip", True)
     assert task.description == "compiling clip (once per shape)"
     shown.stage("unet", False)

@@ -324,6 +324,7 @@ def test_command_writes_result_and_tables(checkpoint, tmp_path, capsys, monkeypa
     assert all(cell["photos"] == 2 for cell in found["cells"].values())
     assert "Direction of the divergence" in (out / "ablation.md").read_text()
     err = capsys.readouterr().err
+    assert "choices of options on 2 photos. The first batch of 2 compiles" in err
     assert "2/2 photos" in err
     assert "compiling solver (once per shape)\n" in err
     assert cli.main([*arguments, "--batch", "1"]) == OptionError.exit_code

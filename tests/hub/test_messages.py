@@ -191,7 +191,7 @@ def test_without_a_network_the_first_command_ends_within_ten_seconds(answer, tmp
         "HF_HOME": str(tmp_path),
         "JAX_PLATFORMS": "cpu",
     }
-    command = [sys.executable, "-m", "dslo_jax.cli", "segment", "photo.jpg"]
+    command = [sys.executable, "-m", "dslo_jax", "segment", "photo.jpg"]
     (tmp_path / "photo.jpg").write_bytes(b"")
     start = time.monotonic()
     done = subprocess.run(

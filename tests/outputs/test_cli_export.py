@@ -1,3 +1,4 @@
+import shutil
 import tarfile
 
 import pytest
@@ -48,6 +49,22 @@ def test_options_that_cannot_be_used(run, tmp_path, capsys, kind, photos, words)
     assert cli.main(["export", kind, str(run), str(target), "--photos", photos]) == 2
     assert words in capsys.readouterr().err
     assert not target.exists()
+
+
+def test_a_wrong_format_is_told_with_the_nearest(capsys):
+    assert cli.main(["export", "stablhlo"]) == 2
+    assert "Did you mean 'export stablehlo'?" in capsys.readouterr().err
+
+
+def test_results_without_a_file_that_others_have_are_told(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "cat.png" / "labels.png").unlink()
+    command = ["export", "tar", str(tmp_path / "run"), str(tmp_path / "export")]
+    assert cli.main(command) == 0
+    told = capsys.readouterr().err
+    assert "1 of 2 results have no labels.png (cat.png)" in told
+    assert "1 of 2 results have no overlay.png (deep/b.c.jpg)" in told
+    assert "maps.npz" not in told  # both have them
 
 
 def test_a_folder_without_results(tmp_path, capsys):

@@ -216,6 +216,31 @@ def test_bad_options_are_told_before_any_checkpoint(
     assert re.search(words, capsys.readouterr().err)
 
 
+def test_other_words_are_refused_before_any_checkpoint(run, photo, monkeypatch):
+    assert run(photo, "--classes", "cat, sofa", *FAST)[0] == 0
+    monkeypatch.setattr(Segmenter, "from_pretrained", None)
+    for other, words in [
+        (("--classes", "cat, wall"), "classes = [['cat'], ['sofa']], now it is"),
+        (("--classes", "cat, sofa", "--epsilon", "0.2"), "config.epsilon = 0.1, now"),
+        (("--classes", "cat, sofa", "--batch", "2"), "batch_size = 1, now it is 2"),
+    ]:
+        code, _, err = run(photo, *FAST, *other)
+        assert (code, "[O04]" in err, words in err) == (2, True, True), err
+        assert "loading" not in err
+
+
+def test_help_shows_the_options_that_suit_the_model(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    shown = {}
+    for model in ("demo", "sd2+clip-b16", "nobody"):
+        assert cli.main(["segment", "--model", model, "--help"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        (shown[model],) = [line for line in lines if "--affinity-size" in line]
+    assert "(default: 128)" in shown["demo"]
+    assert "(default: 512)" in shown["sd2+clip-b16"]
+    assert shown["nobody"] == shown["sd2+clip-b16"]
+
+
 def test_a_folder_that_lacks_a_part_asks_nobody(run, photo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()  # "mine/clip" could be the name of a repository

@@ -81,7 +81,7 @@ def folder(tmp_path):
 
 def start(folder, out):
     command = [
-        *(sys.executable, "-m", "dslo_jax.cli", "segment", folder, "--recursive"),
+        *(sys.executable, "-m", "dslo_jax", "segment", folder, "--recursive"),
         *("--model", "demo", "--classes", "sky, sea", "--batch", "8", "--out", out),
     ]
     environment = os.environ | {"DSLO_CACHE": str(folder.parent / "cache")}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from dslo_jax.errors import OptionError, OutputError
-from dslo_jax.runs import Journal
+from dslo_jax.runs import Journal, check_begun
 
 
 HEADER = {"checkpoint": "abc", "size": [1, 2]}
@@ -52,6 +52,17 @@ def test_damage_elsewhere_is_told_and_not_skipped(path):
 def test_records_of_other_circumstances_are_refused(path):
     with pytest.raises(OptionError, match=r"O04.*checkpoint = 'abc', now it is 'xyz'"):
         Journal(path, HEADER | {"checkpoint": "xyz"})
+
+
+def test_other_circumstances_are_refused_before_all_of_them_are_known(path):
+    content = path.read_bytes()
+    check_begun(path.with_name("none"), {"any": "thing"})
+    check_begun(path, {"size": (1, 2)})
+    for name in HEADER:
+        with pytest.raises(OptionError, match=rf"O04.*{name} = .*now it is 'other'"):
+            check_begun(path, {name: "other"})
+        check_begun(path, {name: "other"}, is_result=lambda record: False)
+    assert path.read_bytes() == content
 
 
 def test_a_file_without_a_whole_line_is_refused(path):

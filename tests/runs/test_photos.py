@@ -178,6 +178,20 @@ def test_another_run_in_the_folder_is_refused(tmp_path, segmenter):
     assert len(finish(again, segmenter)) == 5
 
 
+def test_a_folder_is_refused_before_the_networks_are_known(tmp_path, segmenter):
+    start(tmp_path).check()
+    finish(start(tmp_path), segmenter)
+    start(tmp_path).check()
+    known = {"classes": ["sea"]}
+    with pytest.raises(OptionError, match=r"O04.*classes = None, now it is \['sea'\]"):
+        PhotoRun(photos(5), tmp_path, CLASSES, known).check()
+    PhotoRun(photos(5), tmp_path, CLASSES, known, overwrite=True).check()
+    other = tmp_path / "other"
+    (other / "3.png").mkdir(parents=True)
+    with pytest.raises(OptionError, match=r"O09.*3\.png"):
+        start(other).check()
+
+
 def test_a_run_without_any_result_makes_room_for_another(tmp_path, segmenter):
     segmenter.broken = {f"{index}.png" for index in range(5)}
     assert len(finish(start(tmp_path), segmenter)) == 5

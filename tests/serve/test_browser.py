@@ -163,6 +163,7 @@ def test_a_photo_is_chosen(tab, tmp_path):
     path.write_bytes(b"GIF89a and no more")
     tab.choose_file("#file", path)
     assert "I03" in tab.until("document.getElementById('error').textContent")
+    assert tab.run("document.getElementById('notes').textContent") == ""
     assert [each for each in tab.faults if "400" not in each] == []
     tab.faults.clear()
 
@@ -170,6 +171,15 @@ def test_a_photo_is_chosen(tab, tmp_path):
 def test_the_page_fits_a_phone_and_the_keyboard_reaches_all(tab, tmp_path):
     tab.resize(360, 740, phone=True)
     assert tab.run("document.documentElement.scrollWidth") <= 360
+    tab.run("document.getElementById('go').scrollIntoView()")
+    words_of(tab, f"sky, {'a name without an end ' * 3}, {'Donaudampfschiff' * 3}")
+    tab.until(IS_DONE)
+    assert len(classes_of(tab)) == 3
+    cut = "[...document.querySelectorAll('.legend label')].filter(e =>"
+    assert tab.run(f"{cut} e.scrollWidth > e.clientWidth).length") == 0
+    assert tab.run("document.documentElement.scrollWidth") <= 360
+    top = "document.getElementById('frame').getBoundingClientRect().top"
+    assert tab.until(f"{top} >= 0")  # the result can be seen
     tab.run("document.querySelector('.skip').focus()")
     reached = []
     for _ in range(60):

@@ -13,7 +13,7 @@ from dslo_jax.solvers import Reason
 MODULES = sorted(path.stem for path in Path(solvers.__path__[0]).glob("[a-z]*.py"))
 WITH_EXAMPLES = {
     *("sinkhorn", "path", "velocity", "balancing", "divergence"),
-    *("registry", "solution"),
+    *("iteration", "registry", "solution"),
 }
 
 

@@ -12,6 +12,7 @@ from dslo_jax.solvers import (
     OptimalPath,
     Reason,
     doubly_stochastic,
+    iterate,
     optimal_path,
     sinkhorn,
 )
@@ -84,6 +85,14 @@ def bring_about(reason):
         case Reason.TOO_MANY_ROWS:
             few = OptimalPath(domain="kernel", support=2)
             return solve(few, source, affinity).reason
+        case Reason.NOT_FINITE:
+            broken = iterate(
+                lambda state: (state / 0, state[:, 0]),
+                0 * source,
+                max_steps=3,
+                tolerance=1.0,
+            )
+            return broken.solution().reason
 
 
 @pytest.mark.parametrize("reason", list(Reason), ids=lambda reason: reason.name)

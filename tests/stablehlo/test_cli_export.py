@@ -56,6 +56,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_loaded(run, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     new = tmp_path / "new"
+    words = ("--classes", "sky")  # with the default model, which is not here
     cases = [
         (6, "holds files", [tmp_path / "full", "--solver", "2x16"]),
         (2, "[O03] --solver 2", [new, "--solver", "2"]),
@@ -63,9 +64,15 @@ def test_what_cannot_be_done_is_said_before_anything_is_loaded(run, tmp_path):
         (2, "[O05] give either", [new]),
         (2, "leave out --classes", [new, "--solver", "2x16", "--classes", "sky"]),
         (2, "platforms = 'metal'", [new, "--solver", "2x16", "--platforms", "metal"]),
+        (2, "gpu is called cuda here", [new, *words, "--platforms", "cpu,gpu"]),
+        (2, "each once", [new, *words, "--platforms", "cpu,cpu"]),
+        (2, "[O01] width = 1;", [new, *words, "--size", "64x1"]),
+        (2, "[O01] batch = 0;", [new, *words, "--batch", "0"]),
+        (6, "is a file", [tmp_path / "full" / "mine.txt", *words]),
     ]
     for expected, words, arguments in cases:
         code, said = run(*arguments)
+        assert "loading" not in said.err
         assert (code, words in said.err) == (expected, True), said.err
     assert not new.exists()
 

@@ -1,5 +1,6 @@
 """``DSLOHead``: tensors of PyTorch give the labels of the package, or an error."""
 
+import dataclasses
 import doctest
 
 import numpy as np
@@ -11,6 +12,7 @@ from dslo_jax import Segmenter, SegmenterConfig, images, prompts, segment_logits
 from dslo_jax.errors import ImageError, OptionError, SolverError
 from dslo_jax.pipeline import Batch
 from dslo_jax.pipeline.stages import Stage
+from dslo_jax.solvers import Discrepancy
 from torch_bridge import BridgeError, DSLOHead, head as head_module
 
 
@@ -301,6 +303,20 @@ def test_values_that_no_solver_can_use_are_named(logits, attention, image):
         DSLOHead(classes=CLASSES)(logits, attention, image)
     with pytest.raises(SolverError, match=r"S03.*negative value"):
         DSLOHead()(logits.nan_to_num(), -attention, image)
+
+
+def test_a_mistake_in_a_discrepancy_of_ones_own_is_named(logits, attention, image):
+    @dataclasses.dataclass(frozen=True)
+    class Mine(Discrepancy):
+        name = "mine"
+
+        def solve(self, source, affinity=None):
+            return source @ affinity
+
+    with pytest.raises(OptionError, match=r"O10.*Mine\.solve returned an array"):
+        DSLOHead(discrepancy=Mine())(logits, attention, image)
+    with pytest.raises(OptionError, match=r"O03.*Mine is a class"):
+        DSLOHead(discrepancy=Mine)
 
 
 # --- Images

@@ -1,5 +1,7 @@
 """The whole reference: its parts fit together, and every option has an effect."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -150,6 +152,7 @@ def test_ties_go_to_the_lowest_class():
 
 
 def test_a_discrepancy_that_the_reference_does_not_know_is_refused():
+    @dataclasses.dataclass(frozen=True)
     class Mine(Discrepancy):
         name = "mine"
 

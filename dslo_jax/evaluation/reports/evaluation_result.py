@@ -65,7 +65,7 @@ def evaluation_metrics(
     titles = samples.classes.titles
     results = {
         mode: {
-            "config": json.loads(json.dumps(cell.config.flat)),
+            "config": json.loads(json.dumps(cell.config.facts)),
             **_scores(
                 {name: records[cell.key, name] for name in completeness.scored}, titles
             ),

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from dslo_jax.config import SegmenterConfig
-from dslo_jax.errors import OptionError
 
 
 Oracle = Literal["classes", "affinity", "seeds", "map", "shares"]
@@ -81,7 +80,7 @@ class Cell:
         described = {"config": told_of(config), "oracles": sorted(self.oracles)}
         if self.attention:
             described["source"] = self.attention
-        if not _is_flat(config):
+        if not config.is_flat:
             described["discrepancy"] = repr(config.discrepancy)
         return described
 
@@ -100,12 +99,11 @@ def told_of(config: SegmenterConfig) -> dict[str, Any]:
     Later options are left out where they have the value that changes nothing.
     """
     solver = config.solver
-    silent = {
-        flat
-        for each in solver.known
-        if each.name not in (*_ALWAYS_TOLD, solver.mode)
-        for flat in each.flat_names.values()
-    }
+    told, silent = set(), set()
+    for each in solver.known:
+        is_told = each.name in (*_ALWAYS_TOLD, solver.mode)
+        (told if is_told else silent).update(each.flat_names.values())
+    silent -= told
     values = {n: value for n, value in config.flat.items() if n not in silent}
     for name, unchanged in _LATER.items():
         if values[name] == unchanged:
@@ -113,11 +111,3 @@ def told_of(config: SegmenterConfig) -> dict[str, Any]:
             for needed in _ONLY_WITH.get(name, ()):
                 del values[needed]
     return values
-
-
-def _is_flat(config: SegmenterConfig) -> bool:
-    """Whether the flat options describe the discrepancy completely."""
-    try:
-        return SegmenterConfig.of(**config.flat).discrepancy == config.discrepancy
-    except OptionError:  # a discrepancy of the user has an unknown name
-        return False

@@ -103,7 +103,7 @@ class Sweep:
         # Cells with the same affinity side by side: only one is held at a time.
         self.cells = sorted(dict.fromkeys(cells), key=_affinity)
         for cell in self.cells:  # errors are told now
-            networks.check(cell.config)
+            networks.check(cell.config, cell.attention)
             check_background(cell.config, classes.background)
             if cell.config.discrepancy.needs_affinity:
                 networks.affinity(cell.config.affinity, cell.attention)

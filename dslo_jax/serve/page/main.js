@@ -30,7 +30,9 @@ function sayError(error) {
   words?.say(isOfWords ? `${error.code}: ${error.message}` : "");
   box.hidden = !error || isOfWords;
   box.replaceChildren(...(error && !isOfWords ? [make("code", {}, error.code ?? ""), error.message] : []));
-  if (error) say("");
+  if (!error) return;
+  say("");
+  byId("notes").replaceChildren(); // they are about what went well before
 }
 
 function busy(isBusy) {
@@ -64,6 +66,7 @@ async function showPhoto(facts, address, file = null) {
   picture.paint();
   byId("picture").setAttribute("aria-label", `Photo of ${facts.width} by ${facts.height} pixels`);
   byId("result").hidden = true;
+  byId("notes").replaceChildren();
   for (const tile of document.querySelectorAll(".scenes .tile")) {
     tile.setAttribute("aria-pressed", `scene-${tile.dataset.seed}` === facts.photo);
   }
@@ -366,7 +369,12 @@ async function start() {
   legend = makeLegend();
   words = new Words(about.known, () => ask(false));
   choices = new Choices(about, (isDraft) => ask(isDraft));
-  byId("form").addEventListener("submit", (event) => { event.preventDefault(); ask(false); });
+  byId("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    await ask(false);
+    // On a phone the picture is above what can be seen; an error of the words is not.
+    if (!byId("words-error").textContent) byId("frame").scrollIntoView({ block: "nearest" });
+  });
   byId("reset").addEventListener("click", () => { choices.reset(); ask(false); });
   listenToPicture();
   listenToPhotos();
