@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness import read
+from harness import markdown, read
 
 from dslo_jax.bench.compile.report import (
     milliseconds,
@@ -22,7 +22,7 @@ def compiled_table() -> str:
     tables = []
     for size in dict.fromkeys(batches):
         size = size._replace(dtype="bfloat16")
-        tables += [*_compiled_lines(rows, list(results), size), ""]
+        tables += [_compiled_of_size(rows, list(results), size), ""]
     sources = "; ".join(map(_compiled_by, results.values()))
     how = "`dslo bench compile`, in several runs that `--known` joined"
     return "\n".join([*tables, f"Compiled by {how}: {sources}."])
@@ -33,7 +33,7 @@ def compiled_details() -> str:
     tables = []
     for target, result in _compiled().items():
         rows = result["rows"]
-        tables += [f"**{target}**", "", *_detail_lines(rows), ""]
+        tables += [f"**{target}**", "", _details(rows), ""]
         tables += [
             f"- {row['stage']}, {words_of_stage_size(_size_of(row))}: {words}"
             for row in rows
@@ -60,9 +60,9 @@ def _size_of(row: dict[str, Any]) -> Size:
     return Size(*(row[name] for name in Size._fields))
 
 
-def _compiled_lines(
+def _compiled_of_size(
     rows: list[dict[str, Any]], targets: list[str], size: Size
-) -> list[str]:
+) -> str:
     """A table with a line for each stage and a column for each chip."""
     cells: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -82,26 +82,25 @@ def _compiled_lines(
             if whole is not None:
                 line = cells.setdefault(f"**a photo, {solver}**", {})
                 line[target] = f"**{whole:.3g}**"
-    return [
-        f"| {words_of_stage_size(size)} | {' | '.join(targets)} |",
-        "|---" * (1 + len(targets)) + "|",
-        *(
-            f"| {stage} | {' | '.join(line.get(each, '') for each in targets)} |"
+    return markdown(
+        [words_of_stage_size(size), *targets],
+        [
+            [stage, *(line.get(each, "") for each in targets)]
             for stage, line in cells.items()
-        ),
-    ]
+        ],
+    )
 
 
-def _detail_lines(rows: list[dict[str, Any]]) -> list[str]:
+def _details(rows: list[dict[str, Any]]) -> str:
     heads = (
         *("stage", "compile s", "GFLOP", "of the model", "MB", "of the model"),
         *("temporary MiB", "predicted", "floor ms"),
     )
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines = []
     for row in rows:
         name = f"{row['stage']}, {words_of_stage_size(_size_of(row))}"
         if row["failed"]:
-            lines.append(f"| {name} | {row['failed']} |" + " |" * (len(heads) - 2))
+            lines.append([name, str(row["failed"]), *[""] * (len(heads) - 2)])
             continue
         model, temporary = row["model"], row["memory"]["temp"] / 2**20
         predicted = model["temp"]
@@ -115,8 +114,8 @@ def _detail_lines(rows: list[dict[str, Any]]) -> list[str]:
             "" if predicted is None else f"{predicted / 2**20:,.1f}",
             f"{1e3 * row['calls'] * row['estimate']['floor_s']:.3g}",
         )
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+        lines.append([name, *cells])
+    return markdown(heads, lines)
 
 
 def _share(found: float, predicted: float | None) -> str:

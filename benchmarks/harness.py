@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,15 @@ def save(name: str, result: Mapping[str, Any]) -> Path:
 def read(name: str) -> dict[str, Any]:
     """Read a file of ``results``."""
     return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def markdown(
+    titles: Sequence[str], rows: Iterable[Sequence[str]], note: str = ""
+) -> str:
+    """A table with a sentence below it."""
+    lines = ["|" + "".join(f" {title} |" if title else " |" for title in titles)]
+    lines += ["|---" * len(titles) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join([*lines, "", note] if note else lines)
 
 
 def parse_timed(parser: argparse.ArgumentParser) -> argparse.Namespace:

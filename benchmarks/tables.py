@@ -5,6 +5,7 @@ python benchmarks/tables.py --check  # exits with 1 where a table is stale
 """
 
 import argparse
+import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,12 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from compiled_tables import compiled_details, compiled_table
-from harness import read
+from harness import markdown, read
 from page_table import page_table
+from score_tables import (
+    ablation_table,
+    background_table,
+    choices_table,
+    neighbours_table,
+    points_table,
+    versatility_of_the_paper,
+    versatility_table,
+)
 
 from dslo_jax.bench.noise import QUIET
 from dslo_jax.bench.results import words_of_classes, words_of_size
-from dslo_jax.evaluation.reports.paper import BACKBONES, paper_tables
 
 
 ROOT = Path(__file__).parents[1]
@@ -46,10 +55,7 @@ def pipeline_table() -> str:
     """Seconds of the whole job and of its stages, beside torch, and the memory."""
     result = read(_PIPELINE)
     pairs = {_place(pair): pair for pair in result["pairs"]}
-    lines = [
-        "| full size, one photo at a time | torch | dslo-jax | torch / dslo-jax |",
-        "|---" * 4 + "|",
-    ]
+    lines = []
     rows = {(*_place(row), row["name"]): row for row in result["rows"]}
     for place in dict.fromkeys(map(_place, result["rows"])):
         mode, scenario, stage, images = place
@@ -61,57 +67,48 @@ def pipeline_table() -> str:
         ratio = "" if pair is None else _ratio(pair["ratio"])
         if pair is not None and pair["interval"]:
             ratio += f" ({_interval(pair)})"
-        lines.append(f"| {mode}: {stage} | {' | '.join(cells)} | {ratio} |")
-    torch, ours = _peaks(result)
-    lines.append(
-        f"| peak memory of the process | {torch:.2f} GiB | {ours:.2f} GiB | "
-        f"{_ratio(torch / ours)} |"
-    )
-    return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
+        lines.append([f"{mode}: {stage}", *cells, ratio])
+    lines.append(_beside("peak memory of the process", *_peaks(result), ".2f", "GiB"))
+    titles = ["full size, one photo at a time", "torch", "dslo-jax", "torch / dslo-jax"]
+    return markdown(titles, lines, f"Medians of {provenance(result)}.")
 
 
 def summary_table() -> str:
     """The few figures of the README: the whole job, and the solvers."""
     pipeline, solvers = read(_PIPELINE), read("solvers")
-    lines = ["| | PyTorch | dslo-jax | ratio |", "|---|---|---|---|"]
+    rows = []
     for mode in ("velocity", "path"):
-        torch, ours = (
+        times = (
             _median(pipeline, mode=mode, scenario="SingleStream", images=1, name=name)
             for name in ("torch", "dslo-jax")
         )
-        lines.append(
-            f"| a photo, full size, {mode} | {torch:.3g} s | {ours:.3g} s | "
-            f"{_ratio(torch / ours)} |"
-        )
-    torch, ours = _peaks(pipeline)
-    lines.append(
-        f"| memory of the process | {torch:.1f} GiB | {ours:.1f} GiB | "
-        f"{_ratio(torch / ours)} |"
-    )
+        rows.append(_beside(f"a photo, full size, {mode}", *times, ".3g", "s"))
+    rows.append(_beside("memory of the process", *_peaks(pipeline), ".1f", "GiB"))
     sizes = {"patches": 4096, "classes": 8}
     for solver, plain in (
         ("velocity", "torch, batched"),
         ("path", "torch, batched, 50 steps"),
     ):
-        torch, ours = (
+        times = (
             1e3 * _median(solvers, solver=solver, name=name, **sizes)
             for name in (plain, "dslo-jax")
         )
-        lines.append(
-            f"| the solver alone, {solver}, 8 classes | {torch:.3g} ms | {ours:.3g} ms "
-            f"| {_ratio(torch / ours)} |"
-        )
+        what = f"the solver alone, {solver}, 8 classes"
+        rows.append(_beside(what, *times, ".3g", "ms"))
     machine = pipeline["machine"]
     dates = (each["machine"]["started_utc"][:10] for each in (pipeline, solvers))
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{machine['cpu']}, {machine['cores']} cores, float32, random weights, "
-            f"without compilation; the whole job measured on {next(dates)}, the "
-            f"solvers on {next(dates)}.",
-        ]
+    note = (
+        f"{machine['cpu']}, {machine['cores']} cores, float32, random weights, "
+        f"without compilation; the whole job measured on {next(dates)}, the "
+        f"solvers on {next(dates)}."
     )
+    return markdown(["", "PyTorch", "dslo-jax", "ratio"], rows, note)
+
+
+def _beside(what: str, torch: float, ours: float, form: str, unit: str) -> list[str]:
+    """The row of two figures and their ratio."""
+    figures = (f"{value:{form}} {unit}" for value in (torch, ours))
+    return [what, *figures, _ratio(torch / ours)]
 
 
 def _median(result: dict[str, Any], **wanted: Any) -> float:
@@ -145,12 +142,11 @@ def parity_table(name: str) -> str:
     """Greatest difference from torch, relative to the greatest magnitude."""
     result = read(name)
     parity = result["parity"]
-    lines = [f"| | {' | '.join(parity)} |", "|---" * (1 + len(parity)) + "|"]
+    rows = []
     for name in parity["float32"]:
         form = ".3%" if name.endswith("labels") else ".1e"
-        cells = " | ".join(f"{values[name]:{form}}" for values in parity.values())
-        lines.append(f"| {name} | {cells} |")
-    return "\n".join([*lines, "", f"{provenance(result)}."])
+        rows.append([name, *(f"{values[name]:{form}}" for values in parity.values())])
+    return markdown(["", *parity], rows, f"{provenance(result)}.")
 
 
 def solvers_table(name: str) -> str:
@@ -159,7 +155,7 @@ def solvers_table(name: str) -> str:
     tables = []
     for patches in sorted({row["patches"] for row in result["rows"]}):
         rows = [row for row in result["rows"] if row["patches"] == patches]
-        tables += [*_solver_lines(rows, patches), ""]
+        tables += [_table_of_size(rows, patches), ""]
     tables += _equals(result.get("pairs", ()))
     if any(len(row["samples_s"]) == 1 for row in result["rows"]):
         tables += ["\\* one call: it takes longer than the time for a row.", ""]
@@ -170,7 +166,7 @@ def solvers_table(name: str) -> str:
     return "\n".join([*tables, f"Medians of {provenance(result)}."])
 
 
-def _solver_lines(rows: list[dict[str, Any]], patches: int) -> list[str]:
+def _table_of_size(rows: list[dict[str, Any]], patches: int) -> str:
     columns = sorted({row["classes"] for row in rows})
     cells: dict[str, dict[int, str]] = {}
     for row in sorted(rows, key=lambda row: row["solver"]):
@@ -181,15 +177,12 @@ def _solver_lines(rows: list[dict[str, Any]], patches: int) -> list[str]:
             time += f" (x{_ratio(row['baseline_over_this'])})"
         line = cells.setdefault(f"{row['solver']}: {row['name']}", {})
         line[row["classes"]] = f"{time} | {row['error']:.0e}"
-    heads = " | ".join(f"{words_of_classes(count)} | error" for count in columns)
-    return [
-        f"| {patches} patches | {heads} |",
-        "|---" * (2 * len(columns) + 1) + "|",
-        *(
-            f"| {name} | {' | '.join(line.get(c, ' | ') for c in columns)} |"
-            for name, line in cells.items()
-        ),
-    ]
+    heads = [(words_of_classes(count), "error") for count in columns]
+    titles = [f"{patches} patches", *itertools.chain.from_iterable(heads)]
+    lines = cells.items()
+    return markdown(
+        titles, [[name, *(line.get(c, " | ") for c in columns)] for name, line in lines]
+    )
 
 
 def _equals(pairs: Sequence[dict[str, Any]]) -> list[str]:
@@ -214,10 +207,7 @@ def steps_table() -> str:
     """The steps around the solvers, beside torch."""
     result = read("stages")
     pairs = {pair["name"]: pair for pair in result.get("pairs", ())}
-    lines = [
-        "| step | torch | dslo-jax | times faster | difference |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for row in result["rows"]:
         times = row["median_s"]
         torch, ours = (_milliseconds(times[name]) for name in ("torch", "dslo-jax"))
@@ -228,8 +218,9 @@ def steps_table() -> str:
         faster = _ratio(pair["ratio"])
         if pair.get("interval"):
             faster += f" ({_interval(pair)})"
-        lines.append(f"| {row['name']} | {torch} | {ours} | {faster} | {difference} |")
-    return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
+        rows.append([row["name"], torch, ours, faster, difference])
+    titles = ["step", "torch", "dslo-jax", "times faster", "difference"]
+    return markdown(titles, rows, f"Medians of {provenance(result)}.")
 
 
 def sizes_table() -> str:
@@ -246,14 +237,14 @@ def processors_table() -> str:
         for pairs in (result["pairs"] for result in results)
     ]
     columns = sorted({classes for _, classes in ratios[0]})
-    heads = " | ".join(map(words_of_classes, columns))
-    lines = [f"| | patches | {heads} |", "|---" * (len(columns) + 2) + "|"]
+    rows = []
     for row in sorted({row for row, _ in ratios[0]}):
         solver, name, patches = row
         cells = (" / ".join(of.get((row, c), "-") for of in ratios) for c in columns)
-        lines.append(f"| {solver}: {name} | {patches} | {' | '.join(cells)} |")
+        rows.append([f"{solver}: {name}", str(patches), *cells])
     sources = "; and ".join(map(provenance, results))
-    return "\n".join([*lines, "", f"Medians of {sources}."])
+    titles = ["", "patches", *map(words_of_classes, columns)]
+    return markdown(titles, rows, f"Medians of {sources}.")
 
 
 def _row_of(pair: dict[str, Any]) -> tuple[str, str, int]:
@@ -263,117 +254,14 @@ def _row_of(pair: dict[str, Any]) -> tuple[str, str, int]:
 def formats_table() -> str:
     """Time and memory to load CLIP from each layout of its files."""
     result = read("load-formats")
-    lines = ["| layout | file | load | memory | of the parameters |", "|---" * 5 + "|"]
+    rows = []
     for row in result["rows"]:
         sizes = [f"{row[size] / 1e6:.0f} MB" for size in ("file_bytes", "peak_bytes")]
         ratio = f"{row['peak_bytes'] / row['parameter_bytes']:.2f}"
-        cells = [row["name"], sizes[0], _milliseconds(row["median_s"]), sizes[1], ratio]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"Medians of {provenance(result)}."])
-
-
-# Tables of an ablation that do not compare choices.
-_NO_CHOICES = ("components", "oracles", "grid")
-
-
-def choices_table() -> str:
-    """Every choice of the method on the bundled scenes, in a line each."""
-    result = read("ablation/ablation")
-    lines = ["| choice | mIoU in percent |", "|---|---|"]
-    for table in result["tables"]:
-        if table["name"] in _NO_CHOICES:
-            continue
-        for title, first, last in _groups(table["columns"]):
-            scores = ", ".join(
-                f"{row['label']}: {_scores(row['cells'][first:last], result)}"
-                for row in table["rows"]
-            )
-            lines.append(f"| {table['title']}: {title} | {scores} |")
-    return "\n".join([*lines, "", f"{_photos(result)}."])
-
-
-def _groups(columns: list[str]) -> list[tuple[str, int, int]]:
-    """Titles and ranges of neighbouring columns that differ only in their mode."""
-    groups = []
-    for first in range(0, len(columns), 2):
-        pair = columns[first : first + 2]
-        reading, comma, mode = pair[0].rpartition(", ")
-        modes = [mode, *(column.rpartition(", ")[2] for column in pair[1:])]
-        groups.append((f"{reading}{comma}{' / '.join(modes)}", first, first + 2))
-    return groups
-
-
-def ablation_table(name: str, result: str) -> str:
-    """One table of an ablation."""
-    report = read(result)
-    (table,) = (table for table in report["tables"] if table["name"] == name)
-    lines = [
-        f"| | {' | '.join(table['columns'])} |",
-        "|---" * (1 + len(table["columns"])) + "|",
-    ]
-    for row in table["rows"]:
-        cells = (_scores([key], report) for key in row["cells"])
-        lines.append(f"| {row['label']} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"{_photos(report)}."])
-
-
-def versatility_table() -> str:
-    """All logits alone and with the method, and the seconds of their networks."""
-    report = read("versatility")
-    (table,) = (each for each in report["tables"] if each["name"] == "versatility")
-    lines = [
-        f"| | {' | '.join(table['columns'])} | seconds |",
-        "|---" * (2 + len(table["columns"])) + "|",
-    ]
-    for row in table["rows"]:
-        scores = " | ".join(_scores([key], report) for key in row["cells"])
-        cells = [report["cells"][key] for key in row["cells"]]
-        spent = max(cell.get("logits_seconds", 0.0) for cell in cells)
-        lines.append(f"| `{row['label']}` | {scores} | {spent:.3f} |")
-    return "\n".join([*lines, "", f"{_photos(report)}."])
-
-
-def versatility_of_the_paper() -> str:
-    """The paper's figures on the logits of other methods."""
-    table = paper_tables()["versatility"]
-    modes = {"none": "alone", "path": "+ O.P.", "velocity": "+ M.V."}
-    lines = [f"| | {' | '.join(table.columns)} |", "|---" * 9 + "|"]
-    for row in table.rows:
-        figures = (f"{row.figures[name]:.1f}" for name in table.columns)
-        name = f"{row.label}, {BACKBONES[row.backbone]}, {modes[row.mode]}"
-        lines.append(f"| {name} | {' | '.join(figures)} |")
-    return "\n".join([*lines, "", f"mIoU in percent; {table.citation}."])
-
-
-def neighbours_table() -> str:
-    """How often near patches show the same thing."""
-    result = read("neighbours")
-    numbers = result["nearest"]
-    titles = " | ".join(f"nearest {number}" for number in numbers)
-    lines = [f"| | {titles} |", "|---" * (1 + len(numbers)) + "|"]
-    for row in result["rows"]:
-        shares = " | ".join(f"{100 * share:.1f}" for share in row["shares"])
-        lines.append(f"| {row['where']}: {row['name']} | {shares} |")
-    where = result["machine"]["device"]["platform"]
-    return "\n".join(
-        [*lines, "", f"Percent; {result['scenes']} held-out scenes; {where}."]
-    )
-
-
-def _scores(keys: list[str | None], result: dict[str, Any]) -> str:
-    cells = result["cells"]
-    return " / ".join(f"{100 * cells[key]['miou']:.1f}" if key else "" for key in keys)
-
-
-def _photos(result: dict[str, Any]) -> str:
-    """Scenes, device and weights of an ablation."""
-    dataset, versions = result["dataset"], result["versions"]
-    first = dataset["first_seed"]
-    return (
-        f"{result['scored']} held-out scenes, seeds {first} to "
-        f"{first + result['expected'] - 1}; {result['device']['kind']}, jax "
-        f"{versions['jax']}; weights {result['checkpoint'][:12]}"
-    )
+        seconds = _milliseconds(row["median_s"])
+        rows.append([row["name"], sizes[0], seconds, sizes[1], ratio])
+    titles = ["layout", "file", "load", "memory", "of the parameters"]
+    return markdown(titles, rows, f"Medians of {provenance(result)}.")
 
 
 def folders_table() -> str:
@@ -382,10 +270,7 @@ def folders_table() -> str:
     measured: dict[tuple[str, int], dict[str, Any]] = {}
     for row in result["rows"]:
         measured.setdefault((row["photos"], row["batch"]), {})[row["code"]] = row
-    lines = [
-        "| photos | batch | seconds | CPU seconds | peak memory | programs | files |",
-        "|---" * 7 + "|",
-    ]
+    rows = []
     for (photos, batch), codes in measured.items():
         before, now = codes["before"], codes["now"]
         cells = [
@@ -394,62 +279,11 @@ def folders_table() -> str:
         ]
         sizes = " → ".join(f"{row['bytes'] / 1e6:.0f}" for row in (before, now))
         programs = f"{before['programs']:.0f} → {now['programs']:.0f}"
-        lines.append(
-            f"| {photos} | {batch} | {' | '.join(cells)} | {programs} | {sizes} MB |"
-        )
+        rows.append([str(photos), str(batch), *cells, programs, f"{sizes} MB"])
     runs = len(result["rows"][0]["runs"])
-    return "\n".join(
-        [*lines, "", f"{provenance(result)}; medians of {runs} runs in turn."]
-    )
-
-
-def points_table() -> str:
-    """How well clicks find drawn things."""
-    result = read("points")
-    lines = ["| | mean IoU in percent |", "|---|---|"]
-    lines += [f"| {row['name']} | {100 * row['iou']:.1f} |" for row in result["rows"]]
-    machine = result["machine"]
-    where = f"{machine['device']['platform']}, jax {machine['versions']['jax']}"
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{result['rows'][0]['clicks']} clicks into {result['scenes']} held-out "
-            f"scenes, bundled networks; {where}; `python benchmarks/points.py`.",
-        ]
-    )
-
-
-def background_table() -> str:
-    """What windows and a background threshold do, on drawn scenes."""
-    result = read("background")
-    heads = {
-        "input": "all classes",
-        "words": "things and a background with its words, threshold",
-        "single": 'things and the word "background", threshold',
-    }
-    lines = []
-    for part, head in heads.items():
-        rows = [row for row in result["rows"] if row["part"] == part]
-        columns = list(rows[0]["miou"])
-        columns += ["pixels below the threshold"] if part != "input" else []
-        lines += ["", f"| {head} | {' | '.join(columns)} |"]
-        lines += ["|---" * (len(columns) + 1) + "|"]
-        for row in rows:
-            cells = [f"{100 * score:.1f}" for score in row["miou"].values()]
-            cells += [f"{row['unsure']:.1%}"] if part != "input" else []
-            lines.append(f"| {row['name']} | {' | '.join(cells)} |")
-    machine = result["machine"]
-    where = f"{machine['device']['platform']}, jax {machine['versions']['jax']}"
-    return "\n".join(
-        [
-            *lines[1:],
-            "",
-            f"{result['scenes']} held-out scenes, mIoU in percent, "
-            f"`background_scale` {result['scale']:g}; {where}; "
-            "`python benchmarks/background.py`.",
-        ]
-    )
+    titles = ["photos", "batch", "seconds", "CPU seconds", "peak memory", "programs"]
+    note = f"{provenance(result)}; medians of {runs} runs in turn."
+    return markdown([*titles, "files"], rows, note)
 
 
 def _milliseconds(seconds: float) -> str:

@@ -156,7 +156,8 @@ def did_you_mean(
 ) -> str:
     """A question with the known names that are nearest to one; no text if none is.
 
-    A known name with which the other begins is nearer than any that is spelt alike.
+    A known name is the nearest if the other begins with it, and at least half of the
+    other is this beginning.
 
     Args:
         name: What was given.
@@ -167,7 +168,11 @@ def did_you_mean(
     names: dict[str, list[str]] = {}
     for each in known:
         names.setdefault(key(each), []).append(each)
-    begun = [each for each in names if each and key(name).startswith(each)]
+    begun = [
+        each
+        for each in names
+        if key(name).startswith(each) and 2 * len(each) >= len(name)
+    ]
     keys = begun or difflib.get_close_matches(key(name), names, most)
     near = [each for found in keys for each in names[found]][:most]
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""

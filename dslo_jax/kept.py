@@ -10,11 +10,12 @@ import numpy as np
 from dslo_jax import prompts
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.images import Photo
+from dslo_jax.model_info import ModelInfo
 from dslo_jax.pairs import World
 from dslo_jax.pipeline import AdjustableSolver, Batch, Memory, Networks, ScaledPhoto
 from dslo_jax.pipeline.stages import Announce, Clock
 from dslo_jax.points import PointMaps, check_points, solve_points, with_velocity
-from dslo_jax.segmentation import ModelInfo, Segmentation, assemble
+from dslo_jax.segmentation import Segmentation, assemble
 from dslo_jax.small_world import world_logits, world_notes
 
 

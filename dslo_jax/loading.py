@@ -16,9 +16,9 @@ from dslo_jax.attention import (
 from dslo_jax.cache import keep_programs
 from dslo_jax.devices import find_devices, network_dtype
 from dslo_jax.logits import load_logits, load_proxy
+from dslo_jax.model_info import Checkpoint, ModelInfo
 from dslo_jax.pairs import Pair
 from dslo_jax.pipeline import Networks, place
-from dslo_jax.segmentation import Checkpoint, ModelInfo
 
 
 def load_pair(

@@ -10,11 +10,12 @@ from dslo_jax import images, prompts
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.kept import KeptPhoto
 from dslo_jax.loading import load_pair
+from dslo_jax.model_info import ModelInfo
 from dslo_jax.pairs import World, find_pair
 from dslo_jax.pipeline import Networks, check_background
 from dslo_jax.pipeline.stages import Announce, Clock
 from dslo_jax.points import PointMaps, prompt_photo, with_velocity
-from dslo_jax.segmentation import ModelInfo, Segmentation
+from dslo_jax.segmentation import Segmentation
 from dslo_jax.solvers import Discrepancy
 from dslo_jax.stream import FailedPhoto, Stream, batch_size_for, warm_up
 from dslo_jax.templates import find_templates
@@ -30,8 +31,7 @@ class Segmenter:
         networks: The sources of logits and affinities.
         config: Options of the method; default: ``SegmenterConfig()``.
         discrepancy: The discrepancy to solve for, instead of that of ``config``.
-        announce: Called as each stage begins, with its name and whether it compiles
-            first.
+        announce: Called as each stage begins: its name, and whether it compiles first.
         world: All that the networks know, if results shall note what they do not.
         model: Tells what the networks are, for the results.
 
@@ -53,12 +53,9 @@ class Segmenter:
         model: Callable[[], ModelInfo] | None = None,
     ):
         self.networks = networks
-        self.config = config or SegmenterConfig()
-        if discrepancy is not None:
-            self.config = self.config.with_options(discrepancy=discrepancy)
-        self.config = self._checked(self.config)  # errors now, not at the first photo
-        self._announce, self._model = announce, model
-        self.world = world
+        config = (config or SegmenterConfig()).with_options(discrepancy=discrepancy)
+        self.config = self._checked(config)  # errors now, not at the first photo
+        self._announce, self._model, self.world = announce, model, world
 
     @classmethod
     def from_pretrained(
@@ -126,9 +123,9 @@ class Segmenter:
         pair = find_pair(name_or_path)
         world = pair.world if clip is None else None
         pair = pair.with_networks(clip=clip, attention=attention, proxy=proxy)
-        chosen = {} if mode is None else {"mode": mode}
+        options |= {} if mode is None else {"mode": mode}
         config = config or pair.config
-        config = config.with_options(discrepancy=discrepancy, **chosen, **options)
+        config = config.with_options(discrepancy=discrepancy, **options)
         find_templates(config.clip.templates)  # errors now, not after a download
         networks, model = load_pair(
             pair,
@@ -188,9 +185,8 @@ class Segmenter:
             OptionError: An option is unknown or out of range.
             SolverError: The logits or the affinity have values that no solver can use.
         """
-        return self.batch(
-            [image], classes, batch_size=1, discrepancy=discrepancy, **options
-        )[0]
+        options |= {"batch_size": 1, "discrepancy": discrepancy}
+        return self.batch([image], classes, **options)[0]
 
     def batch(
         self,
@@ -225,16 +221,9 @@ class Segmenter:
             SolverError: The logits or the affinity have values that no solver can use.
             DeviceError: The device has too little memory (``D01``).
         """
+        options |= {"batch_size": batch_size, "discrepancy": discrepancy}
         results = []
-        with closing(
-            self.stream(
-                photos,
-                classes,
-                batch_size=batch_size,
-                discrepancy=discrepancy,
-                **options,
-            )
-        ) as stream:
+        with closing(self.stream(photos, classes, **options)) as stream:
             for result in stream:
                 if isinstance(result, FailedPhoto):
                     raise result.error
@@ -254,9 +243,8 @@ class Segmenter:
     ) -> Generator[Segmentation | FailedPhoto, None, None]:
         """Segment any number of photos in bounded memory, and go on after failures.
 
-        Photos are read in threads and segmented ahead of the caller: the photos of the
-        next batch are read, and the networks run on them, while the caller works with
-        a result. Consecutive photos share a batch.
+        Photos are read in threads, and the networks run on the next batch, while the
+        caller works with a result. Consecutive photos share a batch.
 
         Args:
             photos: As for one photo, in any mixture of sizes; also what
@@ -279,7 +267,6 @@ class Segmenter:
             ClassListError: The class list cannot be used.
             OptionError: An option is unknown or out of range.
         """
-        batch_size = batch_size_for(photos, batch_size)
         config = self.configured(discrepancy=discrepancy, **options)
         listed = prompts.parse_classes(classes)
         check_background(config, listed.background)
@@ -287,7 +274,7 @@ class Segmenter:
             self.networks,
             config,
             listed,
-            batch_size=batch_size,
+            batch_size=batch_size_for(photos, batch_size),
             time_stages=time_stages,
             max_pixels=max_pixels,
             announce=self._announce,
@@ -382,8 +369,7 @@ class Segmenter:
             points: Pixels ``(x, y)`` of the photo, in an upright position: x is the
                 column and y the row, from 0 at the upper left corner.
             discrepancy: A ``MaximumVelocity``, instead of that of the segmenter.
-            **options: Other options for this call, by their flat names, such as
-                ``threshold=0.5``. The mode is always ``"velocity"``.
+            **options: As for one photo; the mode is always ``"velocity"``.
 
         Returns:
             The maps of all points, the nearest point of every pixel, and with

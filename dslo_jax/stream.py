@@ -25,11 +25,12 @@ from dslo_jax import images, tuning
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import DeviceError, DsloError, OptionError, attempt
 from dslo_jax.images import Photo
+from dslo_jax.model_info import ModelInfo
 from dslo_jax.pairs import World
 from dslo_jax.pipeline import Batch, Networks, Room, ScaledPhoto
 from dslo_jax.pipeline.stages import BATCH, Announce, Clock, Timing, merged
 from dslo_jax.prompts import ClassList
-from dslo_jax.segmentation import ModelInfo, Segmentation, assemble
+from dslo_jax.segmentation import Segmentation, assemble
 from dslo_jax.small_world import world_logits, world_notes
 from dslo_jax.threads import batched, map_ahead
 

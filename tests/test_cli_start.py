@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 import tomllib
 from pathlib import Path
 
@@ -131,24 +130,6 @@ def test_other_shells_get_all_commands_and_options(scripts, shell):
 def test_an_unknown_shell_is_refused(capsys):
     assert cli.main(["completion", "tcl"]) == 2
     assert "bash" in capsys.readouterr().err
-
-
-def test_the_advice_to_install_pytorch_is_not_printed():
-    """transformers gives it where torch is not installed, as for most people."""
-    code = """
-        import importlib.util, sys
-        find = importlib.util.find_spec
-        importlib.util.find_spec = lambda name, *rest: (
-            None if name == "torch" else find(name, *rest)
-        )
-        from dslo_jax import pairs, prompts
-        prompts.load_tokenizer(pairs.BUNDLED["demo"] / "clip")
-        assert "transformers" in sys.modules and "torch" not in sys.modules
-    """
-    finished = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
-    )
-    assert (finished.returncode, finished.stderr) == (0, "")
 
 
 def _function_of(script):

@@ -204,7 +204,10 @@ def test_settings_of_jax_and_the_system_change_nothing(checkpoint, photo, tmp_pa
     assert labels[0] == labels[1]
 
 
-def test_only_our_own_lines_are_printed_where_torch_is_not_installed(photo, tmp_path):
+def test_where_torch_is_not_installed_a_photo_is_segmented_without_advice(
+    photo, tmp_path
+):
+    """Nothing imports torch, and only our own lines are printed."""
     code = """
         import importlib.util
         import sys
@@ -212,10 +215,17 @@ def test_only_our_own_lines_are_printed_where_torch_is_not_installed(photo, tmp_
         importlib.util.find_spec = (
             lambda name, *more: None if name == "torch" else find(name, *more)
         )
+
+        class Absent:
+            def find_spec(self, name, *more):
+                if name == "torch":
+                    raise ModuleNotFoundError("No module named 'torch'", name=name)
+
+        sys.meta_path.insert(0, Absent())
         from dslo_jax import cli
         sys.exit(cli.main(sys.argv[1:]))
     """
-    options = ("--mode", "logits", "--short-side", 64, "--templates", "single")
+    options = ("--short-side", 64, "--affinity-size", 64, "--templates", "single")
     run = run_python(
         code,
         *("segment", photo, "--model", "demo", "--classes", "sky, sea", *options),
@@ -224,6 +234,8 @@ def test_only_our_own_lines_are_printed_where_torch_is_not_installed(photo, tmp_
     assert run.returncode == 0, run.stderr
     ours = ("[0/1] ", "  note: ")
     assert [line for line in run.stderr.splitlines() if not line.startswith(ours)] == []
+    with Image.open(tmp_path / "out" / "photo.png" / "labels.png") as labels:
+        assert labels.size == (70, 50)
 
 
 @pytest.mark.slow

@@ -46,7 +46,8 @@ def run(arguments: list[str], errors: Console) -> int:
         meant = did_you_mean(word, known)
         raise OptionError(
             "O03",
-            f"export {word!r}; {meant}{meant and ' '}expected one of {', '.join(known)}",
+            f"export {word!r}; {meant}{meant and ' '}expected one of "
+            f"{', '.join(known)}",
         )
     options = tyro.cli(Export, prog="dslo export", args=arguments)
     try:

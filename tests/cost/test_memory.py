@@ -61,10 +61,11 @@ def test_path(classes, patches, options, dtype):
         (21, 1024, jnp.float32, 1),
         (8, 4096, jnp.bfloat16, 1),
         (8, 1024, jnp.float32, 2),
-        (8, 1024, jnp.bfloat16, 2),
-        (40, 1024, jnp.float32, 1),
-        (40, 1024, jnp.float32, 2),
         (40, 1024, jnp.bfloat16, 1),
+        # Each of these pairs of facts is in a case above.
+        pytest.param(8, 1024, jnp.bfloat16, 2, marks=pytest.mark.slow),
+        pytest.param(40, 1024, jnp.float32, 1, marks=pytest.mark.slow),
+        pytest.param(40, 1024, jnp.float32, 2, marks=pytest.mark.slow),
     ],
 )
 def test_velocity(classes, patches, dtype, images):

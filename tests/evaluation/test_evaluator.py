@@ -318,7 +318,7 @@ def kill(folder, kills, seed):
 
 
 def test_a_few_kills_change_no_byte(tmp_path):
-    assert kill(tmp_path, 10, 0)["killed"] == 10
+    assert kill(tmp_path, 5, 0)["killed"] == 5
 
 
 @pytest.mark.slow

@@ -1,27 +1,20 @@
-"""Bad photos of every kind, conversions, names of results, and resamplers."""
+"""Bad photos of every kind, and conversions."""
 
 import errno
 import os
 import struct
 import zlib
-from pathlib import Path, PurePath
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
-from hypothesis.extra.numpy import arrays
 from pictures import encode, noise
 from PIL import Image, ImageCms
 
 from dslo_jax.errors import ImageError
 from dslo_jax.images import (
-    find_photos,
     read_photo,
-    resize_photo,
-    short_side_size,
 )
-from dslo_jax.images.finding import safe_name
 
 
 ORIENTATION = 0x0112
@@ -338,213 +331,3 @@ class TestArrays:
         message = refused(array, "I06")
         assert said in message
         assert "accepted: uint8" in message
-
-
-class TestFinding:
-    @pytest.fixture
-    def folder(self, tmp_path):
-        for name in ("10.jpg", "2.JPG", "a/1.png", "notes.txt", ".hidden.jpg"):
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_bytes(encode(noise(), "PNG"))
-        return tmp_path
-
-    def names(self, *args, **options):
-        return [photo.name for photo in find_photos(*args, **options)]
-
-    def test_folder_in_natural_order(self, folder):
-        assert self.names(folder) == ["2.JPG", "10.jpg"]
-        assert self.names([folder], recursive=True) == ["2.JPG", "10.jpg", "a/1.png"]
-
-    def test_named_file_needs_no_suffix(self, folder):
-        assert self.names(folder / "notes.txt") == ["notes.txt"]
-
-    def test_globs_mirror_the_path_below_their_fixed_part(self, folder):
-        assert self.names(f"{folder}/*") == ["2.JPG", "10.jpg"]
-        assert self.names(f"{folder}/*/*.png") == ["a/1.png"]
-
-    @pytest.mark.parametrize(
-        ("path", "said"),
-        [
-            ("1.jpg", r"there is no file .*did you mean '10.jpg'\?$"),
-            ("Cat.jpeg", r"there is no file .*\)$"),  # nothing is near
-            ("*.webp", r"nothing matches the pattern '.*\*.webp' \(from "),
-            ("*.txt", "no photo found"),
-        ],
-    )
-    def test_nothing_there(self, folder, path, said):
-        with pytest.raises(ImageError, match=rf"I01.*{said}"):
-            find_photos(folder / path)
-
-    def test_empty_folder_mentions_recursion(self, folder):
-        (folder / "a" / "1.png").rename(folder / "a" / "1.txt")
-        with pytest.raises(ImageError, match="use --recursive"):
-            find_photos(folder / "a")
-        with pytest.raises(ImageError, match="no photo found in an empty list"):
-            find_photos([])
-
-    def test_same_names_from_two_roots_stay_apart(self, tmp_path):
-        for root in ("x", "y", "z"):
-            (tmp_path / root).mkdir()
-            (tmp_path / root / "a.jpg").touch()
-        (tmp_path / "z" / "A~2.jpg").touch()
-        names = self.names([tmp_path / root for root in "xyz"])
-        assert names == ["a.jpg", "a~2.jpg", "a~3.jpg", "A~2~2.jpg"]
-
-    def test_a_file_reached_twice_is_listed_once(self, folder):
-        assert self.names([folder / "2.JPG", folder, f"{folder}/2*"]) == [
-            "2.JPG",
-            "10.jpg",
-        ]
-
-    def test_what_is_not_a_regular_file_is_skipped_with_a_reason(self, folder):
-        os.mkfifo(folder / "pipe.jpg")
-        (folder / "loop.jpg").symlink_to("loop.jpg")
-        (folder / "zero.jpg").symlink_to("/dev/zero")
-        (folder / "gone.jpg").symlink_to("nowhere")
-        (folder / "a" / "up").symlink_to("..")
-        (folder / "linked.jpg").symlink_to("10.jpg")
-        skipped = {}
-        names = self.names(
-            folder,
-            recursive=True,
-            on_skip=lambda path, reason: skipped.update({path.name: reason}),
-        )
-        assert names == ["2.JPG", "10.jpg", "a/1.png", "linked.jpg"]
-        assert skipped.keys() == {"pipe.jpg", "loop.jpg", "zero.jpg", "gone.jpg", "up"}
-        assert skipped["pipe.jpg"] == "a pipe"
-        assert skipped["zero.jpg"] == "a device"
-
-    def test_a_named_pipe_is_left_to_the_reader_to_refuse(self, folder):
-        os.mkfifo(folder / "pipe.jpg")
-        assert self.names(folder / "pipe.jpg") == ["pipe.jpg"]
-
-    @pytest.mark.parametrize(
-        ("path", "name"),
-        [
-            ("a/b.jpg", "a/b.jpg"),
-            ("../../etc/x.jpg", "_/_/etc/x.jpg"),
-            ("a\nb\x1b[31m.jpg", "a_b_[31m.jpg"),
-            ("\u202egpj.exe", "_gpj.exe"),
-            ("bad\udcff.jpg", "bad_.jpg"),
-            ('a:b*c?"<>|.jpg', "a_b_c_____.jpg"),
-            ("猫.jpg", "猫.jpg"),
-        ],
-    )
-    def test_safe_names(self, path, name):
-        assert safe_name(PurePath(path)) == name
-
-    def test_long_names_are_cut_and_stay_apart(self):
-        first, second = (
-            safe_name(PurePath("猫" * 80 + end)) for end in ("a.jpg", "b.jpg")
-        )
-        assert first != second
-        assert first.endswith(".jpg")
-        assert len(first.encode()) <= 200
-
-    @settings(max_examples=200, derandomize=True)
-    @given(st.text(min_size=1))
-    def test_safe_names_stay_below_any_folder(self, text):
-        name = safe_name(PurePath(text))
-        resolved = (Path("/out") / name).resolve()
-        assert resolved.is_relative_to("/out")
-        name.encode()
-
-
-def two_taps_by_hand(pixels, height, width):
-    old_height, old_width = pixels.shape[:2]
-    new = np.zeros((height, width, 3))
-    for i in range(height):
-        for j in range(width):
-            y = min(max((i + 0.5) * old_height / height - 0.5, 0), old_height - 1)
-            x = min(max((j + 0.5) * old_width / width - 0.5, 0), old_width - 1)
-            for row in range(old_height):
-                for column in range(old_width):
-                    weight = max(1 - abs(y - row), 0) * max(1 - abs(x - column), 0)
-                    new[i, j] += weight * pixels[row, column]
-    return new
-
-
-def area_by_hand(pixels, height, width):
-    """Mean over a grid fine enough that every cell is a whole number of its pixels."""
-    fine = pixels.repeat(height, axis=0).repeat(width, axis=1).astype(float)
-    old_height, old_width = pixels.shape[:2]
-    return fine.reshape(height, old_height, width, old_width, 3).mean(axis=(1, 3))
-
-
-class TestResizing:
-    @pytest.mark.parametrize("size", [(3, 4), (6, 5), (13, 17), (4, 16), (1, 1)])
-    @pytest.mark.parametrize(
-        ("method", "oracle"), [("bilinear", two_taps_by_hand), ("area", area_by_hand)]
-    )
-    def test_equals_the_definition(self, size, method, oracle):
-        resized = resize_photo(noise(), size, method=method)
-        expected = oracle(noise(), *size)
-        # Half a level of rounding, and float32 just beside a half.
-        assert np.abs(resized - expected).max() <= 0.5001
-
-    def test_opencv_golden_values(self):
-        """Results of ``cv2.resize`` 5.0.0 with ``INTER_AREA``, as constants."""
-        row = np.array([0, 100, 50, 255, 10, 30], np.uint8)
-        pixels = np.dstack([np.stack([row, 255 - row])] * 3)
-        area = resize_photo(pixels, (1, 4), method="area")
-        np.testing.assert_array_equal(area[0, :, 0], [128, 128, 128, 128])
-        area = resize_photo(pixels[:1].repeat(2, axis=0), (1, 4), method="area")
-        np.testing.assert_array_equal(area[0, :, 0], [33, 67, 173, 23])
-        area = resize_photo(pixels, (3, 9), method="area")
-        golden = [0, 50, 100, 50, 153, 255, 10, 20, 30]  # in fixed point
-        assert np.abs(area[0, :, 0].astype(int) - golden).max() <= 1
-
-    def test_pillow_box_is_not_an_area_mean(self):
-        image = Image.fromarray(noise(37, 53)).resize((20, 16), Image.Resampling.BOX)
-        area = resize_photo(noise(37, 53), (16, 20), method="area").astype(int)
-        assert np.abs(np.asarray(image) - area).max() > 20
-
-    def test_antialias_is_pillow(self):
-        expected = Image.fromarray(noise()).resize((5, 3), Image.Resampling.BILINEAR)
-        resized = resize_photo(noise(), (3, 5))
-        np.testing.assert_array_equal(resized, np.asarray(expected))
-
-    @settings(max_examples=60, deadline=None, derandomize=True)
-    @given(
-        arrays(np.uint8, st.tuples(*[st.integers(1, 9)] * 2, st.just(3))),
-        st.tuples(*[st.integers(1, 20)] * 2),
-        st.sampled_from(["antialias", "bilinear", "area"]),
-    )
-    def test_stays_within_the_range(self, pixels, size, method):
-        resized = resize_photo(pixels, size, method=method)
-        assert resized.shape == (*size, 3)
-        assert resized.min() >= pixels.min()
-        assert resized.max() <= pixels.max()
-
-    @pytest.mark.parametrize("method", ["antialias", "bilinear", "area"])
-    def test_constant_stays_constant(self, method):
-        for value in (0, 1, 127, 255):
-            pixels = np.full((7, 11, 3), value, np.uint8)
-            for size in ((3, 5), (20, 4), (50, 70)):
-                assert (resize_photo(pixels, size, method=method) == value).all()
-
-    def test_same_size_is_a_copy(self):
-        pixels = noise()
-        resized = resize_photo(pixels, (6, 8), method="area")
-        np.testing.assert_array_equal(resized, pixels)
-        assert not np.shares_memory(resized, pixels)
-
-    def test_misuse(self):
-        with pytest.raises(ValueError, match="size"):
-            resize_photo(noise(), (0, 5))
-        with pytest.raises(ValueError, match="1 or more"):
-            short_side_size((0, 5), 336, 16)
-
-    @pytest.mark.parametrize(
-        ("size", "short_side", "expected"),
-        [
-            ((375, 500), 336, (336, 448)),
-            ((500, 375), 336, (448, 336)),
-            ((333, 500), 336, (336, 496)),  # 504.5 px, floored to patches
-            ((1024, 2048), 560, (560, 1120)),
-            ((100, 5000), 336, (32, 2048)),  # the long side decides
-            ((1, 5000), 336, (16, 2048)),  # never below one patch
-        ],
-    )
-    def test_short_side_size(self, size, short_side, expected):
-        assert short_side_size(size, short_side, 16) == expected

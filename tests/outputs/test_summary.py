@@ -14,8 +14,8 @@ from PIL import Image
 
 import dslo_jax
 from dslo_jax import SegmenterConfig
+from dslo_jax.model_info import Checkpoint, ModelInfo
 from dslo_jax.outputs import SCHEMA, palette
-from dslo_jax.segmentation import Checkpoint, ModelInfo
 
 
 MODEL = ModelInfo(

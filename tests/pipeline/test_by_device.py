@@ -140,10 +140,10 @@ def waits(monkeypatch):
 def test_nothing_waits_between_pixels_and_labels(segmenter, photos, waits, mode):
     """Arrays go to the device where that is said; nothing comes from it."""
     config, classes = CONFIG.with_options(mode=mode), prompts.parse_classes(NAMES)
-    read = [read_photo(photo) for photo in photos]
+    read = [read_photo(photo) for photo in photos[:2]]
 
     def begin(clock):
-        batch = Batch(segmenter.networks, read, classes, size=4, clock=clock)
+        batch = Batch(segmenter.networks, read, classes, size=2, clock=clock)
         waits.count = 0
         batch.start(config)
         return batch
@@ -168,9 +168,9 @@ def test_results_of_a_batch_are_fetched_at_once(segmenter, photos, monkeypatch):
         return fetch(placement, tree)
 
     with by_device():
-        segmenter.batch(photos, NAMES, batch_size=3)
+        segmenter.batch(photos[:2], NAMES, batch_size=2)
         monkeypatch.setattr(Placement, "fetch", noted)
-        segmenter.batch(photos, NAMES, batch_size=3)
+        segmenter.batch(photos[:2], NAMES, batch_size=2)
     assert [count for count in fetched if count] == [max(fetched)]
 
 
@@ -229,15 +229,16 @@ class Late(Discrepancy):
 
 
 def test_what_the_first_attempt_cannot_solve_is_tried_again(segmenter, photos):
-    host = segmenter.batch(photos, NAMES, batch_size=1, discrepancy=Late())
+    host = segmenter.batch(photos, NAMES, batch_size=2, discrepancy=Late())
     with by_device(), watch() as calls:
-        device = segmenter.batch(photos, NAMES, batch_size=1, discrepancy=Late())
+        device = segmenter.batch(photos, NAMES, batch_size=2, discrepancy=Late())
     assert_same(host, device)
     attempts = [discrepancy.is_first for _, discrepancy in solver_calls(calls)]
     # Batches that were started before the first one was fetched are tried again, too.
+    batches = 2
     assert attempts[0]
-    assert attempts.count(False) == len(photos)
-    assert attempts.count(True) <= len(photos)
+    assert attempts.count(False) == batches
+    assert attempts.count(True) <= batches
 
 
 class BlindToWhite(ColourLogits):
@@ -255,7 +256,7 @@ def test_a_photo_that_fails_does_not_take_the_others_with_it(tokenizer, photos):
     segmenter = Segmenter(networks, CONFIG)
     photos[1][:] = 255
     with by_device():
-        first, second, third = segmenter.stream(photos, NAMES, batch_size=3)
+        first, second, third = segmenter.stream(photos, NAMES, batch_size=2)
     assert isinstance(second, FailedPhoto)
     assert second.error.code == "S01"
     assert_same(segmenter.batch(photos[::2], NAMES), [first, third])
@@ -285,7 +286,7 @@ def test_a_sweep_measures_the_same(segmenter, photos, oracles):
     rng = np.random.default_rng(0)
     samples = [
         Sample(str(i), read_photo(photo), rng.integers(0, 5, size).astype(np.uint8))
-        for i, (photo, size) in enumerate(zip(photos, SIZES, strict=True))
+        for i, (photo, size) in enumerate(zip(photos[:2], SIZES[:2], strict=True))
     ]
 
     def label():
@@ -295,7 +296,7 @@ def test_a_sweep_measures_the_same(segmenter, photos, oracles):
             samples,
             prompts.parse_classes(NAMES),
             cell,
-            size=4,
+            size=2,
             memory=Memory(),
         )
         return batch.labelled(CONFIG), batch.solved(CONFIG)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from dslo_jax import Segmenter, scenes
+from dslo_jax import Segmenter, SegmenterConfig, pairs, scenes
 from dslo_jax.logits import ClipOptions
 from dslo_jax.pipeline import programs
 from dslo_jax.pipeline.sequences import sequence_lengths
-from dslo_jax.prompts import parse_classes
+from dslo_jax.prompts import load_tokenizer, parse_classes
+from tests.pipeline.colours import colour_networks
 
 
 MOST = 12
@@ -33,16 +34,16 @@ def programs_by_stage():
 
 
 def _networks():
-    names = {"embed": "text", "features": "clip", "encode": "vae", "attend": "unet"}
+    names = {"embed": "text", "features": "features"}
+    names |= {"encode": "encode", "attend": "attend"}
     return [(key, programs.network_stage(*key)) for key in names.items()]
 
 
 @pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_sixty_photos_compile_few_programs(photos, batch_size):
-    # Networks of its own: no program is there from another test.
-    loaded = Segmenter.from_pretrained("demo", mode="velocity")
-    # Without a world, which has programs of its own for its notes.
-    segmenter = Segmenter(loaded.networks, loaded.config)
+    # Shapes decide what is compiled, so that networks which compile quickly will do.
+    tokenizer = load_tokenizer(pairs.BUNDLED["demo"] / "clip")
+    segmenter = Segmenter(colour_networks(tokenizer), SegmenterConfig())
     config = {"short_side": 64 + batch_size, "affinity_size": 64}
     before = programs_by_stage()
     segmenter.batch(photos, CLASSES, batch_size=batch_size, **config)

@@ -21,6 +21,7 @@ from tests.pipeline.conftest import CONFIG as USUAL
 
 CLASSES = ["sky", "sea", "house"]
 CONFIG = USUAL.with_options(mode="logits")  # the logits are all that differs
+PROXIES = ["proxyclip", pytest.param("cass", marks=pytest.mark.slow)]
 
 
 def write_dino(folder, *, like=None, heads=2, width=32):
@@ -53,7 +54,7 @@ def segmenter(checkpoint, dino):
     return Segmenter.from_pretrained(checkpoint, proxy=dino, config=CONFIG)
 
 
-@pytest.mark.parametrize("attention", ["proxyclip", "cass"])
+@pytest.mark.parametrize("attention", PROXIES)
 def test_a_batch_has_the_logits_of_single_photos(segmenter, make_photo, attention):
     """The photos have sequences of different lengths, of both networks."""
     photos = [make_photo(50, 75), make_photo(90, 40, 1), make_photo(64, 64, 2)]
@@ -68,7 +69,7 @@ def test_a_batch_has_the_logits_of_single_photos(segmenter, make_photo, attentio
     assert not np.array_equal(usual.discrepancy, together[0].discrepancy)
 
 
-@pytest.mark.parametrize("attention", ["proxyclip", "cass"])
+@pytest.mark.parametrize("attention", PROXIES)
 def test_windows_are_those_of_both_networks(segmenter, make_photo, attention):
     """The mean of the features of parts that are cut out of the photo."""
     photo, config = make_photo(64, 96), CONFIG.with_options(clip_attention=attention)

@@ -16,9 +16,9 @@ from dslo_jax.errors import (
     OptionError,
     SolverError,
 )
+from dslo_jax.model_info import Checkpoint
 from dslo_jax.pipeline import checks, programs
 from dslo_jax.pipeline.stages import watch
-from dslo_jax.segmentation import Checkpoint
 from dslo_jax.solvers import OptimalPath
 from dslo_jax.weights import open_weights
 from tests.pipeline.conftest import CONFIG
@@ -28,10 +28,8 @@ CLASSES = ["cat", ("sofa", "couch"), "wall", "floor", "lamp"]
 
 
 @pytest.mark.parametrize("mode", ["velocity", "path", "fused", "kl", "logits"])
-def test_every_mode_gives_a_label_to_every_pixel(checkpoint, make_photo, mode):
-    config = CONFIG.with_options(mode=mode)
-    segmenter = Segmenter.from_pretrained(checkpoint, config=config)
-    result = segmenter(make_photo(50, 75), CLASSES)
+def test_every_mode_gives_a_label_to_every_pixel(segmenter, make_photo, mode):
+    result = segmenter(make_photo(50, 75), CLASSES, mode=mode)
     assert result.labels.shape == (50, 75)
     assert result.labels.dtype == np.int32
     assert set(np.unique(result.labels)) <= set(range(5))
@@ -166,10 +164,8 @@ def test_class_order_only_permutes_the_labels(segmenter, make_photo):
     assert same.mean() >= 1 - straight.ties
 
 
-def test_without_early_rejection_every_class_is_solved(checkpoint, make_photo):
-    config = CONFIG.with_options(early_rejection=False)
-    segmenter = Segmenter.from_pretrained(checkpoint, config=config)
-    result = segmenter(make_photo(50, 75), CLASSES)
+def test_without_early_rejection_every_class_is_solved(segmenter, make_photo):
+    result = segmenter(make_photo(50, 75), CLASSES, early_rejection=False)
     assert not any(report.rejected for report in result.reports)
     assert all(result.num_steps)
 
@@ -193,13 +189,14 @@ def test_photo_smaller_or_narrower_than_the_grid(segmenter, make_photo, size):
 
 
 @pytest.mark.parametrize("upsampling", ["bilinear", "dense"])
-def test_other_upsampling(checkpoint, make_photo, upsampling):
-    config = CONFIG.with_options(upsampling=upsampling)
-    segmenter = Segmenter.from_pretrained(checkpoint, config=config)
-    assert segmenter(make_photo(33, 47), CLASSES).labels.shape == (33, 47)
+def test_other_upsampling(segmenter, make_photo, upsampling):
+    result = segmenter(make_photo(33, 47), CLASSES, upsampling=upsampling)
+    assert result.labels.shape == (33, 47)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)]
+)
 def test_half_precision_networks(checkpoint, make_photo, segmenter, precision):
     half = Segmenter.from_pretrained(checkpoint, config=CONFIG, dtype=precision)
     networks = half.networks
@@ -345,12 +342,12 @@ def test_non_finite_logits_never_reach_the_labels(checkpoint, make_photo):
         broken(make_photo(64, 64), CLASSES)
 
 
-@pytest.mark.parametrize("mode", ["velocity", "path"])
-def test_non_finite_affinity_never_reaches_the_labels(checkpoint, make_photo, mode):
+def test_non_finite_affinity_never_reaches_the_labels(checkpoint, make_photo):
     broken = Segmenter.from_pretrained(checkpoint, config=CONFIG)
     spoil(broken.networks.affinity(broken.config.affinity))
-    with pytest.raises(SolverError, match=r"S03.*NaN or infinite.*float32"):
-        broken(make_photo(64, 64), CLASSES, mode=mode)
+    for mode in ("velocity", "path"):
+        with pytest.raises(SolverError, match=r"S03.*NaN or infinite.*float32"):
+            broken(make_photo(64, 64), CLASSES, mode=mode)
 
 
 def test_unknown_pair_lists_the_known_ones():

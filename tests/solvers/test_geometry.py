@@ -1,5 +1,6 @@
 """Costs that are given as a geometry, as OTT-JAX has them."""
 
+import functools
 import types
 
 import jax
@@ -77,7 +78,7 @@ def test_potentials_go_both_ways():
     """A solver that begins with the solution of the other one needs no more steps."""
     a, b = marginals()
     given = geometry.Geometry(cost_matrix=dense_cost(), epsilon=0.02)
-    options = {"target": b, "max_steps": 2000, "tolerance": 1e-4}
+    options = {"target": b, "max_steps": 2000, "tolerance": 1e-4, "domain": "kernel"}
     cold = solvers.sinkhorn(a[None], given, **options)
     theirs = solve_by_ott(given, a, b)
     warm = solvers.sinkhorn(a[None], given, initial=theirs.g, **options)
@@ -94,10 +95,9 @@ def test_potentials_of_a_target_with_zeros_can_be_begun_with():
     a, b = marginals()
     b = b.at[3].set(0)
     given = geometry.Geometry(cost_matrix=dense_cost(), epsilon=EPSILON)
-    first = solvers.sinkhorn(a[None], given, target=b)
-    again = solvers.sinkhorn(
-        a[None], given, target=b, initial=first.column_potential[0]
-    )
+    solve = functools.partial(solvers.sinkhorn, target=b, domain="kernel")
+    first = solve(a[None], given)
+    again = solve(a[None], given, initial=first.column_potential[0])
     assert bool(again.converged[0])
     plans = [
         plan(found.row_potential[0], found.column_potential[0], dense_cost(), EPSILON)
@@ -114,7 +114,8 @@ def test_gradients_are_those_of_ott():
 
     def ours(a, cost):
         given = geometry.Geometry(cost_matrix=cost, epsilon=EPSILON)
-        found = solvers.sinkhorn(a[None], given, target=b, max_steps=200, tolerance=0.0)
+        options = {"max_steps": 200, "tolerance": 0.0, "domain": "kernel"}
+        found = solvers.sinkhorn(a[None], given, target=b, **options)
         return found.row_potential[0] @ a + found.column_potential[0] @ b
 
     def theirs(a, cost):
@@ -135,9 +136,9 @@ def test_an_object_that_looks_like_a_geometry_and_one_under_jit():
     a, b = marginals()
     given = geometry.Geometry(cost_matrix=dense_cost(), epsilon=EPSILON)
     alike = types.SimpleNamespace(cost_matrix=dense_cost(), epsilon=EPSILON)
-    solve = jax.jit(lambda geom: solvers.sinkhorn(a[None], geom, target=b))
-    expected = solvers.sinkhorn(a[None], dense_cost(), target=b, epsilon=EPSILON)
-    for found in (solve(given), solvers.sinkhorn(a[None], alike, target=b)):
+    solve = functools.partial(solvers.sinkhorn, a[None], target=b, domain="kernel")
+    expected = solve(dense_cost(), epsilon=EPSILON)
+    for found in (jax.jit(solve)(given), solve(alike)):
         np.testing.assert_allclose(
             found.column_potential, expected.column_potential, atol=1e-6
         )
@@ -148,7 +149,7 @@ def test_a_cost_that_is_not_finite_is_a_reason():
     given = geometry.Geometry(
         cost_matrix=dense_cost().at[2, 3].set(jnp.nan), epsilon=EPSILON
     )
-    found = solvers.sinkhorn(a[None], given, target=b)
+    found = solvers.sinkhorn(a[None], given, target=b, domain="kernel")
     assert solvers.Reason(int(found.reason[0])).name == "AFFINITY_NOT_FINITE"
 
 

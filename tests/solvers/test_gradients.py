@@ -63,9 +63,9 @@ def assert_gradient(function, *arguments, step=1e-6, rtol=1e-6):
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        {"domain": "kernel"},
         pytest.param({"support": 16}, marks=pytest.mark.slow),
-        {"pairs": 16},
+        {"pairs": 16, "domain": "kernel"},
         {"domain": "log"},
         pytest.param({"tolerance": 0.0, "max_steps": 1}, marks=pytest.mark.slow),
         pytest.param({"tolerance": 0.0, "max_steps": 7}, marks=pytest.mark.slow),
@@ -112,7 +112,8 @@ def test_unusable_classes_have_gradient_zero(scene):
     source = source.at[0].set(0).at[1, 3].set(jnp.nan)
 
     def function(source, affinity):
-        return PATCHES * jnp.sum(WEIGHTS * optimal_path(source, affinity).path)
+        path = optimal_path(source, affinity, domain="kernel").path
+        return PATCHES * jnp.sum(WEIGHTS * path)
 
     _, gradients_of = in_a_hurry(function, 2)
     gradients = gradients_of(source, affinity)
@@ -125,23 +126,25 @@ SOLVERS = {
     "velocity": lambda source, affinity: maximum_velocity(source, affinity).velocity,
     "balancing": lambda _, affinity: doubly_stochastic(affinity).column_scaling,
 }
+FORWARD = {
+    "jvp": lambda f, x: jax.jvp(f, (x,), (x,)),
+    "jit jvp": lambda f, x: jax.jit(lambda x: jax.jvp(f, (x,), (x,)))(x),
+    "jvp jit": lambda f, x: jax.jvp(jax.jit(f), (x,), (x,)),
+    "jacfwd": lambda f, x: jax.jacfwd(f)(x),
+    "jit jacfwd": lambda f, x: jax.jit(jax.jacfwd(f))(x),
+    "linearize": lambda f, x: jax.linearize(f, x)[1](x),
+    "hessian": lambda f, x: jax.hessian(lambda x: f(x).sum())(x),
+}
 
 
-@pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS.keys())
+# All solvers are refused by their loop: one of them is derived in every way.
 @pytest.mark.parametrize(
-    "derive",
-    [
-        lambda f, x: jax.jvp(f, (x,), (x,)),
-        lambda f, x: jax.jit(lambda x: jax.jvp(f, (x,), (x,)))(x),
-        lambda f, x: jax.jvp(jax.jit(f), (x,), (x,)),
-        lambda f, x: jax.jacfwd(f)(x),
-        lambda f, x: jax.jit(jax.jacfwd(f))(x),
-        lambda f, x: jax.linearize(f, x)[1](x),
-        lambda f, x: jax.hessian(lambda x: f(x).sum())(x),
-    ],
-    ids=["jvp", "jit jvp", "jvp jit", "jacfwd", "jit jacfwd", "linearize", "hessian"],
+    ("name", "way"),
+    [(name, "jit jvp") for name in SOLVERS]
+    + [("balancing", way) for way in FORWARD if way != "jit jvp"],
 )
-def test_forward_mode_is_refused(solve, derive):
+def test_forward_mode_is_refused(name, way):
+    solve, derive = SOLVERS[name], FORWARD[way]
     source, affinity = map(jnp.asarray, oracles.scene(8, 2))
     with pytest.raises(NotImplementedError, match=r"no forward mode .* use jax\.grad"):
         derive(functools.partial(solve, source), affinity)
@@ -170,9 +173,8 @@ def test_potentials(scene):
     target = jnp.asarray(np.random.default_rng(0).dirichlet(np.ones(PATCHES)))
 
     def function(source, cost, target, epsilon):
-        found = sinkhorn(
-            source, cost, target=target, epsilon=epsilon, tolerance=0.0, max_steps=8
-        )
+        options = {"tolerance": 0.0, "max_steps": 8, "domain": "kernel"}
+        found = sinkhorn(source, cost, target=target, epsilon=epsilon, **options)
         rows = jnp.where(source > 0, found.row_potential, 0)
         return jnp.sum(WEIGHTS * (rows + found.column_potential))
 

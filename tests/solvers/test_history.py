@@ -1,5 +1,7 @@
 """The error after every step, against runs of so many steps."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,12 +20,14 @@ def problem(classes=CLASSES):
     return jnp.asarray(source, jnp.float32), jnp.asarray(affinity, jnp.float32)
 
 
-@pytest.mark.parametrize("solve", [optimal_path, sinkhorn])
-@pytest.mark.parametrize("domain", ["kernel", "log"])
+@pytest.mark.parametrize(
+    ("solve", "domain"), [(optimal_path, "kernel"), (sinkhorn, "log")]
+)
 def test_scalings(solve, domain):
     source, cost = problem()
     source = source.at[1].set(0)
     options = {"tolerance": 0.0, "domain": domain}
+    solve = jax.jit(solve, static_argnames=(*options, "max_steps", "record"))
     found = solve(source, cost, max_steps=4, record=True, **options)
     assert found.history.shape == (4, CLASSES)
     for steps in (1, 2, 4):
@@ -52,9 +56,8 @@ def test_a_class_that_is_done_writes_no_more():
 def test_velocity(classes):
     """The share of the patches that have not arrived; few and many classes."""
     source, affinity = problem(classes)
-    found = jax.device_get(
-        maximum_velocity(source, affinity, max_steps=40, record=True)
-    )
+    velocity = functools.partial(maximum_velocity, max_steps=40, record=True)
+    found = jax.device_get(jax.jit(velocity)(source, affinity))
     assert found.history.shape == (40, classes)
     for c, steps in enumerate(found.num_steps.tolist()):
         for step in range(steps):

@@ -7,6 +7,7 @@ import pytest
 
 from dslo_jax.bench.truth import true_propagation
 from dslo_jax.solvers import LabelPropagation, Reason
+from solvers.jitted import solve
 
 
 CLASSES, PATCHES = 3, 40
@@ -17,10 +18,6 @@ def problem(seed=0):
     source = rng.random((CLASSES, PATCHES)) * (rng.random((CLASSES, PATCHES)) > 0.7)
     affinity = rng.exponential(size=(PATCHES, PATCHES)) ** 3
     return source.astype(np.float32), affinity.astype(np.float32)
-
-
-def solve(solver, source, affinity):
-    return solver.solve(jnp.asarray(source), jnp.asarray(affinity))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.9, 0.99])
@@ -84,7 +81,7 @@ def test_the_gradient_is_that_of_the_closed_form(x64):
         return jnp.sum(weights * 0.4 * jnp.linalg.solve(system.T, start.T).T)
 
     np.testing.assert_allclose(
-        jax.grad(loss)(jnp.asarray(affinity)),
+        jax.jit(jax.grad(loss))(jnp.asarray(affinity)),
         jax.grad(exact)(affinity),
         rtol=1e-7,
         atol=1e-12,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dslo_jax.solvers import DISCREPANCIES, Reason
-from solvers import oracles
+from solvers import jitted, oracles
 
 
 PATCHES, CLASSES = 16, 4
@@ -24,14 +24,9 @@ def problem(seed=0):
     return tuple(array.astype(np.float32) for array in arrays)
 
 
-@functools.cache
-def compiled(name):
-    return jax.jit(DISCREPANCIES[name]().solve)
-
-
 def solve(name, source, affinity):
     arrays = jnp.asarray(source), jnp.asarray(affinity)
-    return jax.device_get(compiled(name)(*arrays))
+    return jax.device_get(jitted.solve(DISCREPANCIES[name](), *arrays))
 
 
 def assert_same(actual, expected, atol=2e-5):
@@ -83,25 +78,19 @@ def images_at_once(name):
         assert together.reason[i].tolist() == alone.reason.tolist()
 
 
-def without_a_compiler(name):
-    source, affinity = problem()
-    eager = DISCREPANCIES[name]().solve(jnp.asarray(source), jnp.asarray(affinity))
-    expected = solve(name, source, affinity)
-    assert_same(eager.value, expected.value)
-    np.testing.assert_array_equal(eager.reason, expected.reason)
-
-
-def numpy_in_float64(name):
+def numpy_in_float64_without_a_compiler(name):
     """No warning, and float32 as for all that computes in float32."""
     source, affinity = (array.astype(np.float64) for array in problem())
     solution = DISCREPANCIES[name]().solve(source, affinity)
+    expected = solve(name, *problem())
     assert solution.value.dtype == jnp.float32
-    assert_same(solution.value, solve(name, *problem()).value)
+    assert_same(solution.value, expected.value)
+    np.testing.assert_array_equal(solution.reason, expected.reason)
 
 
 def narrow_arrays(name):
     source, affinity = (jnp.asarray(array, jnp.bfloat16) for array in problem())
-    solution = compiled(name)(source, affinity)
+    solution = jitted.solve(DISCREPANCIES[name](), source, affinity)
     assert solution.value.dtype == jnp.float32
     assert solution.error.dtype == jnp.float32
     wide = (array.astype(jnp.float32) for array in (source, affinity))
@@ -132,13 +121,22 @@ def gradient_is_finite(name):
 
 PROPERTIES = (
     *(order_of_classes, order_of_patches, class_given_twice, padding_with_a_class),
-    *(images_at_once, without_a_compiler, numpy_in_float64, narrow_arrays),
+    *(images_at_once, numpy_in_float64_without_a_compiler, narrow_arrays),
     *(affinity_left_out, gradient_is_finite),
 )
 
 
-@pytest.mark.parametrize("name", DISCREPANCIES)
-@pytest.mark.parametrize("holds", PROPERTIES, ids=lambda holds: holds.__name__)
+def _property(name, holds):
+    """The parts of the default Fused have the long ones of these properties too."""
+    long = (numpy_in_float64_without_a_compiler, gradient_is_finite)
+    marks = [pytest.mark.slow] * (name == "fused" and holds in long)
+    return pytest.param(name, holds, id=f"{holds.__name__}-{name}", marks=marks)
+
+
+@pytest.mark.parametrize(
+    ("name", "holds"),
+    [_property(name, holds) for holds in PROPERTIES for name in DISCREPANCIES],
+)
 def test_property(name, holds):
     holds(name)
 

@@ -27,9 +27,9 @@ def fuzz(folder: Path, count: int, seed: int) -> dict[str, int]:
 
 
 def test_damaged_files_are_refused_or_read(tmp_path):
-    outcomes = fuzz(tmp_path, count=3000, seed=0)
+    outcomes = fuzz(tmp_path, count=1500, seed=0)
     assert outcomes.keys() >= {"read", "as torch", "W04", "W05"}
-    assert min(outcomes.values()) > 50
+    assert min(outcomes.values()) > 25
 
 
 @pytest.mark.slow

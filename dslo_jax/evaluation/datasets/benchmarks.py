@@ -90,9 +90,7 @@ _VOC = Layout(
     split="val",
     num_photos=1449,
     photos="JPEGImages",
-    photo_suffix=".jpg",
     label_folders=("SegmentationClass", "SegmentationClassAug"),
-    label_suffix=".png",
     split_file="ImageSets/Segmentation/val.txt",
 )
 _CONTEXT = Layout(
@@ -100,9 +98,7 @@ _CONTEXT = Layout(
     split="val",
     num_photos=5105,
     photos="JPEGImages",
-    photo_suffix=".jpg",
     label_folders=("SegmentationClassContext",),
-    label_suffix=".png",
     split_file="ImageSets/SegmentationContext/val.txt",
     published="trainval_merged.json",
 )
@@ -111,7 +107,6 @@ _COCO_OBJECT = Layout(
     split="val2017",
     num_photos=5000,
     photos="images/val2017",
-    photo_suffix=".jpg",
     label_folders=("annotations/val2017",),
     label_suffix="_instanceTrainIds.png",
     published="annotations/val2017/{name}.png",
@@ -132,9 +127,7 @@ _ADE20K = Layout(
     split="validation",
     num_photos=2000,
     photos="images/validation",
-    photo_suffix=".jpg",
     label_folders=("annotations/validation",),
-    label_suffix=".png",
 )
 _LOVEDA = Layout(
     home="loveDA",
@@ -143,7 +136,6 @@ _LOVEDA = Layout(
     photos="img_dir/val",
     photo_suffix=".png",
     label_folders=("ann_dir/val",),
-    label_suffix=".png",
 )
 
 _ROWS = (

@@ -21,8 +21,8 @@ class Layout:
         split: Name of the part that is measured.
         num_photos: How many photos the published split has.
         photos: Folder of the photos.
-        photo_suffix: What follows the name of a sample in that of its photo.
         label_folders: Folders that labels may come from; the first unless chosen.
+        photo_suffix: What follows the name of a sample in that of its photo.
         label_suffix: What follows the name of a sample in that of its labels.
         split_file: Text with one name a line; None where every photo counts.
         published: What the labels are converted from, with ``{name}`` for the name of
@@ -33,9 +33,9 @@ class Layout:
     split: str
     num_photos: int
     photos: str
-    photo_suffix: str
     label_folders: tuple[str, ...]
-    label_suffix: str
+    photo_suffix: str = ".jpg"
+    label_suffix: str = ".png"
     split_file: str | None = None
     published: str | None = None
 
