@@ -4,6 +4,7 @@ import errno
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
