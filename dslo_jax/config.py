@@ -136,7 +136,8 @@ class SegmenterConfig:
         try:
             text = read_text(path)
             values = tomllib.loads(text)
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        # Besides what is no TOML: a number of too many digits, and brackets too deep.
+        except (OSError, ValueError, RecursionError) as error:
             raise OptionError("O04", f"cannot read {path}: {error}") from error
         for name in values:
             if name not in base.flat:

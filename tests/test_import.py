@@ -62,8 +62,8 @@ MAY_IMPORT = {
     "ray_data": "errors outputs prompts segmenter stream",
     "": "config errors ops own_logits points segmentation segmenter solvers stream",
     "bench": (
-        "attention config cost errors images logits models ops pairs pipeline prompts "
-        "scenes segmenter solvers stream tuning weights work"
+        "attention config cost errors files images logits models ops pairs pipeline "
+        "prompts scenes segmenter solvers stream tuning weights work"
     ),
     "runs": "errors files images outputs prompts segmentation segmenter stream threads",
     "evaluation.metrics": "",
@@ -84,8 +84,8 @@ MAY_IMPORT = {
         "segmenter"
     ),
     "serve": (
-        "config devices errors images kept options outputs pipeline points prompts "
-        "scenes segmentation segmenter"
+        "config devices errors files images kept options outputs pipeline points "
+        "prompts scenes segmentation segmenter"
     ),
     "demo": (
         "attention config empty_prompt errors evaluation.datasets evaluation.metrics "

@@ -121,6 +121,13 @@ class PhotoRun:
         journal = Journal(
             path, self.header, remedy=remedy, is_result=lambda record: "done" in record
         )
+        for (_, name), record in journal.records.items():
+            if not _is_sound(record):
+                raise OptionError(
+                    "O04",
+                    f"{path} is damaged: it notes {record!r:.100} of the photo "
+                    f"{name!r:.100}; {remedy}",
+                )
         for place in self.found:
             record = _record(journal, place)
             if "done" in record and not self._is_result(place, record):
@@ -278,7 +285,9 @@ class PhotoRun:
             _outcome(name, record.get("file", {}).get("path"), record)
             for (kind, name), record in journal.records.items()
             if kind == PHOTO and name not in asked
-            if "error" in record or all((self.out / name / f).is_file() for f in files)
+            # A name may be no name of a file here; ``Path.is_file`` would raise.
+            if "error" in record
+            or all(os.path.isfile(self.out / name / file) for file in files)
         ]
 
     def _report(self, journal: Journal, status: str) -> None:
@@ -317,6 +326,16 @@ def _outcome(name: str, source: str | None, record: Record) -> Record:
 
 def _record(journal: Journal, place: FoundPhoto) -> Record:
     return journal.records.get((PHOTO, place.name), {})
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether a record has the form that ``_noted`` gives it."""
+    file = record.get("file", {"path": ""})
+    return (
+        isinstance(file, dict)
+        and isinstance(file.get("path"), str)
+        and isinstance(record.get("error", ""), str)
+    )
 
 
 def _noted(event: Event, file: Record) -> Record:

@@ -1,0 +1,100 @@
+"""A million damaged inputs for all readers of the package; see ``tests/fuzz``.
+
+    python benchmarks/fuzz.py --save fuzz                      # a million
+    python benchmarks/fuzz.py --save fuzz --targets photos     # again, in the same file
+    python benchmarks/fuzz.py --inputs 10000                   # of each, nothing saved
+
+Every target is a process of its own. One that crashes, finds a fault, or does what no
+reader may do, ends this script with 1.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from harness import RESULTS, read, save
+
+from dslo_jax.bench.machine import describe_machine
+
+
+ROOT = Path(__file__).parents[1]
+# Quick readers, and those that read what strangers send, get more of the million.
+INPUTS = {
+    "photos": 250_000,
+    "masks": 100_000,
+    "archives": 40_000,
+    "weights": 120_000,
+    "class_lists": 250_000,
+    "configs": 120_000,
+    "journals": 80_000,
+    "results": 10_000,
+    "measurements": 10_000,
+    "requests": 20_000,
+}
+
+
+def main() -> int:
+    """Run the targets and write their figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--targets", nargs="+", choices=INPUTS, default=list(INPUTS))
+    parser.add_argument("--inputs", type=int, help="of each target (default: a million)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="targets at once")
+    parser.add_argument("--folder", help="where inputs are written; best in memory")
+    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
+    options = parser.parse_args()
+    rows: dict[str, dict[str, Any]] = {}
+    if options.save and (RESULTS / f"{options.save}.json").exists():
+        rows = {row["target"]: row for row in read(options.save)["rows"]}
+    result = {"schema": "dslo.bench.fuzz.v1", "machine": describe_machine()}
+    with ThreadPoolExecutor(options.jobs) as pool:
+        runs = [pool.submit(fuzz, name, options) for name in options.targets]
+        for run in as_completed(runs):
+            row = run.result()
+            rows[row["target"]] = row
+            print(words_of(row), flush=True)
+            if options.save:
+                ordered = [rows[each] for each in INPUTS if each in rows]
+                save(options.save, result | {"rows": ordered})
+    return int(not all(is_sound(rows[name]) for name in options.targets))
+
+
+def fuzz(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of one target."""
+    inputs = options.inputs or INPUTS[name]
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        command = [sys.executable, "-m", "fuzz", name, f"--inputs={inputs}"]
+        command += [f"--seed={options.seed}", f"--folder={folder}"]
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        done = subprocess.run(
+            command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        numbers = list(Path(folder).glob("*/*/number"))
+        if done.returncode != 0:
+            at = numbers[0].read_text().strip() if numbers else "the start"
+            raise RuntimeError(f"{name}: ended with {done.returncode} at input {at}")
+    (row,) = json.loads(done.stdout)
+    return row
+
+
+def is_sound(row: dict[str, Any]) -> bool:
+    """Whether a target found nothing wrong."""
+    wrong = row["faults"] or row["events"] or row["written"]
+    return not wrong and all(row["mended"].values())
+
+
+def words_of(row: dict[str, Any]) -> str:
+    """The figures of a target in words."""
+    told = "sound" if is_sound(row) else json.dumps(row, indent=1)
+    return f"{row['target']}: {row['inputs']} inputs, {row['seconds']} s: {told}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
