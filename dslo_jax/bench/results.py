@@ -98,7 +98,13 @@ def read_result(path: Path) -> ResultFile:
     for number, row in enumerate(rows, start=1):
         try:
             found = dict(_entries(SCHEMAS[schema], row, machine))
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            OverflowError,
+        ) as error:
             raise _error(path, f"is damaged: row {number}: {error!r}") from error
         if known := entries.keys() & found.keys():
             raise _error(path, f"has two rows of {words_of(known.pop())}")

@@ -135,8 +135,7 @@ def _read_line(line: bytes, where: str, *, is_header: bool) -> Any:
 
 def _are_records(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(each, list)
-        and list(map(type, each)) == [str, str, dict]
+        isinstance(each, list) and list(map(type, each)) == [str, str, dict]
         for each in value
     )
 

@@ -78,8 +78,8 @@ class Bodies:
         """Read a body that is JSON.
 
         Raises:
-            RequestError: It is not JSON, as ``parse_json`` reads it (``V02``); and as for
-                ``read``.
+            RequestError: It is not JSON, as ``parse_json`` reads it (``V02``); and as
+                for ``read``.
             ClientLeft: The client has gone.
         """
         content = await self.read(scope, receive, most_bytes)

@@ -9,12 +9,14 @@ from dslo_jax.prompts import read_class_file, split_classes
 from fuzz.target import Base, Target
 
 
-TEXT = "# things\nwall\nsofa|couch\n\"table, wooden\"\n\nsky\n"
+TEXT = '# things\nwall\nsofa|couch\n"table, wooden"\n\nsky\n'
 TOKENS = (
-    *(b",", b";", b"|", b"\t", b'"', b'""', b"\r\n", b"\r", b"\n", b":", b"#", b"[", b"{"),
+    *(b",", b";", b"|", b"\t", b'"', b'""', b"\r\n"),
+    *(b"\r", b"\n", b":", b"#", b"[", b"{"),
     *(b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\xff\xfe\0\0", b"\0", b"\x1b[31m"),
     *(b"0: ", b"1 ", b"id,name\n", b"name\n", b"# label:color_rgb:parts:actions\n"),
-    *(b"background", b"n01440764 ", b"\xe2\x80\x9c", b"\xed\xa0\x80", b"\xc2\xa0", b"- "),
+    *(b"background", b"n01440764 ", b"\xe2\x80\x9c"),
+    *(b"\xed\xa0\x80", b"\xc2\xa0", b"- "),
     *("\u2028".encode(), "\u0661".encode(), b"true", b"null", b"\\ud800", b"\\u0000"),
 )  # fmt: skip
 

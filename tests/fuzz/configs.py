@@ -7,11 +7,13 @@ from fuzz.target import Base, Found, Target
 
 
 TOKENS = (
-    *(b"[", b"]", b"[[", b"{", b"}", b"=", b".", b",", b'"', b'"""', b"'''", b"\n", b"#"),
+    *(b"[", b"]", b"[[", b"{", b"}", b"=", b"."),
+    *(b",", b'"', b'"""', b"'''", b"\n", b"#"),
     *(b"inf", b"nan", b"-inf", b"true", b"1e400", b"0x7fffffffffffffffff", b"9" * 5000),
     *(b"1979-05-27T07:32:00Z", b"07:32:00", b"[" * 2000, b"a = {" * 500, b"a." * 2000),
     *(b"mode = ", b"threshold = ", b"epsilon = ", b"affinity_size = ", b"templates = "),
-    *(b"affinity_layers = ", b'"up0" = 0.5', b"[solver]\n", b"\xef\xbb\xbf", b"\xff\xfe"),
+    *(b"affinity_layers = ", b'"up0" = 0.5'),
+    *(b"[solver]\n", b"\xef\xbb\xbf", b"\xff\xfe"),
     *(b"\\ud800", b"\\U0010ffff", b"\\u0000", b"\0", b"\x1b", b"__class__ = ", b"''"),
 )  # fmt: skip
 

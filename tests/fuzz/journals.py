@@ -24,7 +24,8 @@ RECORDS = (
     [[PHOTO, "gone.png", {"done": True, "file": {"path": "/x/gone.png"}}]],
 )
 TOKENS = (
-    *(b"\n", b" ", b"\r\n", b"[", b"]", b"{", b"}", b'"done":true', b'"error":""', b"null"),
+    *(b"\n", b" ", b"\r\n", b"[", b"]", b"{", b"}"),
+    *(b'"done":true', b'"error":""', b"null"),
     *(b'"file":{"path":1}', b'"file":[]', b'"photo"', b'"a.png"', b"00000000 ", b"\0"),
     *(b'"../../../x"', b"NaN", b"\xff\xfe", b'"shard":"0/2"', b"[" * 2000, b"9" * 5000),
 )  # fmt: skip
@@ -46,7 +47,12 @@ def read(content: bytes, folder: Path) -> None:
     out = folder / "out"
     (out / "journal.jsonl").write_bytes(content)
     run = PhotoRun(
-        found, out, parse_classes(["sky", "sea"]), HEADER, write=("labels",), batch_size=2
+        found,
+        out,
+        parse_classes(["sky", "sea"]),
+        HEADER,
+        write=("labels",),
+        batch_size=2,
     )
     journal = run.open_journal()
     done = run.done(journal)
@@ -76,7 +82,9 @@ def as_lines(content: bytes) -> bytes:
 def bases() -> dict[str, Base]:
     """A journal as it is, and two whose lines get checksums when they are damaged."""
     values = [HEADER, *RECORDS]
-    lines = b"\n".join(json.dumps(each, separators=(",", ":")).encode() for each in values)
+    lines = b"\n".join(
+        json.dumps(each, separators=(",", ":")).encode() for each in values
+    )
     return {
         "as it is": Base(sealed(lines)),
         "sums mended": Base(lines, sealed),

@@ -13,7 +13,13 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 FILES = ("solvers", "stages", "pipeline-full", "compile-v5e")
 ROWS = 12  # of each file; more would only take longer
 TOKENS = (b'"schema":"dslo.bench.stages.v2"', b"NaN", b"Infinity", b"[" * 2000, b"null")
-TOKENS += (b'"samples_s":[]', b'"rows":{}', b'"failed":null', b"\xef\xbb\xbf", b"9" * 5000)
+TOKENS += (
+    b'"samples_s":[]',
+    b'"rows":{}',
+    b'"failed":null',
+    b"\xef\xbb\xbf",
+    b"9" * 5000,
+)
 
 
 def short(name: str) -> bytes:

@@ -163,7 +163,9 @@ def _other_value(value: Any, rng: random.Random) -> Any:
     if isinstance(value, int | float):
         return rng.choice((-value, value + 1, value - 1, value * 1e10, str(value)))
     if isinstance(value, str):
-        return rng.choice((value + rng.choice(TEXTS), value[: len(value) // 2], [value]))
+        return rng.choice(
+            (value + rng.choice(TEXTS), value[: len(value) // 2], [value])
+        )
     if isinstance(value, list):
         return rng.choice((value[:-1], value * 2, value[::-1], {"0": value}))
     return rng.choice(([value], list(value), list(value.values())))

@@ -13,14 +13,19 @@ from fuzz.target import Base
 
 HEIGHT, WIDTH = 12, 16
 TOKENS = (
-    *(b"\xff\xd8\xff\xe1", b"\xff\xda", b"\xff\xc2", b"\xff\xc4", b"\xff\xd9", b"\xff\xee"),
+    *(b"\xff\xd8\xff\xe1", b"\xff\xda", b"\xff\xc2"),
+    *(b"\xff\xc4", b"\xff\xd9", b"\xff\xee"),
     *(b"Exif\0\0II*\0", b"Exif\0\0MM\0*", b"ICC_PROFILE\0\1\1", b"Adobe\0d", b"MPF\0"),
     *(b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"acTL", b"fcTL", b"fdAT", b"eXIf", b"iCCP"),
-    *(b"zTXt", b"iTXt", b"IEND", b"gAMA", b"sRGB", b"\0\0\0\0IDAT", b"\xff\xff\xff\xffIDAT"),
-    *(b"RIFF", b"WEBPVP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"EXIF", b"ICCP"),
+    *(b"zTXt", b"iTXt", b"IEND", b"gAMA", b"sRGB"),
+    *(b"\0\0\0\0IDAT", b"\xff\xff\xff\xffIDAT"),
+    *(b"RIFF", b"WEBPVP8X", b"VP8 ", b"VP8L"),
+    *(b"ALPH", b"ANIM", b"ANMF", b"EXIF", b"ICCP"),
     *(b"GIF89a", b"!\xf9\x04", b",\0\0\0\0", b"!\xff\x0bNETSCAPE2.0", b"BM", b"II*\0"),
-    *(b"ftypavif", b"ftypheic", b"meta", b"iprp", b"ipco", b"ispe", b"colrprof", b"infe"),
-    *(b"jP  \r\n\x87\n", b"jp2c", b"\xff\x4f\xff\x51", b"\xff\x52", b"\xff\x90", b"P6 ", b"PF\n"),
+    *(b"ftypavif", b"ftypheic", b"meta", b"iprp"),
+    *(b"ipco", b"ispe", b"colrprof", b"infe"),
+    *(b"jP  \r\n\x87\n", b"jp2c", b"\xff\x4f\xff\x51"),
+    *(b"\xff\x52", b"\xff\x90", b"P6 ", b"PF\n"),
 )  # fmt: skip
 
 

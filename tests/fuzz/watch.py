@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-SECONDS = 20  # by the clock, for one input on a machine that has other work as well
+SECONDS = 60  # by the clock, for one input on a machine that has other work as well
 
 _REFUSED = ("exec", "compile", "subprocess.Popen", "pickle.find_class", "os.system")
 _REFUSED_ROOMS = ("socket.", "ctypes.", "urllib.", "os.exec", "os.spawn", "os.fork")
