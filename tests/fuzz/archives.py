@@ -8,7 +8,7 @@ from images.pictures import encode, noise
 
 from dslo_jax.errors import DsloError
 from dslo_jax.images import find_photos, read_name_list
-from fuzz.target import Base, Target
+from fuzz.target import Base, Found, Target
 
 
 MOST = 100_000  # pixels
@@ -77,4 +77,16 @@ def bases() -> dict[str, Base]:
     return {kind: Base(content) for kind, content in made.items()}
 
 
-TARGET = Target(bases(), read, TOKENS, prepare)
+def claims_much() -> list[Found]:
+    """A table whose first page claims 1 GB, as much as pyarrow then took."""
+    table = parquet()
+    if table is None:
+        return []
+    # The sizes of the page, 222 and 226 bytes, are written as twice themselves.
+    content = table.replace(b"\x15\xbc\x03\x15\xc4\x03", b"\x15\xbc\x03\x15" + GB, 1)
+    assert content != table
+    return [Found("a page of Parquet that claims a gigabyte", content, "I03")]
+
+
+GB = b"\x80\x80\x80\x80\x08"
+TARGET = Target(bases(), read, TOKENS, prepare, claims_much())
