@@ -113,6 +113,8 @@ def sum_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     total["seeds"] = [row["seed"] for row in rows]
     for key in ("inputs", "faults", "events", "written", "seconds", "cpu_seconds"):
         total[key] = functools.reduce(operator.add, (row[key] for row in rows))
+    for key in ("seconds", "cpu_seconds"):
+        total[key] = round(total[key], 1)
     for key in ("peak_bytes", "grown_bytes"):
         total[key] = max(row[key] for row in rows)
     total["slowest"] = max((row["slowest"] for row in rows), key=itemgetter("seconds"))

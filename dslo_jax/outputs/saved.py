@@ -161,7 +161,8 @@ def _is_class(value: Any) -> bool:
         isinstance(name, str)
         and bool(name)
         and not any(unicodedata.category(each) in ("Cc", "Cs") for each in name)
-        and type(area) in (int, float)
+        and isinstance(area, int | float)
+        and not isinstance(area, bool)
         and 0 <= area <= 1
     )
 
