@@ -24,6 +24,7 @@ from dslo_jax.solvers import Discrepancy
 from dslo_jax.solvers.options import SolverOptions, named_fields
 
 
+_MOST_BYTES = 32 * 1024  # the time of ``tomllib`` grows with the square of a key
 _SIZE_UNIT = 64  # pixels; Stable Diffusion halves the sides of a photo six times
 _PARTS = ("solver", "clip", "source", "affinity", "upsampling", "background")
 
@@ -129,11 +130,13 @@ class SegmenterConfig:
                 defaults when ``None``.
 
         Raises:
-            OptionError: The file is missing or is not TOML (``O04``), a key is unknown
+            OptionError: The file is missing, too large or not TOML (``O04``), a key is unknown
                 (``O02``) or a value has the wrong type or range (``O03``, ``O01``).
         """
         base = base or cls()
         try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise ValueError(f"it has more than {_MOST_BYTES} bytes")
             text = read_text(path)
             values = tomllib.loads(text)
         # Besides what is no TOML: a number of too many digits, and brackets too deep.

@@ -56,6 +56,7 @@ def bases() -> dict[str, Base]:
 
 FOUND = (
     Found("a number of thousands of digits", b"epsilon = " + b"9" * 5000, "O04"),
+    Found("a key of thousands of parts", b"a." * 100_000 + b"b = 1", "O04"),
     Found("brackets nested too deep", b"templates = " + b"[" * 100_000, "O04"),
 )
 TARGET = Target(bases(), read, TOKENS, found=FOUND)
