@@ -130,8 +130,9 @@ class SegmenterConfig:
                 defaults when ``None``.
 
         Raises:
-            OptionError: The file is missing, too large or not TOML (``O04``), a key is unknown
-                (``O02``) or a value has the wrong type or range (``O03``, ``O01``).
+            OptionError: The file is missing, has more than 32 kB or is not TOML
+                (``O04``), a key is unknown (``O02``), or a value has the wrong type or
+                range (``O03``, ``O01``).
         """
         base = base or cls()
         try:
