@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dslo_jax.errors import ImageError
-from dslo_jax.images.parquet_pages import check_pages
+from dslo_jax.images.parquet_pages import check_column
 
 
 # Of several columns of images, the first of these names is the photo.
@@ -82,8 +82,7 @@ class _Rows:
     def __init__(self, path: Path, column: str):
         self._file, self._column = _open(path), column
         with path.open("rb") as file:
-            for start, size in _chunks(self._file.metadata, column):
-                check_pages(file, start, size)
+            check_column(file, column)
         groups = map(self._file.metadata.row_group, range(self._file.num_row_groups))
         counts = (group.num_rows for group in groups)
         self._starts = [0, *itertools.accumulate(counts)]
@@ -120,16 +119,6 @@ class _Rows:
                 columns=[self._column],
                 use_threads=False,
             )
-
-
-def _chunks(metadata: Any, column: str) -> Iterator[tuple[int, int]]:
-    """Where the pages of a column begin in each group of rows, and their bytes."""
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for chunk in map(group.column, range(group.num_columns)):
-            if chunk.path_in_schema.split(".")[0] == column.split(".")[0]:
-                first = chunk.dictionary_page_offset or chunk.data_page_offset
-                start = min(first, chunk.data_page_offset)
-                yield start, chunk.total_compressed_size
 
 
 def _open(path: Path) -> Any:

@@ -16,7 +16,7 @@ from flax import serialization
 from safetensors.numpy import save
 
 from dslo_jax.weights import open_weights
-from fuzz.target import Base, Target
+from fuzz.target import Base, Found, Target
 
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3).T, "b": torch.arange(4).half()}
@@ -170,4 +170,8 @@ def equal_in_torch(path: Path, found: dict[str, np.ndarray]) -> bool:
     return True
 
 
-TARGET = Target(bases(), read, TOKENS)
+# The library of safetensors reads a list of the values of an entry, too.
+LISTED = json.dumps({"a": ["F32", [1], [0, 4]]}).encode()
+LISTED = struct.pack("<Q", len(LISTED)) + LISTED + bytes(4)
+FOUND = (Found("a list in the place of an object in a header", LISTED, "W04"),)
+TARGET = Target(bases(), read, TOKENS, found=FOUND)
