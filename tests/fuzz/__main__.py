@@ -5,6 +5,7 @@ the time, and its caller notices a crash of the interpreter.
 """
 
 import argparse
+import functools
 import gc
 import importlib
 import json
@@ -78,10 +79,11 @@ def outcome_of(target: Target, content: bytes, folder: Path) -> str:
         return error.code
 
 
-def known_codes(found: set[str] = set()) -> set[str]:  # noqa: B006 - read once
+@functools.cache
+def known_codes() -> frozenset[str]:
     """The codes of ``docs/errors.md``."""
-    if not found:
-        found.update(re.findall(r"^\| `([A-Z]\d\d)`", ERRORS.read_text("utf-8"), re.M))
+    found = frozenset(re.findall(r"^### ([A-Z]\d\d)$", ERRORS.read_text("utf-8"), re.M))
+    assert found, ERRORS
     return found
 
 
