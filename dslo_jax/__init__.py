@@ -18,14 +18,27 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING, Any as _Any
 # With the first use, not here: JAX takes more than a second to import, and the command
 # can answer Ctrl-C only after this module is imported.
 if _TYPE_CHECKING:
-    from dslo_jax import ops as ops, solvers as solvers
-    from dslo_jax.config import SegmenterConfig as SegmenterConfig
-    from dslo_jax.errors import DsloError as DsloError
-    from dslo_jax.own_logits import segment_logits as segment_logits
-    from dslo_jax.points import PointMaps as PointMaps, point_maps as point_maps
-    from dslo_jax.segmentation import Segmentation as Segmentation
-    from dslo_jax.segmenter import Segmenter as Segmenter
-    from dslo_jax.stream import FailedPhoto as FailedPhoto
+    from dslo_jax import ops, solvers
+    from dslo_jax.config import SegmenterConfig
+    from dslo_jax.errors import DsloError
+    from dslo_jax.own_logits import segment_logits
+    from dslo_jax.points import PointMaps, point_maps
+    from dslo_jax.segmentation import Segmentation
+    from dslo_jax.segmenter import Segmenter
+    from dslo_jax.stream import FailedPhoto
+
+__all__ = [
+    "DsloError",
+    "FailedPhoto",
+    "PointMaps",
+    "Segmentation",
+    "Segmenter",
+    "SegmenterConfig",
+    "ops",
+    "point_maps",
+    "segment_logits",
+    "solvers",
+]
 
 _HOMES = {
     "SegmenterConfig": "config",
@@ -37,18 +50,17 @@ _HOMES = {
     "Segmenter": "segmenter",
     "FailedPhoto": "stream",
 }
-_ROOMS = ("ops", "solvers")
 
 __version__ = _version("dslo-jax")
 
 
 def __getattr__(name: str) -> _Any:
-    if name in _ROOMS:
-        return _import_module(f"{__name__}.{name}")
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:  # a room
+        return _import_module(f"{__name__}.{name}")
     return getattr(_import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_ROOMS})
+    return sorted({*globals(), *__all__})

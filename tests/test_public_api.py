@@ -88,6 +88,12 @@ def test_the_names_of_a_package_are_a_written_list(package):
     assert all(hasattr(module, name) for name in NAMES[package])
 
 
+def test_a_star_imports_the_public_names():
+    found: dict[str, object] = {}
+    exec("from dslo_jax import *", found)
+    assert set(found) - {"__builtins__"} == set(NAMES[""]) - {"__version__"}
+
+
 def test_the_names_of_torch_bridge_are_a_written_list():
     """Their modules are imported with the first use, and torch with them."""
     inner = {name for name in vars(torch_bridge) if name not in torch_bridge._HOMES}
