@@ -9,14 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
 from safetensors.numpy import save_file
 
 from dslo_jax.errors import CheckpointError
-from dslo_jax.weights import (
-    open_weights,
-    read_config,
-)
+from dslo_jax.weights import open_weights, read_config
 
 
 def write_raw(path: Path, header: object, data: bytes = b"") -> Path:
@@ -199,82 +195,13 @@ def test_a_header_whose_length_reads_as_markup_is_weights(tmp_path):
     assert list(open_weights(tmp_path)) == ["a"]
 
 
-VALID = {
-    "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
-    "b": np.arange(3, dtype=np.float16),
-}
-
-
-def open_or_refuse(folder: Path, content: bytes) -> None:
-    """Whatever the bytes are: an error of ours, or tensors that can be read."""
-    (folder / "model.safetensors").write_bytes(content)
-    code, size = "read", 0
-    try:
-        weights = open_weights(folder)
-        size = sum(weights[key].nbytes for key in weights)
-    except CheckpointError as error:
-        code = error.code
-    assert code in ("read", "W03", "W04")
-    assert size <= len(content)
-
-
-def change_bytes(folder: Path, changes: list[tuple[int, int]], cut: int) -> None:
-    path = folder / "valid"
-    if not path.exists():
-        save_file(VALID, path)
-    content = bytearray(path.read_bytes())
-    for position, value in changes:
-        content[position % len(content)] ^= value
-    open_or_refuse(folder, bytes(content[: len(content) - cut]))
-
-
-# Most changes hit the header, the first 160 bytes or so.
-CHANGES = st.lists(
-    st.tuples(st.integers(0, 199), st.integers(1, 255)), min_size=0, max_size=4
-)
-
-
-CUTS = st.one_of(st.just(0), st.integers(0, 199))
-
-
-@pytest.fixture(scope="module")
-def fuzz_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("fuzz")
-
-
-def test_unchanged_bytes_give_equal_tensors(fuzz_folder):
-    change_bytes(fuzz_folder, [], 0)
-    weights = open_weights(fuzz_folder)
-    assert weights.keys() == VALID.keys()
-    for key, value in VALID.items():
-        np.testing.assert_array_equal(weights[key], value)
-
-
-@settings(max_examples=100, derandomize=True, deadline=None, database=None)
-@given(changes=CHANGES, cut=CUTS)
-def test_changed_bytes_are_refused_or_read(fuzz_folder, changes, cut):
-    change_bytes(fuzz_folder, changes, cut)
-
-
-@settings(max_examples=100, derandomize=True, deadline=None, database=None)
-@given(
-    dtype=st.sampled_from(["F32", "BF16", "I64", "C64", "F8_E5M2", "F6_E2M3", "x", ""]),
-    shape=st.lists(st.integers(-1, 2**63), max_size=3),
-    offsets=st.lists(st.integers(-1, 30), min_size=1, max_size=3),
-    metadata=st.none() | st.just({"format": "pt"}) | st.just({"format": 1}),
-)
-def test_changed_fields_are_refused_or_read(
-    fuzz_folder, dtype, shape, offsets, metadata
-):
-    header = {"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
-    if metadata is not None:
-        header["__metadata__"] = metadata
-    path = write_raw(fuzz_folder / "fields", header, bytes(24))
-    open_or_refuse(fuzz_folder, path.read_bytes())
-
-
-@pytest.mark.slow
-@settings(max_examples=20_000, derandomize=True, deadline=None, database=None)
-@given(changes=CHANGES, cut=CUTS)
-def test_changed_bytes_are_refused_or_read_at_length(fuzz_folder, changes, cut):
-    change_bytes(fuzz_folder, changes, cut)
+def test_tensors_come_back_as_they_were_saved(tmp_path):
+    saved = {
+        "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "b": np.arange(3, dtype=np.float16),
+    }
+    save_file(saved, tmp_path / "model.safetensors")
+    weights = open_weights(tmp_path)
+    assert weights.keys() == saved.keys()
+    for key, value in saved.items():
+        np.testing.assert_array_equal(weights[key], value, strict=True)
