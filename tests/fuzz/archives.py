@@ -8,11 +8,12 @@ from images.pictures import encode, noise
 
 from dslo_jax.errors import DsloError
 from dslo_jax.images import find_photos, read_name_list
+from fuzz.pictures import MOST
 from fuzz.target import Base, Found, Target
 
 
-MOST = 100_000  # pixels
 PICTURE = encode(noise(), "PNG")
+GB = b"\x80\x80\x80\x80\x08"  # a gigabyte, written as twice itself
 TOKENS = (
     *(b"ustar\0", b"ustar  \0", b"\0" * 512, b"../../x.png", b"/etc/x.png", b"0", b"L"),
     *(b"0000000", b"7777777", b"\x80\0\0\0", b"\xff\xff\xff\xff", b"27 path=a.png\n"),
@@ -88,5 +89,4 @@ def claims_much() -> list[Found]:
     return [Found("a page of Parquet that claims a gigabyte", content, "I03")]
 
 
-GB = b"\x80\x80\x80\x80\x08"
 TARGET = Target(bases(), read, TOKENS, prepare, claims_much())

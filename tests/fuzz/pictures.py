@@ -12,6 +12,7 @@ from fuzz.target import Base
 
 
 HEIGHT, WIDTH = 12, 16
+MOST = 100_000  # pixels that a damaged picture may have
 TOKENS = (
     *(b"\xff\xd8\xff\xe1", b"\xff\xda", b"\xff\xc2"),
     *(b"\xff\xc4", b"\xff\xd9", b"\xff\xee"),

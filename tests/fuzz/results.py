@@ -63,11 +63,11 @@ def read(content: bytes, folder: Path) -> None:
 
 
 def bases() -> dict[str, Base]:
-    """A summary, and label maps."""
+    """A summary, and label maps; two of three inputs are summaries."""
     summary = Base(json.dumps(SUMMARY).encode(), is_json=True)
     return {
         "summary": summary,
-        "summary of two classes": summary,
+        "the same summary": summary,
         "labels": Base(encode_labels(LABELS, 2), pictures.with_sums),
     }
 
