@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dslo_jax import stablehlo
 from dslo_jax.cli.method import chosen_classes
-from dslo_jax.cli.networks import NetworkOptions, Networks, parse_options
+from dslo_jax.cli.networks import NetworkOptions, NetworksField, parse_options
 from dslo_jax.cli.terminal import one_line, results, say
 from dslo_jax.cli.values import OptionalPath
 from dslo_jax.cli.weights import readable_checkpoint
@@ -49,7 +49,7 @@ class ExportStablehlo:
     batch: int = 1
     solver: str = ""
     platforms: str = ",".join(stablehlo.PLATFORMS)
-    networks: Networks = NetworkOptions()
+    networks: NetworksField = NetworkOptions()
 
 
 def run(arguments: list[str], errors: Console) -> int:

@@ -104,7 +104,7 @@ class NetworkOptions:
             )
 
 
-Networks = Annotated[NetworkOptions, tyro.conf.arg(name="")]
+NetworksField = Annotated[NetworkOptions, tyro.conf.arg(name="")]
 """The type of the field ``networks`` of a command."""
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from dslo_jax import images, outputs
 from dslo_jax.cli.method import Background, chosen_classes
-from dslo_jax.cli.networks import NetworkOptions, Networks, parse_options
+from dslo_jax.cli.networks import NetworkOptions, NetworksField, parse_options
 from dslo_jax.cli.terminal import (
     bar,
     interruptible,
@@ -87,7 +87,7 @@ class Segment:
     max_pixels: int = images.MAX_PIXELS
     write: str = ",".join(outputs.DEFAULT_FILES)
     overwrite: bool = False
-    networks: Networks = NetworkOptions()
+    networks: NetworksField = NetworkOptions()
 
 
 def run(arguments: list[str], errors: Console) -> int:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from dslo_jax import tuning
-from dslo_jax.cli.networks import NetworkOptions, Networks, parse_options
+from dslo_jax.cli.networks import NetworkOptions, NetworksField, parse_options
 from dslo_jax.cli.terminal import results, say
 from dslo_jax.cli.values import Names
-from dslo_jax.cli.weights import readable_checkpoint
 from dslo_jax.errors import OptionError
 from dslo_jax.serve import Limits
 
@@ -39,7 +38,7 @@ class Serve:
     open_to_network: bool = False
     allow_host: Names = ()
     max_pixels: int = Limits.pixels
-    networks: Networks = NetworkOptions()
+    networks: NetworksField = NetworkOptions()
 
 
 def run(arguments: list[str], errors: Console) -> int:
@@ -59,7 +58,7 @@ def run(arguments: list[str], errors: Console) -> int:
     opened = open_socket(
         options.host, options.port, open_to_network=options.open_to_network
     )
-    with opened, readable_checkpoint():
+    with opened:
         say(errors, "loading networks")
         if options.networks.pair.world is not None:  # before JAX makes its devices
             os.environ.setdefault("XLA_FLAGS", tuning.QUICK_XLA_FLAGS)

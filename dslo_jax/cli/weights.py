@@ -52,16 +52,16 @@ def run(arguments: list[str], errors: Console) -> int:
         results(soft_wrap=False).print(_table())
         say(errors, f"downloads are kept in {cache_folder()}")
         return 0
-    with readable_checkpoint():
-        for name in _presets(options.names):
-            if name in BUNDLED:
-                say(results(), f"{name} {BUNDLED[name]}, a part of this package")
-                continue
-            kind = hub.kind_of(name) or options.kind
+    for name in _presets(options.names):
+        if name in BUNDLED:
+            say(results(), f"{name} {BUNDLED[name]}, a part of this package")
+            continue
+        kind = hub.kind_of(name) or options.kind
+        with readable_checkpoint():
             folder = hub.resolve(name, kind, offline=options.offline, half=options.half)
             verified = hub.verify(name, folder)
-            told = f", sha256 of {verified} files verified" if verified else ""
-            say(results(), f"{name} {folder}{told}")
+        told = f", sha256 of {verified} files verified" if verified else ""
+        say(results(), f"{name} {folder}{told}")
     return 0
 
 
@@ -88,11 +88,10 @@ def _presets(names: tuple[str, ...]) -> list[str]:
     for name in names:
         pair = PAIRS.get(name)
         if name not in known and "/" not in name and not os.path.exists(name):
-            meant = did_you_mean(name, known)
+            hint = did_you_mean(name, known, then=f"known: {', '.join(known)}")
             raise CheckpointError(
                 "W01",
-                f"{brief(name)} is no folder, file, preset, pair or repository; {meant}"
-                f"{meant and ' '}known: {', '.join(known)}",
+                f"{brief(name)} is no folder, file, preset, pair or repository; {hint}",
             )
         parts += [name] if pair is None else [str(pair.clip), str(pair.attention)]
     return list(dict.fromkeys(parts))

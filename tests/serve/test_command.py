@@ -1,5 +1,6 @@
 """``dslo serve``: which hosts it opens, and what it says."""
 
+import errno
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from dslo_jax.cli import main, serve
 from dslo_jax.errors import OptionError
+from dslo_jax.serve import server
 from dslo_jax.serve.server import is_loopback, open_socket
 
 
@@ -48,6 +50,16 @@ def test_errors_come_before_networks_are_loaded(capsys):
     assert "[O01] --max-pixels 0" in capsys.readouterr().err
     assert main(["serve", "--model", "demo", "--host", "0.0.0.0"]) == 2
     assert "--open-to-network" in capsys.readouterr().err
+
+
+def test_an_error_of_the_socket_is_none_of_a_checkpoint(capsys, monkeypatch):
+    class Broken(server.Server):
+        def run(self):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(server, "Server", Broken)
+    assert main(["serve", "--model", "demo", "--port", "0"]) == 5
+    assert "[D03]" in capsys.readouterr().err
 
 
 def test_a_missing_package_is_named(capsys, monkeypatch):
