@@ -105,8 +105,7 @@ class OutputError(DsloError):
             remedy = remedy.removeprefix("make room there, or ")
         return cls(
             "O06",
-            f"cannot write {os.fspath(path)!r}: {error.strerror or error}{kept}; "
-            f"{remedy}",
+            f"cannot write {os.fspath(path)!r}: {cause_of(error)}{kept}; {remedy}",
         )
 
 
@@ -151,10 +150,11 @@ def did_you_mean(
     name: str,
     known: Iterable[str],
     *,
+    then: str = "",
     most: int = 1,
     key: Callable[[str], str] = str.casefold,
 ) -> str:
-    """A question with the known names that are nearest to one; no text if none is.
+    """A question with the known names that are nearest to one; no question if none is.
 
     A known name is the nearest if the other begins with it, and at least half of the
     other is this beginning.
@@ -162,6 +162,7 @@ def did_you_mean(
     Args:
         name: What was given.
         known: The names that exist.
+        then: What to say after the question, or alone.
         most: Number of names, at most.
         key: The part of a name that is compared.
     """
@@ -175,7 +176,8 @@ def did_you_mean(
     ]
     keys = begun or difflib.get_close_matches(key(name), names, most)
     near = [each for found in keys for each in names[found]][:most]
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+    question = f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return " ".join(filter(None, (question, then)))
 
 
 def similar_files(path: str | os.PathLike[str]) -> str:

@@ -91,11 +91,9 @@ def find_pair(name_or_path: str | Path) -> Pair:
     place = BUNDLED.get(name, os.path.expanduser(name))
     if not os.path.isdir(place):
         known = [*PAIRS, *BUNDLED]
-        meant = did_you_mean(name, known)
+        hint = did_you_mean(name, known, then=f"pairs: {', '.join(known)}")
         raise OptionError(
-            "O05",
-            f"{brief(name)} is neither a folder nor a known pair; {meant}"
-            f"{meant and ' '}pairs: {', '.join(known)}",
+            "O05", f"{brief(name)} is neither a folder nor a known pair; {hint}"
         )
     folder, config = Path(place), SegmenterConfig()
     if (folder / CONFIG_NAME).exists():

@@ -16,12 +16,9 @@ from dslo_jax.bench.compile.stages import SOLVER, Size
 from dslo_jax.bench.pipeline.result import SCHEMA as PIPELINE, words_of_setting
 from dslo_jax.bench.pipeline.scenarios import OFFLINE, SINGLE
 from dslo_jax.bench.pipeline.subjects import OURS
+from dslo_jax.bench.results import DAMAGE
 from dslo_jax.errors import OptionError
 from dslo_jax.files import parse_json
-
-
-# What reading values raises where they are others than those of --save.
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Cost(NamedTuple):
@@ -94,7 +91,7 @@ def read_costs(path: Path, mode: str) -> list[Cost]:
             return list(_measured(path, content, mode))
         if schema == COMPILE:
             return list(_compiled(path, content, mode))
-    except (OSError, *_DAMAGE) as error:
+    except (OSError, *DAMAGE) as error:
         raise OptionError(
             "O04", f"{str(path)!r} cannot be read or is damaged: {error!r}"
         ) from error

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dslo_jax.errors import OptionError
+from dslo_jax.errors import OptionError, cause_of
 from dslo_jax.files import parse_json
 
 
@@ -18,6 +18,9 @@ SCHEMAS = {
 
 _PIPELINE = "pipeline"
 SCHEMAS[f"dslo.bench.{_PIPELINE}.v2"] = _PIPELINE
+
+DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading values raises where they are others than those of ``--save``."""
 
 _CIRCUMSTANCES = ("started_utc", "command", "load", "peak_memory_bytes")
 
@@ -98,13 +101,7 @@ def read_result(path: Path) -> ResultFile:
     for number, row in enumerate(rows, start=1):
         try:
             found = dict(_entries(SCHEMAS[schema], row, machine))
-        except (
-            AttributeError,
-            KeyError,
-            TypeError,
-            ValueError,
-            OverflowError,
-        ) as error:
+        except DAMAGE as error:
             raise _error(path, f"is damaged: row {number}: {error!r}") from error
         if known := entries.keys() & found.keys():
             raise _error(path, f"has two rows of {words_of(known.pop())}")
@@ -162,7 +159,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         content = parse_json(path.read_bytes())
     except OSError as error:
-        raise _error(path, f"cannot be read: {error.strerror or error}") from error
+        raise _error(path, f"cannot be read: {cause_of(error)}") from error
     except UnicodeDecodeError as error:
         raise _error(path, "is not JSON: it is not UTF-8 text") from error
     except ValueError as error:

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dslo_jax.errors import OptionError
+from dslo_jax.errors import OptionError, cause_of
 
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def warn_once(place: Path, error: OSError) -> None:
             "the cache is not used, which makes every start slower: %s; `dslo cache "
             "path` tells its folder, DSLO_CACHE chooses another, and an empty "
             "DSLO_CACHE switches the cache off",
-            error.strerror or error,  # without the path, which is private
+            cause_of(error),  # without the path, which is private
         )
 
 

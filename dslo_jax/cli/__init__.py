@@ -127,14 +127,10 @@ def _without_command(word: str, errors: Console) -> int:
     if not word:
         say(errors, _USAGE)
         return OptionError.exit_code
-    known = [*COMMANDS, "--help", "--version"]
-    meant = did_you_mean(word, known)
+    listed = f"commands: {', '.join(COMMANDS)}; dslo --help explains them"
+    hint = did_you_mean(word, [*COMMANDS, "--help", "--version"], then=listed)
     kind = "option" if word.startswith("-") else "command"
-    error = OptionError(
-        "O02",
-        f"unknown {kind} {word!r}; {meant}{meant and ' '}commands: "
-        f"{', '.join(COMMANDS)}; dslo --help explains them",
-    )
+    error = OptionError("O02", f"unknown {kind} {word!r}; {hint}")
     say(errors, f"error: {error}")
     return error.exit_code
 

@@ -23,6 +23,7 @@ from dslo_jax.cli.measuring import (
 )
 from dslo_jax.cli.method import check_proxy
 from dslo_jax.cli.terminal import say
+from dslo_jax.cli.values import Names
 from dslo_jax.config import SegmenterConfig
 from dslo_jax.errors import OptionError, OutputError
 from dslo_jax.evaluation.datasets.samples import SampleSet
@@ -66,10 +67,7 @@ class Ablate(Measure):
     dataset: str = SCENES
     model: str = "demo"
     tables: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
-    attentions: Annotated[
-        tuple[str, ...],
-        tyro.conf.arg(name="sources", metavar="NAME...", help_behavior_hint=""),
-    ] = ()
+    attentions: Annotated[Names, tyro.conf.arg(name="sources")] = ()
     out: Path = Path("ablation")
     plots: bool = False
 

@@ -122,12 +122,9 @@ def run(arguments: list[str], errors: Console) -> int:
     known = ("solvers", *_OTHERS)
     word = arguments[0] if arguments else ""
     if word and not word.startswith("-") and word not in known:
-        meant = did_you_mean(word, known)
-        raise OptionError(
-            "O02",
-            f"unknown command 'bench {word}'; {meant}{meant and ' '}after bench: "
-            f"{', '.join(known)}; dslo bench --help explains them",
-        )
+        listed = f"after bench: {', '.join(known)}; dslo bench --help explains them"
+        hint = did_you_mean(word, known, then=listed)
+        raise OptionError("O02", f"unknown command 'bench {word}'; {hint}")
     options = tyro.cli(commands(), prog="dslo bench", args=arguments)
     out = results(soft_wrap=False)
     if not out.is_terminal:

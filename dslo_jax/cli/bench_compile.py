@@ -31,15 +31,13 @@ from dslo_jax.bench.compile.targets import (
     topology,
 )
 from dslo_jax.bench.machine import describe_machine
+from dslo_jax.bench.results import DAMAGE
 from dslo_jax.cli.saving import save_result
 from dslo_jax.cli.terminal import escaped, say
 from dslo_jax.cli.values import OptionalPath
 from dslo_jax.errors import OptionError
 from dslo_jax.files import parse_json
 
-
-# What reading values raises where they are others than those of --save.
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 Target = Literal["v5e", "v6e", "h100", "h200", "a100"]
 _COLUMNS = (
@@ -179,7 +177,7 @@ def _read(path: Path | None) -> dict[str, Any]:
             _cells(row)
             list(_remarks(row))
         return {"compilers": dict(result["compilers"]), "rows": rows}
-    except (OSError, *_DAMAGE) as error:
+    except (OSError, *DAMAGE) as error:
         raise OptionError(
             "O04", f"--known {path}: no file of dslo bench compile: {error!r}"
         ) from error

@@ -43,12 +43,8 @@ def run(arguments: list[str], errors: Console) -> int:
     word = arguments[0] if arguments else ""
     known = (*outputs.EXPORTS, "stablehlo")
     if word and not word.startswith("-") and word not in known:
-        meant = did_you_mean(word, known)
-        raise OptionError(
-            "O03",
-            f"export {word!r}; {meant}{meant and ' '}expected one of "
-            f"{', '.join(known)}",
-        )
+        hint = did_you_mean(word, known, then=f"expected one of {', '.join(known)}")
+        raise OptionError("O03", f"export {word!r}; {hint}")
     options = tyro.cli(Export, prog="dslo export", args=arguments)
     try:
         written = outputs.write_export(

@@ -176,11 +176,9 @@ def find_preset(name: str, kind: Kind) -> Preset:
     known = [
         key for key, preset in PRESETS.items() if kind in (preset.kind, "attention")
     ]
-    meant = did_you_mean(name, known)
+    hint = did_you_mean(name, known, then=f"presets: {', '.join(known)}")
     raise CheckpointError(
-        "W01",
-        f"{brief(name)} is not a folder, a file or a preset; {meant}{meant and ' '}"
-        f"presets: {', '.join(known)}",
+        "W01", f"{brief(name)} is not a folder, a file or a preset; {hint}"
     )
 
 

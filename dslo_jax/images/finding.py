@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dslo_jax.errors import ImageError
+from dslo_jax.errors import ImageError, cause_of
 from dslo_jax.images.archives import images_of_archive
 from dslo_jax.images.formats import MAX_PIXELS, num_pages
 from dslo_jax.images.naming import UniqueNames, safe_name
@@ -198,7 +198,7 @@ class _Search(NamedTuple):
 
     def _walk(self, root: Path) -> Iterator[Path]:
         def skip_unreadable(error: OSError) -> None:
-            self.on_skip(Path(error.filename), error.strerror or str(error))
+            self.on_skip(Path(error.filename), cause_of(error))
 
         for parent, folders, files in os.walk(root, onerror=skip_unreadable):
             is_root = Path(parent) == root
@@ -307,7 +307,7 @@ def _is_regular(path: Path, on_skip: Skip) -> bool:
     try:
         reason = irregular_kind(path.stat().st_mode)
     except OSError as error:  # a link that is broken or leads to itself
-        reason = error.strerror or str(error)
+        reason = cause_of(error)
     if reason is not None:
         on_skip(path, reason)
     return reason is None

@@ -18,6 +18,8 @@ SCHEMA = "dslo.segmentation.v2"
 """Name of the format of ``segmentation.json``; ``segmentation.schema.json`` describes
 it."""
 
+_MOST_SIDE = 2**31 - 1  # pixels
+
 
 class SavedResult(NamedTuple):
     """The result of one photo, as exports need it.
@@ -167,7 +169,6 @@ def _is_class(value: Any) -> bool:
     )
 
 
-_MOST_SIDE = 2**31 - 1
 _CHECKS = {
     "`photo` has no height and width": _has_size,
     "`classes` holds something else than classes": _has_classes,

@@ -120,8 +120,8 @@ def _unsolved_by_own(own: Sequence[Discrepancy], one: Solution) -> str:
         what = "its computation became NaN or infinite"
     return (
         f": {what}. Look for a division by 0, the logarithm of 0 and an overflow of "
-        f"`exp` in {solve}; after `jax.config.update("
-        "'jax_debug_nans', True)` a call of `solve` with your own arrays stops there"
+        f"`exp` in {solve}; after `jax.config.update('jax_debug_nans', True)` a call "
+        "of `solve` with your own arrays stops there"
     )
 
 

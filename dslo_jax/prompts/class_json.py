@@ -10,11 +10,10 @@ These forms are read:
 """
 
 import json
-import reprlib
 from collections import Counter
 from collections.abc import Sequence
 
-from dslo_jax.errors import ClassListError
+from dslo_jax.errors import ClassListError, brief
 
 
 _KEYS = ("id", "name", "synonyms")
@@ -78,9 +77,7 @@ def _by_label(content: dict[str, object], place: str) -> list[object]:
     elif all(type(value) is int for value in content.values()):
         labelled = [(str(value), key) for key, value in content.items()]
     else:
-        raise ClassListError(
-            "C10", f"{place} is the object {reprlib.repr(content)}; {_FORMS}"
-        )
+        raise ClassListError("C10", f"{place} is the object {brief(content)}; {_FORMS}")
     by_label = dict(labelled)
     wanted = [str(label) for label in range(len(content))]
     missing = next((label for label in wanted if label not in by_label), None)
@@ -101,7 +98,7 @@ def _names(entry: object, label: int, place: str) -> Sequence[object]:
     if isinstance(entry, list):
         return entry
     if not isinstance(entry, dict) or "name" not in entry:
-        raise ClassListError("C10", f"{where} is {reprlib.repr(entry)}; {_FORMS}")
+        raise ClassListError("C10", f"{where} is {brief(entry)}; {_FORMS}")
     unknown = [key for key in entry if key not in _KEYS]
     if unknown:
         raise ClassListError(
@@ -120,6 +117,6 @@ def _names(entry: object, label: int, place: str) -> Sequence[object]:
     if not isinstance(synonyms, list):
         raise ClassListError(
             "C10",
-            f"{where} has the synonyms {reprlib.repr(synonyms)}; expected a list",
+            f"{where} has the synonyms {brief(synonyms)}; expected a list",
         )
     return (entry["name"], *synonyms)

@@ -1,6 +1,5 @@
 """The classes of a segmentation, and the checks that every list of them passes."""
 
-import reprlib
 import unicodedata
 from collections.abc import ItemsView, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -178,8 +177,7 @@ def _in_order(values: object, place: str) -> tuple:
     except TypeError as error:
         raise ClassListError(
             "C04",
-            f"{place} is {reprlib.repr(values)} of type {kind}; expected a list of "
-            "names",
+            f"{place} is {brief(values)} of type {kind}; expected a list of names",
         ) from error
 
 
@@ -187,7 +185,7 @@ def _checked_name(name: object, place: str) -> str:
     if not isinstance(name, str):
         raise ClassListError(
             "C04",
-            f"{place} holds {reprlib.repr(name)} of type {type(name).__name__}; "
+            f"{place} holds {brief(name)} of type {type(name).__name__}; "
             "expected a name",
         )
     if not name.strip():

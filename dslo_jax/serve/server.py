@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from dslo_jax.errors import OptionError
+from dslo_jax.errors import OptionError, cause_of
 from dslo_jax.segmenter import Segmenter
 from dslo_jax.serve.app import Page
 from dslo_jax.serve.guard import LOOPBACK, App
@@ -53,10 +53,9 @@ def open_socket(host: str, port: int, *, open_to_network: bool) -> socket.socket
     except (OSError, UnicodeError) as error:
         busy = "in use" in str(error)
         remedy = "choose another one with --port" if busy else "correct --host"
-        reason = getattr(error, "strerror", None) or error
         raise OptionError(
             "O01" if busy else "O05",
-            f"cannot open {host} port {port}: {reason}; {remedy}",
+            f"cannot open {host} port {port}: {cause_of(error)}; {remedy}",
         ) from error
     opened.setblocking(False)
     return opened

@@ -33,6 +33,7 @@ _OF_THE_CLASS = {
     "flat_names": "ClassVar[Mapping[str, str]]",
     "traced": "ClassVar[tuple[str, ...]]",
 }
+_TYPES = {"integers": jnp.integer, "floats": jnp.floating, "booleans": jnp.bool_}
 _UNKNOWN_VALUE = (
     "it asks for the value of an array, which is known only when the program runs; "
 )
@@ -335,9 +336,6 @@ def _checked(
                 f"{solve} returned `{name}` of type {array.dtype}, expected {kind}"
             )
     return arrays
-
-
-_TYPES = {"integers": jnp.integer, "floats": jnp.floating, "booleans": jnp.bool_}
 
 
 def _array(solve: str, name: str, field: Any) -> Array:
