@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness import read
+from harness import markdown, read
 
 
 _NAMES = {
@@ -24,12 +24,8 @@ def fuzz_table() -> str:
     result = read("fuzz")
     machine, rows = result["machine"], result["rows"]
     lines = [
-        "| reader | inputs | read | refused | faults now | faults before | slowest "
-        "input | memory |",
-        "|---|" + "---:|" * 7,
-    ]
-    for row in rows:
-        cells = [
+        [
+            _NAMES[row["target"]],
             f"{row['inputs']:,}",
             f"{_read(row):,}",
             f"{row['inputs'] - _read(row) - row['outcomes'].get('fault', 0):,}",
@@ -38,23 +34,21 @@ def fuzz_table() -> str:
             f"{1e3 * row['slowest']['seconds']:.0f} ms",
             f"{max(0, row['grown_bytes']) / 1e6:.1f} MB",
         ]
-        lines.append(f"| {_NAMES[row['target']]} | {' | '.join(cells)} |")
+        for row in rows
+    ]
     total = sum(row["inputs"] for row in rows)
     seconds = sum(row["cpu_seconds"] for row in rows)
     equal = sum(row["outcomes"].get("read, as torch", 0) for row in rows)
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{total:,} inputs in {seconds:,.0f} seconds of one core of "
-            f"{machine['cpu']}; {machine['started_utc'][:10]}, Python "
-            f"{machine['python']}; `python benchmarks/fuzz.py`. Seconds\n"
-            "are those of the processor; memory is what a process grew by from the "
-            "first tenth of its\ninputs to the last. Torch could read "
-            f"{equal:,} of the damaged checkpoints, too, and gave the\n"
-            "same bytes for each.",
-        ]
+    titles = ["reader", "inputs", "read", "refused", "faults now", "faults before"]
+    note = (
+        f"{total:,} inputs in {seconds:,.0f} seconds of one core of {machine['cpu']}; "
+        f"{machine['started_utc'][:10]}, Python {machine['python']}; "
+        "`python benchmarks/fuzz.py`. Seconds are those of the processor; memory is "
+        "what a process grew by from the first tenth of its inputs to the last. Torch "
+        f"could read {equal:,} of the damaged checkpoints, too, and gave the same "
+        "bytes for each."
     )
+    return markdown([*titles, "slowest input", "memory"], lines, note)
 
 
 def _read(row: dict[str, Any]) -> int:
