@@ -92,7 +92,7 @@ def run(checkout: Path, photos: Path, batch: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as out:
         command = [
             *(sys.executable, "-c", _CHILD),
-            *(sys.executable, "-m", "dslo_jax.cli", "segment", str(photos)),
+            *(sys.executable, "-m", "dslo_jax", "segment", str(photos)),
             *("--model", "demo", "--classes", CLASSES, "--out", out),
             *("--batch", str(batch)),
         ]

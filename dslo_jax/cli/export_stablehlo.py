@@ -33,8 +33,8 @@ class ExportStablehlo:
         size: HEIGHTxWIDTH of the photos in pixels, each at least 2.
         batch: Number of photos that one call of the program takes.
         solver: CLASSESxPATCHES, as in 21x4096: write the discrepancy alone, from
-            distributions and an affinity to maps, without networks. --precision is that
-            of the affinity then.
+            distributions and an affinity to maps, without networks. With it,
+            --precision is the type of the affinity.
         platforms: Platforms of the program, with commas between them: cpu, cuda, tpu.
         networks: Networks, whose device here only computes the features of the names,
             and options of the method.

@@ -27,9 +27,9 @@ class NetworkOptions:
     Args:
         model: A pair of networks: sd2, dino, dinov2, dinov2-reg or clip, each with
             +clip-b16; sd2+clip-l14; demo (no download, knows only its own drawn
-            world); or a folder with the sub-folders clip and diffusion. Each brings
-            defaults of its own for the options of the method, in a folder from its
-            segmenter.toml: --model NAME --help shows them.
+            world); or a folder with the sub-folders clip and diffusion. Each has
+            defaults of its own for the options of the method, which --model NAME --help
+            shows; those of a folder are in its segmenter.toml.
         clip: Folder, file or repository of a CLIP, instead of the pair's.
         attention: Folder or repository of Stable Diffusion, DINO, DINOv2 or CLIP as
             source of self-attention, instead of the pair's.

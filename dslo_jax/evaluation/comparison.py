@@ -21,7 +21,7 @@ class Compared(NamedTuple):
         confusion: True and given classes of all pixels.
         converged: Share of the surviving classes that converged, mean over the photos.
         num_steps: Steps of a surviving class, mean over classes and photos.
-        seconds: Of solver and labels for a photo, mean; compilation left out.
+        seconds: Seconds of solver and labels for a photo, mean; without compilation.
     """
 
     confusion: Confusion

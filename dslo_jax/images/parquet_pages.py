@@ -16,7 +16,7 @@ _END = 8  # bytes: the length of the description, and PAR1
 _MOST_HEADER = 64 * 1024  # bytes; it holds statistics, which may be long
 # Photos are compressed already, so that pages of them become hardly smaller.
 _MOST_RATIO = 16
-_ALWAYS = 256 * 1024 * 1024  # bytes that a page may take whatever its ratio
+_ALWAYS_ALLOWED = 256 * 1024 * 1024  # bytes that a page may take whatever its ratio
 _MOST_DEPTH = 12
 # Fields of a file, a group of rows, a column of it, what describes that, and a page.
 _GROUPS, _COLUMNS, _DESCRIPTION = 4, 1, 3
@@ -79,7 +79,7 @@ def check_pages(file: io.BufferedIOBase, start: int, size: int) -> None:
         place += length + packed
         if packed < 0 or place > end:
             raise ValueError(f"a page claims {packed} bytes, more than there are")
-        if not 0 <= whole <= max(_ALWAYS, _MOST_RATIO * packed):
+        if not 0 <= whole <= max(_ALWAYS_ALLOWED, _MOST_RATIO * packed):
             raise ValueError(f"a page of {packed} bytes claims to hold {whole}")
 
 
