@@ -37,19 +37,19 @@ part() {  # part NAME SECONDS COMMAND...
 
 part weights 90 "$python" benchmarks/make_checkpoint.py "$model"
 # Photos in a second from pixels to labels at 512 px in bfloat16, beside PyTorch.
-part pipeline 330 "$python" -m dslo_jax.cli bench pipeline --model "$model" \
+part pipeline 330 "$python" -m dslo_jax bench pipeline --model "$model" \
   --device "$device" --precisions bfloat16 --modes velocity --classes 21 \
   --batches 1 8 --against torch --torch-compile --no-starts --seconds 5 --budget 10 \
   --save "$out/pipeline.json"
 # Solvers and upsampling in batches, against the roofline of this GPU.
-part solvers 100 "$python" -m dslo_jax.cli bench solvers --device "$device" \
+part solvers 100 "$python" -m dslo_jax bench solvers --device "$device" \
   --solvers path velocity upsampling --patches 4096 --classes 21 --images 16 \
   --seconds 5 --save "$out/solvers.json"
 # Labels in bfloat16 against float32 on the bundled scenes.
 part bf16 80 "$python" benchmarks/precision.py --device "$device" \
   --save "$out/precision.json"
 # Both modes without PyTorch, until memory ends or the time is over.
-part batches 120 "$python" -m dslo_jax.cli bench pipeline --model "$model" \
+part batches 120 "$python" -m dslo_jax bench pipeline --model "$model" \
   --device "$device" --precisions bfloat16 --modes path velocity --classes 21 \
   --no-starts --seconds 2 --budget 6 --save "$out/batches.json"
 rm -rf "$model"

@@ -153,7 +153,7 @@ def test_streams_that_nobody_reads_or_are_full_or_closed(tmp_path):
 @pytest.mark.slow
 def test_a_reader_that_ends_early(photo):
     segment = f"segment {photo} --model demo --classes a,b --out {photo.parent / 'out'}"
-    dslo = f"{sys.executable} -m dslo_jax.cli {segment}"
+    dslo = f"{sys.executable} -m dslo_jax {segment}"
     command = f"({dslo} 2>&1; echo $? >{photo.parent / 'code'}) | head -1"
     subprocess.run(["sh", "-c", command], capture_output=True, check=True)
     assert (photo.parent / "code").read_text() == "141\n"
@@ -188,7 +188,7 @@ def test_settings_of_jax_and_the_system_change_nothing(checkpoint, photo, tmp_pa
         "XLA_FLAGS": os.environ["XLA_FLAGS"],
     }
     limited = ["sh", "-c", 'ulimit -n 32; exec "$@"', "sh"]
-    dslo = [sys.executable, "-m", "dslo_jax.cli", *arguments]
+    dslo = [sys.executable, "-m", "dslo_jax", *arguments]
     run = subprocess.run(
         [*limited, *dslo, "--out", tmp_path / "other"],
         capture_output=True,

@@ -24,8 +24,6 @@ PHOTO = "photo"
 """In place of the key of a cell: what holds for a photo whatever is measured."""
 
 _MAX_VALUE = 100  # characters of a value that a message quotes
-
-
 _REMEDY = "choose another folder or delete this one"
 
 
@@ -42,7 +40,7 @@ def check_begun(
 ) -> None:
     """Refuse a journal that was begun with other things than what is known so far.
 
-    So this is told before a run does what takes time. Nothing is written.
+    Call it before what takes time, such as a download. Nothing is written.
 
     Args:
         path: The file; it may be missing.

@@ -225,7 +225,7 @@ def test_real_compilers_make_no_array_that_the_cost_model_does_not_know(
     file = tmp_path / "rows.json"
     words = ["--targets", target, "--patches", 1024, "--batch", batch, "--save", file]
     stages = ["sources", "chosen", "solver:path", "solver:velocity", "solver:kl"]
-    command = [_python_with(target), "-m", "dslo_jax.cli", "bench", "compile", *words]
+    command = [_python_with(target), "-m", "dslo_jax", "bench", "compile", *words]
     finished = subprocess.run(
         [*map(str, command), "--stages", *stages],
         capture_output=True,

@@ -69,6 +69,7 @@ def test_several_images_are_each_as_if_alone():
 def test_the_history_has_the_error_of_every_step():
     source, affinity = problem()
     found = walk(source, affinity, record=True)
+    assert found.history is not None
     assert found.history.shape == (60, CLASSES)
     for row, steps in enumerate(found.num_steps.tolist()):
         assert found.history[steps - 1, row] == found.error[row]
