@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compiled_tables import compiled_details, compiled_table
+from fuzz_table import fuzz_table
 from harness import markdown, read
 from page_table import page_table
 from score_tables import (
@@ -307,6 +308,7 @@ def _or_absent(table: Callable[[], str]) -> str:
 
 TABLES = {
     "README.md": {"summary": summary_table},
+    "SECURITY.md": {"fuzz": fuzz_table},
     "docs/speed.md": {
         "pipeline": pipeline_table,
         "solvers": partial(solvers_table, "solvers"),

@@ -24,6 +24,7 @@ from dslo_jax.solvers.contract import is_own, require_usable
 from dslo_jax.solvers.options import SolverOptions, named_fields, plain_options
 
 
+_MOST_BYTES = 32 * 1024  # the time of ``tomllib`` grows with the square of a key
 _SIZE_UNIT = 64  # pixels; Stable Diffusion halves the sides of a photo six times
 _PARTS = ("solver", "clip", "source", "affinity", "upsampling", "background")
 
@@ -168,14 +169,18 @@ class SegmenterConfig:
                 defaults when ``None``.
 
         Raises:
-            OptionError: The file is missing or is not TOML (``O04``), a key is unknown
-                (``O02``) or a value has the wrong type or range (``O03``, ``O01``).
+            OptionError: The file is missing, has more than 32 kB or is not TOML
+                (``O04``), a key is unknown (``O02``), or a value has the wrong type or
+                range (``O03``, ``O01``).
         """
         base = base or cls()
         try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise ValueError(f"it has more than {_MOST_BYTES} bytes")
             text = read_text(path)
             values = tomllib.loads(text)
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        # Besides what is no TOML: a number of too many digits, and brackets too deep.
+        except (OSError, ValueError, RecursionError) as error:
             near = similar_files(path) if isinstance(error, FileNotFoundError) else ""
             hint = near and f"; {near}"
             raise OptionError(

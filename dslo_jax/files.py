@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import secrets
 import shutil
@@ -159,6 +160,36 @@ def utf8_of(content: bytes) -> bytes:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16").encode()
     return content.removeprefix(codecs.BOM_UTF8)
+
+
+def parse_json(content: bytes) -> Any:
+    """Read JSON that may come from anybody.
+
+    Args:
+        content: UTF-8, with or without a byte order mark.
+
+    Returns:
+        Plain values, which ``write_json`` can write again.
+
+    Raises:
+        ValueError: It is no JSON: not UTF-8, cut short, with NaN or an infinite number,
+            with an integer of thousands of digits, or nested too deep.
+    """
+    try:
+        return json.loads(
+            content.decode("utf-8-sig"),
+            parse_constant=_finite,
+            parse_float=_finite,
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
 
 
 def write_json(

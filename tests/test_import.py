@@ -68,8 +68,8 @@ MAY_IMPORT = {
     "ray_data": "errors outputs prompts segmenter stream",
     "": "config errors ops own_logits points segmentation segmenter solvers stream",
     "bench": (
-        "attention config cost errors images logits models ops pairs pipeline prompts "
-        "scenes segmenter solvers stream tuning weights work"
+        "attention config cost errors files images logits models ops pairs pipeline "
+        "prompts scenes segmenter solvers stream tuning weights work"
     ),
     "runs": "errors files images outputs prompts segmentation segmenter stream threads",
     "evaluation.metrics": "",
@@ -90,8 +90,8 @@ MAY_IMPORT = {
         "segmenter solvers"
     ),
     "serve": (
-        "config devices errors images kept options outputs pipeline points prompts "
-        "scenes segmentation segmenter"
+        "config devices errors files images kept options outputs pipeline points "
+        "prompts scenes segmentation segmenter"
     ),
     "demo": (
         "attention config empty_prompt errors evaluation.datasets evaluation.metrics "

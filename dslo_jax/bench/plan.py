@@ -5,7 +5,6 @@ others.
 """
 
 import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,11 @@ from dslo_jax.bench.pipeline.result import SCHEMA as PIPELINE, words_of_setting
 from dslo_jax.bench.pipeline.scenarios import OFFLINE, SINGLE
 from dslo_jax.bench.pipeline.subjects import OURS
 from dslo_jax.errors import OptionError
+from dslo_jax.files import parse_json
+
+
+# What reading values raises where they are others than those of --save.
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Cost(NamedTuple):
@@ -84,13 +88,13 @@ def read_costs(path: Path, mode: str) -> list[Cost]:
         OptionError: The file cannot be read, or has another schema (``O04``).
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        schema = content.get("schema")
+        content = parse_json(path.read_bytes())
+        schema = content.get("schema") if isinstance(content, dict) else None
         if schema == PIPELINE:
             return list(_measured(path, content, mode))
         if schema == COMPILE:
             return list(_compiled(path, content, mode))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *_DAMAGE) as error:
         raise OptionError(
             "O04", f"{str(path)!r} cannot be read or is damaged: {error!r}"
         ) from error
@@ -215,7 +219,7 @@ def _measured(path: Path, content: Mapping[str, Any], mode: str) -> Iterator[Cos
         quick = ", quick" if content.get("quick") else ""
         yield Cost(
             name,
-            1 / row["images_per_s"],
+            _seconds(1 / row["images_per_s"]),
             True,
             f"measured: {path.name}, {row['scenario']}, {setting}, "
             f"batch {row['images']}, {row['images_per_s']:.4g} photos/s{quick}",
@@ -238,9 +242,15 @@ def _compiled(path: Path, content: Mapping[str, Any], mode: str) -> Iterator[Cos
         if found is not None:
             yield Cost(
                 target,
-                found / 1e3 * devices,
+                _seconds(found / 1e3 * devices),
                 False,
                 f"estimated by the compiler: {path.name}, sum of all stages, {mode}, "
                 f"{dtype}, {size.patches} patches, {size.classes} classes, "
                 f"batch {size.batch}",
             )
+
+
+def _seconds(value: float) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"a photo takes {value} s")
+    return value

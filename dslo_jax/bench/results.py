@@ -1,12 +1,12 @@
 """Reading of result files, of all versions."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dslo_jax.errors import OptionError
+from dslo_jax.files import parse_json
 
 
 SCHEMAS = {
@@ -98,7 +98,13 @@ def read_result(path: Path) -> ResultFile:
     for number, row in enumerate(rows, start=1):
         try:
             found = dict(_entries(SCHEMAS[schema], row, machine))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            OverflowError,
+        ) as error:
             raise _error(path, f"is damaged: row {number}: {error!r}") from error
         if known := entries.keys() & found.keys():
             raise _error(path, f"has two rows of {words_of(known.pop())}")
@@ -154,20 +160,14 @@ def differences(
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = parse_json(path.read_bytes())
     except OSError as error:
         raise _error(path, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise _error(path, "is not JSON: it is not UTF-8 text") from error
-    try:
-        content = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _error(path, f"is not JSON, or cut short: {error}") from error
     return content if isinstance(content, dict) else {}
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _entries(

@@ -1,6 +1,5 @@
 """``dslo bench compile``: all stages compiled for chips that are not there."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,11 @@ from dslo_jax.cli.saving import save_result
 from dslo_jax.cli.terminal import escaped, say
 from dslo_jax.cli.values import OptionalPath
 from dslo_jax.errors import OptionError
+from dslo_jax.files import parse_json
 
+
+# What reading values raises where they are others than those of --save.
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 Target = Literal["v5e", "v6e", "h100", "h200", "a100"]
 _COLUMNS = (
@@ -167,11 +170,16 @@ def _read(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {"compilers": {}, "rows": []}
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = parse_json(path.read_bytes())
         if result["schema"] != SCHEMA:
             raise ValueError(f"its schema is {result['schema']!r}")
-        return {name: result[name] for name in ("compilers", "rows")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = list(result["rows"])
+        for row in rows:  # what cannot be shown is refused now, and not after hours
+            hash(key_of(row))
+            _cells(row)
+            list(_remarks(row))
+        return {"compilers": dict(result["compilers"]), "rows": rows}
+    except (OSError, *_DAMAGE) as error:
         raise OptionError(
             "O04", f"--known {path}: no file of dslo bench compile: {error!r}"
         ) from error
@@ -196,14 +204,19 @@ def _print(options: Compile, rows: list[dict[str, Any]], out: Console) -> None:
                 if whole is not None:
                     say(out, f"a photo with {solver}: {whole:.3g} ms")
             for row in chosen:
-                if row["failed"]:
-                    say(out, f"{row['stage']}: failed: {row['failed']}")
-                for finding in unknown_findings(row):
-                    say(out, f"{row['stage']}: {words_of_finding(finding)}")
-                for each in row.get("collectives", ()):
-                    what = f"{each['times']:g} x {each['what']}"
-                    what += f" of {words_of_bytes(each['bytes'])}"
-                    say(out, f"{row['stage']}: exchange: {what}, {each['where']}")
+                for remark in _remarks(row):
+                    say(out, f"{row['stage']}: {remark}")
+
+
+def _remarks(row: dict[str, Any]) -> Iterator[str]:
+    """What is said of a row below the table."""
+    if row["failed"]:
+        yield f"failed: {row['failed']}"
+    for finding in unknown_findings(row):
+        yield words_of_finding(finding)
+    for each in row.get("collectives", ()):
+        size = words_of_bytes(each["bytes"])
+        yield f"exchange: {each['times']:g} x {each['what']} of {size}, {each['where']}"
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
@@ -216,26 +229,30 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
             column, justify="left" if is_name else "right", no_wrap=is_name
         )
     for row in rows:
-        if row["failed"]:
-            table.add_row(row["stage"], "failed")
-            continue
-        memory, model = row["memory"], row["model"]
-        table.add_row(
-            row["stage"],
-            str(row["calls"]),
-            f"{row['compile_s']:.1f}",
-            _figure(row["flops"] / 1e9),
-            _ratio(row["flops"], model["flops"]),
-            _figure(row["bytes"] / 1e6),
-            _ratio(row["bytes"], model["bytes"]),
-            f"{memory['temp'] / 2**20:,.1f}",
-            "" if model["temp"] is None else f"{model['temp'] / 2**20:,.1f}",
-            "" if row["launches"] is None else f"{row['launches']:,.0f}",
-            _figure(milliseconds(row)),
-            _figure(1e3 * row["calls"] * row["estimate"]["floor_s"]),
-            str(len(unknown_findings(row)) or ""),
-        )
+        table.add_row(*_cells(row))
     return table
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A row of the table, in the order of ``_COLUMNS``."""
+    if row["failed"]:
+        return row["stage"], "failed"
+    memory, model = row["memory"], row["model"]
+    return (
+        row["stage"],
+        str(row["calls"]),
+        f"{row['compile_s']:.1f}",
+        _figure(row["flops"] / 1e9),
+        _ratio(row["flops"], model["flops"]),
+        _figure(row["bytes"] / 1e6),
+        _ratio(row["bytes"], model["bytes"]),
+        f"{memory['temp'] / 2**20:,.1f}",
+        "" if model["temp"] is None else f"{model['temp'] / 2**20:,.1f}",
+        "" if row["launches"] is None else f"{row['launches']:,.0f}",
+        _figure(milliseconds(row)),
+        _figure(1e3 * row["calls"] * row["estimate"]["floor_s"]),
+        str(len(unknown_findings(row)) or ""),
+    )
 
 
 def _figure(value: float) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dslo_jax.errors import ImageError
+from dslo_jax.images.parquet_pages import check_column
 
 
 # Of several columns of images, the first of these names is the photo.
@@ -80,6 +81,8 @@ class _Rows:
 
     def __init__(self, path: Path, column: str):
         self._file, self._column = _open(path), column
+        with path.open("rb") as file:
+            check_column(file, column)
         groups = map(self._file.metadata.row_group, range(self._file.num_row_groups))
         counts = (group.num_rows for group in groups)
         self._starts = [0, *itertools.accumulate(counts)]

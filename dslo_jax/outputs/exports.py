@@ -70,7 +70,8 @@ def write_export(
         OptionError: The kind is unknown (``O03``), ``photos`` is less than 1 (``O01``),
             there are no results or no pyarrow (``O05``), or a result is damaged
             (``O04``).
-        ImageError: A label map is missing or damaged (``I01`` ... ``I07``).
+        ImageError: A label map is missing or damaged (``I01`` ... ``I07``), or is not
+            that of its summary (``I09``).
         OutputError: The target holds files, or names do not fit the format (``O06``).
         OSError: The target cannot be written.
     """

@@ -1,7 +1,7 @@
 """Results that were written, read again for exports."""
 
-import json
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dslo_jax.errors import ImageError, OptionError
+from dslo_jax.files import parse_json
 from dslo_jax.outputs.files import FILES
 from dslo_jax.outputs.labels import read_labels
 
@@ -52,7 +53,8 @@ def read_results(folder: str | os.PathLike[str]) -> Iterator[SavedResult]:
     Raises:
         OptionError: There is no result (``O05``), or a ``segmentation.json`` is damaged
             or of another version (``O04``).
-        ImageError: A label map is missing or damaged (``I01`` ... ``I07``).
+        ImageError: A label map is missing or damaged (``I01`` ... ``I07``), or is not
+            the one that ``segmentation.json`` describes (``I09``).
     """
     for name, path in find_results(folder).items():
         if not (path / FILES["labels"]).exists():
@@ -62,7 +64,10 @@ def read_results(folder: str | os.PathLike[str]) -> Iterator[SavedResult]:
                 "photo again, with labels and json in --write",
             )
         labels = read_labels(path / FILES["labels"])
-        yield SavedResult(name, labels, _read_summary(path / FILES["json"]))
+        summary_path = path / FILES["json"]
+        summary = parse_summary(summary_path.read_bytes(), repr(str(summary_path)))
+        _check_labels(labels, summary, repr(str(path / FILES["labels"])))
+        yield SavedResult(name, labels, summary)
 
 
 def find_results(folder: str | os.PathLike[str]) -> dict[str, Path]:
@@ -101,20 +106,83 @@ def all_classes(results: Iterable[SavedResult]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for each in results for name in each.classes))
 
 
-def _read_summary(path: Path) -> dict[str, Any]:
+def parse_summary(content: bytes, name: str) -> dict[str, Any]:
+    """Read a ``segmentation.json``, and check what exports need of it.
+
+    Args:
+        content: The content of the file.
+        name: Name of the file for errors.
+
+    Raises:
+        OptionError: It is damaged or of another version (``O04``).
+    """
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        summary = parse_json(content)
+    except ValueError as error:
         raise OptionError(
             "O04",
-            f"{str(path)!r} is not JSON: {error}; remove its folder and segment the "
-            "photo again",
+            f"{name} is not JSON: {error}; remove its folder and segment the photo "
+            "again",
         ) from error
     found = summary.get("schema") if isinstance(summary, dict) else None
     if found != SCHEMA:
         raise OptionError(
             "O04",
-            f"{str(path)!r} has the schema {found!r}, expected {SCHEMA!r}; segment the "
+            f"{name} has the schema {found!r:.80}, expected {SCHEMA!r}; segment the "
             "photo again",
         )
+    for what, is_sound in _CHECKS.items():
+        if not is_sound(summary):
+            raise OptionError(
+                "O04", f"{name} is damaged: {what}; segment the photo again"
+            )
     return summary
+
+
+def _has_size(summary: Mapping[str, Any]) -> bool:
+    photo = summary.get("photo")
+    return isinstance(photo, dict) and all(
+        type(photo.get(side)) is int and 0 < photo[side] <= _MOST_SIDE
+        for side in ("height", "width")
+    )
+
+
+def _has_classes(summary: Mapping[str, Any]) -> bool:
+    classes = summary.get("classes")
+    return isinstance(classes, list) and bool(classes) and all(map(_is_class, classes))
+
+
+def _is_class(value: Any) -> bool:
+    """Whether a class has an area, and a name without control characters."""
+    if not isinstance(value, dict):
+        return False
+    name, area = value.get("name"), value.get("area")
+    return (
+        isinstance(name, str)
+        and bool(name)
+        and not any(unicodedata.category(each) in ("Cc", "Cs") for each in name)
+        and isinstance(area, int | float)
+        and not isinstance(area, bool)
+        and 0 <= area <= 1
+    )
+
+
+_MOST_SIDE = 2**31 - 1
+_CHECKS = {
+    "`photo` has no height and width": _has_size,
+    "`classes` holds something else than classes": _has_classes,
+}
+
+
+def _check_labels(labels: np.ndarray, summary: Mapping[str, Any], name: str) -> None:
+    """Raise ``ImageError`` for labels of another photo or other classes (``I09``)."""
+    photo, num_classes = summary["photo"], len(summary["classes"])
+    expected = photo["height"], photo["width"]
+    if labels.shape != expected or labels.max() >= num_classes:
+        height, width = labels.shape
+        raise ImageError(
+            "I09",
+            f"{name} has {height} x {width} px and ids up to {labels.max()}, but its "
+            f"{FILES['json']} describes {expected[0]} x {expected[1]} px and "
+            f"{num_classes} classes; segment the photo again",
+        )

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from dslo_jax.errors import OptionError
 from dslo_jax.files import atomic_file
 from dslo_jax.outputs.files import FILES
+from dslo_jax.outputs.saved import parse_summary
 
 
 _KINDS = {name: kind for kind, name in FILES.items()}
@@ -31,7 +32,8 @@ def write_parquet(
         photos: Name of each photo to its files, as of ``Segmentation.files``.
 
     Raises:
-        OptionError: pyarrow is not installed (``O05``).
+        OptionError: pyarrow is not installed (``O05``), or a ``segmentation.json`` is
+            damaged (``O04``).
         OSError: The file cannot be written.
     """
     try:
@@ -76,7 +78,7 @@ def _row(name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
     for file_name, content in files.items():
         column, suffix = _KINDS.get(file_name, file_name), Path(file_name).suffix
         if suffix == ".json":
-            summary = json.loads(content)
+            summary = parse_summary(content, f"{file_name} of {name!r}")
             classes = summary["classes"]
             row |= {
                 "height": summary["photo"]["height"],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dslo_jax.errors import OptionError, OutputError
-from dslo_jax.files import atomic_file
+from dslo_jax.files import atomic_file, parse_json
 
 
 Record = dict[str, Any]
@@ -148,7 +148,7 @@ def _read(content: bytes, path: Path) -> tuple[Record, dict[Key, Record], int]:
     if not whole:
         raise OptionError("O04", f"{path} is no journal; delete it")
     found, *batches = [
-        _read_line(line, f"{path}, line {number}")
+        _read_line(line, f"{path}, line {number}", is_header=number == 1)
         for number, line in enumerate(whole[:-1].split(b"\n"), start=1)
     ]
     records = {(cell, photo): row for rows in batches for cell, photo, row in rows}
@@ -160,11 +160,27 @@ def _line(value: Any) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _read_line(line: bytes, where: str) -> Any:
+def _read_line(line: bytes, where: str, *, is_header: bool) -> Any:
+    """The header, or the records of a batch: lists of cell, photo and record."""
     checksum, _, text = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(text):
-        raise OptionError("O04", f"{where}, is damaged; choose another folder")
-    return json.loads(text)
+    try:
+        if checksum != b"%08x" % zlib.crc32(text):
+            raise ValueError("its checksum is another")
+        value = parse_json(text)
+        if not (isinstance(value, dict) if is_header else _are_records(value)):
+            raise ValueError("it holds something else than records")
+    except ValueError as error:
+        raise OptionError(
+            "O04", f"{where}, is damaged: {error}; choose another folder"
+        ) from error
+    return value
+
+
+def _are_records(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(each, list) and list(map(type, each)) == [str, str, dict]
+        for each in value
+    )
 
 
 def _differences(found: Record, header: Record) -> list[str]:

@@ -136,6 +136,13 @@ class PhotoRun:
         elif not path.exists():
             self._refuse_foreign_results()
         journal = Journal(path, self.header, remedy=_REMEDY, is_result=_is_result)
+        for (_, name), record in journal.records.items():
+            if not _is_sound(record):
+                raise OptionError(
+                    "O04",
+                    f"{path} is damaged: it notes {record!r:.100} of the photo "
+                    f"{name!r:.100}; {_REMEDY}",
+                )
         for place in self.found:
             record = _record(journal, place)
             if _is_result(record) and not self._is_there(place, record):
@@ -294,7 +301,9 @@ class PhotoRun:
             _outcome(name, record.get("file", {}).get("path"), record)
             for (kind, name), record in journal.records.items()
             if kind == PHOTO and name not in asked
-            if "error" in record or all((self.out / name / f).is_file() for f in files)
+            # A name may be no name of a file here; ``Path.is_file`` would raise.
+            if "error" in record
+            or all(os.path.isfile(self.out / name / file) for file in files)
         ]
 
     def _report(self, journal: Journal, status: str) -> None:
@@ -337,6 +346,16 @@ def _is_result(record: Record) -> bool:
 
 def _record(journal: Journal, place: FoundPhoto) -> Record:
     return journal.records.get((PHOTO, place.name), {})
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether a record has the form that ``_noted`` gives it."""
+    file = record.get("file", {"path": ""})
+    return (
+        isinstance(file, dict)
+        and isinstance(file.get("path"), str)
+        and isinstance(record.get("error", ""), str)
+    )
 
 
 def _noted(event: Event, file: Record) -> Record:

@@ -24,6 +24,7 @@ address                                  answer
 import asyncio
 import json
 import logging
+import re
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
@@ -66,6 +67,7 @@ _STATUS = {
 _STATUS_OF_ROOM = {"O": 400, "C": 400, "I": 400, "S": 422, "D": 503, "W": 500}
 _KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _KINDS |= {"svg": "image/svg+xml"}
+_SEED = re.compile("[0-9]{1,4}")
 _GZIP = {"content-encoding": "gzip"}
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -100,8 +102,8 @@ class Page:
             ("GET", "/page/{name}", self._asset),
             ("GET", "/api/about", self._tell_about),
             ("GET", "/api/state", self._state),
-            ("GET", "/api/scenes/{seed:int}", self._scene_picture),
-            ("POST", "/api/scenes/{seed:int}", self._scene),
+            ("GET", "/api/scenes/{seed}", self._scene_picture),
+            ("POST", "/api/scenes/{seed}", self._scene),
             ("POST", "/api/photos", self._photo),
             ("GET", "/api/photos/{name}", self._photo_picture),
             ("POST", "/api/segment", self._segment),
@@ -153,16 +155,14 @@ class Page:
         return _json({"warming": warming, "ready": ready})
 
     async def _scene_picture(self, request: Request) -> Response:
-        seed = request.path_params["seed"]
+        seed = _seed_of(request)
         for each in self.studio.scenes:
             if each["seed"] == seed:
                 return Response(each["jpeg"], media_type="image/jpeg")
         raise _no_such_address()
 
     async def _scene(self, request: Request) -> Response:
-        seed = request.path_params["seed"]
-        if seed > 9999:
-            raise _no_such_address()
+        seed = _seed_of(request)
         await self.bodies.read(request.scope, request.receive, 0)
         return _json(await _done(self.files, lambda _: self.studio.add_scene(seed)))
 
@@ -335,6 +335,14 @@ def _read_assets() -> dict[str, bytes]:
         for each in folder.iterdir()
         if each.name.rpartition(".")[2] in _KINDS
     }
+
+
+def _seed_of(request: Request) -> int:
+    """The seed of a drawn scene; a number of thousands of digits is none."""
+    seed = request.path_params["seed"]
+    if not _SEED.fullmatch(seed):
+        raise _no_such_address()
+    return int(seed)
 
 
 def _no_such_address() -> RequestError:

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-import json
 from typing import Any
 
 from dslo_jax.errors import RequestError
+from dslo_jax.files import parse_json
 from dslo_jax.serve.guard import Receive, Scope
 from dslo_jax.serve.line import Busy
 
@@ -78,19 +78,15 @@ class Bodies:
         """Read a body that is JSON.
 
         Raises:
-            RequestError: It is not JSON, or holds NaN or infinity (``V02``); and as for
-                ``read``.
+            RequestError: It is not JSON, as ``parse_json`` reads it (``V02``); and as
+                for ``read``.
             ClientLeft: The client has gone.
         """
         content = await self.read(scope, receive, most_bytes)
         try:
-            return json.loads(content, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
+            return parse_json(content)
+        except ValueError as error:
             raise RequestError("V02", f"the request is not JSON: {error}") from error
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 async def _discard(receive: Receive) -> None:

@@ -25,7 +25,8 @@ SCENES = (19, 36, 12, 70, 1, 37, 46, 42)
 """The drawn scenes to choose from, by their seeds; they show much of the world."""
 
 SCENE_SIZE = 256, 320
-_SCENE = re.compile(r"scene-([0-9]{1,4})")
+# A scene has one name: what draws "scene-9" must not be asked for "scene-09".
+_SCENE = re.compile(r"scene-(0|[1-9][0-9]{0,3})")
 _NAME = re.compile(r"[-_A-Za-z0-9]{16}")
 _WARM_MODES = ("velocity", "path", "fused", "kl", "propagation")
 
@@ -240,16 +241,20 @@ class Studio:
     def _kept_photo(self, name: str) -> KeptPhoto:
         """A photo; that of a result may come back, and a scene is drawn again."""
         kept = self._photos.find(name)
-        if kept is not None:
-            return kept
+        if kept is None:
+            self._bring_back(name)
+            kept = self._photos.find(name)
+        if kept is None:
+            raise gone(self.limits)
+        return kept
+
+    def _bring_back(self, name: str) -> None:
         for result in self._results.things():
             if result.photo == name:
                 self._keep(result.segmentation.photo, name)
-                return self._kept_photo(name)
+                return
         if found := _SCENE.fullmatch(name):
             self.add_scene(int(found[1]))
-            return self._kept_photo(name)
-        raise gone(self.limits)
 
     def knows(self, name: str) -> bool:
         """Whether ``_kept_photo`` will find a photo; nothing is drawn or moved."""

@@ -53,6 +53,8 @@ def read_safetensors(path: Path) -> Table:
             keys = tuple(tensors.keys())
         for key in keys:
             entry = header[key]
+            if not isinstance(entry, dict):  # the library reads lists of values as well
+                raise ValueError(f"{key} is described by no object")
             if entry["dtype"] not in _TYPES:
                 raise ValueError(f"{key} is {entry['dtype']}, an unusable type")
             table[key] = StoredTensor.contiguous(

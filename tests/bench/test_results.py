@@ -70,7 +70,7 @@ def test_rows_by_what_they_are_about(written):
     [
         ("", "is not JSON, or cut short"),
         (json.dumps(RESULT)[:-9], "is not JSON, or cut short"),
-        ('{"schema": NaN}', "NaN is not JSON"),
+        ('{"schema": NaN}', "NaN is no finite number"),
         ("[" * 100_000, "is not JSON, or cut short"),
         ([RESULT], "it has no schema"),
         ({"classes": ["cat"]}, "it has no schema"),
