@@ -45,10 +45,10 @@ def test_labels_are_as_good_as_they_were(drawn, segmenter, mode):
 
 
 def test_a_row_of_the_demo_has_the_labels_of_its_mode(drawn, segmenter):
-    scene, row = drawn[0], "VI: IV + M.V."
+    scene, row = drawn[0], "V: IV + O.P."
     components = Components(segmenter.networks, segmenter.config)
     found = components(scene.pixels, scene.labels, WORLD, [row, KNOWN])
-    expected = segmenter(scene.pixels, WORLD, mode="velocity").labels
+    expected = segmenter(scene.pixels, WORLD, mode="path").labels
     np.testing.assert_array_equal(found[row], expected)
     wrong = {name: np.mean(labels != scene.labels) for name, labels in found.items()}
     assert wrong[KNOWN] < wrong[row]
