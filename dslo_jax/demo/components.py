@@ -1,7 +1,7 @@
 """The rows of the paper on the scenes of the demo: what each component adds.
 
 The rows are those of the table "components" of ``dslo ablate`` (Table 2 of the paper),
-and the rows with a true affinity those of its table "oracles".
+and the rows in which something is true those of its table "oracles".
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from dslo_jax.pipeline import Networks
 from dslo_jax.prompts import ClassList
 
 
-KNOWN = "VI with a true affinity"
+KNOWN = "V with a true affinity"
 # For each row: the row that it changes, and what it is in plain words.
 _WORDS: Mapping[str, tuple[str, str]] = {
     "I: logits": ("", "each patch gets the word that CLIP finds likeliest"),
@@ -45,11 +45,15 @@ _WORDS: Mapping[str, tuple[str, str]] = {
         "velocity: how fast a Markov chain brings the best patches to each patch",
     ),
     "VII: V + VI": ("VI: IV + M.V.", "the mean of path and velocity"),
-    "V with a true affinity": (
-        "V: IV + O.P.",
-        "path, if the self-attention told all things apart",
+    KNOWN: ("V: IV + O.P.", "path, if the self-attention told all things apart"),
+    "VI with a true affinity": (
+        "VI: IV + M.V.",
+        "velocity, if the self-attention told all things apart",
     ),
-    KNOWN: ("VI: IV + M.V.", "velocity, if the self-attention told all things apart"),
+    "VI with the true classes": (
+        "VI: IV + M.V.",
+        "velocity, if CLIP knew which of the words are in the scene",
+    ),
 }
 
 Labels = Int[np.ndarray, "height width"]
@@ -140,7 +144,7 @@ def _cells(config: SegmenterConfig) -> dict[str, Cell]:
     (components,) = build_tables(config, (), ["components"])
     cells = {row.label: row.cells[-1] for row in components.rows}
     (oracles,) = build_tables(config, (), ["oracles"])
-    known = next(row for row in oracles.rows if row.label == "affinity")
-    velocity, path = known.cells
-    found = cells | {"V with a true affinity": path, KNOWN: velocity}
-    return {row: cell for row, cell in found.items() if cell is not None}
+    known = {row.label: row.cells for row in oracles.rows}
+    cells["VI with a true affinity"], cells[KNOWN] = known["affinity"]
+    cells["VI with the true classes"], _ = known["classes"]
+    return {row: cell for row, cell in cells.items() if cell is not None}

@@ -29,7 +29,7 @@ Informed = Callable[[np.ndarray, np.ndarray, ClassList], Mapping[str, Labels]]
 """Function of pixels, their true labels and classes to labels; see ``Components``."""
 
 WORLD = parse_classes([each.names for each in scenes.CLASSES])
-KNOWN_TITLE = "velocity, true affinity"
+KNOWN_TITLE = "path, true affinity"
 COLUMNS = ("photo", "truth", *MODES.values(), KNOWN_TITLE)
 # Height and width of all scenes, because each new size needs a compilation.
 SIZE = (128, 160)

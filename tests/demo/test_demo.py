@@ -96,7 +96,7 @@ class TestTruth:
 class TestScores:
     def test_are_against_the_truth(self, sheet):
         assert sheet.scores["path"] == 1
-        assert sheet.scores["velocity, true affinity"] == 1
+        assert sheet.scores["path, true affinity"] == 1
         assert 0 < sheet.scores["baseline"] == sheet.scores["velocity"] < 0.1
         # Sky alone is found in 20 classes, or in those that these two scenes show.
         both = np.concatenate([each.truth.ravel() for each in sheet.world])
@@ -192,7 +192,7 @@ class TestPage:
         assert "<pre>next &lt;words&gt;</pre>" in text
 
     def test_says_how_well(self, text):
-        assert "<b>100.0 %</b>velocity, true affinity" in text
+        assert "<b>100.0 %</b>path, true affinity" in text
         assert "path, mIoU 100.0 %" in text
         assert "and no photographs" in text
 

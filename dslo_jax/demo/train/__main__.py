@@ -33,7 +33,7 @@ def main() -> int:
         "--only",
         nargs="+",
         choices=list(PARTS),
-        default=[part for part in PARTS if part not in TRIALS],
+        default=list(PARTS),
         metavar="PART",
     )
     parser.add_argument(
@@ -57,14 +57,12 @@ PARTS: dict[str, tuple[Callable[..., Recipe], str, int]] = {
     "clip": (clip_recipe, "clip", 4000),
     "sharing": (sharing_recipe, "clip", 1000),
     "tiling": (tiling_recipe, "clip", 2000),
-    "keys": (keys_recipe, "clip", 600),
     "autoencoder": (autoencoder_recipe, "diffusion", 1100),
     "denoiser": (denoiser_recipe, "diffusion", 2200),
-    "grouping": (grouping_recipe, "diffusion", 1500),
+    "grouping": (grouping_recipe, "diffusion", 2400),
+    "keys": (keys_recipe, "clip", 600),
     "dino": (dino_recipe, "dino", 1000),
 }
-# Parts that the bundled networks were trained without.
-TRIALS = ("keys", "grouping")
 
 
 if __name__ == "__main__":
