@@ -33,6 +33,9 @@ from dslo_jax.runs.photos import Event, Failed
 from dslo_jax.segmenter import Segmenter
 
 
+_NAMED = 5  # greatest number of classes without a pixel that a line names
+
+
 @dataclass(frozen=True)
 class Segment:
     """Segment photos into classes named in plain words.
@@ -256,6 +259,10 @@ class _Report:
         self.runs.append(event.result.timings)
         shares = sorted(event.result.reports, key=lambda report: -report.area)
         words = ", ".join(f"{r.name} {r.area:.1%}" for r in shares if r.area > 0)
+        lost = [r.name for r in shares if r.area == 0]
+        if lost:
+            few = len(lost) <= _NAMED
+            words += f"; not found: {', '.join(lost) if few else f'{len(lost)} others'}"
         where = f"{one_line(event.place.origin)} -> {one_line(event.folder)}"
         say(results(), f"{where}: {words}")
         for note in event.result.notes:

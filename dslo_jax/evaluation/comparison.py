@@ -57,11 +57,24 @@ def compare(
         The scores under the same names.
 
     Raises:
-        OptionError: There is nothing to compare (``O05``), a mode is unknown (``O03``),
-            or a discrepancy of one's own cannot be used (``O10``).
+        OptionError: There is nothing to compare (``O05``), an argument is of another
+            type or a mode is unknown (``O03``), or a discrepancy of one's own cannot be
+            used (``O10``).
         SolverError: A class has no solution (``S03``).
         DsloError: A photo cannot be read.
     """
+    if not isinstance(discrepancies, Mapping):
+        raise OptionError(
+            "O03",
+            f"the discrepancies are a {type(discrepancies).__name__}; expected a dict "
+            "of discrepancies by names of your choice, such as {'mine': Mine()}",
+        )
+    if not hasattr(samples, "classes"):
+        raise OptionError(
+            "O03",
+            f"the samples are a {type(samples).__name__}; expected photos with true "
+            "labels, such as SceneSet(range(16))",
+        )
     if not discrepancies or not len(samples):
         what = "photos" if discrepancies else "discrepancies"
         raise OptionError("O05", f"there are no {what} to compare; give at least one")

@@ -113,8 +113,21 @@ class SolverOptions:
         known = {each.name: each for each in self.known}
         if isinstance(discrepancy, Fused):
             known |= {d.name: d for d in (discrepancy.first, discrepancy.second)}
+        _require_own_name(discrepancy)
         known[discrepancy.name] = discrepancy
         return SolverOptions(discrepancy.name, tuple(known.values()))
+
+
+def _require_own_name(discrepancy: Discrepancy) -> None:
+    """Refuse the name of a built-in discrepancy for another one."""
+    built_in = DISCREPANCIES.get(discrepancy.name)
+    if built_in is not None and not isinstance(discrepancy, built_in):
+        kind = type(discrepancy).__name__
+        raise OptionError(
+            "O10",
+            f"{kind}.name is {discrepancy.name!r}, the name of {built_in.__name__}; "
+            "choose another, or derive the class from it",
+        )
 
 
 def named_fields(kind: type[Discrepancy]) -> dict[str, dataclasses.Field]:

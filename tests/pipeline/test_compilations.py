@@ -59,4 +59,4 @@ def test_sixty_photos_compile_few_programs(photos, batch_size):
     others = [count for stage, count in compiled.items() if stage != "features"]
     assert max(others) <= 1, compiled
     # Not everything was there already from other tests of this process.
-    assert compiled["features"] > 1
+    assert compiled["features"] > 0

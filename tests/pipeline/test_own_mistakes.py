@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -261,3 +262,7 @@ def test_discrepancies_are_compared_on_the_same_photos(networks):
         compare(segmenter, SceneSet(range(0)), asked)
     with pytest.raises(OptionError, match=r"O03.*'paths'"):
         compare(segmenter, samples, {"path": "paths"})
+    with pytest.raises(OptionError, match=r"O03.*are a Walk; expected a dict"):
+        inspect.unwrap(compare)(segmenter, samples, Walk())
+    with pytest.raises(OptionError, match=r"O03.*are a range; expected photos"):
+        inspect.unwrap(compare)(segmenter, range(8), asked)

@@ -231,6 +231,10 @@ CLASSES_OF_PEOPLE = {
     "an empty name": (lambda: wrong(Mine.solve, name=" "), "Wrong.name is ' '"),
     "a number": (lambda: wrong(Mine.solve, name=3), "Wrong.name is 3; expected a text"),
     "fused": (lambda: wrong(Mine.solve, name="fused"), "choose another"),
+    "a name that is taken": (
+        lambda: wrong(Mine.solve, name="velocity"),
+        "the name of MaximumVelocity; choose another",
+    ),
     "flat names of no field": (
         lambda: wrong(Mine.solve, flat_names={"change": "mine_change"}),
         "flat_names names 'change', but the fields of Wrong are chance, steps",
