@@ -149,7 +149,7 @@ def _photos(result: dict[str, Any]) -> str:
     dataset, versions = result["dataset"], result["versions"]
     first = dataset["first_seed"]
     return (
-        f"{result['scored']} held-out scenes, seeds {first} to "
+        f"{result['scored']} scenes that were not trained on, seeds {first} to "
         f"{first + result['expected'] - 1}; {result['device']['kind']}, jax "
         f"{versions['jax']}; weights {result['checkpoint'][:12]}"
     )
