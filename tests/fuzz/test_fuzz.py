@@ -43,7 +43,7 @@ def run(folder, *targets, inputs, seed):
     ids=lambda targets: targets[0],
 )
 def test_damaged_inputs_are_read_or_refused(tmp_path, targets):
-    run(tmp_path, *targets, inputs=150, seed=0)
+    run(tmp_path, *targets, inputs=300, seed=0)
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def test_photos_that_are_not_there(run, photo, tmp_path, monkeypatch):
     shutil.copy(photo, deep)
     for name, said in (
         ("foto.png", "there is no file 'foto.png'"),
-        ("phot.png", "did you mean 'photo.png'"),
+        ("phot.png", "did you mean 'photo.png' or 'photos'?"),
         ("*.webp", "nothing matches the pattern '*.webp'"),
         ("photos", "no photo found in 'photos'; to search folders below, use --rec"),
     ):
