@@ -21,6 +21,7 @@ _SETTINGS = (
     *("XLA_FLAGS", "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR"),
     *("XLA_PYTHON_CLIENT_PREALLOCATE", "OMP_NUM_THREADS", "GLIBC_TUNABLES"),
 )
+_FOLDERS = ("JAX_COMPILATION_CACHE_DIR",)
 _WHAT_RUNS = (":(top)*.py", ":(top)*.toml", ":(top)constraints.txt")
 
 
@@ -51,8 +52,14 @@ def describe_machine(
         "governor": _governor(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "ticks": _ticks(),
-        "settings": {name: os.environ.get(name) for name in _SETTINGS},
+        "settings": {name: _setting(name) for name in _SETTINGS},
     }
+
+
+def _setting(name: str) -> str | None:
+    """A variable; of a folder only that it is set, because results are published."""
+    value = os.environ.get(name)
+    return "set" if value and name in _FOLDERS else value
 
 
 def stolen_since(machine: Mapping[str, Any]) -> float | None:

@@ -7,7 +7,9 @@ from dslo_jax.bench import machine
 
 def test_what_it_says_is_plain_and_names_no_folder_of_this_machine(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/home/me/bin/dslo", "bench", "/home/me/x.json"])
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/home/me/cache")
     found = machine.describe_machine()
+    assert found["settings"]["JAX_COMPILATION_CACHE_DIR"] == "set"
     assert found == json.loads(json.dumps(found))
     assert found["command"].endswith("bench x.json")
     assert "/home" not in found["command"]
